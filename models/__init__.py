@@ -1,0 +1,1 @@
+"""The Attention U-Net and the way Keras weights get into it."""

@@ -1,0 +1,1 @@
+"""Runs, files, devices and the command line."""

@@ -1,0 +1,35 @@
+"""One sample: a radiograph, its run-length label, and the MONAI transforms around them.
+
+Names are looked up when they are first used, so that ``import pneumoseg.transforms.dicom``
+loads neither torch nor MONAI: a decode worker has to start quickly.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pneumoseg.transforms.labels import read_labels as read_labels
+    from pneumoseg.transforms.radiograph import Radiograph as Radiograph
+    from pneumoseg.transforms.radiograph import RadiographError as RadiographError
+    from pneumoseg.transforms.radiograph import read_radiograph as read_radiograph
+    from pneumoseg.transforms.rle import RLEError as RLEError
+    from pneumoseg.transforms.rle import decode_rle as decode_rle
+    from pneumoseg.transforms.rle import encode_rle as encode_rle
+
+_HOME = {
+    "RLEError": "rle",
+    "Radiograph": "radiograph",
+    "RadiographError": "radiograph",
+    "decode_rle": "rle",
+    "encode_rle": "rle",
+    "read_labels": "labels",
+    "read_radiograph": "radiograph",
+}
+__all__ = sorted(_HOME)  # noqa: PLE0605  (a list, made from the one table of names)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the module that holds it."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
