@@ -1,0 +1,172 @@
+"""Weights of the Keras article's network, from a model in memory or from a file.
+
+Only numbers are read from a file, and h5py is enough for that: Keras is not needed, and the configuration
+in a ``.keras`` archive, whose Lambda layers are code, is never opened.
+"""
+
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+MEMBER = "model.weights.h5"  # of a .keras archive
+MAX_BYTES = 2**30  # the article's network with its optimizer has a tenth of that
+VARIABLE = re.compile(r"(?:layers|_layer_checkpoint_dependencies)/([^/]+)/vars/(\d+)")
+
+
+class KerasWeightsError(ValueError):
+    """The source holds no weights, or those of another network."""
+
+
+@dataclass(frozen=True)
+class KerasLayer:
+    """A Keras layer and its weights; a convolution has a kernel (rows, columns, in, out) and a bias (out)."""
+
+    name: str
+    arrays: list[Any]  # of numpy, or h5py data sets, which are read once their shapes fit
+
+    def __str__(self) -> str:
+        return f"{self.name} ({_sizes(array.shape for array in self.arrays)})"
+
+
+def load_keras_weights(network: nn.Module, source: Any) -> None:
+    """Copy the weights of the article's Keras network into *network*.
+
+    Keras stores kernels alike for both of its data formats, so the model may be channels first or last.
+    Layers are matched by their order and their shapes; how they are wired is not looked at.
+
+    Args:
+        network: An `AttentionUNet` with the same channels, classes and features. It is changed if all fits.
+        source: A Keras model, or the path of a file that one was saved to: ``.keras``, ``.weights.h5``,
+            or the older ``.h5`` with a whole model or with its weights.
+
+    Raises:
+        KerasWeightsError: If the source cannot be read, or a layer does not fit; the first such is named.
+        ImportError: If a file is given and h5py is not installed.
+    """
+    if isinstance(source, str | PathLike):
+        with _opened(Path(source)) as file:
+            values = _fitting(network, _layers_of_file(file))
+    elif hasattr(source, "layers"):
+        layers = [KerasLayer(layer.name, layer.get_weights()) for layer in source.layers]
+        values = _fitting(network, [layer for layer in layers if layer.arrays])
+    else:
+        raise KerasWeightsError(f"a {type(source).__name__} is neither a Keras model nor the path of a file")
+    with torch.no_grad():
+        for parameter, value in values:
+            parameter.copy_(value)
+
+
+def _fitting(network: nn.Module, layers: list[KerasLayer]) -> list[tuple[Tensor, Tensor]]:
+    """Pair every parameter of the network with its new value.
+
+    Keras orders layers by their distance from the output, which is the order of the figure and of our
+    modules. Only the two convolutions that meet in a gate are equally far and may come in either order:
+    the layer that fits is the next, or the next but one.
+    """
+    pairs: list[tuple[Tensor, Tensor]] = []
+    waiting = list(layers)
+    for name, convolution in network.named_modules():
+        if not isinstance(convolution, nn.Conv2d) or convolution.bias is None:
+            continue
+        wanted = [convolution.weight.permute(2, 3, 1, 0).shape, convolution.bias.shape]
+        fitting = [layer for layer in waiting[:2] if [array.shape for array in layer.arrays] == wanted]
+        if not fitting:
+            found = f"layer {waiting[0]} stands" if waiting else "nothing is left"
+            raise KerasWeightsError(
+                f"{found} where {name} needs {_sizes(wanted)}; is it the article's network, with the same "
+                "channels, features and classes?"
+            )
+        waiting.remove(fitting[0])
+        kernel, bias = (_read(fitting[0].name, array) for array in fitting[0].arrays)
+        pairs += [(convolution.weight, kernel.permute(3, 2, 0, 1)), (convolution.bias, bias)]
+    if waiting:
+        raise KerasWeightsError(f"layer {waiting[0]} is left over: the article's network ends before it")
+    return pairs
+
+
+def _read(layer: str, array: Any) -> Tensor:
+    """Read the numbers of an array or a data set, and refuse what no training leaves behind."""
+    if array.dtype.kind != "f":
+        raise KerasWeightsError(
+            f"layer {layer} holds values of type {array.dtype}; floating-point weights are needed"
+        )
+    numbers = torch.from_numpy(np.array(array, dtype=np.float32))
+    if not numbers.isfinite().all():
+        raise KerasWeightsError(f"layer {layer} holds values that are not finite: the training went wrong")
+    return numbers
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open the HDF5 file that *path* is or, being a ``.keras`` archive, contains."""
+    try:
+        import h5py  # noqa: PLC0415  (needed here alone, and not by those who never saw Keras)
+    except ImportError as error:
+        raise ImportError("weights are read from a Keras file with h5py: pip install h5py") from error
+    if not path.is_file():
+        raise KerasWeightsError(f"{path} is not a file; give a .keras, .weights.h5 or .h5 file")
+    try:
+        with h5py.File(_unpacked(path) if zipfile.is_zipfile(path) else path, "r") as file:
+            yield file
+    except KerasWeightsError as error:
+        raise KerasWeightsError(f"{path.name}: {error}") from error
+    except Exception as error:  # over a damaged file, h5py and zipfile raise nearly anything
+        reason = " ".join(str(error).split())
+        raise KerasWeightsError(
+            f"{path.name} is no file of Keras weights, or a damaged one: {reason}"
+        ) from error
+
+
+def _unpacked(archive_path: Path) -> BytesIO:
+    with zipfile.ZipFile(archive_path) as archive:
+        if archive.getinfo(MEMBER).file_size > MAX_BYTES:
+            raise KerasWeightsError(f"{MEMBER} is larger than {MAX_BYTES:,} bytes: not the article's network")
+        return BytesIO(archive.read(MEMBER))
+
+
+def _layers_of_file(file: Any) -> list[KerasLayer]:
+    """List the layers with weights in the order in which Keras has them in its model."""
+    arrays: dict[str, list[Any]] = {}
+    old = file.get("model_weights", file)
+    if "layer_names" in old.attrs:  # HDF5 as before Keras 3: the order is written down
+        for name in map(_str, old.attrs["layer_names"]):
+            weight_names = map(_str, old[name].attrs["weight_names"])
+            arrays[name] = [_data_set(old, f"{name}/{weight}") for weight in weight_names]
+    else:  # layers are numbered within their class: conv2d, conv2d_1, ..., conv2d_10
+        names: list[str] = []
+        file.visit(names.append)
+        for name in sorted(names, key=_by_number):
+            if match := VARIABLE.fullmatch(name):
+                arrays.setdefault(match[1], []).append(_data_set(file, name))
+    return [KerasLayer(name, found) for name, found in arrays.items() if found]
+
+
+def _data_set(group: Any, name: str) -> Any:
+    """Look a data set up; one that would make HDF5 open another file is refused."""
+    data_set = group[name]
+    if data_set.external or data_set.is_virtual or data_set.file.filename != group.file.filename:
+        raise KerasWeightsError(f"{name} is kept in another file, which is not followed")
+    return data_set
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Sort key under which conv2d_2 comes before conv2d_10."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _str(text: str | bytes) -> str:
+    return text.decode() if isinstance(text, bytes) else text
+
+
+def _sizes(shapes: Iterable[Sequence[int]]) -> str:
+    return " and ".join("×".join(map(str, shape)) for shape in shapes)

@@ -1,0 +1,99 @@
+"""Cases of a manifest as the network sees them: from their files, or from the cache."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.transforms import Compose
+from torch.utils.data import Dataset
+
+from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.files import sha256_of
+from pneumoseg.pipeline.manifest import Manifest, image_path
+from pneumoseg.pipeline.sampling import Draw
+from pneumoseg.transforms.chains import evaluation_chain
+from pneumoseg.transforms.gates import Gates
+from pneumoseg.transforms.reasons import RadiographError
+
+Bytes = npt.NDArray[np.uint8]
+Sample = dict[str, Any]
+"""``image`` and ``label``, float32 of shape ``(1, image_size, image_size)``, and ``index``, the place of the case in
+the manifest."""
+
+_OPEN: Final = Gates(any_modality=True, any_view=True, any_body_part=True)  # `prepare` has judged the files
+
+
+class FileCases(Dataset[Sample]):
+    """Cases from their files.
+
+    Args:
+        manifest: The cases.
+        manifest_path: Image paths are relative to it.
+        indices: Which cases, by their place in the manifest.
+        image_size: Side of the square that the network sees, in pixels.
+    """
+
+    def __init__(
+        self, manifest: Manifest, manifest_path: Path, indices: Sequence[int], *, image_size: int
+    ) -> None:
+        self.manifest = manifest
+        self.manifest_path = manifest_path
+        self.indices = indices
+        self.chain = evaluation_chain(image_size=image_size, gates=_OPEN)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[position] for position in range(len(self)))
+
+    def __getitem__(self, position: int) -> Sample:
+        """Read one case.
+
+        Raises: JobError: If the file is not what it was when the manifest was made.
+        """
+        index = self.indices[position]
+        case = self.manifest.training[index]
+        path = image_path(self.manifest_path, case)
+        try:
+            if sha256_of(path) != case.sha256:
+                raise JobError(
+                    f"{path}: is not the file that the manifest was made from; run `pneumoseg prepare` anew"
+                )
+            sample = self.chain({"image": path, "label": case.label})
+        except FileNotFoundError:
+            raise JobError(f"{path}: is not there; was it, or the manifest, moved?") from None
+        except RadiographError as error:
+            raise JobError(f"{path}: {error}; run `pneumoseg prepare` anew") from None
+        return {"image": sample["image"], "label": sample["label"], "index": index}
+
+
+class CachedCases(Dataset[Sample]):
+    """Cases from the cache.
+
+    Args:
+        cache: From `open_cache`.
+        indices: Which cases, by their place in the manifest.
+        augmentation: Applied to a case that a `Draw` asks for.
+    """
+
+    def __init__(self, cache: Bytes, indices: Sequence[int], augmentation: Compose | None = None) -> None:
+        self.cache = cache
+        self.indices = indices
+        self.augmentation = augmentation
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, draw: int | Draw) -> Sample:
+        """Get one case; a `Draw` brings the seed of its augmentation."""
+        index = self.indices[draw.index if isinstance(draw, Draw) else draw]
+        pair = torch.from_numpy(self.cache[index].astype(np.float32)).div_(255)
+        sample: Sample = {"image": pair[:1], "label": pair[1:]}
+        if self.augmentation is not None and isinstance(draw, Draw):
+            self.augmentation.set_random_state(seed=draw.seed)
+            sample = self.augmentation(sample)
+        return {**sample, "index": index}

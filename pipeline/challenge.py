@@ -1,0 +1,85 @@
+"""The metric of the SIIM-ACR challenge, from pixel counts: Dice, its rule for empty masks, and its parts.
+
+Most radiographs show no pneumothorax, and each of them counts 1 when nothing is predicted: predicting nothing
+at all already scores the share of the negatives. So a score always stands beside that one and its parts.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def dice_from_counts(pred_px: ArrayLike, true_px: ArrayLike, shared_px: ArrayLike) -> NDArray[np.float64]:
+    """Dice of each image: ``2 |X and Y| / (|X| + |Y|)``; **1 if both masks are empty, 0 if exactly one is**.
+
+    Args:
+        pred_px: Pixels of each predicted mask.
+        true_px: Pixels of each true mask.
+        shared_px: Pixels that are in both.
+
+    Returns: Values in [0, 1], of the common shape of the arguments.
+
+    Source: Evaluation page of the SIIM-ACR Pneumothorax Segmentation challenge, 2019.
+    """
+    total = np.add(pred_px, true_px, dtype=np.float64)
+    both_empty = total == 0
+    return np.where(both_empty, 1.0, 2.0 * np.asarray(shared_px) / np.where(both_empty, 1.0, total))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChallengeScore:
+    """The challenge's score of a set of images, and its parts; a part that no image counts for is None."""
+
+    dice: float
+    """The score: the mean of each image's Dice."""
+    predict_nothing: float
+    """The score that empty masks for all of these images would have."""
+    dice_positive: float | None
+    """Mean Dice of the images with a pneumothorax; a missed one counts 0."""
+    dice_both: float | None
+    """Mean Dice of the images where neither truth nor prediction is empty."""
+    sensitivity: float | None
+    """Share of the positives that are called positive: their prediction holds any pixel."""
+    specificity: float | None
+    """Share of the negatives that are called negative."""
+    precision: float | None
+    """Share of the images called positive that are."""
+    images: int
+    positives: int
+    called_positive: int
+    found: int
+    """Positives that are called positive."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give all numbers by name, as JSON takes them."""
+        return asdict(self)
+
+
+def summarise(pred_px: ArrayLike, true_px: ArrayLike, shared_px: ArrayLike) -> ChallengeScore:
+    """Score images from their pixel counts, each argument of shape (images,).
+
+    Raises: ValueError: If there is no image.
+    """
+    dice = dice_from_counts(pred_px, true_px, shared_px)
+    if dice.size == 0:
+        raise ValueError("no image to score; do the ids of prediction and truth agree?")
+    is_called, is_positive = np.asarray(pred_px) > 0, np.asarray(true_px) > 0
+    return ChallengeScore(
+        dice=float(dice.mean()),
+        predict_nothing=float(np.mean(~is_positive)),
+        dice_positive=_mean(dice[is_positive]),
+        dice_both=_mean(dice[is_positive & is_called]),
+        sensitivity=_mean(is_called[is_positive]),
+        specificity=_mean(~is_called[~is_positive]),
+        precision=_mean(is_positive[is_called]),
+        images=dice.size,
+        positives=int(is_positive.sum()),
+        called_positive=int(is_called.sum()),
+        found=int((is_positive & is_called).sum()),
+    )
+
+
+def _mean(values: NDArray[Any]) -> float | None:
+    return float(values.mean()) if values.size else None

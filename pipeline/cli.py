@@ -1,0 +1,423 @@
+"""The `pneumoseg` command: it reads the words, calls one job, and says what came of it.
+
+Jobs are imported inside their commands: MONAI takes seconds to import, and `--help` should not.
+"""
+
+import functools
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from pneumoseg.pipeline.console import console, error_console, say, warn
+from pneumoseg.pipeline.errors import JobError, UsageError
+from pneumoseg.pipeline.files import shown
+
+_SHOWN_PROBLEMS: Final = 5
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Find and outline pneumothorax on chest radiographs. Research software, not a medical device.",
+)
+
+
+class _Verbosity:
+    """What -v and -q set."""
+
+    tracebacks = False
+
+    @classmethod
+    def be_verbose(cls, value: bool) -> None:
+        cls.tracebacks = cls.tracebacks or value
+
+    @classmethod
+    def be_quiet(cls, value: bool) -> None:
+        console.quiet = console.quiet or value
+
+
+_VERBOSITY: Final = {
+    "verbose": Annotated[
+        bool,
+        typer.Option(
+            "-v", "--verbose", callback=_Verbosity.be_verbose, help="Show where an error comes from."
+        ),
+    ],
+    "quiet": Annotated[
+        bool, typer.Option("-q", "--quiet", callback=_Verbosity.be_quiet, help="Only warnings and errors.")
+    ],
+}
+
+
+def _with_verbosity(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options -v and -q, which have done their work before it is called."""
+
+    @functools.wraps(function)
+    def call(**options: Any) -> None:
+        function(**{name: value for name, value in options.items() if name not in _VERBOSITY})
+
+    signature = inspect.signature(function)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        for name, annotation in _VERBOSITY.items()
+    ]
+    parameters = [*signature.parameters.values(), *added]
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return call
+
+
+def _command(function: Callable[..., None]) -> None:
+    app.command()(_with_verbosity(function))
+
+
+Device = Annotated[str, typer.Option("-d", "--device", help="auto, cpu or cuda:N.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Processor threads of the network; all if left out.")
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time.")]
+ModelFolder = Annotated[
+    Path, typer.Argument(help="Model folder: the model/ of a training run.", show_default=False)
+]
+ManifestFile = Annotated[Path, typer.Argument(help="Made by `pneumoseg prepare`.", show_default=False)]
+AnyView = Annotated[bool, typer.Option("--any-view", help="Take other views than AP and PA.")]
+AnyModality = Annotated[bool, typer.Option("--any-modality", help="Take other modalities than CR and DX.")]
+AnyBodyPart = Annotated[bool, typer.Option("--any-body-part", help="Take other body parts than the chest.")]
+
+
+def main() -> None:
+    """Run the command; every error is one line and an exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        code = _fail("interrupted", 130)
+    except typer.TyperException as error:
+        message = error.format_message()  # empty where the help was asked for by giving no argument
+        code = _fail(f"{message} See --help.", error.exit_code) if message else error.exit_code
+    except JobError as error:
+        code = _fail(str(error), error.exit_code)
+    except Exception as error:  # noqa: BLE001  (the last resort: a defect of ours, in one line all the same)
+        code = _fail(f"{type(error).__name__}: {error}; this is a defect of pneumoseg, -v shows where", 1)
+    sys.exit(code)
+
+
+def _fail(message: str, code: int) -> int:
+    if _Verbosity.tracebacks:
+        error_console.print(traceback.format_exc(), markup=False)
+    for number, line in enumerate(message.splitlines() or [""]):
+        error_console.print(f"{'error: ' if number == 0 else ''}{shown(line)}", markup=False)
+    return code
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        say(f"pneumoseg {version('pneumoseg')}")
+        raise typer.Exit
+
+
+@app.callback()
+@_with_verbosity
+def _root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take what stands before the command."""
+
+
+@_command
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for all that is made.")] = Path(
+        "demo"
+    ),
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    threads: Threads = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the phantoms and of the training.")] = 0,
+) -> None:
+    """Go through the whole pipeline on built-in phantom radiographs, in minutes."""
+    from pneumoseg.pipeline.demo import run_demo
+
+    _set_threads(threads)
+    raise typer.Exit(run_demo(output, device=device, seed=seed, overwrite=overwrite).exit_code)
+
+
+@_command
+def prepare(
+    images: Annotated[
+        Path, typer.Argument(help="Folder of DICOM and PNG files, with subfolders.", show_default=False)
+    ],
+    labels: Annotated[
+        list[Path],
+        typer.Option("--labels", help="CSV of run lengths; may be given several times.", show_default=False),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The manifest.")] = Path("manifest.json"),
+    groups: Annotated[Path | None, typer.Option(help="CSV with the columns ImageId,PatientGroup.")] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Parts that are held out in turn.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of the assignment to folds.")] = 0,
+    id_column: Annotated[
+        str, typer.Option(help="Label column that holds the names of the files.")
+    ] = "ImageId",
+    label_shape: Annotated[
+        tuple[int, int], typer.Option(help="Rows and columns that the run lengths are counted over.")
+    ] = (1024, 1024),
+    any_view: AnyView = False,
+    any_modality: AnyModality = False,
+    any_body_part: AnyBodyPart = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Match radiographs with labels, and divide the patients into folds."""
+    from pneumoseg.pipeline.prepare import prepare_manifest
+    from pneumoseg.pipeline.summaries import prepare_summary
+
+    report = prepare_manifest(
+        images,
+        labels,
+        output,
+        groups=groups,
+        folds=folds,
+        seed=seed,
+        id_column=id_column,
+        label_shape=label_shape,
+        gates=_gates(any_view=any_view, any_modality=any_modality, any_body_part=any_body_part),
+        overwrite=overwrite,
+    )
+    _warn_some(report.label_problems, "label rows cannot be trusted")
+    _warn_some(report.label_warnings, "remarks on the labels")
+    console.print(*prepare_summary(report), sep="\n")
+    say(f"wrote {output}")
+    raise typer.Exit(report.exit_code)
+
+
+@_command
+def train(
+    manifest: ManifestFile,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.", show_default=False)],
+    fold: Annotated[int, typer.Option(min=0, help="The fold to hold out.")] = 0,
+    config: Annotated[Path | None, typer.Option(help="YAML file; see --show-config.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, over the file.", show_default=False)
+    ] = None,
+    show_config: Annotated[
+        bool, typer.Option("--show-config", help="Print the configuration and stop.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the last epoch that was saved.")
+    ] = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
+    threads: Threads = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Over the configuration's.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of decoded images; beside the manifest if left out.")
+    ] = None,
+) -> None:
+    """Train on all folds but one, and make a model folder."""
+    from pneumoseg.pipeline.config import dump_config, load_config
+
+    settings = [*(settings or []), *([] if seed is None else [f"seed={seed}"])]
+    loaded = load_config(config, settings)
+    if show_config:
+        say(dump_config(loaded))
+        return
+    from pneumoseg.pipeline.summaries import decisions_table
+    from pneumoseg.pipeline.train import train_model
+
+    _set_threads(threads)
+    report = train_model(
+        manifest,
+        output,
+        fold=fold,
+        config=loaded,
+        device=device,
+        workers=workers,
+        resume=resume,
+        overwrite=overwrite,
+        cache=cache,
+    )
+    console.print(
+        decisions_table(report.validation, title=f"fold {fold}, weights of epoch {report.best_epoch}")
+    )
+    say(f"wrote {report.model}")
+    raise typer.Exit(report.exit_code)
+
+
+@_command
+def evaluate(
+    model: ModelFolder,
+    manifest: ManifestFile,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for scores.json and cases.csv.", show_default=False)
+    ],
+    fold: Annotated[str | None, typer.Option(help="A fold, or `all`; the one held out if left out.")] = None,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    batch_size: BatchSize = 8,
+    threads: Threads = None,
+) -> None:
+    """Score a model on the fold that it never saw, beside predicting nothing."""
+    from pneumoseg.pipeline.evaluate import evaluate_model
+    from pneumoseg.pipeline.summaries import decisions_table
+
+    if fold is not None and fold != "all" and not fold.isdecimal():
+        raise UsageError(f"--fold {fold}: a number or `all` would fit")
+    _set_threads(threads)
+    report = evaluate_model(
+        model,
+        manifest,
+        output,
+        fold=int(fold) if fold not in (None, "all") else None,
+        all_folds=fold == "all",
+        device=device,
+        batch_size=batch_size,
+        overwrite=overwrite,
+    )
+    title = "all folds" if report.fold is None else f"fold {report.fold}"
+    console.print(decisions_table(report.decisions, title=title))
+    if report.trained_on:
+        warn(
+            f"the model was trained on {report.trained_on} of these {report.decisions.score.images} images "
+            "(column trained_on of cases.csv): this score says nothing about new ones"
+        )
+    say(f"wrote {output / 'scores.json'} and {output / 'cases.csv'}")
+    raise typer.Exit(report.exit_code)
+
+
+@_command
+def submit(
+    model: ModelFolder,
+    images: Annotated[
+        Path, typer.Argument(help="Folder of DICOM and PNG files, with subfolders.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The submission.")] = Path("submission.csv"),
+    sample: Annotated[
+        Path | None, typer.Option(help="sample_submission.csv: which images, in which order.")
+    ] = None,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    batch_size: BatchSize = 4,
+    threads: Threads = None,
+) -> None:
+    """Write a submission to the challenge, valid or not at all."""
+    from pneumoseg.pipeline.submit import write_submission
+
+    _set_threads(threads)
+    report = write_submission(
+        model, images, output, sample=sample, device=device, batch_size=batch_size, overwrite=overwrite
+    )
+    _warn_some([f"{item.path.name}: {item.error}" for item in report.refused], "files have no row")
+    say(
+        f"{report.images} images, {report.called_positive} called positive; "
+        f"{report.left_out} images left out, as the sample does not ask for them"
+    )
+    say(f"wrote {output}")
+    raise typer.Exit(report.exit_code)
+
+
+@_command
+def score(
+    submission: Annotated[Path, typer.Argument(help="CSV to score.", show_default=False)],
+    truth: Annotated[Path, typer.Argument(help="CSV of true masks, of any generation.", show_default=False)],
+) -> None:
+    """Replay the leaderboard; a submission with faults gets their list instead."""
+    from pneumoseg.pipeline.score import score_submission, score_table
+
+    result = score_submission(submission, truth)
+    _warn_some([str(issue) for issue in result.unscored], "rows of the truth cannot be trusted")
+    console.print(score_table(result))
+    raise typer.Exit(result.exit_code)
+
+
+@_command
+def predict(
+    model: ModelFolder,
+    folder: Annotated[Path, typer.Argument(help="Searched with its subfolders.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the results.", show_default=False)
+    ],
+    kinds: Annotated[
+        str, typer.Option("-t", "--type", help="What to write, with commas.")
+    ] = "csv,png,nifti,overlay",
+    any_view: AnyView = False,
+    any_modality: AnyModality = False,
+    any_body_part: AnyBodyPart = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    batch_size: BatchSize = 4,
+    threads: Threads = None,
+) -> None:
+    """Segment every radiograph under a folder: a row, and a result or a reason, for each file."""
+    from pneumoseg.pipeline.predict import predict_folder
+    from pneumoseg.pipeline.summaries import predict_summary
+
+    _set_threads(threads)
+    report = predict_folder(
+        model,
+        folder,
+        output,
+        kinds=[kind.strip() for kind in kinds.split(",") if kind.strip()],
+        device=device,
+        batch_size=batch_size,
+        gates=_gates(any_view=any_view, any_modality=any_modality, any_body_part=any_body_part),
+        overwrite=overwrite,
+    )
+    console.print(*predict_summary(report), sep="\n")
+    say(f"wrote {output / 'predictions.csv'}")
+    raise typer.Exit(report.exit_code)
+
+
+@_command
+def describe(
+    model: Annotated[
+        Path | None, typer.Argument(help="Model folder; the article's network if left out.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Picture of the blocks: .png, .svg or .pdf.")
+    ] = None,
+    image_size: Annotated[
+        tuple[int, int], typer.Option(help="Rows and columns that shapes are given for.")
+    ] = (160, 160),
+    overwrite: Overwrite = False,
+) -> None:
+    """Print the table of layers, and draw the block picture."""
+    from pneumoseg.models import AttentionUNet
+    from pneumoseg.pipeline.describe import describe_model
+    from pneumoseg.pipeline.files import claim_file
+    from pneumoseg.pipeline.model_folder import make_network, read_description
+
+    if output is not None:
+        claim_file(output, overwrite=overwrite)
+    network = AttentionUNet() if model is None else make_network(read_description(model).network)
+    say(describe_model(network, image_size=image_size, output=output))
+    if output is not None:
+        say(f"wrote {output}")
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _gates(**flags: bool) -> Any:
+    from pneumoseg.transforms.gates import Gates
+
+    return Gates(**flags)
+
+
+def _warn_some(lines: list[str] | tuple[str, ...], what: str) -> None:
+    """Show the first of many remarks, and how many there are."""
+    if not lines:
+        return
+    warn(f"{len(lines)} {what}" + ("" if len(lines) <= _SHOWN_PROBLEMS else f"; the first {_SHOWN_PROBLEMS}"))
+    for line in lines[:_SHOWN_PROBLEMS]:
+        error_console.print("  " + shown(line), markup=False)

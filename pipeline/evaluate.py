@@ -1,0 +1,128 @@
+"""Score a model on cases of a manifest, at the model's own operating point."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch.utils.data import DataLoader
+
+from pneumoseg.pipeline.cases import FileCases
+from pneumoseg.pipeline.decision import Decisions, decide
+from pneumoseg.pipeline.devices import resolve_device, resolve_precision
+from pneumoseg.pipeline.engines import make_evaluator
+from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.files import claim_folder, write_csv, write_json
+from pneumoseg.pipeline.manifest import Case, manifest_sha256, read_manifest
+from pneumoseg.pipeline.metrics import ChallengeMetric, MeasureCurves
+from pneumoseg.pipeline.model_folder import load_model
+
+CASE_COLUMNS = (
+    "id", "group", "fold", "trained_on", "positive", "called_positive", "probability", "dice", "label_area_px",
+    "area_px", "view", "sex", "age",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EvaluateReport:
+    """How a model did.
+
+    Args:
+        fold: The fold that was scored; None stands for all of them.
+        decisions: Scores, and what they come from.
+        trained_on: How many of the cases the weights have seen; their scores say nothing about new images.
+    """
+
+    fold: int | None
+    decisions: Decisions
+    trained_on: int
+    exit_code: int = 0
+
+
+def evaluate_model(
+    model_folder: Path,
+    manifest_path: Path,
+    output: Path,
+    *,
+    fold: int | None = None,
+    all_folds: bool = False,
+    device: str = "auto",
+    batch_size: int = 8,
+    overwrite: bool = False,
+) -> EvaluateReport:
+    """Score the cases of one fold, or of all.
+
+    Args:
+        model_folder: From `train_model`.
+        manifest_path: From `prepare_manifest`; not necessarily the one trained on.
+        output: Folder for ``scores.json`` and ``cases.csv``.
+        fold: Which fold; None takes the one that the model never saw.
+        all_folds: Score every case of the manifest instead.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        batch_size: Images at a time.
+        overwrite: Delete an earlier result in *output*.
+
+    Raises:
+        UsageError: If an argument does not fit.
+        JobError: If model, manifest or an image cannot be used.
+    """
+    precision = resolve_precision("auto", resolve_device(device))
+    model = load_model(model_folder, precision.device)
+    manifest = read_manifest(manifest_path)
+    fold = None if all_folds else model.description.members[0].held_out_fold if fold is None else fold
+    indices = [index for index, case in enumerate(manifest.training) if fold in (None, case.fold)]
+    if not indices:
+        raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
+    claim_folder(output, overwrite=overwrite, marker="scores.json")
+
+    cases = FileCases(manifest, manifest_path, indices, image_size=model.image_size)
+    metric = ChallengeMetric(model.operating_point)
+    make_evaluator(
+        model.network,
+        DataLoader(cases, batch_size=batch_size),
+        precision=precision,
+        postprocessing=MeasureCurves(manifest.training),
+        key_metric=("dice", metric["dice"]),
+        metrics={"challenge": metric},
+    ).run()
+    decisions = decide(metric.curves, model.operating_point)
+
+    scored = [manifest.training[index] for index in indices]
+    seen = [model.has_seen(case.sha256) for case in scored]
+    report = EvaluateReport(fold=fold, decisions=decisions, trained_on=sum(seen))
+    write_csv(output / "cases.csv", _case_rows(scored, seen, decisions), CASE_COLUMNS)
+    write_json(
+        output / "scores.json",
+        {
+            "fold": fold,
+            "trained_on": report.trained_on,
+            **decisions.score.as_dict(),
+            "auc": decisions.auc,
+            "threshold": decisions.point.threshold,
+            "min_area_fraction": decisions.point.min_area_fraction,
+            "model_weights_sha256": [member.sha256 for member in model.description.members],
+            "manifest_sha256": manifest_sha256(manifest),
+        },
+    )
+    return report
+
+
+def _case_rows(cases: list[Case], seen: list[bool], found: Decisions) -> list[dict[str, object]]:
+    return [
+        {
+            "id": case.id,
+            "group": case.group,
+            "fold": case.fold,
+            "trained_on": int(trained_on),
+            "positive": int(case.is_positive),
+            "called_positive": int(area > 0),
+            "probability": float(probability),
+            "dice": float(dice),
+            "label_area_px": case.area_px,
+            "area_px": int(area),
+            "view": case.view,
+            "sex": case.sex,
+            "age": case.age,
+        }
+        for case, trained_on, area, probability, dice in zip(
+            cases, seen, found.areas, found.probabilities, found.dices, strict=True
+        )
+    ]

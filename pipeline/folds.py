@@ -1,0 +1,51 @@
+"""Cases to folds: each with the same mix of mask sizes, and no patient in two."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import StratifiedGroupKFold
+
+from pneumoseg.pipeline.errors import UsageError
+
+SIZE_CLASSES: Final = 4  # of positive cases, by quarters of mask area; the negatives are a class of their own
+
+
+def size_classes(areas: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Class of each mask: 0 where it is empty, else 1 to 4 by the quarter that its area falls in."""
+    area = np.asarray(areas, dtype=np.int64)
+    positive = area[area > 0]
+    if positive.size == 0:
+        return np.zeros_like(area)
+    borders = np.quantile(positive, np.linspace(0, 1, SIZE_CLASSES + 1)[1:-1])
+    return np.where(area > 0, 1 + np.searchsorted(borders, area, side="left"), 0)
+
+
+def assign_folds(
+    areas: Sequence[int], groups: Sequence[str], *, folds: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Give each case the fold that it is held out in.
+
+    Args:
+        areas: Pixels of each label.
+        groups: Patient of each case.
+        folds: How many.
+        seed: Of the order in which groups are looked at.
+
+    Raises: UsageError: If there are not enough patients.
+    """
+    patients = len(set(groups))
+    if folds < 2 or patients < folds:
+        raise UsageError(f"--folds {folds}: at least 2 and at most the {patients} patients would fit")
+    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    fold = np.zeros(len(areas), dtype=np.int64)
+    classes = size_classes(areas)
+    if np.bincount(classes).max() < folds:  # so few cases that sizes cannot be spread
+        classes = np.zeros_like(classes)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # small sets are allowed
+        for number, (_, held_out) in enumerate(splitter.split(classes, classes, groups)):
+            fold[held_out] = number
+    return fold

@@ -1,0 +1,88 @@
+"""Which patient an image is of, so that no patient is on both sides of a split."""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.files import shown
+
+COLUMNS = ("ImageId", "PatientGroup")
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """The group of each case.
+
+    Args:
+        names: One for each case.
+        source: Where they come from; after "nothing" each image is a group of its own.
+        alone: Cases of which the source says nothing: each is a group of its own.
+    """
+
+    names: tuple[str, ...]
+    source: Literal["groups file", "PatientID", "nothing"]
+    alone: int
+
+    @property
+    def leakage(self) -> str:
+        """One line: can a patient be in two folds?"""
+        if self.source == "nothing":
+            return "PatientID is unique per file: leakage cannot be checked, give --groups"
+        alone = f" ({self.alone} images without a group are groups of their own)" if self.alone else ""
+        return f"no patient in two folds: {len(set(self.names))} groups by {self.source}{alone}"
+
+
+def read_groups(path: Path) -> dict[str, str]:
+    """Read a CSV with the columns ``ImageId,PatientGroup``.
+
+    Raises: JobError: If it cannot be read, lacks a column, or gives an image two groups.
+    """
+    groups: dict[str, str] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, skipinitialspace=True)
+            names = {(name or "").strip(): name for name in rows.fieldnames or ()}
+            missing = [column for column in COLUMNS if column not in names]
+            if missing:
+                raise JobError(f"{path} has no column {missing[0]}, only {', '.join(map(repr, names))}")
+            for row in rows:
+                image, group = ((row[names[column]] or "").strip() for column in COLUMNS)
+                if image and group and groups.setdefault(image, group) != group:
+                    raise JobError(
+                        f"{path}, line {rows.line_num}: {shown(image)} is in group {shown(group)} here and in "
+                        f"{shown(groups[image])} above; one patient an image would fit"
+                    )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise JobError(f"{path}: cannot be read as CSV ({error})") from None
+    return groups
+
+
+def group_by_file(ids: Sequence[Sequence[str | None]], groups: dict[str, str]) -> Grouping:
+    """Group cases by a groups file; *ids* are the names by which the file may call each of them."""
+    names = [next((groups[name] for name in known if name in groups), None) for known in ids]
+    return Grouping(
+        names=tuple(name or f"image:{known[0]}" for name, known in zip(names, ids, strict=True)),
+        source="groups file",
+        alone=names.count(None),
+    )
+
+
+def group_by_patient_id(ids: Sequence[Sequence[str | None]], patients: Sequence[str | None]) -> Grouping:
+    """Group cases by PatientID, which itself identifies a person and is not written anywhere.
+
+    Where every file has another one, as in the challenge, it says nothing about patients.
+    """
+    counts = Counter(patient for patient in patients if patient)
+    alone = patients.count(None) + patients.count("")
+    if not any(count > 1 for count in counts.values()):
+        return Grouping(tuple(f"image:{known[0]}" for known in ids), "nothing", len(ids))
+    number = {patient: index for index, patient in enumerate(counts)}
+    names = (
+        f"patient:{number[patient]:05}" if patient else f"image:{known[0]}"
+        for patient, known in zip(patients, ids, strict=True)
+    )
+    return Grouping(tuple(names), "PatientID", alone)

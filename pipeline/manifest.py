@@ -1,0 +1,179 @@
+"""The manifest: which images to train on, with which label, and in which fold."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.files import write_text
+
+FORMAT_VERSION: Final = 1
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Case(_Part):
+    """One image with its label. The keys `image` and `label` are those of MONAI's data lists."""
+
+    image: str
+    """Path of the radiograph, relative to the manifest, with forward slashes."""
+    label: tuple[str, ...]
+    """Run-length strings, one a region; none means that there is no pneumothorax."""
+    id: str
+    """The image's name in the label CSV."""
+    group: str
+    """The patient; a group is never divided between folds."""
+    fold: Annotated[int, Field(ge=0)]
+    """The fold that this case is held out in."""
+    shape: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+    """Rows and columns of the image in pixels; the runs are counted over these."""
+    area_px: Annotated[int, Field(ge=0)]
+    """Pixels of the label, all regions together."""
+    view: str | None = None
+    """ViewPosition: PA or AP."""
+    sex: str | None = None
+    """PatientSex: F, M or O."""
+    age: Annotated[int, Field(ge=0)] | None = None
+    """Whole years."""
+    spacing_mm: tuple[float, float] | None = None
+    """Between rows, between columns; null where the file does not say."""
+    sha256: Sha256
+    """Of the file's content."""
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether there is a pneumothorax."""
+        return self.area_px > 0
+
+
+class Unlabelled(_Part):
+    """An image that no label row speaks of: neither positive nor negative."""
+
+    image: str
+    id: str
+    sha256: Sha256
+
+
+class Refused(_Part):
+    """A file that gave no case, and why."""
+
+    image: str
+    reason: str
+    detail: str
+
+
+class Source(_Part):
+    """What the manifest was made from; no clock and no path, so that the same input gives the same bytes."""
+
+    images_sha256: Sha256
+    """Over the hashes of all image files, in order."""
+    labels_sha256: tuple[Sha256, ...]
+    """Of the label files, in the order in which they were given."""
+    groups_sha256: Sha256 | None = None
+    """Of the file that says which patient an image is of."""
+
+
+class Manifest(_Part):
+    """A MONAI data list: ``load_decathlon_datalist(path, is_segmentation=False)`` reads its cases."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: str
+    """What the collection is called."""
+    size: Annotated[int, Field(ge=0)]
+    """Number of cases."""
+    made_from: Source
+    folds: Annotated[int, Field(ge=2)]
+    """Number of folds."""
+    seed: int
+    """Of the assignment to folds."""
+    grouped_by: Literal["groups file", "PatientID", "nothing"]
+    """Where the groups come from; after "nothing" patients may be divided between folds."""
+    training: tuple[Case, ...]
+    """The cases, by id."""
+    unlabelled: tuple[Unlabelled, ...] = ()
+    """Images without a label."""
+    refused: tuple[Refused, ...] = ()
+    """Files that were asked for and could not be used."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Manifest":
+        if self.size != len(self.training):
+            raise ValueError(f"size says {self.size} cases, {len(self.training)} are listed")
+        ids = [case.id for case in self.training]
+        if len(set(ids)) != len(ids):
+            twice = next(name for name in ids if ids.count(name) > 1)
+            raise ValueError(f"id {twice} is listed twice")
+        fold_of: dict[str, int] = {}
+        for case in self.training:
+            if case.fold >= self.folds:
+                raise ValueError(f"{case.id} is in fold {case.fold}; the folds are 0 to {self.folds - 1}")
+            if fold_of.setdefault(case.group, case.fold) != case.fold:
+                raise ValueError(f"group {case.group} is in two folds: one patient would be on both sides")
+        return self
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a manifest.
+
+    Raises: JobError: If the file is not a manifest.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise JobError(
+            f"{path}: cannot be read ({error}); give the file that `pneumoseg prepare` wrote"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise JobError(
+            f"{path}: is not JSON ({error}); give the file that `pneumoseg prepare` wrote"
+        ) from None
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        raise JobError(
+            f"{path}: format_version is {version!r}, this release reads {FORMAT_VERSION}; "
+            "make the manifest anew with `pneumoseg prepare`"
+        )
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise JobError(
+            f"{path}: {where or 'manifest'}: {first['msg']}; make it anew with `pneumoseg prepare`"
+        ) from None
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write *manifest*: one case a line, so that versions can be compared by line."""
+    content = manifest.model_dump(mode="json")
+    lists = {key: content.pop(key) for key in ("training", "unlabelled", "refused")}
+    head = json.dumps(content, indent=1, ensure_ascii=False).removesuffix("\n}")
+    parts = [head, *(f' "{key}": {_one_a_line(entries)}' for key, entries in lists.items())]
+    write_text(path, ",\n".join(parts) + "\n}\n")
+
+
+def _one_a_line(entries: list[dict[str, Any]]) -> str:
+    lines = ",\n".join("  " + json.dumps(entry, ensure_ascii=False) for entry in entries)
+    return f"[\n{lines}\n ]" if entries else "[]"
+
+
+def image_path(manifest_path: Path, case: Case | Unlabelled) -> Path:
+    """Where the radiograph of *case* lies."""
+    return Path(os.path.normpath(manifest_path.parent / case.image))
+
+
+def manifest_sha256(manifest: Manifest) -> str:
+    """A fingerprint of what the manifest says, whatever the file looks like."""
+    return hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
+
+
+def manifest_schema() -> dict[str, Any]:
+    """The JSON Schema of a manifest file, as kept in ``data_manifests``."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Manifest.model_json_schema()}

@@ -1,0 +1,84 @@
+"""From attenuation to picture: transmission, scatter, quantum noise, the detector, and the display curve."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pneumoseg.pipeline.phantom.projection import Array, blur, enlarge
+
+
+@dataclass(frozen=True)
+class Technique:
+    """How an exposure is made and shown."""
+
+    bone: float  # contrast of bone; lower at a higher tube voltage
+    scatter: float  # what the grid lets through
+    photons: float  # per pixel of the direct beam, at 1024 pixels
+    latitude: float  # how much of the slow changes the processing takes out
+    sharpening: float
+    black: float  # display level of the lungs, in shares of the range
+    white: float
+    gamma: float
+    softness_px: float  # detector blur at 1024 pixels
+
+
+def draw_technique(rng: np.random.Generator, *, portable: bool) -> Technique:
+    """Draw tube voltage, dose and processing; a portable unit has more scatter and less dose."""
+    return Technique(
+        bone=rng.uniform(0.75, 1.1),
+        scatter=rng.uniform(0.18, 0.3) if not portable else rng.uniform(0.3, 0.5),
+        photons=rng.uniform(2.5e4, 9e4) if not portable else rng.uniform(1e4, 4e4),
+        latitude=rng.uniform(0.0, 0.25),
+        sharpening=rng.uniform(0.1, 0.9),
+        black=rng.uniform(0.04, 0.2),
+        white=rng.uniform(0.82, 1.0) if rng.random() < 0.8 else rng.uniform(0.62, 0.8),
+        gamma=rng.uniform(0.85, 1.2),
+        softness_px=rng.uniform(0.5, 0.9),
+    )
+
+
+def expose(thick: Array, thin: Array, technique: Technique, rng: np.random.Generator) -> Array:
+    """The picture of an attenuation map, in [0, 1], bright where little gets through.
+
+    Args:
+        thick: Line integrals without unit, (rows, columns), at the final size or an even part of it.
+        thin: Those of thin structures, at the final size.
+        technique: Exposure and display.
+        rng: Randomness of the quantum noise.
+    """
+    factor = len(thin) // len(thick)
+    inside = 1 - np.exp(-thick / 0.6)  # the direct beam beside the body scatters nowhere
+    scattered = technique.scatter * blur(np.exp(-thick) * inside, 0.09 * len(thick))
+
+    sharp = enlarge(thick, factor) + thin
+    fluence = np.exp(-sharp) + enlarge(scattered, factor)
+    size = fluence.shape[0]
+    photons = technique.photons * (1024 / size) ** 2
+    noisy = fluence + np.sqrt(fluence / photons) * rng.standard_normal(fluence.shape, dtype=np.float32)
+    noisy = blur(noisy, technique.softness_px * size / 1024)
+    density = -np.log(np.maximum(noisy, 1e-4))
+    return _display(density, technique, body=sharp > 0.7)
+
+
+def _display(density: Array, technique: Technique, *, body: NDArray[np.bool_]) -> Array:
+    """Processing as workstations do it: less latitude, more edge, then a window with soft shoulders."""
+    size = density.shape[0]
+    slow = blur(density, 0.08 * size)
+    fine = blur(density, 0.004 * size)
+    shown = (
+        density - technique.latitude * (slow - float(slow.mean())) + technique.sharpening * (density - fine)
+    )
+    sample = shown[::4, ::4][body[::4, ::4]]
+    dark, bright = np.percentile(sample, (5, 86))
+    level = (shown - dark) / (bright - dark) * (technique.white - technique.black) + technique.black
+    return np.asarray(np.interp(level, *_film_curve(technique)), dtype=np.float32)
+
+
+def _film_curve(technique: Technique) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A table of levels and what is shown for them: film has no corners, it bends into black and white."""
+    level = np.linspace(-0.5, 2.5, 1024)
+    toe, shoulder, top = 0.05, 0.16, technique.white + 0.04
+    low = toe * np.logaddexp(0, level / toe)
+    high = top - shoulder * np.logaddexp(0, (top - low) / shoulder)
+    return level, np.clip(high, 0, 1) ** technique.gamma

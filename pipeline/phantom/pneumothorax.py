@@ -1,0 +1,137 @@
+"""Pneumothorax: gas between the chest wall and a lung that has drawn back towards its hilum.
+
+Seen from the hilum, the lung field has a rim at distance R for each direction, and the collapsed lung an
+edge nearer by. Between the two lies the mask; along the edge runs the pleural line.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pneumoseg.pipeline.phantom.chest import Chest
+from pneumoseg.pipeline.phantom.organs import lung_field
+from pneumoseg.pipeline.phantom.projection import Array
+from pneumoseg.pipeline.phantom.vessels import hilum
+
+Table = NDArray[np.float64]
+
+FIRST, LAST = np.radians(-20.0), np.radians(160.0)  # the directions that a chest wall lies in
+ANGLES: Table = np.linspace(FIRST, LAST, 401)  # from straight up (0) through the side (90 degrees)
+MOST = 0.72  # a lung cannot shrink further towards its hilum
+
+AREA_QUANTILES = ((0.0, 0.05, 0.5, 0.95, 1.0), (55, 1_362, 8_630, 45_772, 161_421))
+"""Mask areas of the SIIM-ACR challenge in pixels at 1024 x 1024."""
+
+
+@dataclass(frozen=True)
+class PneumothoraxPlan:
+    """What is asked for.
+
+    Attributes:
+        area_px: Area of the mask in pixels, as if the picture were 1024 x 1024.
+        rows: The masks it is labelled with: the ``whole`` region, one for ``each-side``, or two
+            ``overlapping`` ones.
+    """
+
+    area_px: float
+    rows: Literal["whole", "each-side", "overlapping"] = "whole"
+
+
+def area_at(quantile: float) -> float:
+    """The challenge's mask area at a quantile, by log-linear interpolation between the published ones."""
+    quantiles, areas = AREA_QUANTILES
+    return float(np.exp(np.interp(quantile, quantiles, np.log(areas))))
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """One collapsed lung: distances from its hilum in mm over ``ANGLES``, to chest wall and to lung edge."""
+
+    side: int
+    hilum: tuple[float, float]
+    rim: Table
+    edge: Table
+    clarity: float  # share of the lung along the rays that gas has replaced
+
+    def polar(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Direction and distance from the hilum."""
+        across, up = self.side * (x - np.float32(self.hilum[0])), np.float32(self.hilum[1]) - y
+        return np.arctan2(across, up), np.hypot(across, up)
+
+    def region(self, x: Array, y: Array) -> NDArray[np.bool_]:
+        """Where the gas is."""
+        angle, distance = self.polar(x, y)
+        rim, edge = np.interp(angle, ANGLES, self.rim), np.interp(angle, ANGLES, self.edge)
+        return np.asarray((angle > FIRST) & (angle < LAST) & (distance > edge) & (distance < rim))
+
+    def draw_back(self, points: Table) -> Table:
+        """Where points (n, 2) of the full lung lie in the collapsed one."""
+        centre = np.array(self.hilum)
+        angle = np.arctan2(self.side * (points[:, 0] - centre[0]), centre[1] - points[:, 1])
+        shares = np.where(self.rim > 0, self.edge / np.maximum(self.rim, 1e-6), 1.0)
+        share = np.interp(angle, ANGLES, shares, left=1.0, right=1.0)
+        return np.asarray(centre + (points - centre) * share[:, None])
+
+    def pleura(self) -> tuple[Table, Table]:
+        """The pleural line: points (n, 2), and the gap in mm beside each."""
+        x = self.hilum[0] + self.side * self.edge * np.sin(ANGLES)
+        y = self.hilum[1] - self.edge * np.cos(ANGLES)
+        return np.stack([x, y], axis=1), self.rim - self.edge
+
+
+def find_rim(chest: Chest, side: int) -> tuple[Table, Table]:
+    """Distances from the hilum in each direction: to the mediastinal border, and to chest wall or diaphragm."""
+    x0, y0 = hilum(chest, side)
+    distance = np.arange(20.0, 260.0, 0.25)
+    x = (x0 + side * np.sin(ANGLES)[:, None] * distance).astype(np.float32)
+    y = (y0 - np.cos(ANGLES)[:, None] * distance).astype(np.float32)
+    inside = lung_field(chest, x, y) & (x * side > 0)
+    seen = inside.any(axis=1)
+    near = np.where(seen, distance[np.argmax(inside, axis=1)], 0.0)
+    rim = np.where(seen, distance[inside.shape[1] - 1 - np.argmax(inside[:, ::-1], axis=1)], 0.0)
+    smooth = ndimage.gaussian_filter1d(np.stack([near, rim]), 2.0, mode="nearest")
+    return smooth[0], smooth[1]
+
+
+def collapse_lung(chest: Chest, side: int, area_mm2: float, rng: np.random.Generator) -> Collapse:
+    """Let the lung of one side shrink until the gas beside it has the area asked for."""
+    near, rim = find_rim(chest, side)
+    shape = _gap_shape(rim, area_mm2, rng)
+    low, high = 0.0, 400.0
+    for _ in range(40):
+        gap = (low + high) / 2
+        edge = _edge(near, rim, gap * shape)
+        area = 0.5 * np.sum((rim**2 - edge**2)[:-1] * np.diff(ANGLES))
+        low, high = (gap, high) if area < area_mm2 else (low, gap)
+    return Collapse(side, hilum(chest, side), rim, _edge(near, rim, low * shape), rng.uniform(0.6, 0.95))
+
+
+def _edge(near: Table, rim: Table, gap: Table) -> Table:
+    """Lung edge behind a gap that can swallow neither the whole lung nor the mediastinum."""
+    most = MOST * rim
+    return np.asarray(np.maximum(rim - most * (1 - np.exp(-gap / np.maximum(most, 1e-6))), near))
+
+
+def _gap_shape(rim: Table, area_mm2: float, rng: np.random.Generator) -> Table:
+    """Width of the gap over ``ANGLES``, largest 1: a crescent at the apex, at the side, or all around."""
+    small = area_mm2 < 900
+    kind = rng.choice(["apical", "lateral", "basal"], p=[0.75, 0.15, 0.1] if small else [0.5, 0.42, 0.08])
+    centre, half = {
+        "apical": (rng.uniform(2, 22), rng.uniform(32, 50)),
+        "lateral": (rng.uniform(45, 85), rng.uniform(50, 75)),
+        "basal": (rng.uniform(112, 126), rng.uniform(16, 26)),
+    }[str(kind)]
+    half = min(half, 2.3 * float(np.sqrt(area_mm2)))  # a small one is short before it is thin
+    # a large one reaches all around, and leaves the lung as a stump at the hilum
+    all_around = float(np.clip((area_mm2 - 800) / 6000, 0, 1))
+    centre, half = centre + (62 - centre) * all_around, half + (118 - half) * all_around
+    away = np.clip((np.degrees(ANGLES) - centre) / half, -1, 1)
+    bump = np.cos(away * np.pi / 2) ** (rng.uniform(0.9, 1.6) * (1 - all_around) + 0.45 * all_around)
+    apex = ANGLES[np.argmax(rim > 0.93 * rim[:120].max())]  # inwards of it the rim is mediastinum
+    limit = (apex <= ANGLES) * np.clip(0.5 + (ANGLES - apex) / 0.5, 0, 1) * np.clip((LAST - ANGLES) / 0.2, 0, 1)
+    slow, quick = rng.uniform(0, 2 * np.pi, 2)
+    wave = 1 + 0.07 * np.sin(3 * ANGLES + slow) + 0.04 * np.sin(7 * ANGLES + quick)
+    return np.asarray(np.maximum(bump - 0.1, 0) * limit * wave * (rim > 0))

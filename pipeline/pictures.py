@@ -1,0 +1,47 @@
+"""Masks and probabilities over a radiograph, for people to look at."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from skimage.segmentation import find_boundaries
+
+from pneumoseg.pipeline.files import written_atomically
+
+OUTLINE: Final = (255, 176, 0)  # orange stands out from grey, also for most who do not tell red from green
+FILL_OPACITY: Final = 0.18
+
+
+def overlay(
+    image: npt.NDArray[np.float32],
+    mask: npt.NDArray[np.uint8],
+    *,
+    colour: tuple[int, int, int] = OUTLINE,
+) -> npt.NDArray[np.uint8]:
+    """Draw a mask over a radiograph: its outline, and a tint that lets the lung be seen.
+
+    Args:
+        image: Values in [0, 1], shape ``(rows, columns)``.
+        mask: Zeros and ones of the same shape.
+        colour: Of outline and tint.
+
+    Returns: Shape ``(rows, columns, 3)``.
+    """
+    picture = np.repeat(image[..., np.newaxis] * 255, 3, axis=2)
+    if mask.any():
+        inside = mask.astype(bool)
+        picture[inside] += FILL_OPACITY * (np.asarray(colour) - picture[inside])
+        width = max(1, round(max(image.shape) / 512))
+        edge = find_boundaries(inside, mode="outer")
+        for _ in range(width - 1):
+            edge |= find_boundaries(edge | inside, mode="outer")
+        picture[edge] = colour
+    return picture.round().clip(0, 255).astype(np.uint8)
+
+
+def save_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
+    """Write 8-bit pixels, grey or RGB, as PNG."""
+    with written_atomically(path) as temporary:
+        Image.fromarray(pixels).save(temporary, optimize=False)

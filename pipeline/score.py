@@ -1,0 +1,206 @@
+"""Replay the leaderboard: check a submission, then score it against the truth, on runs instead of pixels."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from pneumoseg.pipeline.challenge import ChallengeScore, dice_from_counts, summarise
+from pneumoseg.pipeline.errors import JobError
+from pneumoseg.transforms.label_file import LabelFileError
+from pneumoseg.transforms.labels import LabelIssue, Labels, read_labels
+from pneumoseg.transforms.runs import area_px, overlap_px
+
+CHALLENGE_SHAPE = (1024, 1024)
+SHOWN_PER_KIND = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One reason why a submission is not valid.
+
+    Attributes:
+        kind: ``MISSING``, ``EXTRA``, ``TWICE``, ``OVERLAP``, ``LOOKS_ABSOLUTE``, or a kind of `RLEError`,
+            `LabelIssue` or `LabelFileError`.
+        message: What was found.
+        image_id: The image, if it is about one.
+        line: The line of the file, 0 if it is about no line.
+    """
+
+    kind: str
+    message: str
+    image_id: str = ""
+    line: int = 0
+
+    def __str__(self) -> str:
+        where = f"line {self.line}: " if self.line else ""
+        return f"{where}{self.kind}: {self.message}"
+
+
+class InvalidSubmissionError(JobError):
+    """A submission that cannot be scored; `faults` says all that is wrong with it."""
+
+    def __init__(self, path: Path, faults: list[Fault]) -> None:
+        lines = [f"{path} is not a valid submission; faults: {len(faults)}"]
+        for kind, count in Counter(fault.kind for fault in faults).items():
+            lines += [str(fault) for fault in faults if fault.kind == kind][:SHOWN_PER_KIND]
+            if count > SHOWN_PER_KIND:
+                lines.append(f"... and {count - SHOWN_PER_KIND} more {kind}")
+        super().__init__("\n  ".join(lines))
+        self.faults = faults
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SubmissionScore:
+    """A submission's score, and the counts of each image that it comes from.
+
+    Attributes:
+        score: The challenge's metric and its parts.
+        ids: The images that were scored, in the order of the truth.
+        pred_px: Pixels of each predicted mask, shape (images,).
+        true_px: Pixels of each true mask, shape (images,).
+        shared_px: Pixels that are in both, shape (images,).
+        unscored: Rows of the truth that cannot be trusted; their images count for nothing.
+    """
+
+    score: ChallengeScore
+    ids: tuple[str, ...]
+    pred_px: NDArray[np.int64]
+    true_px: NDArray[np.int64]
+    shared_px: NDArray[np.int64]
+    unscored: tuple[LabelIssue, ...]
+
+    @property
+    def dice(self) -> NDArray[np.float64]:
+        """Dice of each image, shape (images,)."""
+        return dice_from_counts(self.pred_px, self.true_px, self.shared_px)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 if rows of the truth were refused."""
+        return 3 if self.unscored else 0
+
+
+def score_submission(
+    submission: Path, truth: Path, *, shape: tuple[int, int] = CHALLENGE_SHAPE
+) -> SubmissionScore:
+    """Score a submission against a truth, both label CSVs of any generation.
+
+    Args:
+        submission: One row for each image of the truth.
+        truth: The masks of an image may have a row each.
+        shape: Size of every image as ``(rows, columns)``.
+
+    Raises:
+        InvalidSubmissionError: If the submission has any fault.
+        JobError: If the truth cannot be read.
+    """
+    labels = _read_truth(truth, shape)
+    unscored = {issue.image_id for issue in labels.errors}
+    try:
+        predictions = read_labels(submission, shape=shape)
+    except LabelFileError as error:
+        raise InvalidSubmissionError(submission, [Fault(error.kind, str(error))]) from None
+    if faults := _find_faults(predictions, labels.images, tolerated=unscored):
+        raise InvalidSubmissionError(submission, faults)
+
+    ids = tuple(labels.images)
+    pairs = [(predictions.images[name].runs, labels.images[name].runs) for name in ids]
+    pred_px = np.array([area_px(pred) for pred, _ in pairs])
+    true_px = np.array([area_px(true) for _, true in pairs])
+    shared_px = np.array([overlap_px(pred, true) for pred, true in pairs])
+    return SubmissionScore(
+        score=summarise(pred_px, true_px, shared_px),
+        ids=ids,
+        pred_px=pred_px,
+        true_px=true_px,
+        shared_px=shared_px,
+        unscored=tuple(labels.errors),
+    )
+
+
+def check_submission(
+    path: Path, expected_ids: Iterable[str], *, shape: tuple[int, int] = CHALLENGE_SHAPE
+) -> list[Fault]:
+    """List what is wrong with a submission: a valid one has one good row for each expected id, and no other.
+
+    Returns: The faults, those of the file's lines first; none if the submission is valid.
+    """
+    try:
+        return _find_faults(read_labels(path, shape=shape), tuple(expected_ids))
+    except LabelFileError as error:
+        return [Fault(error.kind, str(error))]
+
+
+def score_table(result: SubmissionScore) -> Table:
+    """Lay out a score beside what an empty mask for every image would have."""
+    score, true_px = result.score, result.true_px
+    nothing = summarise(np.zeros_like(true_px), true_px, np.zeros_like(true_px))
+    table = Table("", "submission", "predict nothing", title="Challenge score")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, ours, theirs in (
+        ("Dice (the challenge's score)", score.dice, nothing.dice),
+        ("Dice on positives", score.dice_positive, nothing.dice_positive),
+        ("Dice where both hold pixels", score.dice_both, nothing.dice_both),
+        ("sensitivity", score.sensitivity, nothing.sensitivity),
+        ("specificity", score.specificity, nothing.specificity),
+        ("precision", score.precision, nothing.precision),
+    ):
+        table.add_row(name, _shown(ours), _shown(theirs))
+    table.add_section()
+    table.add_row("images", str(score.images), str(nothing.images))
+    table.add_row("with a pneumothorax", str(score.positives), str(nothing.positives))
+    table.add_row("called positive", str(score.called_positive), str(nothing.called_positive))
+    table.add_row("of these rightly", str(score.found), str(nothing.found))
+    if result.unscored:
+        images = {issue.image_id for issue in result.unscored}
+        table.add_row("not scored, their truth was refused", str(len(images)), str(len(images)))
+    return table
+
+
+def _read_truth(path: Path, shape: tuple[int, int]) -> Labels:
+    try:
+        labels = read_labels(path, shape=shape)
+    except LabelFileError as error:
+        raise JobError(str(error)) from None
+    for warning in labels.warnings:
+        if warning.kind == "LOOKS_ABSOLUTE":
+            raise JobError(f"{path}: {warning.message}")
+    if not labels.images:
+        reason = f"; its first fault is on {labels.errors[0]}" if labels.errors else ""
+        raise JobError(f"{path} holds no image to score against{reason}")
+    return labels
+
+
+def _find_faults(
+    labels: Labels, expected_ids: Collection[str], *, tolerated: Collection[str] = frozenset()
+) -> list[Fault]:
+    """List what is wrong with rows that were read; images of `tolerated` may be there or not."""
+    expected = set(expected_ids)
+    faults = [
+        Fault(issue.kind, issue.message, issue.image_id, issue.line)
+        for issue in (*labels.errors, *labels.warnings)
+    ]
+    for name, label in labels.images.items():
+        if len(label.lines) > 1:
+            message = f"{name} has {len(label.lines)} rows; one with all of its runs would fit"
+            faults.append(Fault("TWICE", message, name, label.lines[1]))
+        if name not in expected and name not in tolerated:
+            faults.append(Fault("EXTRA", f"{name} is not asked for", name, label.lines[0]))
+    faults.sort(key=lambda fault: (fault.kind != "LOOKS_ABSOLUTE", fault.line))
+    present = labels.images.keys() | {issue.image_id for issue in labels.errors}
+    faults += [
+        Fault("MISSING", f"{name} has no row", name)
+        for name in dict.fromkeys(expected_ids)
+        if name not in present
+    ]
+    return faults
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

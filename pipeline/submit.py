@@ -1,0 +1,127 @@
+"""Write a submission to the challenge: a row of run lengths for each image of the sample submission."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from pneumoseg.pipeline.console import tracked
+from pneumoseg.pipeline.devices import resolve_device, resolve_precision
+from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.files import claim_file, shown, written_atomically
+from pneumoseg.pipeline.folders import find_radiographs
+from pneumoseg.pipeline.model_folder import load_model
+from pneumoseg.pipeline.score import check_submission
+from pneumoseg.pipeline.segment import NotRead, segment_files
+from pneumoseg.transforms.gates import Gates
+from pneumoseg.transforms.label_file import LabelFileError
+from pneumoseg.transforms.labels import read_labels
+from pneumoseg.transforms.rle import encode_rle
+
+
+@dataclass(frozen=True)
+class SubmitReport:
+    """What went into a submission."""
+
+    images: int
+    called_positive: int
+    left_out: int
+    """Images of the folder that the sample submission does not ask for."""
+    refused: tuple[NotRead, ...]
+    """Files that could not be used; without a sample submission they have no row."""
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where a file was refused."""
+        return 3 if self.refused else 0
+
+
+def write_submission(
+    model_folder: Path,
+    images: Path,
+    output: Path,
+    *,
+    sample: Path | None = None,
+    device: str = "auto",
+    batch_size: int = 4,
+    gates: Gates | None = None,
+    overwrite: bool = False,
+) -> SubmitReport:
+    """Segment images and write one row for each, in the order of the sample submission.
+
+    Args:
+        model_folder: From `train_model`; its operating point decides.
+        images: Folder of DICOM and PNG files, with subfolders; a file is called by its name without suffix.
+        output: The CSV.
+        sample: Says which images are asked for, and in which order; None takes all, by name.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        batch_size: Images at a time.
+        gates: Which files count as frontal chest radiographs.
+        overwrite: Replace an earlier file.
+
+    Raises:
+        UsageError: If an argument does not fit.
+        JobError: If an image that is asked for is missing or cannot be read, or two files have one name: nothing
+            is written then.
+    """
+    claim_file(output, overwrite=overwrite)
+    precision = resolve_precision("auto", resolve_device(device))
+    model = load_model(model_folder, precision.device)
+    found = find_radiographs(images).images
+    path_of: dict[str, Path] = {}
+    for path in found:
+        if path_of.setdefault(path.stem, path) != path:
+            raise JobError(
+                f"{shown(str(path))} and {shown(str(path_of[path.stem]))} have one name; one of them would fit"
+            )
+    wanted = _read_sample(sample) if sample else sorted(path_of)
+    if missing := [name for name in wanted if name not in path_of]:
+        raise JobError(
+            f"{len(missing)} of {len(wanted)} images of {sample} are not under {images}; the first is {shown(missing[0])}"
+        )
+
+    texts: dict[str, str] = {}
+    refused: list[NotRead] = []
+    paths = [path_of[name] for name in wanted]
+    with tracked("segment", total=len(paths)) as advance:
+        for result in segment_files(model, paths, precision=precision, gates=gates, batch_size=batch_size):
+            if isinstance(result, NotRead):
+                refused.append(result)
+            else:
+                texts[result.path.stem] = encode_rle(result.mask)
+            advance()
+    if refused and sample:
+        first = refused[0]
+        raise JobError(
+            f"{len(refused)} images of {sample} cannot be read, so that no valid submission can be made; "
+            f"the first is {shown(first.path.name)}: {first.error}"
+        )
+    _write(output, texts)
+    return SubmitReport(
+        images=len(texts),
+        called_positive=sum(text != "-1" for text in texts.values()),
+        left_out=len(path_of) - len(wanted),
+        refused=tuple(refused),
+    )
+
+
+def _read_sample(path: Path) -> list[str]:
+    try:
+        found = read_labels(path)
+    except LabelFileError as error:
+        raise JobError(str(error)) from None
+    if bad := [issue for issue in found.errors if issue.kind != "EMPTY"]:
+        raise JobError(f"{path}, {bad[0]}")
+    line_of = {name: label.lines[0] for name, label in found.images.items()} | found.unknown
+    return sorted(line_of, key=line_of.__getitem__)
+
+
+def _write(output: Path, texts: dict[str, str]) -> None:
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([("ImageId", "EncodedPixels"), *texts.items()])
+    with written_atomically(output) as temporary:
+        temporary.write_text(table.getvalue(), encoding="utf-8")
+        if faults := check_submission(
+            temporary, texts
+        ):  # before it has its name: an invalid one never exists
+            raise JobError(f"the submission would not be valid: {faults[0]} (and {len(faults) - 1} more)")

@@ -1,0 +1,73 @@
+"""What a job did, as a few lines and tables for people."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from pneumoseg.pipeline.decision import Decisions
+from pneumoseg.pipeline.predict import PredictReport
+from pneumoseg.pipeline.prepare import PrepareReport
+from pneumoseg.transforms.reasons import Outcome, Reason
+
+
+def prepare_summary(report: PrepareReport) -> list[str | Table]:
+    """Counts, whether patients can leak, the folds, and why files were left out."""
+    manifest = report.manifest
+    refused, skipped = report.reasons(Outcome.REFUSED), report.reasons(Outcome.SKIPPED)
+    lines: list[str | Table] = [
+        f"{manifest.size + len(manifest.unlabelled)} images: {manifest.size} labelled, {report.positive} of them "
+        f"positive; {len(manifest.unlabelled)} unlabelled",
+        f"{refused.total()} files refused, {skipped.total()} skipped, {report.other_files} other files",
+        report.grouping.leakage,
+    ]
+    if report.labels_without_image:
+        lines.append(f"{len(report.labels_without_image)} labels have no image here")
+    if manifest.refused:
+        lines.append(reasons_table(refused + skipped))
+    folds = Table("fold", "images", "positive", "groups", title="Folds", title_justify="left")
+    for column in folds.columns:
+        column.justify = "right"
+    for fold in range(manifest.folds):
+        cases = [case for case in manifest.training if case.fold == fold]
+        positive = sum(case.is_positive for case in cases)
+        folds.add_row(str(fold), str(len(cases)), str(positive), str(len({case.group for case in cases})))
+    return [*lines, folds]
+
+
+def decisions_table(found: Decisions, *, title: str) -> Table:
+    """Lay out scores beside what an empty mask for every image would have."""
+    score = found.score
+    table = Table("", "model", "predict nothing", title=title, title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    rows: list[tuple[str, float | None, float | None]] = [
+        ("Dice (the challenge's score)", score.dice, score.predict_nothing),
+        ("Dice on positives", score.dice_positive, 0.0 if score.positives else None),
+        ("sensitivity", score.sensitivity, 0.0 if score.positives else None),
+        ("specificity", score.specificity, 1.0 if score.positives < score.images else None),
+        ("AUC of the image probability", found.auc, 0.5 if found.auc is not None else None),
+    ]
+    for name, ours, nothing in rows:
+        table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in (ours, nothing)))
+    table.caption = f"{score.images} images, {score.positives} with a pneumothorax; {score.called_positive} called positive"
+    table.caption_justify = "left"
+    return table
+
+
+def predict_summary(report: PredictReport) -> list[str | Table]:
+    """Counts, and why files have no result."""
+    skipped = report.reasons.total() - report.refused
+    lines: list[str | Table] = [
+        f"{report.segmented} images segmented, {report.called_positive} called positive; {report.refused} refused, "
+        f"{skipped} skipped, {report.other_files} other files"
+    ]
+    return [*lines, reasons_table(report.reasons)] if report.reasons else lines
+
+
+def reasons_table(reasons: Mapping[str, int]) -> Table:
+    """How many files have each reason, and what it means."""
+    table = Table("files", "reason", "what it means")
+    for name, count in Counter(reasons).most_common():
+        table.add_row(str(count), name, Reason[name].sentence)
+    return table

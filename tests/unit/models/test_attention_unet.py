@@ -1,0 +1,277 @@
+import re
+from itertools import pairwise
+from math import sqrt
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pneumoseg.models import AttentionUNet, load_keras_weights
+
+SMALL = (4, 8, 16, 32, 64)
+
+# The article's table, in its order: weights and biases of every convolution.
+ARTICLE_PARAMETERS = [
+    *[896, 9248, 18496, 36928, 73856, 147584, 295168, 590080],  # encoder
+    *[1180160, 2359808],  # bottleneck
+    *[32896, 65664, 129, 1769728, 590080],  # from here on: gate (theta, phi, psi), then decoder
+    *[8256, 16448, 65, 442496, 147584],
+    *[2080, 4128, 33, 110656, 36928],
+    *[528, 1040, 17, 27680, 9248],
+    33,
+]
+
+
+@pytest.fixture(scope="module")
+def copied(article: Any) -> AttentionUNet:
+    """Our network with the weights of the oracle."""
+    network = AttentionUNet()
+    load_keras_weights(network, article.model)
+    return network.eval()
+
+
+@pytest.fixture
+def small() -> AttentionUNet:
+    torch.manual_seed(0)
+    return AttentionUNet(features=SMALL).eval()
+
+
+def convolutions(network: nn.Module) -> list[nn.Conv2d]:
+    return [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+
+
+def random_image(*shape: int) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(4))
+
+
+# --- the same network as the article's
+
+
+def test_it_has_the_parameters_of_the_article() -> None:
+    assert sum(parameter.numel() for parameter in AttentionUNet().parameters()) == 7_977_941
+
+
+def test_every_layer_has_the_parameters_of_the_articles_table() -> None:
+    counts = [
+        sum(parameter.numel() for parameter in layer.parameters()) for layer in convolutions(AttentionUNet())
+    ]
+    assert counts == ARTICLE_PARAMETERS
+
+
+def test_the_oracle_has_the_parameters_of_the_articles_table(article: Any) -> None:
+    counts = [layer.count_params() for layer in article.model.layers if layer.weights]
+    assert counts == ARTICLE_PARAMETERS
+
+
+@pytest.mark.parametrize("size", [(160, 160), (96, 160)], ids=["square", "not_square"])
+def test_logits_and_every_gate_equal_those_of_keras(
+    copied: AttentionUNet, article: Any, size: tuple[int, int]
+) -> None:
+    image = random_image(1, 3, *size)
+    expected_logits, expected_maps = article.look_inside(image)
+    with torch.no_grad():
+        logits, maps = copied(image), copied.attention(image)
+    torch.testing.assert_close(logits, expected_logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(maps, expected_maps, rtol=0, atol=1e-5)
+
+
+def test_probabilities_equal_the_output_of_keras(copied: AttentionUNet, article: Any) -> None:
+    image = random_image(2, 3, 64, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            copied.probabilities(image), article.model(image, training=False).detach(), rtol=0, atol=1e-5
+        )
+
+
+def test_the_comparison_with_keras_sees_gates_that_vary(article: Any) -> None:
+    _, maps = article.look_inside(random_image(1, 3, 96, 160))
+    assert all(coefficients.std() > 0.01 for coefficients in maps)
+
+
+# --- shapes
+
+
+def test_the_maps_of_the_gates_come_deepest_first(small: AttentionUNet) -> None:
+    maps = small.attention(random_image(2, 3, 160, 96))
+    assert [tuple(coefficients.shape) for coefficients in maps] == [
+        (2, 1, 20, 12),
+        (2, 1, 40, 24),
+        (2, 1, 80, 48),
+        (2, 1, 160, 96),
+    ]
+
+
+def test_coefficients_lie_between_0_and_1(small: AttentionUNet) -> None:
+    for coefficients in small.attention(random_image(1, 3, 32, 32)):
+        assert 0 < coefficients.min() <= coefficients.max() < 1
+
+
+def test_logits_and_maps_of_one_pass_are_those_of_two(small: AttentionUNet) -> None:
+    image = random_image(1, 3, 32, 32)
+    logits, maps = small.forward_with_attention(image)
+    torch.testing.assert_close((logits, maps), (small(image), small.attention(image)), rtol=0, atol=0)
+
+
+def test_a_grey_image_is_repeated_to_all_channels(small: AttentionUNet) -> None:
+    grey = random_image(1, 1, 32, 32)
+    torch.testing.assert_close(small(grey), small(grey.repeat(1, 3, 1, 1)), rtol=0, atol=0)
+
+
+def test_each_class_has_a_logit() -> None:
+    assert AttentionUNet(features=SMALL, classes=4)(random_image(2, 3, 16, 16)).shape == (2, 4, 16, 16)
+
+
+def test_a_network_of_one_channel_takes_grey_images() -> None:
+    assert AttentionUNet(features=SMALL, in_channels=1)(random_image(1, 1, 16, 16)).shape == (1, 1, 16, 16)
+
+
+# --- how weights start
+
+
+def test_kernels_are_drawn_within_the_glorot_limit() -> None:
+    # Glorot and Bengio 2010: sqrt(6 / (fan in + fan out)); a fan is channels times the area of the kernel
+    for layer in convolutions(AttentionUNet()):
+        limit = sqrt(6 / ((layer.in_channels + layer.out_channels) * layer.kernel_size[0] ** 2))
+        assert layer.weight.abs().max() <= limit * (1 + 1e-6)
+        if layer.weight.numel() > 1000:
+            assert layer.weight.abs().max() > 0.98 * limit
+
+
+def test_the_limit_of_the_first_kernel_is_0_138() -> None:
+    # 3 x 3 x 3 inputs and 3 x 3 x 32 outputs: sqrt(6 / (27 + 288)) = 0.13801
+    assert AttentionUNet().encoder1.conv1.weight.abs().max().item() == pytest.approx(0.13801, rel=0.02)
+
+
+def test_kernels_spread_as_keras_draws_them(keras: ModuleType) -> None:
+    drawn = keras.initializers.get("glorot_uniform")((3, 3, 768, 256))
+    ours = AttentionUNet().decoder4.conv1.weight
+    assert ours.std().item() == pytest.approx(drawn.std().item(), rel=0.01)
+    assert ours.max().item() == pytest.approx(drawn.max().item(), rel=1e-3)
+
+
+def test_biases_start_at_zero() -> None:
+    assert all(layer.bias is not None and not layer.bias.any() for layer in convolutions(AttentionUNet()))
+
+
+def test_the_same_seed_draws_the_same_network() -> None:
+    networks = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        networks.append(AttentionUNet(features=SMALL).state_dict())
+    torch.testing.assert_close(networks[0], networks[1], rtol=0, atol=0)
+
+
+# --- training
+
+
+def test_every_parameter_gets_a_gradient_from_one_image(small: AttentionUNet) -> None:
+    small(random_image(1, 3, 32, 32)).square().mean().backward()
+    for name, parameter in small.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
+
+
+def test_dropout_zeroes_single_elements_and_not_whole_maps() -> None:
+    dropout = AttentionUNet(features=SMALL).train().encoder1.dropout
+    torch.manual_seed(0)
+    kept = dropout(torch.ones(8, 16, 32, 32)) > 0
+    assert kept.float().mean().item() == pytest.approx(0.8, abs=0.01)
+    assert 0.7 < kept.float().mean(dim=(2, 3)).min() < kept.float().mean(dim=(2, 3)).max() < 0.9
+
+
+def test_dropout_is_asleep_in_evaluation(small: AttentionUNet) -> None:
+    image = random_image(1, 3, 32, 32)
+    torch.testing.assert_close(small(image), small(image), rtol=0, atol=0)
+
+
+def test_dropout_is_awake_in_training(small: AttentionUNet) -> None:
+    image = random_image(1, 3, 32, 32)
+    small.train()
+    assert not torch.equal(small(image), small(image))
+
+
+# --- memory format, precision, compilers
+
+
+def test_channels_last_changes_no_result(copied: AttentionUNet) -> None:
+    image = random_image(1, 3, 64, 96)
+    last = AttentionUNet().eval()
+    last.load_state_dict(copied.state_dict())
+    last.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.no_grad():
+        expected = copied.forward_with_attention(image)
+        result = last.forward_with_attention(image.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_channels_last_stays_so_to_the_last_block(small: AttentionUNet) -> None:
+    seen: list[Tensor] = []
+    small.decoder1.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    small.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    small(random_image(2, 1, 32, 48))
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_bfloat16_gives_nearly_the_same_probabilities(small: AttentionUNet) -> None:
+    image = random_image(1, 3, 64, 64)
+    small.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.no_grad():
+        expected = small.probabilities(image)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert small(image).dtype == torch.bfloat16
+            result = small.probabilities(image)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, expected, rtol=0, atol=0.01)
+
+
+def test_it_can_be_exported_for_images_of_any_fitting_size(small: AttentionUNet) -> None:
+    rows, columns = (16 * torch.export.Dim(name, min=1, max=64) for name in ("rows", "columns"))
+    exported = torch.export.export(
+        small,
+        (random_image(2, 1, 64, 64),),
+        dynamic_shapes={"image": {0: torch.export.Dim("batch"), 2: rows, 3: columns}},
+    )
+    image = random_image(3, 1, 32, 48)
+    torch.testing.assert_close(exported.module()(image), small(image))
+
+
+def test_it_compiles_without_a_graph_break(small: AttentionUNet) -> None:
+    image = random_image(1, 1, 32, 32)
+    compiled = torch.compile(small, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(image), small(image))
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(("size", "fit"), [((100, 160), "112x160"), ((160, 8), "160x16"), ((1, 17), "16x32")])
+def test_a_size_that_is_no_multiple_of_16_is_refused_with_one_that_fits(
+    small: AttentionUNet, size: tuple[int, int], fit: str
+) -> None:
+    with pytest.raises(ValueError, match=f"{size[0]}x{size[1]} pixels .* multiples of 16; pad it to {fit}"):
+        small(torch.zeros(1, 3, *size))
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 16, 16), (1, 4, 16, 16), (3, 16, 16), (1, 1, 3, 16, 16)])
+def test_an_image_of_another_shape_is_refused(small: AttentionUNet, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=f"shape {re.escape(str(shape))} does not fit.* 1 or 3 channels"):
+        small(torch.zeros(shape))
+
+
+def test_the_attention_of_a_wrong_size_is_refused_as_well(small: AttentionUNet) -> None:
+    with pytest.raises(ValueError, match="multiples of 16"):
+        small.attention(torch.zeros(1, 3, 20, 20))
+
+
+@pytest.mark.parametrize("features", [(), (8, 16, 32, 64), (2, 8, 16, 32, 64), (4, 8, 16, 32, 64, 128)])
+def test_other_than_five_levels_are_refused(features: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="5 numbers of channels, each at least 4"):
+        AttentionUNet(features=features)
+
+
+def test_features_may_come_as_a_list() -> None:
+    network = AttentionUNet(features=[4, 8, 16, 32, 64])
+    widths = [network.encoder1, network.encoder2, network.encoder3, network.encoder4, network.bottleneck]
+    assert all(deeper.conv1.in_channels == level.conv2.out_channels for level, deeper in pairwise(widths))

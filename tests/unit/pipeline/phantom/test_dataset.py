@@ -1,0 +1,165 @@
+"""A whole set: its CSVs against its pictures, its numbers against the challenge's."""
+
+import csv
+import hashlib
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
+from pneumoseg.pipeline.phantom.dataset import Case, plan_cases
+from pneumoseg.pipeline.phantom.listing import describe_case
+from pneumoseg.transforms.rle import decode_rle, encode_rle
+
+SIZE, COUNT, TEST_COUNT = 128, 40, 8
+LISTING = Path(__file__).parents[4] / "data_manifests" / "phantom.json"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> PhantomSet:
+    return write_phantoms(tmp_path_factory.mktemp("set"), count=COUNT, test_count=TEST_COUNT, size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[Case]:
+    return plan_cases(count=COUNT, test_count=TEST_COUNT)
+
+
+@pytest.fixture(scope="module")
+def areas_px() -> list[float]:
+    """Mask areas at 1024 of the default set, training and test."""
+    masks = [case.scene().masks(512) for case in plan_cases() if case.pneumothorax]
+    return [4.0 * int(np.maximum.reduce(rows).sum()) for rows in masks if rows]
+
+
+def _rows(path: Path) -> list[tuple[str, str]]:
+    with path.open(encoding="ascii", newline="") as file:
+        return [(name.strip(), value.strip()) for name, value in csv.reader(file)][1:]
+
+
+def _labels(path: Path) -> dict[str, list[str]]:
+    labels = defaultdict(list)
+    for name, rle in _rows(path):
+        labels[name].append(rle)
+    return labels
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_the_same_arguments_write_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_phantoms(tmp_path / name, count=5, test_count=2, seed=3, size=SIZE)
+    assert _digests(tmp_path / "a") == _digests(tmp_path / "b")
+
+
+def test_another_seed_writes_other_images(cases: list[Case]) -> None:
+    other = plan_cases(count=COUNT, test_count=TEST_COUNT, seed=1)
+    assert not {case.id for case in cases} & {case.id for case in other}
+
+
+def test_a_folder_that_holds_a_set_is_not_written_again(made: PhantomSet) -> None:
+    with pytest.raises(FileExistsError):
+        write_phantoms(made.images.parent, count=3, test_count=1, size=SIZE)
+
+
+def test_every_image_has_a_file_of_its_name(made: PhantomSet, cases: list[Case]) -> None:
+    assert {path.stem for path in made.images.rglob("*.dcm")} == {case.id for case in cases if not case.test}
+    assert {path.stem for path in made.test_images.rglob("*.dcm")} == {case.id for case in cases if case.test}
+
+
+def test_the_label_csv_decodes_to_the_masks(made: PhantomSet, cases: list[Case]) -> None:
+    labels = _labels(made.labels) | _labels(made.test_labels)
+    for case in cases:
+        masks = case.scene().masks(SIZE)
+        if case.labelled:
+            assert labels[case.id] == ([encode_rle(mask) for mask in masks] or ["-1"])
+        for rle, mask in zip(labels.get(case.id, []), masks, strict=False):
+            np.testing.assert_array_equal(decode_rle(rle, mask.shape), mask)
+
+
+def test_the_training_labels_have_the_header_and_the_spaces_of_the_challenge(made: PhantomSet) -> None:
+    lines = made.labels.read_text().splitlines()
+    assert lines[0] == "ImageId, EncodedPixels"
+    assert all(line.split(",")[1].startswith(" ") for line in lines[1:])
+
+
+def test_some_images_have_two_rows_and_one_pair_overlaps(made: PhantomSet) -> None:
+    pairs = [rles for rles in _labels(made.labels).values() if len(rles) == 2]
+    overlap = [np.minimum(*(decode_rle(rle, (SIZE, SIZE)) for rle in pair)).any() for pair in pairs]
+    assert {True, False} <= {bool(value) for value in overlap}
+
+
+def test_two_images_have_no_row(made: PhantomSet, cases: list[Case]) -> None:
+    unlabelled = {case.id for case in cases if not case.test} - set(_labels(made.labels))
+    assert len(unlabelled) == made.unlabelled == 2
+
+
+def test_the_counts_are_those_of_the_label_csv(made: PhantomSet) -> None:
+    labels = _labels(made.labels)
+    assert made.labelled == len(labels) == COUNT
+    assert made.positive == sum(rles != ["-1"] for rles in labels.values()) == 9  # 22.5 % of 40
+
+
+def test_no_patient_is_in_training_and_test(made: PhantomSet) -> None:
+    groups = dict(_rows(made.groups))
+    test = {path.stem for path in made.test_images.rglob("*.dcm")}
+    assert not {groups[name] for name in test} & {group for name, group in groups.items() if name not in test}
+
+
+def test_some_patients_have_several_images(made: PhantomSet) -> None:
+    groups = [group for _, group in _rows(made.groups)]
+    assert 1 < len(set(groups)) < len(groups)
+
+
+def test_images_of_a_patient_show_the_same_patient(cases: list[Case]) -> None:
+    patients = defaultdict(set)
+    for case in cases:
+        patients[case.group].add(case.scene().patient)
+    assert all(len(shown) == 1 for shown in patients.values())
+
+
+def test_the_sample_submission_lists_the_test_images_as_empty(made: PhantomSet) -> None:
+    sample = _rows(made.sample_submission)
+    assert {name for name, _ in sample} == {path.stem for path in made.test_images.rglob("*.dcm")}
+    assert {rle for _, rle in sample} == {"-1"}
+
+
+def test_a_tenth_is_monochrome1_and_most_are_jpeg() -> None:
+    kinds = [case.encoding for case in plan_cases(count=98, test_count=0)]
+    assert kinds.count("monochrome1") == 10
+    assert kinds.count("jpeg") == 80
+
+
+def test_prevalence_of_the_default_set_is_that_of_the_challenge() -> None:
+    labelled = [case for case in plan_cases() if case.labelled]
+    assert sum(case.pneumothorax is not None for case in labelled) / len(labelled) == 0.225
+
+
+@pytest.mark.parametrize(("quantile", "area"), [(0.05, 1_362), (0.5, 8_630), (0.95, 45_772)])
+def test_mask_areas_of_the_default_set_are_those_of_the_challenge(
+    areas_px: list[float], quantile: float, area: float
+) -> None:
+    assert np.quantile(areas_px, quantile) == pytest.approx(area, rel=0.35)
+
+
+def test_the_smallest_mask_is_tiny_and_the_largest_fills_most_of_a_lung(areas_px: list[float]) -> None:
+    assert min(areas_px) < 500
+    assert max(areas_px) > 90_000
+
+
+def test_the_list_in_data_manifests_is_what_the_generator_makes() -> None:
+    entries = json.loads(LISTING.read_text(encoding="utf-8"))["images"]
+    cases = plan_cases()
+    assert [entry["id"] for entry in entries] == [case.id for case in cases]
+    ill = [index for index, entry in enumerate(entries) if entry["mask_areas_px"]]
+    for index in [ill[0], ill[1], ill[-1], 60, len(cases) - 1]:
+        made, listed = describe_case(cases[index]), entries[index]
+        # a pixel on the border may fall to the other side on another processor
+        assert made.pop("mask_areas_px") == pytest.approx(listed.pop("mask_areas_px"), rel=0.02, abs=4)
+        assert made == listed

@@ -1,0 +1,178 @@
+"""From stored integers to grey: modality values, VOI, and one inversion.
+
+A stored integer has at most 16 bits, so every rule here is worked out once for each possible integer,
+and the image is looked up in that table: exact in float64, fast, and the same for all rules.
+
+Source: DICOM PS3.3, C.11.1 (Modality LUT), C.11.2 (VOI LUT), C.7.6.3.1.2 (MONOCHROME1),
+C.7.5.1.1.2 (pixel padding), C.11.6 (presentation LUT shape).
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.integer[Any]]
+Numbers = NDArray[np.float64]
+
+DARKEST_PERCENT, BRIGHTEST_PERCENT = (
+    0.5,
+    99.5,
+)  # where a file brings no VOI: clip as little as shows everything
+
+
+class Curve(Protocol):
+    """A rule that turns numbers into numbers, one by one."""
+
+    def __call__(self, x: Numbers, /) -> Numbers:
+        """Apply the rule."""
+
+
+@dataclass(frozen=True)
+class Rescale:
+    """Modality transform by a straight line (C.11.1.1.2)."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def __call__(self, x: Numbers, /) -> Numbers:
+        """Rescale stored integers."""
+        return x * self.slope + self.intercept
+
+
+@dataclass(frozen=True, eq=False)
+class LookupTable:
+    """Modality or VOI transform by a table; numbers beyond its ends take its end entries (C.11.1.1.1)."""
+
+    first: int
+    entries: Numbers
+
+    def __call__(self, x: Numbers, /) -> Numbers:
+        """Look numbers up."""
+        positions = np.clip(np.floor(x) - self.first, 0, len(self.entries) - 1)
+        entries: Numbers = self.entries[positions.astype(np.intp)]
+        return entries
+
+    def to_unit_range(self) -> "LookupTable":
+        """Stretch the entries over [0, 1]; the depth that files declare for them is often wrong."""
+        low, high = self.entries.min(), self.entries.max()
+        return replace(self, entries=(self.entries - low) / (high - low))
+
+
+class WindowFunction(StrEnum):
+    """VOILUTFunction (0028,1056)."""
+
+    LINEAR = "LINEAR"
+    LINEAR_EXACT = "LINEAR_EXACT"
+    SIGMOID = "SIGMOID"
+
+
+@dataclass(frozen=True)
+class Window:
+    """VOI transform by a window, to [0, 1] (C.11.2.1.2 and C.11.2.1.3)."""
+
+    center: float
+    width: float
+    function: WindowFunction = WindowFunction.LINEAR
+
+    def __call__(self, x: Numbers, /) -> Numbers:
+        """Map modality values to [0, 1]."""
+        if self.function is WindowFunction.SIGMOID:
+            return 0.5 + 0.5 * np.tanh(2 * (x - self.center) / self.width)  # 1 / (1 + exp(-4 u)), no overflow
+        center, width = self.center, self.width
+        if self.function is WindowFunction.LINEAR:
+            center, width = center - 0.5, width - 1
+        return np.clip((x - center) / width + 0.5, 0, 1)
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The modality values between which the window tells anything apart."""
+        return self.center - self.width / 2, self.center + self.width / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class GreyScale:
+    """How one file's stored integers become values and an image.
+
+    Attributes:
+        bits_stored: Significant bits.
+        modality: Stored integers to modality values.
+        voi: Modality values to [0, 1]; None where the file brings nothing usable.
+        monochrome1: Low stored integers are bright.
+        inverse: PresentationLUTShape is INVERSE.
+        padding: First and last stored integer that mean "outside of the image", or None.
+    """
+
+    bits_stored: int = 8
+    modality: Rescale | LookupTable = Rescale()
+    voi: Window | LookupTable | None = None
+    monochrome1: bool = False
+    inverse: bool = False
+    padding: tuple[int, int] | None = None
+
+    @property
+    def inverted(self) -> bool:
+        """Whether high numbers are dark; MONOCHROME1 and INVERSE say the same thing, not twice."""
+        return self.monochrome1 or self.inverse
+
+    def values(self, stored: Integers) -> NDArray[np.float32]:
+        """Modality values in MONOCHROME2 sense: the stored integer is inverted, then transformed."""
+        if self.modality == Rescale() and not self.inverted:
+            return stored.astype(np.float32)
+        integers = _all_integers(stored.dtype)
+        if self.inverted:
+            highest = -1 if stored.dtype.kind == "i" else 2**self.bits_stored - 1
+            integers = highest - integers
+        return _look_up(self.modality(integers), stored)
+
+    def image(self, stored: Integers) -> NDArray[np.float32]:
+        """Grey in [0, 1]: the VOI acts on the uninverted modality values, the inversion comes last."""
+        integers = _all_integers(stored.dtype)
+        levels = self.modality(integers)
+        is_padding = np.zeros(len(integers), dtype=bool)
+        if self.padding is not None:
+            is_padding = (integers >= self.padding[0]) & (integers <= self.padding[1])
+        voi = self.voi or _percentiles(stored, levels, ~is_padding)
+        grey = voi(levels)
+        if self.inverted:
+            grey = 1 - grey
+        grey[is_padding] = 0
+        return _look_up(grey, stored)
+
+
+def levels_between(modality: Curve, stored: Integers) -> tuple[float, float]:
+    """Find the lowest and highest modality value that can occur in this image."""
+    levels = modality(np.arange(int(stored.min()), int(stored.max()) + 1, dtype=np.float64))
+    return float(levels.min()), float(levels.max())
+
+
+def _all_integers(dtype: np.dtype[np.integer]) -> Numbers:
+    """List all integers that a container can hold, in the order of their bit patterns."""
+    patterns = np.arange(2 ** (8 * dtype.itemsize), dtype=f"u{dtype.itemsize}")
+    return patterns.view(dtype).astype(np.float64)
+
+
+def _look_up(table: Numbers, stored: Integers) -> NDArray[np.float32]:
+    patterns = stored.view(f"u{stored.dtype.itemsize}")
+    with np.errstate(over="ignore"):  # integers beyond BitsStored are in the table, not in the image
+        return table.astype(np.float32).take(patterns, mode="wrap")  # nothing wraps; it is the fastest mode
+
+
+def _percentiles(stored: Integers, levels: Numbers, counted: NDArray[np.bool_]) -> Window:
+    """Make a window of the image's own percentiles."""
+    patterns = stored.view(f"u{stored.dtype.itemsize}")
+    counts = np.bincount(patterns.ravel(), minlength=len(levels))
+    used = np.flatnonzero(counts * counted)
+    if used.size == 0:  # nothing but padding
+        used = np.flatnonzero(counts)
+    used = used[np.argsort(levels[used], kind="stable")]
+    shares = np.cumsum(counts[used]) / counts[used].sum()
+    low = levels[used[np.searchsorted(shares, DARKEST_PERCENT / 100)]]
+    high = levels[used[np.searchsorted(shares, BRIGHTEST_PERCENT / 100)]]
+    if low == high:  # almost constant: show what little there is
+        low, high = levels[used[0]], levels[used[-1]]
+    if low == high:  # constant: no width is right, and any shows it dark
+        return Window(low + 0.5, 1.0, WindowFunction.LINEAR_EXACT)
+    return Window((low + high) / 2, high - low, WindowFunction.LINEAR_EXACT)

@@ -1,0 +1,109 @@
+"""The rows of a CSV file from anywhere: any size, encoding or separator is read, or refused with a reason."""
+
+import codecs
+import csv
+import gzip
+import itertools
+import stat
+import zlib
+from collections.abc import Iterator
+from io import TextIOWrapper
+from pathlib import Path
+from typing import BinaryIO, Literal, cast
+
+LabelFileErrorKind = Literal[
+    "DUPLICATE_COLUMN", "EMPTY_FILE", "ENCODING", "MALFORMED", "MISSING_COLUMN", "TOO_LARGE", "UNREADABLE",
+]  # fmt: skip
+
+MAX_BYTES = 256 * 2**20
+_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
+_WIDE_TEXT = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+class LabelFileError(ValueError):
+    """A CSV file that cannot be read as a whole; `kind` says in one word why."""
+
+    def __init__(self, kind: LabelFileErrorKind, message: str) -> None:
+        super().__init__(kind, message)  # both, so that the error survives pickling
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+def read_rows(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row that holds anything, with the number of the line that it starts on.
+
+    The text is UTF-8, with or without a byte order mark; a byte that is not becomes a lone surrogate, so that
+    it spoils its cell and not the file. The separator is the first of comma, semicolon and tab that the first
+    row holds. A gzip file is known by its content, and measured before it is read.
+
+    Raises: LabelFileError: If the file is empty, too large, not text, or its quotes do not close.
+    """
+    line = 0
+    with TextIOWrapper(
+        _open_binary(path, max_bytes), encoding="utf-8-sig", errors="surrogateescape", newline=""
+    ) as text:
+        try:
+            first = ""
+            while not first.strip():
+                first = text.readline()
+                line += 1
+                if not first:
+                    raise LabelFileError(
+                        "EMPTY_FILE", f"{path} holds no row; was it saved or loaded to the end?"
+                    )
+            if not first.strip().replace("\t", "").isprintable():
+                raise LabelFileError("ENCODING", f"{path}, line {line} is not text; CSV in UTF-8 would fit")
+            separator = next((mark for mark in ",;\t" if mark in first), ",")
+            csv.field_size_limit(max(max_bytes, csv.field_size_limit()))  # global, so it is only ever raised
+            rows = csv.reader(itertools.chain([first], text), delimiter=separator, strict=True)
+            skipped = line - 1
+            for cells in rows:
+                if any(cell.strip() for cell in cells):
+                    yield line, cells
+                line = skipped + rows.line_num + 1
+        except csv.Error as error:
+            raise LabelFileError(
+                "MALFORMED", f"{path}, line {line}: {error}; does a quote not close?"
+            ) from None
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise LabelFileError("MALFORMED", f"{path} is a damaged gzip file: {error}") from None
+
+
+def _open_binary(path: Path, max_bytes: int) -> BinaryIO:
+    """Open a regular file of a bearable size, unpacked where it is gzip."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            raise LabelFileError("UNREADABLE", f"{path} is not a regular file; a CSV file would fit")
+        if status.st_size > max_bytes:
+            raise LabelFileError(
+                "TOO_LARGE", f"{path} has {status.st_size:,} bytes; the limit is {max_bytes:,}"
+            )
+        with path.open("rb") as file:
+            start = file.read(4)
+        if start.startswith(_GZIP):
+            _measure_gzip(path, max_bytes)
+            return cast("BinaryIO", gzip.open(path))
+        if start.startswith((_ZIP, *_WIDE_TEXT)):
+            form = "a zip archive or a workbook" if start == _ZIP else "UTF-16 text"
+            raise LabelFileError("ENCODING", f"{path} is {form}; CSV in UTF-8 would fit")
+        return path.open("rb")
+    except OSError as error:
+        raise LabelFileError("UNREADABLE", f"{path} cannot be read: {error.strerror}") from None
+
+
+def _measure_gzip(path: Path, max_bytes: int) -> None:
+    """Refuse what unpacks to too much; the size that a gzip file states is no proof."""
+    size = 0
+    try:
+        with gzip.open(path) as file:
+            while chunk := file.read(2**20):
+                size += len(chunk)
+                if size > max_bytes:
+                    raise LabelFileError(
+                        "TOO_LARGE", f"{path} unpacks to more than the limit of {max_bytes:,} bytes"
+                    )
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise LabelFileError("MALFORMED", f"{path} is a damaged gzip file: {error}") from None

@@ -1,0 +1,58 @@
+"""The reader as MONAI's dictionary transforms want it."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.config.type_definitions import KeysCollection
+from monai.transforms.transform import MapTransform
+
+from pneumoseg.transforms.gates import Gates
+from pneumoseg.transforms.radiograph import read_radiograph
+
+_DEFAULT_GATES = Gates()
+_BESIDE = ("shape", "spacing_mm", "pixel_aspect", "sop_instance_uid", "view", "burned_in")
+
+
+class LoadRadiographd(MapTransform):
+    """Replace paths by images, and put beside them what their files say.
+
+    An image is a plain float32 tensor of shape ``(1, rows, columns)`` in [0, 1], upright; a MetaTensor
+    would cost time in each later transform and carry an affine that a radiograph does not have. Beside it
+    come ``shape``, ``spacing_mm``, ``pixel_aspect``, ``sop_instance_uid``, ``view`` and ``burned_in``, as
+    in `Radiograph`; those that are not known are None, so pick what you collate.
+
+    Args:
+        keys: Items that hold a path.
+        gates: What may pass.
+        meta_prefix: Put before the names beside the image, to keep those of several images apart.
+        allow_missing_keys: Whether an item may be absent.
+
+    Raises:
+        RadiographError: When called on a file that is not read.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        gates: Gates = _DEFAULT_GATES,
+        meta_prefix: str = "",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if len(self.keys) > 1 and "{key}" not in meta_prefix:
+            raise ValueError(f"{len(self.keys)} images need a meta_prefix with {{key}} in it, as '{{key}}_'")
+        self.gates = gates
+        self.meta_prefix = meta_prefix
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Read each of `keys` in a copy of *data*."""
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            radiograph = read_radiograph(sample[key], gates=self.gates)
+            sample[key] = torch.from_numpy(radiograph.image).unsqueeze(0)
+            prefix = self.meta_prefix.format(key=key)
+            for name in _BESIDE:
+                sample[f"{prefix}{name}"] = getattr(radiograph, name)
+        return sample

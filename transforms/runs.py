@@ -1,0 +1,86 @@
+"""Runs of pixels: a mask as sorted intervals of pixels that are numbered down each column.
+
+A runs array has the shape ``(n, 2)``: each row is one run ``[start, stop)``, in pixels from the top of the
+first column; the runs are sorted, and no two overlap. Areas and overlaps come out of it without a mask.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Runs = NDArray[np.int64]
+
+NO_RUNS: Runs = np.empty((0, 2), dtype=np.int64)
+
+
+def draw_runs(runs: Runs, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Draw runs as a mask of zeros and ones.
+
+    Returns: Shape ``(rows, columns)``, in Fortran order, for that is the order of the runs.
+    """
+    rows, columns = shape
+    borders = np.empty(runs.size + 2, dtype=np.int64)
+    borders[0], borders[-1] = 0, rows * columns
+    borders[1:-1] = runs.ravel()
+    stripes = np.zeros(runs.size + 1, dtype=np.uint8)
+    stripes[1::2] = 1
+    return np.repeat(stripes, borders[1:] - borders[:-1]).reshape(columns, rows).T
+
+
+def find_runs(mask: NDArray[np.bool_ | np.integer]) -> Runs:
+    """Find the runs of a mask of shape ``(rows, columns)``; what is not 0 is inside.
+
+    Only the part that holds anything is looked at closely. In C order each row is compared with the one
+    above, and the borders are sorted: a tenth of the time of comparing neighbours in a transposed copy.
+    """
+    rows, columns = mask.shape
+    in_run_order = mask.flags.f_contiguous  # as `draw_runs` makes it
+    filled = np.flatnonzero(mask.any(axis=0 if in_run_order else 1))
+    if filled.size == 0:
+        return NO_RUNS
+    first, last = int(filled[0]), int(filled[-1])
+    if in_run_order:
+        flat = mask[:, first : last + 1].astype(np.bool_, copy=False).ravel(order="F")
+        borders: Runs = np.flatnonzero(np.diff(flat, prepend=False, append=False)) + first * rows
+        return borders.reshape(-1, 2)
+    box = mask[first : last + 1].astype(np.bool_, copy=False)
+    is_border = np.empty((len(box) + 1, columns), dtype=np.bool_)
+    is_border[0], is_border[-1] = box[0], box[-1]
+    np.not_equal(box[1:], box[:-1], out=is_border[1:-1])
+    row, column = np.divmod(np.flatnonzero(is_border), columns)
+    borders = np.sort(column * rows + row + first)
+    if len(box) == rows:  # a run that ends where the next column starts one is one run
+        differs = np.concatenate([[True], borders[1:] != borders[:-1], [True]])
+        borders = borders[differs[1:] & differs[:-1]]
+    return borders.reshape(-1, 2)
+
+
+def merge_runs(parts: Sequence[Runs]) -> Runs:
+    """Join masks into their union; runs of several masks that overlap or touch become one."""
+    if len(parts) == 1:
+        return parts[0]
+    runs = np.concatenate([NO_RUNS, *parts])
+    if len(runs) == 0:
+        return NO_RUNS
+    runs = runs[np.argsort(runs[:, 0], kind="stable")]
+    reach = np.maximum.accumulate(runs[:, 1])
+    is_first = np.concatenate([[True], runs[1:, 0] > reach[:-1]])
+    is_last = np.concatenate([is_first[1:], [True]])
+    return np.stack([runs[is_first, 0], reach[is_last]], axis=1)
+
+
+def area_px(runs: Runs) -> int:
+    """Count the pixels of a mask."""
+    return int((runs[:, 1] - runs[:, 0]).sum())
+
+
+def overlap_px(runs: Runs, others: Runs) -> int:
+    """Count the pixels that two masks share."""
+    if len(runs) == 0 or len(others) == 0:
+        return 0
+    before = np.concatenate([[0], np.cumsum(others[:, 1] - others[:, 0])])  # pixels before each of `others`
+    index = np.searchsorted(others[:, 0], runs, side="right")
+    last = np.maximum(index - 1, 0)
+    covered = before[last] + np.clip(runs - others[last, 0], 0, others[last, 1] - others[last, 0])
+    return int((covered[:, 1] - covered[:, 0]).sum())
