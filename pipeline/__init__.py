@@ -1,1 +1,47 @@
-"""Runs, files, devices and the command line."""
+"""Runs, files, devices and the command line.
+
+Every job is one call: `prepare_manifest`, `train_model`, `evaluate_model`, `write_submission`, `score_submission`,
+`predict_folder`, `run_demo`. Names are looked up when they are first used, for MONAI takes seconds to import.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pneumoseg.pipeline.config import TrainConfig as TrainConfig
+    from pneumoseg.pipeline.config import load_config as load_config
+    from pneumoseg.pipeline.demo import run_demo as run_demo
+    from pneumoseg.pipeline.describe import describe_model as describe_model
+    from pneumoseg.pipeline.errors import JobError as JobError
+    from pneumoseg.pipeline.errors import UsageError as UsageError
+    from pneumoseg.pipeline.evaluate import evaluate_model as evaluate_model
+    from pneumoseg.pipeline.model_folder import load_model as load_model
+    from pneumoseg.pipeline.predict import predict_folder as predict_folder
+    from pneumoseg.pipeline.prepare import prepare_manifest as prepare_manifest
+    from pneumoseg.pipeline.score import score_submission as score_submission
+    from pneumoseg.pipeline.submit import write_submission as write_submission
+    from pneumoseg.pipeline.train import train_model as train_model
+
+_HOME = {
+    "JobError": "errors",
+    "TrainConfig": "config",
+    "UsageError": "errors",
+    "describe_model": "describe",
+    "evaluate_model": "evaluate",
+    "load_config": "config",
+    "load_model": "model_folder",
+    "predict_folder": "predict",
+    "prepare_manifest": "prepare",
+    "run_demo": "demo",
+    "score_submission": "score",
+    "train_model": "train",
+    "write_submission": "submit",
+}
+__all__ = sorted(_HOME)  # noqa: PLE0605  (a list, made from the one table of names)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the module that holds it."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

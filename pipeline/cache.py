@@ -14,10 +14,11 @@ from typing import Final
 import numpy as np
 import torch
 
-from pneumoseg.pipeline.cases import Bytes, FileCases
+from pneumoseg.pipeline.cases import ALL_GATES_OPEN, Bytes, FileCases
 from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.files import written_atomically
 from pneumoseg.pipeline.manifest import Manifest
+from pneumoseg.transforms.chains import cache_chain
 
 _VERSION: Final = 1  # goes up when the same files would give other pixels
 
@@ -51,7 +52,8 @@ def open_cache(
     path = folder / f"{_key(manifest, image_size)}.npy"
     if not path.exists():
         shape = (len(manifest.training), 2, image_size, image_size)
-        cases = FileCases(manifest, manifest_path, range(len(manifest.training)), image_size=image_size)
+        chain = cache_chain(image_size=image_size, gates=ALL_GATES_OPEN)
+        cases = FileCases(manifest, manifest_path, range(len(manifest.training)), chain=chain)
         try:
             # plain writes, not the map: a full disk is an error there and the end of the process here
             with written_atomically(path) as temporary, temporary.open("wb") as file:

@@ -14,7 +14,7 @@ from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.files import sha256_of
 from pneumoseg.pipeline.manifest import Manifest, image_path
 from pneumoseg.pipeline.sampling import Draw
-from pneumoseg.transforms.chains import evaluation_chain
+from pneumoseg.transforms.chains import standardize
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.reasons import RadiographError
 
@@ -23,7 +23,8 @@ Sample = dict[str, Any]
 """``image`` and ``label``, float32 of shape ``(1, image_size, image_size)``, and ``index``, the place of the case in
 the manifest."""
 
-_OPEN: Final = Gates(any_modality=True, any_view=True, any_body_part=True)  # `prepare` has judged the files
+ALL_GATES_OPEN: Final = Gates(any_modality=True, any_view=True, any_body_part=True)
+"""For the files of a manifest: `prepare` has judged them."""
 
 
 class FileCases(Dataset[Sample]):
@@ -33,16 +34,16 @@ class FileCases(Dataset[Sample]):
         manifest: The cases.
         manifest_path: Image paths are relative to it.
         indices: Which cases, by their place in the manifest.
-        image_size: Side of the square that the network sees, in pixels.
+        chain: `evaluation_chain`, or `cache_chain` for what comes into the cache.
     """
 
     def __init__(
-        self, manifest: Manifest, manifest_path: Path, indices: Sequence[int], *, image_size: int
+        self, manifest: Manifest, manifest_path: Path, indices: Sequence[int], *, chain: Compose
     ) -> None:
         self.manifest = manifest
         self.manifest_path = manifest_path
         self.indices = indices
-        self.chain = evaluation_chain(image_size=image_size, gates=_OPEN)
+        self.chain = chain
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -77,13 +78,14 @@ class CachedCases(Dataset[Sample]):
     Args:
         cache: From `open_cache`.
         indices: Which cases, by their place in the manifest.
-        augmentation: Applied to a case that a `Draw` asks for.
+        augmentation: `training_chain`, applied to a case that a `Draw` asks for.
     """
 
     def __init__(self, cache: Bytes, indices: Sequence[int], augmentation: Compose | None = None) -> None:
         self.cache = cache
         self.indices = indices
         self.augmentation = augmentation
+        self.finish = standardize()
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -96,4 +98,6 @@ class CachedCases(Dataset[Sample]):
         if self.augmentation is not None and isinstance(draw, Draw):
             self.augmentation.set_random_state(seed=draw.seed)
             sample = self.augmentation(sample)
-        return {**sample, "index": index}
+        else:
+            sample = self.finish(sample)
+        return {"image": sample["image"], "label": sample["label"], "index": index}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch.utils.data import DataLoader
 
-from pneumoseg.pipeline.cases import FileCases
+from pneumoseg.pipeline.cases import ALL_GATES_OPEN, FileCases
 from pneumoseg.pipeline.decision import Decisions, decide
 from pneumoseg.pipeline.devices import resolve_device, resolve_precision
 from pneumoseg.pipeline.engines import make_evaluator
@@ -14,6 +14,7 @@ from pneumoseg.pipeline.files import claim_folder, write_csv, write_json
 from pneumoseg.pipeline.manifest import Case, manifest_sha256, read_manifest
 from pneumoseg.pipeline.metrics import ChallengeMetric, MeasureCurves
 from pneumoseg.pipeline.model_folder import load_model
+from pneumoseg.transforms.chains import evaluation_chain
 
 CASE_COLUMNS = (
     "id", "group", "fold", "trained_on", "positive", "called_positive", "probability", "dice", "label_area_px",
@@ -73,7 +74,8 @@ def evaluate_model(
         raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
     claim_folder(output, overwrite=overwrite, marker="scores.json")
 
-    cases = FileCases(manifest, manifest_path, indices, image_size=model.image_size)
+    chain = evaluation_chain(image_size=model.image_size, gates=ALL_GATES_OPEN)
+    cases = FileCases(manifest, manifest_path, indices, chain=chain)
     metric = ChallengeMetric(model.operating_point)
     make_evaluator(
         model.network,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -177,3 +178,7 @@ def manifest_sha256(manifest: Manifest) -> str:
 def manifest_schema() -> dict[str, Any]:
     """The JSON Schema of a manifest file, as kept in ``data_manifests``."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Manifest.model_json_schema()}
+
+
+if __name__ == "__main__":  # writes data_manifests/manifest.schema.json
+    sys.stdout.write(json.dumps(manifest_schema(), indent=1) + "\n")

@@ -90,6 +90,21 @@ def segment_files(
             )
 
 
+def attention_maps(
+    model: Model, path: Path, *, precision: Precision, gates: Gates | None = None
+) -> list[npt.NDArray[np.float32]]:
+    """The coefficients of the four attention gates on one radiograph, deepest first.
+
+    Returns: Each of shape ``(rows, columns)``, the size of the original image.
+    Raises: RadiographError: If the file cannot be used.
+    """
+    sample = inference_chain(image_size=model.image_size, gates=gates)({"image": path})
+    image = sample["image"][None].to(precision.device)
+    with torch.no_grad(), precision.autocast():
+        maps = model.network.attention(image)
+    return [to_original_size(map_[0].float(), sample["shape"])[0].cpu().numpy() for map_ in maps]
+
+
 def _read(chain: Any, path: Path) -> dict[str, Any] | NotRead:
     try:
         sample: dict[str, Any] = chain({"image": path})

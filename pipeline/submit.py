@@ -77,7 +77,8 @@ def write_submission(
     wanted = _read_sample(sample) if sample else sorted(path_of)
     if missing := [name for name in wanted if name not in path_of]:
         raise JobError(
-            f"{len(missing)} of {len(wanted)} images of {sample} are not under {images}; the first is {shown(missing[0])}"
+            f"{len(missing)} of {len(wanted)} images of {sample} are not under {images}; "
+            f"the first is {shown(missing[0])}"
         )
 
     texts: dict[str, str] = {}

@@ -50,7 +50,8 @@ def decisions_table(found: Decisions, *, title: str) -> Table:
     ]
     for name, ours, nothing in rows:
         table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in (ours, nothing)))
-    table.caption = f"{score.images} images, {score.positives} with a pneumothorax; {score.called_positive} called positive"
+    images = f"{score.images} images, {score.positives} with a pneumothorax"
+    table.caption = f"{images}; {score.called_positive} called positive"
     table.caption_justify = "left"
     return table
 

@@ -3,16 +3,17 @@
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from ignite.engine import Events
-from monai.handlers import EarlyStopHandler, ValidationHandler, stopping_fn_from_metric
+from ignite.handlers import EarlyStopping
+from monai.handlers import ValidationHandler
 from monai.losses import DiceCELoss
 from monai.utils import CommonKeys as Keys
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
 
-from pneumoseg.pipeline.cases import Bytes, CachedCases
+from pneumoseg.pipeline.cases import Bytes, CachedCases, Sample
 from pneumoseg.pipeline.checkpoint import State, save_state
 from pneumoseg.pipeline.config import TrainConfig
 from pneumoseg.pipeline.devices import Precision
@@ -62,8 +63,8 @@ class TrainingRun:
             batch_size=config.data.batch_size,
             seed=config.seed,
         )
-        augmentation = training_chain(image_size=config.data.image_size) if config.data.augment else None
-        self.drawn = CachedCases(pixels, training, augmentation)
+        chain = training_chain(image_size=config.data.image_size) if config.data.augment else None
+        self.drawn = CachedCases(pixels, training, chain)
 
         torch.manual_seed(config.seed)
         self.network = place(
@@ -97,6 +98,15 @@ class TrainingRun:
         left = max(1, self.config.optimization.epochs * self.plan.steps - warmup)
         return FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * (step - warmup) / left)) / 2
 
+    def make_batches(self, first_step: int = 0) -> DataLoader[Sample]:
+        """The batches of all epochs, from one step on."""
+        return make_training_loader(
+            self.drawn,
+            BatchPlan(self.plan, epochs=self.config.optimization.epochs, first_step=first_step),
+            workers=self.workers,
+            pin_memory=self.precision.device.type == "cuda",
+        )
+
     def fit(self, history: History, checkpoints: Path, *, origin: State, state: State | None = None) -> None:
         """Run all epochs; after each, validate, save, and bring the history up to date.
 
@@ -108,12 +118,6 @@ class TrainingRun:
         """
         epochs, steps = self.config.optimization.epochs, self.plan.steps
         first_step = state["iteration"] if state else 0
-        batches = make_training_loader(
-            self.drawn,
-            BatchPlan(self.plan, epochs=epochs, first_step=first_step),
-            workers=self.workers,
-            pin_memory=self.precision.device.type == "cuda",
-        )
         display = TrainingDisplay(epochs=epochs, steps=steps, first_step=first_step)
         epoch = _Epoch(self.config.data.batch_size)
 
@@ -140,13 +144,14 @@ class TrainingRun:
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(),
                 "scaler": self.scaler.state_dict(),
+                "early_stop": dict(self.early_stop.state_dict()),
                 "best": [self.validator.state.best_metric, self.validator.state.best_metric_epoch],
                 "history": history.rows,
             }
 
         trainer = make_trainer(
             self.network,
-            batches,
+            self.make_batches(first_step),
             loss_function=DiceCELoss(
                 sigmoid=True, batch=True, lambda_dice=self.config.optimization.dice_weight
             ),
@@ -164,12 +169,9 @@ class TrainingRun:
                 On(Events.EPOCH_COMPLETED, after_epoch),
             ],
         )
-        if self.config.optimization.patience is not None:
-            EarlyStopHandler(
-                patience=self.config.optimization.patience,
-                score_function=stopping_fn_from_metric("dice"),
-                trainer=trainer,
-            ).attach(self.validator)
+        patience = self.config.optimization.patience or epochs
+        self.early_stop = EarlyStopping(patience, lambda engine: engine.state.metrics["dice"], trainer)
+        self.validator.add_event_handler(Events.COMPLETED, self.early_stop)
         if state:
             self._load(state)
             trainer.load_state_dict({"iteration": first_step, "epoch_length": steps, "max_epochs": epochs})
@@ -181,6 +183,7 @@ class TrainingRun:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
+        self.early_stop.load_state_dict(state["early_stop"])
         self.validator.state.best_metric, self.validator.state.best_metric_epoch = state["best"]
 
 

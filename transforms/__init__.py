@@ -8,18 +8,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pneumoseg.transforms.gates import Gates as Gates
+    from pneumoseg.transforms.label_file import LabelFileError as LabelFileError
+    from pneumoseg.transforms.labels import Labels as Labels
     from pneumoseg.transforms.labels import read_labels as read_labels
     from pneumoseg.transforms.radiograph import Radiograph as Radiograph
     from pneumoseg.transforms.radiograph import RadiographError as RadiographError
     from pneumoseg.transforms.radiograph import read_radiograph as read_radiograph
+    from pneumoseg.transforms.reasons import Reason as Reason
     from pneumoseg.transforms.rle import RLEError as RLEError
     from pneumoseg.transforms.rle import decode_rle as decode_rle
     from pneumoseg.transforms.rle import encode_rle as encode_rle
 
 _HOME = {
+    "Gates": "gates",
+    "LabelFileError": "label_file",
+    "Labels": "labels",
     "RLEError": "rle",
     "Radiograph": "radiograph",
     "RadiographError": "radiograph",
+    "Reason": "reasons",
     "decode_rle": "rle",
     "encode_rle": "rle",
     "read_labels": "labels",

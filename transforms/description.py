@@ -11,6 +11,7 @@ _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _AGE = re.compile(r"([0-9]{1,3})([DWMY]?)")
 _PER_YEAR = {"D": 365.25, "W": 52.18, "M": 12, "Y": 1, "": 1}
 _OLDEST = 130
+_SMALLEST, _LARGEST = 0.001, 50.0  # mm; no pixel of a chest radiograph is smaller or larger
 
 DESCRIPTION_KEYWORDS = (
     *("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"),
@@ -76,18 +77,15 @@ def read_spacing(elements: Elements, warnings: Warnings) -> tuple[float, float] 
 
     Source: DICOM PS3.3 10.7.1.3; detector spacing is divided by the magnification where that is known.
     """
-    names = ("PixelSpacing", "ImagerPixelSpacing")
-    given = [name for name in names if elements.text(name)]
-    spacings = {name: _pair(elements, name) for name in given}
-    bad = [name for name, spacing in spacings.items() if spacing is None]
-    warnings.extend((Reason.BAD_SPACING, f"{name} is {show(elements.text(name))}") for name in bad[:1])
+    given = [name for name in ("PixelSpacing", "ImagerPixelSpacing") if elements.text(name)]
     if not given:
         warnings.append((Reason.NO_SPACING, "there is neither PixelSpacing nor ImagerPixelSpacing"))
-    if calibrated := spacings.get("PixelSpacing"):
-        return calibrated
-    if detector := spacings.get("ImagerPixelSpacing"):
-        magnification = _magnification(elements)
-        return detector[0] / magnification, detector[1] / magnification
+    for name in given:
+        spacing = _pair(elements, name)
+        if spacing is not None and all(_SMALLEST < length < _LARGEST for length in spacing):
+            magnification = _magnification(elements) if name == "ImagerPixelSpacing" else 1.0
+            return spacing[0] / magnification, spacing[1] / magnification
+        warnings.append((Reason.BAD_SPACING, f"{name} is {show(elements.text(name))}"))
     return None
 
 
@@ -110,7 +108,7 @@ def _pair(elements: Elements, keyword: str) -> tuple[float, float] | None:
         numbers = elements.decimals(keyword) or []
     except ValueError:
         return None
-    if len(numbers) != 2 or not all(math.isfinite(number) and number > 0 for number in numbers):
+    if len(numbers) != 2 or not all(0 < number < math.inf for number in numbers):
         return None
     return numbers[0], numbers[1]
 

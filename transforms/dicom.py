@@ -26,7 +26,7 @@ from pneumoseg.transforms.record import Radiograph
 
 _KEYWORDS = frozenset(
     {*LAYOUT_KEYWORDS, *DESCRIPTION_KEYWORDS, *GREY_KEYWORDS}
-    | {"SpecificCharacterSet", "Modality", "PresentationIntentType", "BurnedInAnnotation"}
+    | {"Modality", "PresentationIntentType", "BurnedInAnnotation"}
 )
 
 

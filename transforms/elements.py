@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
@@ -32,7 +32,7 @@ class Elements:
         tag = _tag(keyword)
         if tag not in self.dataset:
             return None
-        element = self.dataset.get_item(tag, keep_deferred=True)
+        element: RawDataElement | DataElement = self.dataset.get_item(tag, keep_deferred=True)
         if isinstance(element, RawDataElement):
             return element.value or b""
         return element.value if isinstance(element.value, bytes) else None

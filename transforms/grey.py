@@ -7,6 +7,7 @@ Source: DICOM PS3.3, C.11.1 (Modality LUT), C.11.2 (VOI LUT), C.7.6.3.1.2 (MONOC
 C.7.5.1.1.2 (pixel padding), C.11.6 (presentation LUT shape).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 Integers = NDArray[np.integer[Any]]
 Numbers = NDArray[np.float64]
 
+_BLOCK_PX = 2**20
 DARKEST_PERCENT, BRIGHTEST_PERCENT = (
     0.5,
     99.5,
@@ -155,15 +157,21 @@ def _all_integers(dtype: np.dtype[np.integer]) -> Numbers:
 
 
 def _look_up(table: Numbers, stored: Integers) -> NDArray[np.float32]:
-    patterns = stored.view(f"u{stored.dtype.itemsize}")
+    patterns = _patterns(stored)
+    grey = np.empty(stored.shape, dtype=np.float32)
     with np.errstate(over="ignore"):  # integers beyond BitsStored are in the table, not in the image
-        return table.astype(np.float32).take(patterns, mode="wrap")  # nothing wraps; it is the fastest mode
+        entries = table.astype(np.float32)
+    for rows in _blocks(stored):
+        entries.take(patterns[rows], out=grey[rows], mode="wrap")  # nothing wraps; it is the fastest mode
+    return grey
 
 
 def _percentiles(stored: Integers, levels: Numbers, counted: NDArray[np.bool_]) -> Window:
     """Make a window of the image's own percentiles."""
-    patterns = stored.view(f"u{stored.dtype.itemsize}")
-    counts = np.bincount(patterns.ravel(), minlength=len(levels))
+    patterns = _patterns(stored)
+    counts = np.zeros(len(levels), dtype=np.intp)
+    for rows in _blocks(stored):
+        counts += np.bincount(patterns[rows].ravel(), minlength=len(levels))
     used = np.flatnonzero(counts * counted)
     if used.size == 0:  # nothing but padding
         used = np.flatnonzero(counts)
@@ -176,3 +184,14 @@ def _percentiles(stored: Integers, levels: Numbers, counted: NDArray[np.bool_]) 
     if low == high:  # constant: no width is right, and any shows it dark
         return Window(low + 0.5, 1.0, WindowFunction.LINEAR_EXACT)
     return Window((low + high) / 2, high - low, WindowFunction.LINEAR_EXACT)
+
+
+def _patterns(stored: Integers) -> NDArray[np.unsignedinteger[Any]]:
+    """View stored integers as bit patterns, which count from 0."""
+    return stored.view(f"u{stored.dtype.itemsize}")
+
+
+def _blocks(stored: Integers) -> Iterator[slice]:
+    """Cut an image into blocks of rows: NumPy widens what it looks up or counts to 8 bytes a pixel."""
+    step = max(1, _BLOCK_PX // stored.shape[1])
+    return (slice(begin, begin + step) for begin in range(0, stored.shape[0], step))

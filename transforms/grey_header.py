@@ -34,7 +34,7 @@ def read_grey_scale(
         voi=_read_voi(elements, levels_between(modality, stored), warnings),
         monochrome1=layout.photometric == "MONOCHROME1",
         inverse=elements.code("PresentationLUTShape") == "INVERSE",
-        padding=_read_padding(elements, layout),
+        padding=_read_padding(elements, layout, stored),
     )
 
 
@@ -149,11 +149,12 @@ def _read_table(item: Elements, *, signed: bool) -> LookupTable:
     return LookupTable(first, entries.astype(np.float64))
 
 
-def _read_padding(elements: Elements, layout: Layout) -> tuple[int, int] | None:
-    """Return the range of stored integers that stand for "outside of the image"."""
+def _read_padding(elements: Elements, layout: Layout, stored: StoredPixels) -> tuple[int, int] | None:
+    """Return the range of stored integers that stand for "outside of the image", if it leaves an image."""
     value, limit = (elements.raw(name) or b"" for name in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
     if len(value) != 2:
         return None
     ends = [value, limit] if len(limit) == 2 else [value]
     integers = [int.from_bytes(end, elements.byte_order, signed=layout.signed) for end in ends]
-    return min(integers), max(integers)
+    first, last = min(integers), max(integers)
+    return None if first <= stored.min() and stored.max() <= last else (first, last)

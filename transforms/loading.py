@@ -19,8 +19,9 @@ class LoadRadiographd(MapTransform):
 
     An image is a plain float32 tensor of shape ``(1, rows, columns)`` in [0, 1], upright; a MetaTensor
     would cost time in each later transform and carry an affine that a radiograph does not have. Beside it
-    come ``shape``, ``spacing_mm``, ``pixel_aspect``, ``sop_instance_uid``, ``view`` and ``burned_in``, as
-    in `Radiograph`; those that are not known are None, so pick what you collate.
+    come the ``radiograph`` itself and, of it, ``shape``, ``spacing_mm``, ``pixel_aspect``,
+    ``sop_instance_uid``, ``view`` and ``burned_in``; those that are not known are None, so pick what you
+    collate.
 
     Args:
         keys: Items that hold a path.
@@ -53,6 +54,7 @@ class LoadRadiographd(MapTransform):
             radiograph = read_radiograph(sample[key], gates=self.gates)
             sample[key] = torch.from_numpy(radiograph.image).unsqueeze(0)
             prefix = self.meta_prefix.format(key=key)
+            sample[f"{prefix}radiograph"] = radiograph
             for name in _BESIDE:
                 sample[f"{prefix}{name}"] = getattr(radiograph, name)
         return sample

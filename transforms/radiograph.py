@@ -99,11 +99,15 @@ def _read_bytes(path: Path, max_bytes: int) -> bytes:
         status = path.stat()
         _check_status(status, max_bytes)
         return path.read_bytes()
+    except RadiographError:
+        raise
     except FileNotFoundError as error:
         raise RadiographError(Reason.NOT_A_FILE, "there is no such file") from error
     except OSError as error:
         reason = Reason.NOT_A_FILE if error.errno in {ELOOP, ENOTDIR, ENAMETOOLONG} else Reason.UNREADABLE
         raise RadiographError(reason, (error.strerror or type(error).__name__).lower()) from error
+    except ValueError as error:
+        raise RadiographError(Reason.NOT_A_FILE, "no path holds a NUL") from error
 
 
 def _check_status(status: os.stat_result, max_bytes: int) -> None:

@@ -47,13 +47,13 @@ def lung_tissue(scene: Scene, view: Projection, gas_filled: Array, rng: np.rando
 
 def _vessels(scene: Scene, view: Projection) -> Array:
     """Blood vessels in mm."""
-    total = np.zeros((view.size, view.size), dtype=np.float32)
-    trees = grow_trees(scene.chest)
     collapses = {collapse.side: collapse for collapse in scene.collapses}
-    for side in (RIGHT, LEFT):
-        points, volumes = trees[side].samples(0.8 * view.pixel_mm)
-        total += view.deposit(collapses[side].draw_back(points) if side in collapses else points, volumes)
-    return blur(total, 0.6)
+    places, volumes = [], []
+    for side, tree in grow_trees(scene.chest).items():
+        points, volume = tree.samples(0.8 * view.pixel_mm)
+        places.append(collapses[side].draw_back(points) if side in collapses else points)
+        volumes.append(volume)
+    return blur(view.deposit(np.concatenate(places), np.concatenate(volumes)), 0.6)
 
 
 def _haze(scene: Scene, view: Projection, rng: np.random.Generator) -> Array:

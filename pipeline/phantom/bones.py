@@ -36,7 +36,7 @@ class Tube:
     cortex: Points | float
     spongy: float = 0.1
 
-    def samples(self, spacing: float) -> tuple[Points, Points]:
+    def samples(self, spacing: float) -> tuple[Array, Array]:
         """Points (n, 3) on the shell and in the inside, and the volume of bone in mm3 that each stands for."""
         around = 2 * int(np.ceil(np.pi * (self.across + self.deep) / spacing / 2))
         tangent = np.gradient(self.paths, axis=-2)
@@ -63,7 +63,7 @@ class Tube:
         volume[..., :around] = step * arc * np.asarray(self.cortex)[..., None]
         volume[..., around:] = step * 2 * np.pi * self.across * self.deep * self.spongy / around
         volume *= _taper(self.paths.shape[-2])[:, None]
-        return points.reshape(-1, 3), volume.reshape(-1)
+        return points.reshape(-1, 3).astype(np.float32), volume.reshape(-1).astype(np.float32)
 
 
 def _taper(samples: int) -> Points:

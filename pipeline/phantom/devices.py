@@ -116,7 +116,7 @@ def write_markers(picture: Array, *, portable: bool, rng: np.random.Generator) -
     pen.text((side * size, high * size), letter, fill=255, font=ImageFont.load_default(0.05 * size))
     if portable and rng.random() < 0.7:
         pen.text(
-            (0.03 * size, 0.13 * size), "AP\nPORTABLE", fill=235, font=ImageFont.load_default(0.017 * size)
+            (0.03 * size, 0.17 * size), "AP\nPORTABLE", fill=235, font=ImageFont.load_default(0.017 * size)
         )
     pen.text((0.015 * size, 0.972 * size), NOTICE, fill=235, font=ImageFont.load_default(0.016 * size))
     ink = np.asarray(image, dtype=np.float32) / 255

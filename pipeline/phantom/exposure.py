@@ -72,13 +72,15 @@ def _display(density: Array, technique: Technique, *, body: NDArray[np.bool_]) -
     sample = shown[::4, ::4][body[::4, ::4]]
     dark, bright = np.percentile(sample, (5, 86))
     level = (shown - dark) / (bright - dark) * (technique.white - technique.black) + technique.black
-    return np.asarray(np.interp(level, *_film_curve(technique)), dtype=np.float32)
+    first, last, steps = -0.5, 2.5, 1 << 14
+    curve = _film_curve(np.linspace(first, last, steps), technique).astype(np.float32)
+    place = np.clip((level - first) * ((steps - 1) / (last - first)), 0, steps - 1)
+    return np.asarray(curve[place.astype(np.int32)])  # a table, as a workstation's: many times as fast
 
 
-def _film_curve(technique: Technique) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A table of levels and what is shown for them: film has no corners, it bends into black and white."""
-    level = np.linspace(-0.5, 2.5, 1024)
+def _film_curve(level: NDArray[np.float64], technique: Technique) -> NDArray[np.float64]:
+    """What is shown for a level: film has no corners, it bends into black and white."""
     toe, shoulder, top = 0.05, 0.16, technique.white + 0.04
     low = toe * np.logaddexp(0, level / toe)
     high = top - shoulder * np.logaddexp(0, (top - low) / shoulder)
-    return level, np.clip(high, 0, 1) ** technique.gamma
+    return np.asarray(np.clip(high, 0, 1) ** technique.gamma)

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pneumoseg.pipeline.phantom.dataset import (
+from pneumoseg.pipeline.phantom.plan import (
     DEFAULT_COUNT,
     DEFAULT_SEED,
     DEFAULT_TEST_COUNT,

@@ -20,7 +20,7 @@ Table = NDArray[np.float64]
 
 FIRST, LAST = np.radians(-20.0), np.radians(160.0)  # the directions that a chest wall lies in
 ANGLES: Table = np.linspace(FIRST, LAST, 401)  # from straight up (0) through the side (90 degrees)
-MOST = 0.72  # a lung cannot shrink further towards its hilum
+SMALLEST = 0.25  # a lung cannot shrink further
 
 AREA_QUANTILES = ((0.0, 0.05, 0.5, 0.95, 1.0), (55, 1_362, 8_630, 45_772, 161_421))
 """Mask areas of the SIIM-ACR challenge in pixels at 1024 x 1024."""
@@ -99,39 +99,54 @@ def find_rim(chest: Chest, side: int) -> tuple[Table, Table]:
 def collapse_lung(chest: Chest, side: int, area_mm2: float, rng: np.random.Generator) -> Collapse:
     """Let the lung of one side shrink until the gas beside it has the area asked for."""
     near, rim = find_rim(chest, side)
-    shape = _gap_shape(rim, area_mm2, rng)
-    low, high = 0.0, 400.0
-    for _ in range(40):
-        gap = (low + high) / 2
-        edge = _edge(near, rim, gap * shape)
+    anchor, window = _draw_shape(chest, rim, area_mm2, rng)
+    small, large = SMALLEST, 1.0
+    for _ in range(30):
+        scale = (small + large) / 2
+        edge = _shrink(near, rim, anchor, scale, window)
         area = 0.5 * np.sum((rim**2 - edge**2)[:-1] * np.diff(ANGLES))
-        low, high = (gap, high) if area < area_mm2 else (low, gap)
-    return Collapse(side, hilum(chest, side), rim, _edge(near, rim, low * shape), rng.uniform(0.6, 0.95))
+        small, large = (scale, large) if area > area_mm2 else (small, scale)
+    edge = _shrink(near, rim, anchor, large, window)
+    return Collapse(side, hilum(chest, side), rim, edge, rng.uniform(0.6, 0.95))
 
 
-def _edge(near: Table, rim: Table, gap: Table) -> Table:
-    """Lung edge behind a gap that can swallow neither the whole lung nor the mediastinum."""
-    most = MOST * rim
-    return np.asarray(np.maximum(rim - most * (1 - np.exp(-gap / np.maximum(most, 1e-6))), near))
+def _shrink(near: Table, rim: Table, anchor: tuple[float, float], scale: float, window: Table) -> Table:
+    """Edge of a lung that shrinks towards an anchor and keeps its form, where the window lets it."""
+    wall = window > 0
+    across = anchor[0] + scale * (rim * np.sin(ANGLES) - anchor[0])[wall]
+    up = anchor[1] + scale * (rim * np.cos(ANGLES) - anchor[1])[wall]
+    angle, distance = np.arctan2(across, up), np.hypot(across, up)
+    order = np.argsort(angle)
+    shrunk = ndimage.gaussian_filter1d(np.interp(ANGLES, angle[order], distance[order]), 3.0, mode="nearest")
+    gap = np.maximum(rim - shrunk, 0) * window
+    return np.asarray(np.maximum(rim - gap, np.minimum(near, rim)))
 
 
-def _gap_shape(rim: Table, area_mm2: float, rng: np.random.Generator) -> Table:
-    """Width of the gap over ``ANGLES``, largest 1: a crescent at the apex, at the side, or all around."""
-    small = area_mm2 < 900
-    kind = rng.choice(["apical", "lateral", "basal"], p=[0.75, 0.15, 0.1] if small else [0.5, 0.42, 0.08])
-    centre, half = {
-        "apical": (rng.uniform(2, 22), rng.uniform(32, 50)),
-        "lateral": (rng.uniform(45, 85), rng.uniform(50, 75)),
-        "basal": (rng.uniform(112, 126), rng.uniform(16, 26)),
-    }[str(kind)]
+def _draw_shape(
+    chest: Chest, rim: Table, area_mm2: float, rng: np.random.Generator
+) -> tuple[tuple[float, float], Table]:
+    """Where a lung shrinks to, seen from its hilum (across, up), and the directions it lets go of the wall.
+
+    The gas gathers at the apex, at the side, or now and then above the diaphragm; much gas is all around.
+    """
+    wide, tall = chest.patient.half_width, chest.height
+    kind = str(rng.choice(["apical", "lateral", "basal"], p=[0.55, 0.38, 0.07]))
+    centre, half, across, up = {
+        "apical": (rng.uniform(5, 25), rng.uniform(50, 75), 0.3 * wide, -0.5 * tall),
+        "lateral": (rng.uniform(45, 80), rng.uniform(60, 85), 0.1 * wide, -0.25 * tall),
+        "basal": (rng.uniform(112, 126), rng.uniform(25, 35), 0.3 * wide, 0.4 * tall),
+    }[kind]
     half = min(half, 2.3 * float(np.sqrt(area_mm2)))  # a small one is short before it is thin
-    # a large one reaches all around, and leaves the lung as a stump at the hilum
-    all_around = float(np.clip((area_mm2 - 800) / 6000, 0, 1))
-    centre, half = centre + (62 - centre) * all_around, half + (118 - half) * all_around
+    much = float(np.clip((area_mm2 - 800) / 5000, 0, 1))
+    centre, half = (1 - much) * centre + much * 62, (1 - much) * half + much * 120
+    anchor = ((1 - much) * across, (1 - much) * up - much * 0.1 * tall)
+
     away = np.clip((np.degrees(ANGLES) - centre) / half, -1, 1)
-    bump = np.cos(away * np.pi / 2) ** (rng.uniform(0.9, 1.6) * (1 - all_around) + 0.45 * all_around)
     apex = ANGLES[np.argmax(rim > 0.93 * rim[:120].max())]  # inwards of it the rim is mediastinum
-    limit = (apex <= ANGLES) * np.clip(0.5 + (ANGLES - apex) / 0.5, 0, 1) * np.clip((LAST - ANGLES) / 0.2, 0, 1)
+    ends = (
+        (apex <= ANGLES) * np.clip(0.5 + (ANGLES - apex) / 0.5, 0, 1) * np.clip((LAST - ANGLES) / 0.2, 0, 1)
+    )
     slow, quick = rng.uniform(0, 2 * np.pi, 2)
-    wave = 1 + 0.07 * np.sin(3 * ANGLES + slow) + 0.04 * np.sin(7 * ANGLES + quick)
-    return np.asarray(np.maximum(bump - 0.1, 0) * limit * wave * (rim > 0))
+    wave = 1 + 0.06 * np.sin(3 * ANGLES + slow) + 0.03 * np.sin(7 * ANGLES + quick)
+    bump = np.maximum(np.cos(away * np.pi / 2) ** 0.7 - 0.1, 0)
+    return anchor, np.asarray(bump * ends * wave * (rim > 0))

@@ -63,17 +63,19 @@ def test_a_file_without_its_prefix_is_read_with_a_warning(write_dicom: WriteDico
 
 
 @pytest.mark.parametrize("implicit", [True, False])
-def test_a_bare_data_set_is_recognised_by_its_first_element(implicit: bool) -> None:  # noqa: FBT001
+def test_a_bare_data_set_is_recognised_by_its_first_element(implicit: bool) -> None:
     data = io.BytesIO()
     dataset = Dataset()
-    dataset.ImageType, dataset.Rows, dataset.PixelData = "ORIGINAL", 16, b"ab"
+    dataset.ImageType, dataset.Rows = "ORIGINAL", 16
     dcmwrite(data, dataset, implicit_vr=implicit, little_endian=True)
     file = read(data.getvalue())
     assert reasons(file) == [Reason.NO_PREAMBLE, Reason.NO_TRANSFER_SYNTAX]
     assert file.elements.unsigned("Rows") == 16
 
 
-@pytest.mark.parametrize("start", [b"", b"This is text" * 20, b"\x89PNG\r\n\x1a\n" + b"\0" * 200, b"\0" * 200])
+@pytest.mark.parametrize(
+    "start", [b"", b"This is text" * 20, b"\x89PNG\r\n\x1a\n" + b"\0" * 200, b"\0" * 200]
+)
 def test_what_does_not_begin_like_dicom_is_none(start: bytes) -> None:
     assert not looks_like_dicom(start[:132])
     assert refusal(start) is Reason.NOT_DICOM
@@ -110,7 +112,7 @@ def test_every_cut_of_the_header_is_noticed(write_dicom: WriteDicom) -> None:
     pixels = read(data).pixels
     assert pixels is not None
     found = {read_or_refuse(data[:end]) for end in range(200, pixels.position - 12)}
-    assert found == {Reason.TRUNCATED, Reason.BAD_HEADER, "no pixels"}
+    assert found == {Reason.TRUNCATED, "no pixels"}
 
 
 def read_or_refuse(data: bytes) -> Reason | str:

@@ -45,7 +45,7 @@ def test_a_table_takes_its_end_entries_for_what_lies_beyond() -> None:
 
 
 @pytest.mark.parametrize(
-    ("window", "x", "grey"),
+    ("window", "x", "expected"),
     [  # PS3.3 C.11.2.1.2.1: center 2048, width 4096 maps 0 to the lowest and 4095 to the highest grey
         (Window(2048, 4096), [-1, 0, 2047.5, 4095, 4096], [0, 0, 0.5, 1, 1]),
         (Window(2048, 1 + 1), [2046, 2047, 2048, 2049], [0, 0, 1, 1]),
@@ -55,8 +55,10 @@ def test_a_table_takes_its_end_entries_for_what_lies_beyond() -> None:
         (Window(100, 40, WindowFunction.SIGMOID), [100, 110, 90], [0.5, 0.7310586, 0.2689414]),
     ],
 )
-def test_the_window_functions_follow_the_standard(window: Window, x: list[float], grey: list[float]) -> None:
-    np.testing.assert_allclose(window(np.array(x, dtype=np.float64)), grey, atol=1e-7)
+def test_the_window_functions_follow_the_standard(
+    window: Window, x: list[float], expected: list[float]
+) -> None:
+    np.testing.assert_allclose(window(np.array(x, dtype=np.float64)), expected, atol=1e-7)
 
 
 def test_a_far_sigmoid_does_not_overflow() -> None:
@@ -67,11 +69,11 @@ def test_a_far_sigmoid_does_not_overflow() -> None:
 def test_the_window_acts_on_uninverted_values_and_the_inversion_comes_last() -> None:
     voi = Window(64, 128, WindowFunction.LINEAR_EXACT)  # 0..128, the dark half of what is stored
     image = GreyScale(voi=voi, monochrome1=True).image(UINT8)
-    np.testing.assert_allclose(image, [[1, 1 - 1 / 128], [0, 0]])
+    np.testing.assert_allclose(image, np.array([[1, 1 - 1 / 128], [0, 0]]))
 
 
 @pytest.mark.parametrize(("monochrome1", "inverse"), [(True, False), (False, True), (True, True)])
-def test_monochrome1_and_inverse_invert_once(monochrome1: bool, inverse: bool) -> None:  # noqa: FBT001
+def test_monochrome1_and_inverse_invert_once(monochrome1: bool, inverse: bool) -> None:
     voi = Window(127.5, 255, WindowFunction.LINEAR_EXACT)
     grey = GreyScale(voi=voi, monochrome1=monochrome1, inverse=inverse)
     np.testing.assert_allclose(grey.image(UINT8), 1 - UINT8 / 255.0, atol=1e-7)
@@ -130,6 +132,12 @@ def test_an_image_is_float32_in_the_unit_range_for_every_container(dtype: type[n
     assert (image.min(), image.max()) == (0, 1)
     order = np.argsort(stored, axis=None)
     assert (np.diff(image.ravel()[order]) <= 0).all()  # the slope is negative
+
+
+def test_an_image_of_several_blocks_is_whole() -> None:
+    stored = np.arange(1100 * 1500, dtype=np.uint32).reshape(1100, 1500).astype(np.uint16)
+    values = GreyScale(bits_stored=16, modality=Rescale(2, 1)).values(stored)
+    np.testing.assert_array_equal(values, stored.astype(np.float64) * 2 + 1)
 
 
 def test_the_levels_between_are_those_that_can_occur() -> None:

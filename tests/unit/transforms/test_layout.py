@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
@@ -22,16 +22,14 @@ TWELVE_BITS: dict[str, Any] = {
 
 
 def layout(**changes: Any) -> Layout:
-    dataset = Dataset()
-    raws = {}
+    raws: dict[BaseTag, DataElement | RawDataElement] = {}
     for keyword, value in (TWELVE_BITS | changes).items():
         if value is None:
             continue
         raw = value.encode() if isinstance(value, str) else value.to_bytes(2, "little")
         tag = BaseTag(Tag(keyword))
         raws[tag] = RawDataElement(tag, None, len(raw), raw, 0, True, True)
-    dataset = Dataset(raws)
-    return read_layout(Elements(dataset))
+    return read_layout(Elements(Dataset(raws)))
 
 
 def refusal(**changes: Any) -> Reason:

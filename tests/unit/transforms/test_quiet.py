@@ -20,9 +20,10 @@ def test_a_log_record_of_pydicom_stays_inside(caplog: pytest.LogCaptureFixture) 
 
 
 def test_others_are_still_heard(caplog: pytest.LogCaptureFixture) -> None:
-    with quiet_libraries(), pytest.warns(UserWarning, match="ours"):
-        warnings.warn("ours", stacklevel=1)
+    with quiet_libraries():
         logging.getLogger("ours").warning("ours")
+        with pytest.warns(UserWarning, match="ours"):
+            warnings.warn("ours", stacklevel=1)
     assert [record.name for record in caplog.records] == ["ours"]
 
 

@@ -1,21 +1,19 @@
-"""A whole set: its CSVs against its pictures, its numbers against the challenge's."""
+"""A whole set on disk: its CSVs against its pictures."""
 
 import csv
 import hashlib
-import json
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
-from pneumoseg.pipeline.phantom.dataset import Case, plan_cases
-from pneumoseg.pipeline.phantom.listing import describe_case
+from pneumoseg.pipeline.phantom.plan import Case, plan_cases
 from pneumoseg.transforms.rle import decode_rle, encode_rle
 
 SIZE, COUNT, TEST_COUNT = 128, 40, 8
-LISTING = Path(__file__).parents[4] / "data_manifests" / "phantom.json"
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +24,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> PhantomSet:
 @pytest.fixture(scope="module")
 def cases() -> list[Case]:
     return plan_cases(count=COUNT, test_count=TEST_COUNT)
-
-
-@pytest.fixture(scope="module")
-def areas_px() -> list[float]:
-    """Mask areas at 1024 of the default set, training and test."""
-    masks = [case.scene().masks(512) for case in plan_cases() if case.pneumothorax]
-    return [4.0 * int(np.maximum.reduce(rows).sum()) for rows in masks if rows]
 
 
 def _rows(path: Path) -> list[tuple[str, str]]:
@@ -58,13 +49,8 @@ def test_the_same_arguments_write_the_same_bytes(tmp_path: Path) -> None:
     assert _digests(tmp_path / "a") == _digests(tmp_path / "b")
 
 
-def test_another_seed_writes_other_images(cases: list[Case]) -> None:
-    other = plan_cases(count=COUNT, test_count=TEST_COUNT, seed=1)
-    assert not {case.id for case in cases} & {case.id for case in other}
-
-
 def test_a_folder_that_holds_a_set_is_not_written_again(made: PhantomSet) -> None:
-    with pytest.raises(FileExistsError):
+    with pytest.raises(JobError, match="is there already"):
         write_phantoms(made.images.parent, count=3, test_count=1, size=SIZE)
 
 
@@ -117,49 +103,7 @@ def test_some_patients_have_several_images(made: PhantomSet) -> None:
     assert 1 < len(set(groups)) < len(groups)
 
 
-def test_images_of_a_patient_show_the_same_patient(cases: list[Case]) -> None:
-    patients = defaultdict(set)
-    for case in cases:
-        patients[case.group].add(case.scene().patient)
-    assert all(len(shown) == 1 for shown in patients.values())
-
-
 def test_the_sample_submission_lists_the_test_images_as_empty(made: PhantomSet) -> None:
     sample = _rows(made.sample_submission)
     assert {name for name, _ in sample} == {path.stem for path in made.test_images.rglob("*.dcm")}
     assert {rle for _, rle in sample} == {"-1"}
-
-
-def test_a_tenth_is_monochrome1_and_most_are_jpeg() -> None:
-    kinds = [case.encoding for case in plan_cases(count=98, test_count=0)]
-    assert kinds.count("monochrome1") == 10
-    assert kinds.count("jpeg") == 80
-
-
-def test_prevalence_of_the_default_set_is_that_of_the_challenge() -> None:
-    labelled = [case for case in plan_cases() if case.labelled]
-    assert sum(case.pneumothorax is not None for case in labelled) / len(labelled) == 0.225
-
-
-@pytest.mark.parametrize(("quantile", "area"), [(0.05, 1_362), (0.5, 8_630), (0.95, 45_772)])
-def test_mask_areas_of_the_default_set_are_those_of_the_challenge(
-    areas_px: list[float], quantile: float, area: float
-) -> None:
-    assert np.quantile(areas_px, quantile) == pytest.approx(area, rel=0.35)
-
-
-def test_the_smallest_mask_is_tiny_and_the_largest_fills_most_of_a_lung(areas_px: list[float]) -> None:
-    assert min(areas_px) < 500
-    assert max(areas_px) > 90_000
-
-
-def test_the_list_in_data_manifests_is_what_the_generator_makes() -> None:
-    entries = json.loads(LISTING.read_text(encoding="utf-8"))["images"]
-    cases = plan_cases()
-    assert [entry["id"] for entry in entries] == [case.id for case in cases]
-    ill = [index for index, entry in enumerate(entries) if entry["mask_areas_px"]]
-    for index in [ill[0], ill[1], ill[-1], 60, len(cases) - 1]:
-        made, listed = describe_case(cases[index]), entries[index]
-        # a pixel on the border may fall to the other side on another processor
-        assert made.pop("mask_areas_px") == pytest.approx(listed.pop("mask_areas_px"), rel=0.02, abs=4)
-        assert made == listed

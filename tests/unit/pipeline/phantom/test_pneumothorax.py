@@ -29,8 +29,7 @@ def test_a_larger_area_leaves_a_smaller_lung() -> None:
 
 def test_even_the_largest_leaves_a_stump_at_the_hilum() -> None:
     (collapse,) = make_scene(3, pneumothorax=PneumothoraxPlan(161_421)).collapses
-    seen = collapse.rim > 0
-    assert (collapse.edge[seen] > 0.25 * collapse.rim[seen]).all()
+    assert (collapse.edge**2).sum() > 0.05 * (collapse.rim**2).sum()
 
 
 def test_no_vessel_of_the_drawn_back_lung_reaches_into_the_gas() -> None:

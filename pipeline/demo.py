@@ -1,0 +1,150 @@
+"""The whole pipeline on phantoms: from nothing to a scored submission, in minutes."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.table import Table
+
+from pneumoseg.pipeline.config import DataConfig, NetworkConfig, OptimizationConfig, TrainConfig
+from pneumoseg.pipeline.console import console, say
+from pneumoseg.pipeline.devices import resolve_device, resolve_precision
+from pneumoseg.pipeline.evaluate import EvaluateReport, evaluate_model
+from pneumoseg.pipeline.figures import draw_case
+from pneumoseg.pipeline.files import claim_folder, write_text
+from pneumoseg.pipeline.model_folder import load_model
+from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
+from pneumoseg.pipeline.predict import predict_folder
+from pneumoseg.pipeline.prepare import prepare_manifest
+from pneumoseg.pipeline.score import SubmissionScore, score_submission
+from pneumoseg.pipeline.segment import Segmented, attention_maps, segment_files
+from pneumoseg.pipeline.submit import write_submission
+from pneumoseg.pipeline.train import train_model
+from pneumoseg.transforms.labels import read_labels
+from pneumoseg.transforms.rle import decode_rle
+from pneumoseg.transforms.runs import area_px
+
+NOTICE: Final = "SYNTHETIC.txt"
+SHOWN_GATE: Final = 2  # of four, deepest first: fine enough to have a shape, deep enough to mean something
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """What the demonstration came to."""
+
+    phantoms: PhantomSet
+    evaluation: EvaluateReport
+    submission: SubmissionScore
+    exit_code: int = 0
+
+
+def demo_config(seed: int) -> TrainConfig:
+    """The article's network with half the features, at a low resolution: it learns phantoms in minutes on two cores."""
+    return TrainConfig(
+        network=NetworkConfig(features=(16, 32, 64, 128, 256)),
+        data=DataConfig(image_size=128),
+        optimization=OptimizationConfig(epochs=40, learning_rate=2e-3, patience=None),
+        seed=seed,
+    )
+
+
+def run_demo(output: Path, *, device: str = "auto", seed: int = 0, overwrite: bool = False) -> DemoReport:
+    """Draw phantoms, then prepare, train, evaluate, submit, score and predict.
+
+    Args:
+        output: Gets ``data/``, ``run/``, ``evaluation/``, ``submission.csv``, ``predictions/`` and ``example.png``.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        seed: Of the phantoms and of the training.
+        overwrite: Delete an earlier demonstration in *output*.
+
+    Raises: UsageError: If *output* is taken.
+    """
+    started = time.monotonic()
+    claim_folder(output, overwrite=overwrite, marker=NOTICE)
+    write_text(
+        output / NOTICE,
+        "All images below this folder are drawn by a program: phantoms, of no patient. Scores, masks and weights made "
+        "of them say nothing about radiographs of people.\n",
+    )
+
+    say("drawing phantom radiographs")
+    phantoms = write_phantoms(output / "data", seed=seed)
+    manifest = output / "data" / "manifest.json"
+    prepared = prepare_manifest(
+        phantoms.images, [phantoms.labels], manifest, groups=phantoms.groups, seed=seed
+    )
+    say(
+        f"{prepared.manifest.size} labelled phantoms, {prepared.positive} with a pneumothorax; "
+        f"{prepared.grouping.leakage}"
+    )
+
+    trained = train_model(manifest, output / "run", config=demo_config(seed), device=device)
+    evaluation = evaluate_model(trained.model, manifest, output / "evaluation", device=device)
+
+    submission = output / "submission.csv"
+    write_submission(
+        trained.model, phantoms.test_images, submission, sample=phantoms.sample_submission, device=device
+    )
+    scored = score_submission(submission, phantoms.test_labels)
+    predict_folder(trained.model, phantoms.test_images, output / "predictions", device=device)
+    _draw_example(trained.model, phantoms, output / "example.png", device=device)
+
+    console.print(_table(evaluation, scored))
+    say(f"in {(time.monotonic() - started) / 60:.1f} minutes; all images are synthetic. Made:")
+    for name, what in (
+        ("example.png", "a phantom, its label, the prediction, and where the network looked"),
+        ("data/", "DICOM files, labels, patients and the manifest"),
+        ("run/", "learning curves (progress.png), checkpoints, and the model in model/"),
+        ("evaluation/", "scores and a row for each case of the fold held out"),
+        ("submission.csv", "run lengths for the test phantoms"),
+        ("predictions/", "predictions.csv, masks, NIfTI files and overlays"),
+    ):
+        say(f"  {output / name!s:<32} {what}")
+    return DemoReport(phantoms, evaluation, scored)
+
+
+def _table(evaluation: EvaluateReport, submission: SubmissionScore) -> Table:
+    table = Table("", "images", "Dice", "predict nothing", "Dice on positives", "sensitivity", "specificity")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, score in (
+        ("fold held out (decision tuned on it)", evaluation.decisions.score),
+        ("test phantoms (never seen)", submission.score),
+    ):
+        numbers = (
+            score.dice,
+            score.predict_nothing,
+            score.dice_positive,
+            score.sensitivity,
+            score.specificity,
+        )
+        table.add_row(
+            name, str(score.images), *("-" if value is None else f"{value:.3f}" for value in numbers)
+        )
+    return table
+
+
+def _draw_example(model_folder: Path, phantoms: PhantomSet, path: Path, *, device: str) -> None:
+    """Draw a test phantom whose pneumothorax is of the third quarter of sizes: not the easiest one."""
+    labels = read_labels(phantoms.test_labels)
+    positive = sorted(
+        (name for name, label in labels.images.items() if label.texts),
+        key=lambda name: area_px(labels.images[name].runs),
+    )
+    chosen = positive[len(positive) * 3 // 4]
+    file = next(phantoms.test_images.rglob(f"{chosen}.dcm"))
+    precision = resolve_precision("auto", resolve_device(device))
+    model = load_model(model_folder, precision.device)
+    result = next(segment_files(model, [file], precision=precision))
+    if not isinstance(result, Segmented):
+        raise result.error
+    draw_case(
+        path,
+        image=result.radiograph.image,
+        label=decode_rle(labels.images[chosen].texts, result.radiograph.shape),
+        pred=result.mask,
+        attention=attention_maps(model, file, precision=precision)[SHOWN_GATE],
+        probability=result.probability,
+        title="phantom radiograph (synthetic)",
+    )

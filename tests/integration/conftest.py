@@ -1,0 +1,46 @@
+"""A small set of phantoms and a small model, made once for all integration tests."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pneumoseg.pipeline.config import DataConfig, NetworkConfig, OptimizationConfig, TrainConfig
+from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
+from pneumoseg.pipeline.prepare import prepare_manifest
+from pneumoseg.pipeline.train import train_model
+
+SIZE = 256
+TINY = TrainConfig(
+    network=NetworkConfig(features=(4, 8, 8, 16, 16)),
+    data=DataConfig(image_size=64, batch_size=4),
+    optimization=OptimizationConfig(epochs=2),
+)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where everything was made."""
+
+    phantoms: PhantomSet
+    manifest: Path
+    run: Path
+    model: Path
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """Phantoms, prepared, and a network trained on them for a moment."""
+    folder = tmp_path_factory.mktemp("workshop")
+    phantoms = write_phantoms(folder / "data", count=20, test_count=8, size=SIZE)
+    manifest = folder / "manifest.json"
+    prepare_manifest(
+        phantoms.images,
+        [phantoms.labels],
+        manifest,
+        groups=phantoms.groups,
+        folds=4,
+        label_shape=(SIZE, SIZE),
+    )
+    report = train_model(manifest, folder / "run", config=TINY, device="cpu")
+    return Workshop(phantoms, manifest, folder / "run", report.model)

@@ -1,0 +1,118 @@
+"""What goes wrong is said in one line, with the right exit code, by the command that a user types."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.integration.conftest import SIZE, Workshop
+
+
+def pneumoseg(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pneumoseg.pipeline", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def prepare(workshop: Workshop, images: Path, labels: Path, output: Path) -> subprocess.CompletedProcess[str]:
+    shape = ("--label-shape", SIZE, SIZE)
+    return pneumoseg("prepare", images, "--labels", labels, "-o", output, "--folds", 2, *shape)
+
+
+def the_error(result: subprocess.CompletedProcess[str], code: int) -> str:
+    """The one line of an error, after a check that it is one."""
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+@pytest.fixture
+def copy(workshop: Workshop, tmp_path: Path) -> Path:
+    """Phantoms that a test may damage."""
+    return Path(shutil.copytree(workshop.phantoms.images.parent, tmp_path / "copy"))
+
+
+def test_a_bad_label_row_drops_its_image_and_is_named_by_line(workshop: Workshop, copy: Path) -> None:
+    labels = copy / workshop.phantoms.labels.name
+    lines = labels.read_text().splitlines()
+    bad = lines[1].partition(",")[0] + ", 5 -3"
+    labels.write_text("\n".join([lines[0], bad, *lines[2:]]) + "\n")
+    result = prepare(workshop, copy / "images", labels, copy / "manifest.json")
+    assert result.returncode == 3
+    assert "line 2: BAD_LENGTH" in result.stderr
+    manifest = json.loads((copy / "manifest.json").read_text())
+    assert lines[1].partition(",")[0] in [entry["id"] for entry in manifest["unlabelled"]]
+
+
+def test_a_dicom_cut_in_half_is_refused_and_the_rest_goes_on(workshop: Workshop, copy: Path) -> None:
+    path = min((copy / "images").rglob("*.dcm"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    result = prepare(workshop, copy / "images", copy / workshop.phantoms.labels.name, copy / "manifest.json")
+    assert result.returncode == 3
+    manifest = json.loads((copy / "manifest.json").read_text())
+    assert next(entry["reason"] for entry in manifest["refused"]) in ("TRUNCATED", "DECODE_ERROR")
+    assert manifest["size"] + len(manifest["unlabelled"]) == len(list((copy / "images").rglob("*.dcm"))) - 1
+
+
+def test_an_empty_folder_is_an_error(workshop: Workshop, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = prepare(workshop, tmp_path / "empty", workshop.phantoms.labels, tmp_path / "manifest.json")
+    assert "holds no DICOM or PNG file" in the_error(result, 1)
+
+
+def test_a_missing_column_is_named_with_those_that_are_there(workshop: Workshop, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("Image,Mask\na,-1\n")
+    result = prepare(workshop, workshop.phantoms.images, labels, tmp_path / "manifest.json")
+    assert "has no column ImageId, only 'Image', 'Mask'" in the_error(result, 1)
+
+
+def test_a_model_without_weights_is_an_error(workshop: Workshop, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(workshop.model, model)
+    shutil.rmtree(model / "weights")
+    result = pneumoseg("predict", model, workshop.phantoms.test_images, "-o", tmp_path / "out")
+    assert "the weights of the model are missing" in the_error(result, 1)
+
+
+def test_an_unknown_key_in_the_configuration_is_a_usage_error(workshop: Workshop, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("optimization: {learning_rte: 0.1}\n")
+    result = pneumoseg("train", workshop.manifest, "-o", tmp_path / "run", "--config", config)
+    error = the_error(result, 2)
+    assert "unknown key optimization.learning_rte" in error
+    assert "learning_rate" in error
+
+
+def test_an_output_that_exists_is_not_written_over(workshop: Workshop) -> None:
+    result = prepare(workshop, workshop.phantoms.images, workshop.phantoms.labels, workshop.manifest)
+    assert "--overwrite" in the_error(result, 2)
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    assert "No such command" in the_error(pneumoseg("segment"), 2)
+
+
+def test_a_sample_with_an_image_that_is_not_there_is_an_error(workshop: Workshop, tmp_path: Path) -> None:
+    sample = tmp_path / "sample.csv"
+    sample.write_text("ImageId,EncodedPixels\nnowhere,-1\n")
+    output = tmp_path / "submission.csv"
+    result = pneumoseg(
+        "submit", workshop.model, workshop.phantoms.test_images, "--sample", sample, "-o", output
+    )
+    assert "the first is nowhere" in the_error(result, 1)
+    assert not output.exists()
+
+
+def test_help_imports_neither_torch_nor_monai() -> None:
+    code = "import sys; from pneumoseg.pipeline import cli; print({'torch', 'monai', 'numpy'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"

@@ -1,0 +1,64 @@
+"""The challenge's own files, where they are at hand."""
+
+from pathlib import Path
+
+import pytest
+
+from pneumoseg.pipeline.prepare import PrepareReport, prepare_manifest
+from pneumoseg.pipeline.score import score_submission
+
+
+@pytest.fixture(scope="module")
+def report(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> PrepareReport:
+    folder = shared_data / "siim-acr"
+    output = tmp_path_factory.mktemp("siim") / "manifest.json"
+    return prepare_manifest(folder, [folder / "stage_2_train.csv"], output, groups=folder / "patients.csv")
+
+
+def test_all_images_are_found(report: PrepareReport) -> None:
+    manifest = report.manifest
+    assert (manifest.size, report.positive, len(manifest.unlabelled)) == (970, 219, 3)
+
+
+def test_nothing_is_refused(report: PrepareReport) -> None:
+    assert report.exit_code == 0
+
+
+def test_no_patient_is_in_two_folds(report: PrepareReport) -> None:
+    folds: dict[str, set[int]] = {}
+    for case in report.manifest.training:
+        folds.setdefault(case.group, set()).add(case.fold)
+    assert {len(found) for found in folds.values()} == {1}
+
+
+def test_positives_are_spread_evenly_over_the_folds(report: PrepareReport) -> None:
+    positives = [
+        sum(case.is_positive for case in report.manifest.training if case.fold == fold) for fold in range(5)
+    ]
+    assert max(positives) - min(positives) <= 2
+
+
+def test_predicting_nothing_scores_the_share_of_the_negatives(shared_data: Path) -> None:
+    folder = shared_data / "siim-acr"
+    scored = score_submission(folder / "sample_submission.csv", folder / "stage_2_train.csv")
+    assert scored.score.dice == pytest.approx(1 - 219 / 970)  # 0.7742, of the data's own description
+
+
+def test_both_generations_of_the_label_file_give_the_same_manifest(
+    shared_data: Path, report: PrepareReport, tmp_path: Path
+) -> None:
+    folder = shared_data / "siim-acr"
+    other = prepare_manifest(
+        folder, [folder / "train-rle.csv"], tmp_path / "manifest.json", groups=folder / "patients.csv"
+    )
+    assert [case.area_px for case in other.manifest.training] == [
+        case.area_px for case in report.manifest.training
+    ]
+
+
+def test_png_files_are_matched_by_the_column_that_names_them(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "nih-png"
+    found = prepare_manifest(
+        folder, [folder / "rle.csv"], tmp_path / "manifest.json", id_column="NIH_ID", folds=2
+    )
+    assert (found.manifest.size, found.positive) == (4, 2)

@@ -1,0 +1,57 @@
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose, Flipd, Resized
+
+from pneumoseg.transforms.gates import Gates
+from pneumoseg.transforms.loading import LoadRadiographd
+from pneumoseg.transforms.reasons import RadiographError
+
+WriteDicom = Callable[..., Path]
+PIXELS = np.arange(16 * 24, dtype=np.uint8).reshape(16, 24)
+
+
+def test_a_path_becomes_an_image_and_what_its_file_says(write_dicom: WriteDicom) -> None:
+    sample = LoadRadiographd("image")({"image": write_dicom(PIXELS), "label": []})
+    image = sample["image"]
+    assert type(image) is torch.Tensor
+    assert (image.shape, image.dtype) == ((1, 16, 24), torch.float32)
+    assert (sample["shape"], sample["spacing_mm"], sample["view"]) == ((16, 24), (0.25, 0.25), "PA")
+    assert sample["label"] == []
+
+
+def test_the_sample_that_came_in_is_left_alone(write_dicom: WriteDicom) -> None:
+    given: dict[Hashable, Any] = {"image": str(write_dicom(PIXELS))}
+    LoadRadiographd("image")(given)
+    assert set(given) == {"image"}
+    assert isinstance(given["image"], str)
+
+
+def test_it_composes_with_stock_transforms(write_dicom: WriteDicom) -> None:
+    path = write_dicom(PIXELS)
+    chain = Compose([LoadRadiographd("image"), Flipd("image", spatial_axis=1)])
+    plain = LoadRadiographd("image")({"image": path})["image"]
+    flipped = chain({"image": path})["image"]
+    np.testing.assert_array_equal(flipped, plain.flip(2))
+    resized = Compose([LoadRadiographd("image"), Resized("image", (8, 8))])({"image": path})["image"]
+    assert resized.shape == (1, 8, 8)
+
+
+def test_two_images_keep_apart_what_their_files_say(write_dicom: WriteDicom) -> None:
+    first, second = write_dicom(PIXELS, name="a.dcm"), write_dicom(PIXELS[:12], name="b.dcm")
+    load = LoadRadiographd(("now", "before"), meta_prefix="{key}_")
+    sample = load({"now": first, "before": second})
+    assert (sample["now_shape"], sample["before_shape"]) == ((16, 24), (12, 24))
+    with pytest.raises(ValueError, match="meta_prefix"):
+        LoadRadiographd(("now", "before"))
+
+
+def test_the_gates_are_handed_on(write_dicom: WriteDicom) -> None:
+    path = write_dicom(PIXELS, ViewPosition="LL")
+    with pytest.raises(RadiographError, match="WRONG_VIEW"):
+        LoadRadiographd("image")({"image": path})
+    assert LoadRadiographd("image", gates=Gates(any_view=True))({"image": path})["view"] == "LL"
