@@ -17,6 +17,7 @@ from pneumoseg.pipeline.sampling import Draw
 from pneumoseg.transforms.chains import standardize
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.reasons import RadiographError
+from pneumoseg.transforms.rle import RLEError
 
 Bytes = npt.NDArray[np.uint8]
 Sample = dict[str, Any]
@@ -69,6 +70,10 @@ class FileCases(Dataset[Sample]):
             raise JobError(f"{path}: is not there; was it, or the manifest, moved?") from None
         except RadiographError as error:
             raise JobError(f"{path}: {error}; run `pneumoseg prepare` anew") from None
+        except RLEError as error:
+            raise JobError(f"label of {case.id}: {error}; run `pneumoseg prepare` anew") from None
+        except OSError as error:
+            raise JobError(f"{path}: cannot be read ({error.strerror})") from None
         return {"image": sample["image"], "label": sample["label"], "index": index}
 
 
@@ -85,7 +90,19 @@ class CachedCases(Dataset[Sample]):
         self.cache = cache
         self.indices = indices
         self.augmentation = augmentation
-        self.finish = standardize()
+        self.plain = Compose([standardize()])
+
+    def __getstate__(self) -> Sample:
+        """What a loader worker gets: the way to the cache, for a pickled memory map holds all of its pixels."""
+        cache = self.cache.filename if isinstance(self.cache, np.memmap) else self.cache
+        return {**vars(self), "cache": cache}
+
+    def __setstate__(self, state: Sample) -> None:
+        """Map the cache in the worker."""
+        cache = state["cache"]
+        vars(self).update(
+            state, cache=cache if isinstance(cache, np.ndarray) else np.load(cache, mmap_mode="r")
+        )
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -99,5 +116,5 @@ class CachedCases(Dataset[Sample]):
             self.augmentation.set_random_state(seed=draw.seed)
             sample = self.augmentation(sample)
         else:
-            sample = self.finish(sample)
+            sample = self.plain(sample)
         return {"image": sample["image"], "label": sample["label"], "index": index}

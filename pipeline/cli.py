@@ -168,6 +168,9 @@ def prepare(
     label_shape: Annotated[
         tuple[int, int], typer.Option(help="Rows and columns that the run lengths are counted over.")
     ] = (1024, 1024),
+    name: Annotated[
+        str | None, typer.Option(help="What the collection is called; the folder's name if left out.")
+    ] = None,
     any_view: AnyView = False,
     any_modality: AnyModality = False,
     any_body_part: AnyBodyPart = False,
@@ -186,6 +189,7 @@ def prepare(
         seed=seed,
         id_column=id_column,
         label_shape=label_shape,
+        name=name,
         gates=_gates(any_view=any_view, any_modality=any_modality, any_body_part=any_body_part),
         overwrite=overwrite,
     )

@@ -11,11 +11,12 @@ from pneumoseg.pipeline.errors import UsageError
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Channels = Annotated[int, Field(ge=4)]  # an attention gate works with a quarter of them
 PrecisionName = Literal["auto", "bf16", "fp16", "float32"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class NetworkConfig(_Section):
@@ -25,7 +26,7 @@ class NetworkConfig(_Section):
     """Input channels; a grey image is repeated to fill them."""
     classes: Literal[1] = 1
     """Pneumothorax or not: the labels of this task know one class."""
-    features: tuple[Count, Count, Count, Count, Count] = (32, 64, 128, 256, 512)
+    features: tuple[Channels, Channels, Channels, Channels, Channels] = (32, 64, 128, 256, 512)
     """Feature channels of the four levels and of the bottleneck."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Rate between the two convolutions of a level."""

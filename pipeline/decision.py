@@ -56,13 +56,15 @@ class CaseCurves:
             index: The case's place in the manifest.
         """
         # p > k/256 exactly when ceil(256 p) > k: the product is exact
-        level = (probabilities * STEPS).ceil_().clamp_(0, STEPS).to(torch.int32).flatten()
-        inside = level[label.flatten() > 0]
+        level = (probabilities * STEPS).ceil_().clamp_(0, STEPS).to(torch.int32)
+        inside = (label > 0).to(torch.int32)
+        histogram = torch.bincount((level + (STEPS + 1) * inside).flatten(), minlength=2 * (STEPS + 1))
+        outside, overlap = histogram.cpu().numpy().reshape(2, STEPS + 1)
         return cls(
             index=index,
-            area=_pixels_above(level),
-            overlap=_pixels_above(inside),
-            label_area=inside.numel(),
+            area=_count_above(outside + overlap),
+            overlap=_count_above(overlap),
+            label_area=int(overlap.sum()),
             pixels=level.numel(),
         )
 
@@ -72,10 +74,9 @@ class CaseCurves:
         return float(np.count_nonzero(enough)) / STEPS  # area falls with the threshold
 
 
-def _pixels_above(level: Tensor) -> Counts:
-    histogram = torch.bincount(level, minlength=STEPS + 1).cpu().numpy()
-    above: Counts = histogram[:0:-1].cumsum()[::-1].astype(np.int64)
-    return above
+def _count_above(histogram: Counts) -> Counts:
+    """For each threshold ``k / 256``, how many pixels of a histogram of levels lie above it."""
+    return histogram[:0:-1].cumsum()[::-1]
 
 
 @dataclass(frozen=True)

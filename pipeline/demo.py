@@ -26,6 +26,10 @@ from pneumoseg.transforms.rle import decode_rle
 from pneumoseg.transforms.runs import area_px
 
 NOTICE: Final = "SYNTHETIC.txt"
+NOTICE_TEXT: Final = (
+    "All images here are drawn by a program: phantoms, of no patient. Scores, masks and weights made of them\n"
+    "say nothing about radiographs of people.\n"
+)
 SHOWN_GATE: Final = 2  # of four, deepest first: fine enough to have a shape, deep enough to mean something
 
 
@@ -42,9 +46,9 @@ class DemoReport:
 def demo_config(seed: int) -> TrainConfig:
     """The article's network with half the features, at a low resolution: it learns phantoms in minutes on two cores."""
     return TrainConfig(
-        network=NetworkConfig(features=(16, 32, 64, 128, 256)),
+        network=NetworkConfig(features=(16, 32, 64, 128, 256), dropout=0.1),
         data=DataConfig(image_size=128),
-        optimization=OptimizationConfig(epochs=40, learning_rate=2e-3, patience=None),
+        optimization=OptimizationConfig(epochs=40, learning_rate=3e-3, patience=None),
         seed=seed,
     )
 
@@ -61,18 +65,19 @@ def run_demo(output: Path, *, device: str = "auto", seed: int = 0, overwrite: bo
     Raises: UsageError: If *output* is taken.
     """
     started = time.monotonic()
-    claim_folder(output, overwrite=overwrite, marker=NOTICE)
-    write_text(
-        output / NOTICE,
-        "All images below this folder are drawn by a program: phantoms, of no patient. Scores, masks and weights made "
-        "of them say nothing about radiographs of people.\n",
-    )
+    claim_folder(output, overwrite=overwrite, command="demo")
+    write_text(output / NOTICE, NOTICE_TEXT)
 
     say("drawing phantom radiographs")
     phantoms = write_phantoms(output / "data", seed=seed)
     manifest = output / "data" / "manifest.json"
     prepared = prepare_manifest(
-        phantoms.images, [phantoms.labels], manifest, groups=phantoms.groups, seed=seed
+        phantoms.images,
+        [phantoms.labels],
+        manifest,
+        groups=phantoms.groups,
+        seed=seed,
+        name="phantom radiographs (synthetic)",
     )
     say(
         f"{prepared.manifest.size} labelled phantoms, {prepared.positive} with a pneumothorax; "
@@ -89,6 +94,14 @@ def run_demo(output: Path, *, device: str = "auto", seed: int = 0, overwrite: bo
     scored = score_submission(submission, phantoms.test_labels)
     predict_folder(trained.model, phantoms.test_images, output / "predictions", device=device)
     _draw_example(trained.model, phantoms, output / "example.png", device=device)
+
+    for made in (
+        "data",
+        "run",
+        "evaluation",
+        "predictions",
+    ):  # each may be copied elsewhere without the others
+        write_text(output / made / NOTICE, NOTICE_TEXT)
 
     console.print(_table(evaluation, scored))
     say(f"in {(time.monotonic() - started) / 60:.1f} minutes; all images are synthetic. Made:")

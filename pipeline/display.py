@@ -68,12 +68,15 @@ class TrainingDisplay:
         self.progress.update(self.task, dice=f"{row['dice']:.4f}")
         elapsed = time.monotonic() - self.started
         left = elapsed / max(self.done, 1) * (self.epochs - row["epoch"]) * self.steps
-        auc = "-" if row["auc"] is None else f"{row['auc']:.3f}"
-        positive = "-" if row["dice_positive"] is None else f"{row['dice_positive']:.3f}"
+        positive, auc, sensitivity, specificity = (
+            "-" if row[name] is None else f"{row[name]:.3f}"
+            for name in ("dice_positive", "auc", "sensitivity", "specificity")
+        )
         self.progress.console.print(
             f"epoch {row['epoch']:>3}/{self.epochs}  loss {row['loss']:.4f}  "
             f"Dice {row['dice']:.4f} (predict nothing {row['predict_nothing']:.4f})  positives {positive}  "
-            f"AUC {auc}  {row['images_per_s']:.0f} images/s  {_duration(left)} left"
+            f"AUC {auc}  sensitivity {sensitivity}  specificity {specificity}  "
+            f"{row['images_per_s']:.0f} images/s  {_duration(left)} left"
         )
 
 

@@ -55,7 +55,8 @@ def evaluate_model(
         model_folder: From `train_model`.
         manifest_path: From `prepare_manifest`; not necessarily the one trained on.
         output: Folder for ``scores.json`` and ``cases.csv``.
-        fold: Which fold; None takes the one that the model never saw.
+        fold: Which fold; None takes the one that the model never saw, or all folds of a manifest that it was
+            not trained on.
         all_folds: Score every case of the manifest instead.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
@@ -68,11 +69,16 @@ def evaluate_model(
     precision = resolve_precision("auto", resolve_device(device))
     model = load_model(model_folder, precision.device)
     manifest = read_manifest(manifest_path)
-    fold = None if all_folds else model.description.members[0].held_out_fold if fold is None else fold
+    if (
+        fold is None
+        and not all_folds
+        and manifest_sha256(manifest) == model.description.trained_on.manifest_sha256
+    ):
+        fold = model.description.members[0].held_out_fold
     indices = [index for index, case in enumerate(manifest.training) if fold in (None, case.fold)]
     if not indices:
         raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
-    claim_folder(output, overwrite=overwrite, marker="scores.json")
+    claim_folder(output, overwrite=overwrite, command="evaluate")
 
     chain = evaluation_chain(image_size=model.image_size, gates=ALL_GATES_OPEN)
     cases = FileCases(manifest, manifest_path, indices, chain=chain)
@@ -94,6 +100,7 @@ def evaluate_model(
     write_json(
         output / "scores.json",
         {
+            "manifest": manifest.name,
             "fold": fold,
             "trained_on": report.trained_on,
             **decisions.score.as_dict(),

@@ -80,7 +80,7 @@ def shown(text: str) -> str:
 
 def safe_name(text: str) -> str:
     """A file name made of *text* that stays in its folder on every system; a changed one carries a hash."""
-    name = _UNSAFE.sub("_", text).strip("._") or "_"
+    name = _UNSAFE.sub("_", text).strip("._-") or "_"  # hidden; an option
     if name == text and len(name) <= 120 and not _RESERVED.match(name):
         return name
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
@@ -93,28 +93,29 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def claim_folder(folder: Path, *, overwrite: bool, marker: str) -> None:
+def claim_folder(folder: Path, *, overwrite: bool, command: str) -> None:
     """Make an output folder, and never write over another run's results by accident.
 
     Args:
         folder: Where results will go.
         overwrite: Whether results that are there may be deleted.
-        marker: A file that only a folder of this command holds; nothing else is ever deleted.
+        command: Whose results; the folder is marked with it, and only a marked one is ever deleted.
 
     Raises: UsageError: If the folder holds something and may not, or must not, be emptied.
     """
+    marker = folder / f".pneumoseg-{command}"
     if folder.is_file():
         raise UsageError(f"{shown(str(folder))} is a file; give a folder for the results")
     if folder.exists() and any(folder.iterdir()):
         if not overwrite:
             raise UsageError(f"{shown(str(folder))} is not empty; name another folder or give --overwrite")
-        if not (folder / marker).exists():
+        if not marker.exists():
             raise UsageError(
-                f"{shown(str(folder))} holds no {marker}, so it is not an earlier result of this command; "
-                "name another folder"
+                f"{shown(str(folder))} is not an earlier result of `{command}`; name another folder"
             )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    marker.touch()  # first of all: what is interrupted can be overwritten, too
 
 
 def claim_file(path: Path, *, overwrite: bool) -> None:

@@ -39,11 +39,21 @@ def assign_folds(
     patients = len(set(groups))
     if folds < 2 or patients < folds:
         raise UsageError(f"--folds {folds}: at least 2 and at most the {patients} patients would fit")
+    sizes = size_classes(areas)
+    splits = (
+        _split(classes, groups, folds=folds, seed=seed)
+        for classes in (sizes, np.minimum(sizes, 1), np.zeros_like(sizes))  # coarser where cases are few
+        if np.bincount(classes).max() >= folds
+    )
+    return next(fold for fold in splits if len(set(fold.tolist())) == folds)
+
+
+def _split(
+    classes: npt.NDArray[np.int64], groups: Sequence[str], *, folds: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Fold of each case; some fold may be empty, unless all cases are of one class."""
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    fold = np.zeros(len(areas), dtype=np.int64)
-    classes = size_classes(areas)
-    if np.bincount(classes).max() < folds:  # so few cases that sizes cannot be spread
-        classes = np.zeros_like(classes)
+    fold = np.zeros(len(classes), dtype=np.int64)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # small sets are allowed
         for number, (_, held_out) in enumerate(splitter.split(classes, classes, groups)):

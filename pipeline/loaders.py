@@ -1,5 +1,6 @@
 """Cases to batches."""
 
+from monai.data import set_track_meta
 from torch.utils.data import DataLoader
 
 from pneumoseg.pipeline.cases import CachedCases, Sample
@@ -16,7 +17,12 @@ def make_training_loader(
         num_workers=workers,
         pin_memory=pin_memory,
         multiprocessing_context="forkserver" if workers else None,  # fork is not safe beside threads
+        worker_init_fn=_start_worker,
     )
+
+
+def _start_worker(_: int) -> None:
+    set_track_meta(False)  # as in the training process: MONAI's tracking of metadata costs time per transform
 
 
 def make_validation_loader(cases: CachedCases, *, batch_size: int, pin_memory: bool) -> DataLoader[Sample]:

@@ -34,7 +34,7 @@ class Preprocessing(_Part):
 class TunedPoint(_Part):
     """The operating point as it was found."""
 
-    threshold: Annotated[float, Field(ge=0, le=1)]
+    threshold: Annotated[float, Field(ge=0, lt=1)]
     """Pixels above this probability are drawn."""
     min_area_fraction: Annotated[float, Field(ge=0, lt=1)]
     """An image with no larger share of such pixels is called negative."""

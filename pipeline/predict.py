@@ -77,7 +77,7 @@ def predict_folder(
     precision = resolve_precision("auto", resolve_device(device))
     model = load_model(model_folder, precision.device)
     found = find_radiographs(folder, leave_out=[output])
-    claim_folder(output, overwrite=overwrite, marker="predictions.csv")
+    claim_folder(output, overwrite=overwrite, command="predict")
 
     rows: list[Row] = []
     taken: set[str] = set()

@@ -60,6 +60,7 @@ def prepare_manifest(
     seed: int = 0,
     id_column: str = "ImageId",
     label_shape: tuple[int, int] = (1024, 1024),
+    name: str | None = None,
     gates: Gates | None = None,
     overwrite: bool = False,
 ) -> PrepareReport:
@@ -74,6 +75,7 @@ def prepare_manifest(
         seed: Of the assignment to folds.
         id_column: Column of the label files whose values are file names, with or without suffix, or SOP UIDs.
         label_shape: ``(rows, columns)`` that the run lengths are counted over.
+        name: What the collection is called; None takes the name of the folder.
         gates: Which files count as frontal chest radiographs.
         overwrite: Replace an earlier manifest.
 
@@ -101,7 +103,7 @@ def prepare_manifest(
         [area_px(label.runs) for *_, label in labelled], grouping.names, folds=folds, seed=seed
     )
     manifest = Manifest(
-        name=images.resolve().name,
+        name=name or images.resolve().name,
         size=len(labelled),
         made_from=Source(
             images_sha256=hashlib.sha256("".join(image.sha256 for image in readable).encode()).hexdigest(),

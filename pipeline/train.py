@@ -78,7 +78,7 @@ def train_model(
     origin: State = {"manifest": manifest_sha256(manifest), "fold": fold, "config": dump_config(config)}
     state = _state_to_resume(run_dir, origin) if resume else None
     if state is None:
-        claim_folder(run_dir, overwrite=overwrite, marker="config.yaml")
+        claim_folder(run_dir, overwrite=overwrite, command="train")
         write_text(run_dir / "config.yaml", dump_config(config))
 
     with tracked("decode", total=len(manifest.training)) as advance:

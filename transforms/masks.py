@@ -22,10 +22,8 @@ class OperatingPoint:
     min_area_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1 or not 0 <= self.min_area_fraction < 1:
-            raise ValueError(
-                f"operating point {self}: threshold has to lie in [0, 1], min_area_fraction in [0, 1)"
-            )
+        if not 0 <= self.threshold < 1 or not 0 <= self.min_area_fraction < 1:
+            raise ValueError(f"operating point {self}: threshold and min_area_fraction have to lie in [0, 1)")
 
     def min_area_px(self, shape: tuple[int, int]) -> int:
         """The largest area in pixels that still counts as nothing, for an image of *shape*."""
@@ -61,7 +59,8 @@ def to_mask(probabilities: npt.NDArray[np.float32], point: OperatingPoint) -> np
 
     Returns: Zeros and ones, shape ``(rows, columns)``; all zeros where the rule says "no pneumothorax".
     """
-    mask = probabilities > point.threshold
+    # as float64: the threshold itself decides, and not the float32 next to it, as in `image_probability`
+    mask = probabilities > np.float64(point.threshold)
     if np.count_nonzero(mask) <= point.min_area_px((mask.shape[0], mask.shape[1])):
         mask[:] = False
     return mask.view(np.uint8)

@@ -8,7 +8,7 @@ from pneumoseg.pipeline.phantom.dicom_files import Encoding, instance_uid
 from pneumoseg.pipeline.phantom.pneumothorax import PneumothoraxPlan, area_at
 from pneumoseg.pipeline.phantom.scene import PREVALENCE, Scene, make_scene
 
-DEFAULT_COUNT, DEFAULT_TEST_COUNT, DEFAULT_SEED = 200, 40, 0
+DEFAULT_COUNT, DEFAULT_TEST_COUNT, DEFAULT_SEED = 300, 60, 0
 UNLABELLED = 2  # training images without a row, as the challenge has some
 
 

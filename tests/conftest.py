@@ -1,0 +1,147 @@
+"""What all tests share: made-up radiographs, a small collection of them, and the way to the real ones."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+
+from pneumoseg.pipeline.manifest import Case, Manifest, Source, read_manifest
+from pneumoseg.pipeline.prepare import prepare_manifest
+from pneumoseg.transforms.rle import encode_rle
+
+SHAPE = (48, 32)  # of the made-up radiographs: not square, so that rows and columns cannot be mixed up
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real radiographs and labels."""
+    folder = os.environ.get("PNEUMOSEG_DATA")
+    if not folder:
+        pytest.skip("PNEUMOSEG_DATA does not say where the real data is")
+    return Path(folder)
+
+
+def write_radiograph(path: Path, pixels: NDArray[np.uint8], **elements: Any) -> Path:
+    """Write an 8-bit frontal chest radiograph as DICOM; keywords set elements, None removes them."""
+    data = Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.SOPClassUID = DigitalXRayImageStorageForPresentation
+    data.SOPInstanceUID, data.StudyInstanceUID, data.SeriesInstanceUID = "1.2.3.4", "1.2.3", "1.2.3.5"
+    data.Modality, data.ViewPosition, data.BodyPartExamined = "DX", "PA", "CHEST"
+    data.PatientID, data.PatientSex, data.PatientAge = "P1", "F", "058Y"
+    data.PixelSpacing = [0.5, 0.25]
+    data.WindowCenter, data.WindowWidth = 128, 256  # stored values 0 to 255 are the image's 0 to 1
+    data.PhotometricInterpretation, data.SamplesPerPixel, data.PixelRepresentation = "MONOCHROME2", 1, 0
+    data.Rows, data.Columns = pixels.shape
+    data.BitsAllocated, data.BitsStored, data.HighBit = 8, 8, 7
+    data.PixelData = pixels.tobytes() + b"\0" * (pixels.size % 2)
+    data["PixelData"].VR = "OB"
+    for keyword, value in elements.items():
+        if value is None:
+            delattr(data, keyword)
+        else:
+            setattr(data, keyword, value)
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
+    data.file_meta.MediaStorageSOPInstanceUID = UID(data.get("SOPInstanceUID", "1.2.3.4"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dcmwrite(path, data, enforce_file_format=True)
+    return path
+
+
+def draw_case(number: int, *, positive: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Pixels and mask of a made-up case: the mask is a bright block that no other case has just there."""
+    pixels = np.random.default_rng(number).integers(20, 120, SHAPE, dtype=np.uint8)
+    mask = np.zeros(SHAPE, dtype=np.uint8)
+    if positive:
+        top, left = 4 + 2 * number, 2 + number
+        mask[top : top + 8 + number, left : left + 10] = 1
+    return np.where(mask == 1, 250, pixels).astype(np.uint8), mask
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Twelve made-up radiographs of six patients, with labels, prepared in three folds."""
+
+    folder: Path
+    images: Path
+    labels: Path
+    groups: Path
+    manifest_path: Path
+
+    @property
+    def manifest(self) -> Manifest:
+        """What `prepare` made of it."""
+        return read_manifest(self.manifest_path)
+
+
+def make_collection(folder: Path) -> Collection:
+    """Write the collection: cases 0 to 5 are positive, case *n* is of patient *n mod 6*."""
+    rows, groups = ["ImageId,EncodedPixels"], ["ImageId,PatientGroup"]
+    for number in range(12):
+        pixels, mask = draw_case(number, positive=number < 6)
+        name = f"case{number:02}"
+        write_radiograph(
+            folder / "images" / f"{name}.dcm", pixels, SOPInstanceUID=f"1.2.{number}", PatientID=f"id{number}"
+        )
+        rows.append(f"{name},{encode_rle(mask)}")
+        groups.append(f"{name},p{number % 6}")
+    found = Collection(
+        folder,
+        folder / "images",
+        folder / "labels.csv",
+        folder / "groups.csv",
+        folder / "manifest.json",
+    )
+    found.labels.write_text("\n".join(rows) + "\n")
+    found.groups.write_text("\n".join(groups) + "\n")
+    prepare_manifest(
+        found.images, [found.labels], found.manifest_path, groups=found.groups, folds=3, label_shape=SHAPE
+    )
+    return found
+
+
+@pytest.fixture(scope="session")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    """The collection, for tests that leave it as it is."""
+    return make_collection(tmp_path_factory.mktemp("collection"))
+
+
+def make_case(number: int = 0, **values: Any) -> Case:
+    """A case of a manifest without a file: negative unless told otherwise."""
+    return Case(
+        **{
+            "image": f"images/{number}.dcm",
+            "label": (),
+            "id": f"case{number}",
+            "group": f"group{number}",
+            "fold": number % 2,
+            "shape": SHAPE,
+            "area_px": 0,
+            "sha256": f"{number:064x}",
+            **values,
+        }
+    )
+
+
+def make_manifest(*cases: Case, **values: Any) -> Manifest:
+    """A manifest of *cases* in two folds."""
+    return Manifest(
+        **{
+            "name": "made up",
+            "size": len(cases),
+            "made_from": Source(images_sha256="0" * 64, labels_sha256=("1" * 64,)),
+            "folds": 2,
+            "seed": 0,
+            "grouped_by": "groups file",
+            "training": cases,
+            **values,
+        }
+    )

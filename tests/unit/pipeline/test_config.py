@@ -1,0 +1,133 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pneumoseg.models import AttentionUNet
+from pneumoseg.pipeline.config import DataConfig, TrainConfig, dump_config, load_config
+from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.model_folder import make_network
+
+
+def test_the_default_network_is_the_articles() -> None:
+    network: AttentionUNet = make_network(TrainConfig().network)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 7_977_941
+
+
+def test_what_is_dumped_is_read_back(tmp_path: Path) -> None:
+    config = TrainConfig(seed=3, data=DataConfig(image_size=128, positive_rate=None))
+    (tmp_path / "c.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+def test_a_setting_goes_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("data: {image_size: 64, batch_size: 2}\n")
+    config = load_config(tmp_path / "c.yaml", ["data.image_size=128"])
+    assert (config.data.image_size, config.data.batch_size) == (128, 2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("optimization.learning_rate=1e-3", 0.001),  # a text in YAML 1.1, a number all the same
+        ("optimization.learning_rate=0.5", 0.5),
+        ("optimization.patience=null", None),
+    ],
+)
+def test_values_are_read_as_yaml(setting: str, value: object) -> None:
+    config = load_config(settings=[setting])
+    assert getattr(config.optimization, setting.partition("=")[0].partition(".")[2]) == value
+
+
+def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("# nothing\n")
+    assert load_config(tmp_path / "c.yaml") == TrainConfig()
+
+
+def test_an_unknown_key_names_those_that_are_known_beside_it() -> None:
+    with pytest.raises(UsageError) as caught:
+        load_config(settings=["data.imagesize=128"])
+    message = str(caught.value)
+    assert "data.imagesize" in message
+    assert "image_size, batch_size, positive_rate, augment" in message
+    assert "learning_rate" not in message
+
+
+def test_an_unknown_section_names_the_sections() -> None:
+    with pytest.raises(UsageError, match="network, data, optimization, precision"):
+        load_config(settings=["optimiser.learning_rate=1"])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "data.image_size=100",  # not a multiple of 16
+        "data.image_size=0",
+        "data.positive_rate=1.5",
+        "optimization.learning_rate=0",
+        "optimization.learning_rate=.nan",
+        "optimization.learning_rate=.inf",
+        "optimization.epochs=ten",
+        "network.dropout=1",
+        "network.features=[32, 64]",
+        "network.features=[1, 2, 4, 8, 16]",  # a gate works with a quarter of the channels
+        "network.classes=2",
+        "precision=fp8",
+        "seed=-1",
+        "data=3",
+        "data.image_size.x=3",
+    ],
+)
+def test_a_value_that_does_not_fit_is_a_usage_error_of_one_line(setting: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_config(settings=[setting])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_bad_value_is_named_with_what_would_fit() -> None:
+    with pytest.raises(UsageError, match=r"data\.image_size = 100: .*multiple of 16"):
+        load_config(settings=["data.image_size=100"])
+
+
+@pytest.mark.parametrize("setting", ["data.image_size", "=3", "data.image_size={"])
+def test_a_setting_without_key_or_value_is_a_usage_error(setting: str) -> None:
+    with pytest.raises(UsageError, match="--set"):
+        load_config(settings=[setting])
+
+
+@pytest.mark.parametrize("content", [b"a: [1,", b"- 1\n", b"\xff\xfe\x00", b"3"])
+def test_a_file_that_is_no_configuration_is_a_usage_error_that_names_it(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "c.yaml").write_bytes(content)
+    with pytest.raises(UsageError, match=r"c\.yaml") as caught:
+        load_config(tmp_path / "c.yaml")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_a_file_never_runs_code(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("seed: !!python/object/apply:os.getpid []\n")
+    with pytest.raises(UsageError):
+        load_config(tmp_path / "c.yaml")
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        TrainConfig().seed = 1  # type: ignore[misc]
+
+
+def test_every_value_is_documented() -> None:
+    schema = TrainConfig.model_json_schema()
+    sections = [schema, *schema["$defs"].values()]
+    named = {name: field for section in sections for name, field in section["properties"].items()}
+    undocumented = [name for name, field in named.items() if "description" not in field and "$ref" not in field]
+    assert undocumented == []
+
+
+def test_the_dump_is_plain_yaml() -> None:
+    assert yaml.safe_load(dump_config(TrainConfig()))["network"]["features"] == [32, 64, 128, 256, 512]

@@ -1,0 +1,93 @@
+import pytest
+import torch
+
+from pneumoseg.pipeline import devices
+from pneumoseg.pipeline.devices import Precision, computes_in_bf16, resolve_device, resolve_precision
+from pneumoseg.pipeline.errors import UsageError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+@pytest.mark.usefixtures("no_cuda")
+def test_auto_is_the_processor_where_there_is_no_gpu() -> None:
+    assert resolve_device("auto") == CPU
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_auto_is_the_gpu_where_there_is_one() -> None:
+    assert resolve_device().type == "cuda"
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_gpu_is_chosen_by_number() -> None:
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_gpu_that_there_is_not_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="2 CUDA devices"):
+        resolve_device("cuda:2")
+
+
+@pytest.mark.usefixtures("no_cuda")
+@pytest.mark.parametrize("name", ["cuda", "cuda:0"])
+def test_cuda_without_a_gpu_is_a_usage_error(name: str) -> None:
+    with pytest.raises(UsageError, match="0 CUDA devices"):
+        resolve_device(name)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cpu:1x", "", "CPU", "mps", "cuda:-1"])
+def test_another_name_is_a_usage_error_that_says_what_would_fit(name: str) -> None:
+    with pytest.raises(UsageError, match="auto, cpu or cuda:N"):
+        resolve_device(name)
+
+
+@pytest.mark.parametrize(
+    ("flags", "able"),
+    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_f": True}, False), ({}, False)],
+)
+def test_a_processor_computes_in_bf16_when_it_has_the_instructions(
+    monkeypatch: pytest.MonkeyPatch, flags: dict[str, bool], able: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
+    assert computes_in_bf16(CPU) is able
+    assert resolve_precision("auto", CPU).dtype == (torch.bfloat16 if able else torch.float32)
+
+
+def test_fp16_on_a_processor_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="needs CUDA"):
+        resolve_precision("fp16", CPU)
+
+
+@pytest.mark.parametrize("name", ["bf16", "float32"])
+def test_a_precision_keeps_its_name(name: devices.PrecisionName) -> None:
+    assert resolve_precision(name, CPU).name == name
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("bf16", torch.bfloat16), ("float32", torch.float32)]
+)
+def test_the_network_computes_in_the_precision(precision: devices.PrecisionName, dtype: torch.dtype) -> None:
+    layer, image = torch.nn.Conv2d(1, 1, 1), torch.ones(1, 1, 4, 4)
+    with resolve_precision(precision, CPU).autocast():
+        assert layer(image).dtype == dtype
+    assert layer.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scales"), [(torch.float16, True), (torch.bfloat16, False), (torch.float32, False)]
+)
+def test_only_fp16_needs_its_gradients_scaled(dtype: torch.dtype, scales: bool) -> None:
+    assert Precision(CPU, dtype).make_scaler().is_enabled() is scales

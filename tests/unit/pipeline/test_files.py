@@ -1,0 +1,195 @@
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.files import (
+    claim_file,
+    claim_folder,
+    safe_name,
+    sha256_of,
+    shown,
+    write_csv,
+    write_json,
+    write_text,
+    written_atomically,
+)
+
+HOSTILE = [
+    "../../x", "..", ".", "", "/etc/passwd", "C:\\x", "CON", "con.txt", "nul", "LPT1.dcm", "a\0b", "x" * 300,
+    "a/b", "a b", ".hidden", "trailing.", "é", "\udcff", "=cmd|x", "-rf", "a\nb", "\u202eexe.gpj", "CON ", "..con",
+]  # fmt: skip
+
+
+def test_what_was_written_takes_the_place_of_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with written_atomically(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), written_atomically(path) as temporary:  # noqa: PT012
+        temporary.write_text("half of it")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "b" / "c.txt", "x")
+    assert (tmp_path / "a" / "b" / "c.txt").read_text() == "x"
+
+
+@pytest.mark.parametrize(("name", "ending"), [("a.png", ".png"), ("1.2.3.nii.gz", ".nii.gz"), ("a", "")])
+def test_the_temporary_name_keeps_the_ending_that_writers_look_at(
+    tmp_path: Path, name: str, ending: str
+) -> None:
+    with written_atomically(tmp_path / name) as temporary:
+        assert temporary.name.endswith(ending)
+        assert temporary.parent == tmp_path
+
+
+def test_text_is_utf_8_with_plain_line_ends(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "ä\nb\n")
+    assert (tmp_path / "a").read_bytes() == b"\xc3\xa4\nb\n"
+
+
+def test_json_that_is_not_json_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert os.listdir(tmp_path) == []
+
+
+def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": [1, None, "ä"]})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"x": [1, None, "ä"]}
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+1", "'+1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("-2+3", "'-2+3"),
+        ("-1", "-1"),  # the label of an image without pneumothorax
+        (-5, "-5"),
+        (None, ""),
+        (0.123456789, "0.123457"),
+        ("a\tb", "a\\tb"),
+        ("\t=1", "\\t=1"),
+        ("a,b", "a,b"),
+        ("two\nlines", "two\\nlines"),
+    ],
+)
+def test_no_cell_acts_as_a_formula_or_breaks_its_row(tmp_path: Path, value: object, cell: str) -> None:
+    write_csv(tmp_path / "a.csv", [{"x": value, "y": 1}], ["x", "y"])
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["x", "y"], [cell, "1"]]
+
+
+def test_columns_that_are_not_asked_for_are_left_out(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", [{"x": 1, "z": 2}], ["x", "y"])
+    assert (tmp_path / "a.csv").read_text() == "x,y\n1,\n"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_safe_name_stays_in_its_folder(tmp_path: Path, text: str) -> None:
+    path = tmp_path / f"{safe_name(text)}.png"
+    assert path.resolve().parent == tmp_path.resolve()
+    path.touch()  # short enough, and no NUL
+    assert not path.name.startswith((".", "-"))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_safe_name_is_made_of_letters_that_every_system_takes(text: str) -> None:
+    name = safe_name(text)
+    assert name.isascii()
+    assert not set(name) & set('<>:"/\\|?* \0\n')
+    assert name.partition(".")[0].upper() not in {"CON", "NUL", "LPT1", "PRN", "AUX", "COM1"}
+    assert len(name) <= 120
+
+
+def test_different_texts_have_different_safe_names() -> None:
+    assert len({safe_name(text).casefold() for text in HOSTILE}) == len(HOSTILE)
+
+
+@pytest.mark.parametrize("text", ["1.2.840.10008.1", "case_07", "ID_0011fe81e"])
+def test_a_name_that_is_safe_already_is_kept(text: str) -> None:
+    assert safe_name(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\x1b[31mb", "a\\x1b[31mb"),
+        ("a\nb", "a\\nb"),
+        ("\u202eabc", "\\u202eabc"),
+        ("\udcff", "\\udcff"),
+        ("ä ok", "ä ok"),
+    ],
+)
+def test_control_characters_are_spelled_out(text: str, expected: str) -> None:
+    assert shown(text) == expected
+
+
+def test_the_hash_is_that_of_the_standard(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")  # FIPS 180-2, B.1
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_of(tmp_path / "a") == expected
+
+
+def test_a_new_folder_is_made(tmp_path: Path) -> None:
+    claim_folder(tmp_path / "a" / "b", overwrite=False, command="m")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_folder_that_holds_something_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / ".pneumoseg-m").touch()
+    with pytest.raises(UsageError, match="--overwrite"):
+        claim_folder(tmp_path, overwrite=False, command="m")
+    assert (tmp_path / ".pneumoseg-m").exists()
+
+
+def test_an_earlier_result_is_deleted_when_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / ".pneumoseg-m").touch()
+    (folder / "old").touch()
+    claim_folder(folder, overwrite=True, command="m")
+    assert not (folder / "old").exists()
+
+
+def test_a_folder_of_something_else_is_never_deleted(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(UsageError, match="not an earlier result"):
+        claim_folder(tmp_path, overwrite=True, command="m")
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_file_in_place_of_a_folder_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(UsageError, match="is a file"):
+        claim_folder(tmp_path / "a", overwrite=True, command="m")
+
+
+def test_a_file_is_written_over_only_when_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(UsageError, match="--overwrite"):
+        claim_file(tmp_path / "a", overwrite=False)
+    claim_file(tmp_path / "a", overwrite=True)
+    claim_file(tmp_path / "b", overwrite=False)
+
+
+def test_a_folder_in_place_of_a_file_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a folder"):
+        claim_file(tmp_path, overwrite=True)
