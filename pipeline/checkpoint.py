@@ -35,7 +35,6 @@ def load_state(path: Path) -> State:
     try:
         state: State = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  (torch.load raises half a dozen kinds for a damaged file)
-        raise JobError(
-            f"{path}: cannot be loaded ({str(error).splitlines()[0]}); start the run anew"
-        ) from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise JobError(f"{path}: cannot be loaded ({reason}); start the run anew") from None
     return state

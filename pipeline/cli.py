@@ -405,6 +405,54 @@ def describe(
         say(f"wrote {output}")
 
 
+@_command
+def check(
+    folder: Annotated[Path, typer.Argument(help="Searched with its subfolders.", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The table.")] = Path("check.csv"),
+    any_view: AnyView = False,
+    any_modality: Annotated[
+        bool,
+        typer.Option(
+            "--any-modality", help="Take other modalities than CR and DX, of any view and body part."
+        ),
+    ] = False,
+    any_body_part: AnyBodyPart = False,
+    follow_links: Annotated[bool, typer.Option("--follow-links", help="Look behind links as well.")] = False,
+    overwrite: Overwrite = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read.")] = 1,
+) -> None:
+    """Say of every file under a folder whether it can be read as a radiograph, or why not."""
+    from pneumoseg.pipeline.check import check_folder
+    from pneumoseg.pipeline.summaries import check_summary
+
+    report = check_folder(
+        folder,
+        output,
+        gates=_gates(
+            any_modality=any_modality,
+            any_view=any_view or any_modality,
+            any_body_part=any_body_part or any_modality,
+        ),
+        workers=workers,
+        follow_links=follow_links,
+        overwrite=overwrite,
+    )
+    console.print(*check_summary(report), sep="\n")
+    say(f"wrote {output}")
+    raise typer.Exit(report.exit_code)
+
+
+@_command
+def doctor() -> None:
+    """Look at versions, decoders and devices, and say what should be mended."""
+    from pneumoseg.pipeline.doctor import doctor_report
+    from pneumoseg.pipeline.summaries import doctor_summary
+
+    report = doctor_report()
+    console.print(*doctor_summary(report), sep="\n")
+    raise typer.Exit(report.exit_code)
+
+
 def _set_threads(threads: int | None) -> None:
     if threads is not None:
         import torch

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from pneumoseg.pipeline.files import shown
 
@@ -15,12 +15,12 @@ error_console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=Fals
 
 def say(text: str) -> None:
     """Print a line that may have come from a file: nothing in it is markup, nothing in it moves the cursor."""
-    console.print(escape("\n".join(shown(line) for line in text.split("\n"))))
+    console.print("\n".join(shown(line) for line in text.split("\n")), markup=False)
 
 
 def warn(text: str) -> None:
     """Print a line to standard error, also when the run is quiet."""
-    error_console.print(f"[yellow]warning:[/] {escape(shown(text))}")
+    error_console.print("[yellow]warning:[/]", Text(shown(text)))
 
 
 @contextmanager

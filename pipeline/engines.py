@@ -1,8 +1,11 @@
 """MONAI's engines, put together from finished parts; nothing is computed before ``run()``."""
 
+import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from ignite.metrics import Metric
@@ -47,7 +50,7 @@ def make_trainer(
         steps: Of an epoch.
         handlers: Attached in this order.
     """
-    return SupervisedTrainer(
+    trainer = SupervisedTrainer(
         device=precision.device,
         max_epochs=epochs,
         epoch_length=steps,
@@ -60,6 +63,8 @@ def make_trainer(
         decollate=False,  # single items are looked at nowhere, and taking batches apart costs time
         train_handlers=list(handlers),
     )
+    trainer.logger.setLevel(logging.CRITICAL)  # an error is told once, by who called
+    return trainer
 
 
 def make_evaluator(
@@ -83,7 +88,7 @@ def make_evaluator(
         metrics: Others to report.
         handlers: Attached in this order.
     """
-    return SupervisedEvaluator(
+    evaluator = SupervisedEvaluator(
         device=precision.device,
         val_data_loader=batches,
         network=network,
@@ -96,6 +101,8 @@ def make_evaluator(
         metric_cmp_fn=lambda current, best: current >= best,
         val_handlers=list(handlers),
     )
+    evaluator.logger.setLevel(logging.CRITICAL)
+    return evaluator
 
 
 def _make_step(
@@ -111,15 +118,12 @@ def _make_step(
         with precision.autocast():
             logits = network(image)
         loss = engine.loss_function(logits.float(), label)
-        if not torch.isfinite(loss):
-            raise JobError(
-                f"the loss is {loss.item()} at step {engine.state.iteration} (cases {batch['index'].tolist()} of the "
-                "manifest); a lower optimization.learning_rate or precision=float32 would fit"
-            )
+        _check("loss", loss, engine, batch)
         scaler.scale(loss).backward()
-        if clip_norm is not None:
-            scaler.unscale_(engine.optimizer)
-            nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+        scaler.unscale_(engine.optimizer)
+        norm = nn.utils.clip_grad_norm_(network.parameters(), math.inf if clip_norm is None else clip_norm)
+        if not scaler.is_enabled():  # the scaler leaves such a step out, and goes on with a smaller scale
+            _check("gradient", norm, engine, batch)
         scaler.step(engine.optimizer)
         scaler.update()
         return {Keys.LOSS: loss.detach()}
@@ -127,8 +131,17 @@ def _make_step(
     return step
 
 
+def _check(name: str, value: Tensor, engine: Any, batch: Batch) -> None:
+    if not torch.isfinite(value):
+        raise JobError(
+            f"the {name} is {value.item()} at step {engine.state.iteration} (cases {batch['index'].tolist()} of the "
+            "manifest); a lower optimization.learning_rate or precision=float32 would fit"
+        )
+
+
 def _step_seed(seed: int, iteration: int) -> int:
-    return (seed << 32) + iteration
+    # 32 bits: torch's generator on the CPU looks at no more of a seed
+    return int(np.random.SeedSequence([seed, iteration]).generate_state(1)[0])
 
 
 class On:

@@ -113,6 +113,7 @@ def claim_folder(folder: Path, *, overwrite: bool, command: str) -> None:
             raise UsageError(
                 f"{shown(str(folder))} is not an earlier result of `{command}`; name another folder"
             )
+        folder = folder.resolve()  # a link cannot be emptied, what it leads to can
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     marker.touch()  # first of all: what is interrupted can be overwritten, too

@@ -9,15 +9,16 @@ from pathlib import Path
 
 from pneumoseg.pipeline.console import tracked
 from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.facts import Facts, read_facts
 from pneumoseg.pipeline.files import claim_file, sha256_of, shown
 from pneumoseg.pipeline.folders import find_radiographs
 from pneumoseg.pipeline.folds import assign_folds
 from pneumoseg.pipeline.groups import Grouping, group_by_file, group_by_patient_id, read_groups
 from pneumoseg.pipeline.manifest import Case, Manifest, Refused, Source, Unlabelled, write_manifest
+from pneumoseg.pipeline.readers import Readers
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.label_file import LabelFileError
 from pneumoseg.transforms.labels import ImageLabel, read_labels
-from pneumoseg.transforms.radiograph import read_radiograph
 from pneumoseg.transforms.reasons import Outcome, RadiographError, Reason
 from pneumoseg.transforms.runs import area_px, merge_runs
 
@@ -62,6 +63,7 @@ def prepare_manifest(
     label_shape: tuple[int, int] = (1024, 1024),
     name: str | None = None,
     gates: Gates | None = None,
+    workers: int = 1,
     overwrite: bool = False,
 ) -> PrepareReport:
     """Read every radiograph under a folder, match it with its label, and write the manifest.
@@ -77,6 +79,7 @@ def prepare_manifest(
         label_shape: ``(rows, columns)`` that the run lengths are counted over.
         name: What the collection is called; None takes the name of the folder.
         gates: Which files count as frontal chest radiographs.
+        workers: Processes that read; none reads in this one, without protection from damaged files.
         overwrite: Replace an earlier manifest.
 
     Raises:
@@ -88,7 +91,7 @@ def prepare_manifest(
     group_of = read_groups(groups) if groups else None
 
     found = find_radiographs(images)
-    readable, refused = _read_images(found.images, gates or Gates(), output.parent)
+    readable, refused = _read_images(found.images, gates, output.parent, workers)
     labelled, unlabelled = _match(readable, known, label_shape, refused)
     if not labelled:
         raise JobError(_why_nothing_matches(readable, refused, known))
@@ -97,7 +100,7 @@ def prepare_manifest(
     grouping = (
         group_by_file(ids, group_of)
         if group_of is not None
-        else group_by_patient_id(ids, [image.patient_id for _, image, _ in labelled])
+        else group_by_patient_id(ids, [image.facts.patient_id for _, image, _ in labelled])
     )
     fold_of = assign_folds(
         [area_px(label.runs) for *_, label in labelled], grouping.names, folds=folds, seed=seed
@@ -106,7 +109,9 @@ def prepare_manifest(
         name=name or images.resolve().name,
         size=len(labelled),
         made_from=Source(
-            images_sha256=hashlib.sha256("".join(image.sha256 for image in readable).encode()).hexdigest(),
+            images_sha256=hashlib.sha256(
+                "".join(image.facts.file_sha256 for image in readable).encode()
+            ).hexdigest(),
             labels_sha256=tuple(sha256_of(path) for path in labels),
             groups_sha256=sha256_of(groups) if groups else None,
         ),
@@ -174,19 +179,12 @@ class _Image:
 
     path: Path
     where: str
-    sha256: str
-    shape: tuple[int, int]
-    uid: str | None
-    patient_id: str | None
-    view: str | None
-    sex: str | None
-    age: int | None
-    spacing_mm: tuple[float, float] | None
+    facts: Facts
 
     @property
     def names(self) -> tuple[str, ...]:
         """What a CSV may call it."""
-        return tuple(name for name in (self.path.stem, self.path.name, self.uid) if name)
+        return tuple(name for name in (self.path.stem, self.path.name, self.facts.sop_instance_uid) if name)
 
     def case(self, name: str, label: ImageLabel, *, group: str, fold: int) -> Case:
         """The entry of the manifest."""
@@ -196,42 +194,44 @@ class _Image:
             id=name,
             group=group,
             fold=fold,
-            shape=self.shape,
+            shape=self.facts.shape,
             area_px=area_px(label.runs),
-            view=self.view,
-            sex=self.sex,
-            age=self.age,
-            spacing_mm=self.spacing_mm,
-            sha256=self.sha256,
+            view=self.facts.view,
+            sex=self.facts.sex,
+            age=self.facts.age_years,
+            spacing_mm=self.facts.spacing_mm,
+            sha256=self.facts.file_sha256,
         )
 
 
-def _read_images(paths: Sequence[Path], gates: Gates, base: Path) -> tuple[list[_Image], list[Refused]]:
+def _read_images(
+    paths: Sequence[Path], gates: Gates | None, base: Path, workers: int
+) -> tuple[list[_Image], list[Refused]]:
     images, refused = [], []
-    with tracked("read", total=len(paths)) as advance:
-        for path in paths:
+    with (
+        tracked("read", total=len(paths)) as advance,
+        Readers(read_facts, gates=gates, workers=workers) as readers,
+    ):
+        for path, result in zip(paths, readers.read(paths), strict=True):
             where = os.path.relpath(path.absolute(), base.absolute()).replace(os.sep, "/")
             try:
-                radiograph = read_radiograph(path, gates=gates)
-                radiograph.image  # noqa: B018  (grey scales that cannot be computed are found here)
-                images.append(
-                    _Image(
-                        path=path,
-                        where=where,
-                        sha256=sha256_of(path),
-                        shape=radiograph.shape,
-                        uid=radiograph.sop_instance_uid,
-                        patient_id=radiograph.patient_id,
-                        view=radiograph.view,
-                        sex=radiograph.sex,
-                        age=radiograph.age_years,
-                        spacing_mm=radiograph.spacing_mm,
-                    )
-                )
+                _check_name(where)
+                if isinstance(result, RadiographError):
+                    raise result
+                images.append(_Image(path, where, result))
             except RadiographError as error:
                 refused.append(Refused(image=shown(where), reason=error.reason, detail=error.detail))
             advance()
     return images, refused
+
+
+def _check_name(where: str) -> None:
+    try:
+        where.encode()
+    except UnicodeEncodeError:
+        raise RadiographError(
+            Reason.UNREADABLE, "the file's name is not Unicode, which is all that a manifest can hold"
+        ) from None
 
 
 def _match(
@@ -243,12 +243,14 @@ def _match(
     for image in images:
         name = next((name for name in image.names if name in known.labels), None)
         if name is None:
-            unlabelled.append(Unlabelled(image=image.where, id=image.path.stem, sha256=image.sha256))
+            unlabelled.append(
+                Unlabelled(image=image.where, id=image.path.stem, sha256=image.facts.file_sha256)
+            )
         elif name in labelled:
             detail = f"{labelled[name][1].where} is {name} as well"
             refused.append(Refused(image=image.where, reason=Reason.DUPLICATE_UID, detail=detail))
-        elif image.shape != shape:
-            detail = "{}x{} pixels; the labels are counted over {}x{}".format(*image.shape, *shape)
+        elif image.facts.shape != shape:
+            detail = "{}x{} pixels; the labels are counted over {}x{}".format(*image.facts.shape, *shape)
             refused.append(Refused(image=image.where, reason=Reason.CONFLICTING_SIZE, detail=detail))
         else:
             labelled[name] = (name, image, known.labels[name])

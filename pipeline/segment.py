@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,13 @@ import torch
 from pneumoseg.pipeline.devices import Precision
 from pneumoseg.pipeline.inference import PaddedInferer
 from pneumoseg.pipeline.model_folder import Model
+from pneumoseg.pipeline.readers import Readers
 from pneumoseg.transforms.chains import inference_chain
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.geometry import to_original_size
 from pneumoseg.transforms.masks import image_probability, to_mask
+from pneumoseg.transforms.radiograph import Radiograph, read_radiograph
 from pneumoseg.transforms.reasons import RadiographError
-from pneumoseg.transforms.record import Radiograph
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def segment_files(
     precision: Precision,
     gates: Gates | None = None,
     batch_size: int = 4,
+    workers: int = 1,
 ) -> Iterator[Segmented | NotRead]:
     """Apply a model to files; each gives one result, in the order of *paths*.
 
@@ -74,43 +76,42 @@ def segment_files(
         precision: In which the network computes, and where.
         gates: Which files count as frontal chest radiographs.
         batch_size: Images at a time; memory grows with it, not with the number of files.
+        workers: Processes that read files while the network computes; none reads in this one, without protection
+            from damaged files.
     """
-    chain = inference_chain(image_size=model.image_size, gates=gates)
+    chain = inference_chain(image_size=model.image_size)
     infer = PaddedInferer(precision)
-    for start in range(0, len(paths), batch_size):
-        read = [_read(chain, path) for path in paths[start : start + batch_size]]
-        samples = [item for item in read if not isinstance(item, NotRead)]
-        logits = iter(())
-        if samples:
-            images = torch.stack([sample["image"] for sample in samples])
-            logits = iter(infer(images.to(precision.device, non_blocking=True), model.network))
-        for path, item in zip(paths[start : start + batch_size], read, strict=True):
-            yield (
-                item if isinstance(item, NotRead) else _finish(model, path, item["radiograph"], next(logits))
-            )
+    with Readers(read_radiograph, gates=gates, workers=workers) as readers:
+        results = zip(paths, readers.read(paths), strict=True)
+        while batch := list(islice(results, batch_size)):
+            samples = [chain({"image": read}) for _, read in batch if isinstance(read, Radiograph)]
+            logits = iter(())
+            if samples:
+                images = torch.stack([sample["image"] for sample in samples])
+                logits = iter(infer(images.to(precision.device, non_blocking=True), model.network))
+            for path, read in batch:
+                yield (
+                    _finish(model, path, read, next(logits))
+                    if isinstance(read, Radiograph)
+                    else NotRead(path, read)
+                )
 
 
 def attention_maps(
-    model: Model, path: Path, *, precision: Precision, gates: Gates | None = None
+    model: Model, image: Path | Radiograph, *, precision: Precision, gates: Gates | None = None
 ) -> list[npt.NDArray[np.float32]]:
     """The coefficients of the four attention gates on one radiograph, deepest first.
+
+    A path is read in this process; give a radiograph that `segment_files` has read where it may be damaged.
 
     Returns: Each of shape ``(rows, columns)``, the size of the original image.
     Raises: RadiographError: If the file cannot be used.
     """
-    sample = inference_chain(image_size=model.image_size, gates=gates)({"image": path})
-    image = sample["image"][None].to(precision.device)
+    sample = inference_chain(image_size=model.image_size, gates=gates)({"image": image})
+    batch = sample["image"][None].to(precision.device)
     with torch.no_grad(), precision.autocast():
-        maps = model.network.attention(image)
+        maps = model.network.attention(batch)
     return [to_original_size(map_[0].float(), sample["shape"])[0].cpu().numpy() for map_ in maps]
-
-
-def _read(chain: Any, path: Path) -> dict[str, Any] | NotRead:
-    try:
-        sample: dict[str, Any] = chain({"image": path})
-    except RadiographError as error:
-        return NotRead(path, error)
-    return sample
 
 
 def _finish(model: Model, path: Path, radiograph: Radiograph, logits: torch.Tensor) -> Segmented:

@@ -11,11 +11,12 @@ from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.files import claim_file, shown, written_atomically
 from pneumoseg.pipeline.folders import find_radiographs
 from pneumoseg.pipeline.model_folder import load_model
-from pneumoseg.pipeline.score import check_submission
+from pneumoseg.pipeline.score import CHALLENGE_SHAPE, check_submission
 from pneumoseg.pipeline.segment import NotRead, segment_files
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.label_file import LabelFileError
 from pneumoseg.transforms.labels import read_labels
+from pneumoseg.transforms.reasons import Outcome
 from pneumoseg.transforms.rle import encode_rle
 
 
@@ -32,8 +33,8 @@ class SubmitReport:
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 where a file was refused."""
-        return 3 if self.refused else 0
+        """0, or 3 where a file was refused; one that is skipped is no frontal radiograph, and no failure."""
+        return 3 if any(item.error.reason.outcome is Outcome.REFUSED for item in self.refused) else 0
 
 
 def write_submission(
@@ -42,6 +43,7 @@ def write_submission(
     output: Path,
     *,
     sample: Path | None = None,
+    shape: tuple[int, int] = CHALLENGE_SHAPE,
     device: str = "auto",
     batch_size: int = 4,
     gates: Gates | None = None,
@@ -54,6 +56,7 @@ def write_submission(
         images: Folder of DICOM and PNG files, with subfolders; a file is called by its name without suffix.
         output: The CSV.
         sample: Says which images are asked for, and in which order; None takes all, by name.
+        shape: ``(rows, columns)`` that the run lengths are counted over, the size of every image.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
         gates: Which files count as frontal chest radiographs.
@@ -61,8 +64,8 @@ def write_submission(
 
     Raises:
         UsageError: If an argument does not fit.
-        JobError: If an image that is asked for is missing or cannot be read, or two files have one name: nothing
-            is written then.
+        JobError: If an image that is asked for is missing, cannot be read or is of another size, or two files
+            have one name: nothing is written then.
     """
     claim_file(output, overwrite=overwrite)
     precision = resolve_precision("auto", resolve_device(device))
@@ -88,6 +91,12 @@ def write_submission(
         for result in segment_files(model, paths, precision=precision, gates=gates, batch_size=batch_size):
             if isinstance(result, NotRead):
                 refused.append(result)
+            elif result.mask.shape != shape:  # its run lengths would be read as another mask
+                raise JobError(
+                    "{} has {}x{} pixels; the run lengths of a submission are counted over {}x{}".format(
+                        shown(result.path.name), *result.mask.shape, *shape
+                    )
+                )
             else:
                 texts[result.path.stem] = encode_rle(result.mask)
             advance()
@@ -97,7 +106,7 @@ def write_submission(
             f"{len(refused)} images of {sample} cannot be read, so that no valid submission can be made; "
             f"the first is {shown(first.path.name)}: {first.error}"
         )
-    _write(output, texts)
+    _write(output, texts, shape)
     return SubmitReport(
         images=len(texts),
         called_positive=sum(text != "-1" for text in texts.values()),
@@ -117,12 +126,12 @@ def _read_sample(path: Path) -> list[str]:
     return sorted(line_of, key=line_of.__getitem__)
 
 
-def _write(output: Path, texts: dict[str, str]) -> None:
+def _write(output: Path, texts: dict[str, str], shape: tuple[int, int]) -> None:
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([("ImageId", "EncodedPixels"), *texts.items()])
     with written_atomically(output) as temporary:
         temporary.write_text(table.getvalue(), encoding="utf-8")
         if faults := check_submission(
-            temporary, texts
+            temporary, texts, shape=shape
         ):  # before it has its name: an invalid one never exists
             raise JobError(f"the submission would not be valid: {faults[0]} (and {len(faults) - 1} more)")

@@ -2,16 +2,21 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from pneumoseg.pipeline.decision import Decisions
-from pneumoseg.pipeline.predict import PredictReport
-from pneumoseg.pipeline.prepare import PrepareReport
 from pneumoseg.transforms.reasons import Outcome, Reason
 
+if TYPE_CHECKING:  # the jobs load MONAI
+    from pneumoseg.pipeline.check import CheckReport
+    from pneumoseg.pipeline.decision import Decisions
+    from pneumoseg.pipeline.doctor import DoctorReport
+    from pneumoseg.pipeline.predict import PredictReport
+    from pneumoseg.pipeline.prepare import PrepareReport
 
-def prepare_summary(report: PrepareReport) -> list[str | Table]:
+
+def prepare_summary(report: "PrepareReport") -> list[str | Table]:
     """Counts, whether patients can leak, the folds, and why files were left out."""
     manifest = report.manifest
     refused, skipped = report.reasons(Outcome.REFUSED), report.reasons(Outcome.SKIPPED)
@@ -35,7 +40,7 @@ def prepare_summary(report: PrepareReport) -> list[str | Table]:
     return [*lines, folds]
 
 
-def decisions_table(found: Decisions, *, title: str) -> Table:
+def decisions_table(found: "Decisions", *, title: str) -> Table:
     """Lay out scores beside what an empty mask for every image would have."""
     score = found.score
     table = Table("", "model", "predict nothing", title=title, title_justify="left")
@@ -56,7 +61,7 @@ def decisions_table(found: Decisions, *, title: str) -> Table:
     return table
 
 
-def predict_summary(report: PredictReport) -> list[str | Table]:
+def predict_summary(report: "PredictReport") -> list[str | Table]:
     """Counts, and why files have no result."""
     skipped = report.reasons.total() - report.refused
     lines: list[str | Table] = [
@@ -64,6 +69,27 @@ def predict_summary(report: PredictReport) -> list[str | Table]:
         f"{skipped} skipped, {report.other_files} other files"
     ]
     return [*lines, reasons_table(report.reasons)] if report.reasons else lines
+
+
+def check_summary(report: "CheckReport") -> list[str | Table]:
+    """How many files are accepted, and why others are not or with a warning."""
+    counts = [f"{report.statuses[status]} {status}" for status in ("accepted", *reversed(Outcome))]
+    links = f", {report.links} links not followed" if report.links else ""
+    lines: list[str | Table] = [f"{', '.join(counts)}; {report.other_files} other files{links}"]
+    return [*lines, reasons_table(report.reasons)] if report.reasons else lines
+
+
+def doctor_summary(report: "DoctorReport") -> list[str | Table]:
+    """Libraries and whether they are new enough, decoders, devices, and advice."""
+    libraries = Table("library", "found", "at least", "")
+    for library in report.libraries:
+        judgement = "ok" if library.is_ok else "too old" if library.found else "missing"
+        libraries.add_row(library.name, library.found or "-", library.floor or "-", judgement)
+    decoders = Table("transfer syntax", "name", "decoder", "")
+    for decoder in report.decoders:
+        judgement = "ok" if decoder.available else "missing"
+        decoders.add_row(decoder.transfer_syntax, decoder.syntax_name, decoder.library, judgement)
+    return [libraries, decoders, *report.devices, *report.advice]
 
 
 def reasons_table(reasons: Mapping[str, int]) -> Table:

@@ -175,6 +175,8 @@ class TrainingRun:
         if state:
             self._load(state)
             trainer.load_state_dict({"iteration": first_step, "epoch_length": steps, "max_epochs": epochs})
+        if first_step == epochs * steps:  # done already; Ignite would begin anew
+            return
         with display:
             trainer.run()
 

@@ -7,12 +7,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
+from pneumoseg.models import AttentionUNet
+from pneumoseg.pipeline.config import NetworkConfig
 from pneumoseg.pipeline.manifest import Case, Manifest, Source, read_manifest
+from pneumoseg.pipeline.model_folder import (
+    ModelDescription,
+    Preprocessing,
+    Training,
+    TunedPoint,
+    make_network,
+    save_description,
+    save_weights,
+)
 from pneumoseg.pipeline.prepare import prepare_manifest
 from pneumoseg.transforms.rle import encode_rle
 
@@ -57,8 +69,9 @@ def write_radiograph(path: Path, pixels: NDArray[np.uint8], **elements: Any) -> 
 
 
 def draw_case(number: int, *, positive: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Pixels and mask of a made-up case: the mask is a bright block that no other case has just there."""
-    pixels = np.random.default_rng(number).integers(20, 120, SHAPE, dtype=np.uint8)
+    """Pixels and mask of a made-up case: the mask is a bright block upon stripes, with no other case's in place."""
+    rows = np.arange(SHAPE[0], dtype=np.uint8)[:, np.newaxis]
+    pixels = np.tile(60 + 40 * ((rows + number) // 8 % 2), (1, SHAPE[1]))
     mask = np.zeros(SHAPE, dtype=np.uint8)
     if positive:
         top, left = 4 + 2 * number, 2 + number
@@ -145,3 +158,62 @@ def make_manifest(*cases: Case, **values: Any) -> Manifest:
             **values,
         }
     )
+
+
+TINY = NetworkConfig(features=(4, 8, 8, 8, 8))
+
+
+def bright_pixel_network() -> AttentionUNet:
+    """A network with a known answer: logit 4 z - 6, z a pixel's standard deviations above the image's mean.
+
+    All weights are zero but those of the way from the image through the first skip to the head; the gate, with no
+    weights, lets half of it through. The bright block of a made-up case lies above z = 1.5, its noise below.
+    """
+    network = make_network(TINY)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        weights = dict(network.named_parameters())
+        weights["encoder1.conv1.weight"][0, 0, 1, 1] = 1
+        weights["encoder1.conv2.weight"][0, 0, 1, 1] = 1
+        weights["decoder1.conv1.weight"][0, 8, 1, 1] = 2  # the skip comes after the 8 channels from below
+        weights["decoder1.conv2.weight"][0, 0, 1, 1] = 1
+        weights["head.weight"][0, 0] = 4
+        weights["head.bias"][0] = -6
+    return network
+
+
+def write_model(
+    folder: Path,
+    network: AttentionUNet,
+    *,
+    point: TunedPoint | None = None,
+    image_digests: tuple[str, ...] = (),
+    fold: int = 0,
+    manifest_sha256: str = "0" * 64,
+) -> Path:
+    """Write a model folder of a tiny network that sees 48 x 48 pixels."""
+    description = ModelDescription(
+        network=TINY,
+        preprocessing=Preprocessing(image_size=SHAPE[0]),
+        operating_point=point or TunedPoint(threshold=0.5, min_area_fraction=0.0),
+        members=(save_weights(folder, network, fold=fold),),
+        trained_on=Training(
+            manifest="made up",
+            manifest_sha256=manifest_sha256,
+            cases=8,
+            positive=4,
+            image_digests=image_digests,
+            grouped_by="groups file",
+        ),
+        validation={"dice": 0.8, "auc": None},
+        versions={"torch": "2"},
+    )
+    save_description(folder, description)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that finds the bright blocks of the collection, to the pixel."""
+    return write_model(tmp_path_factory.mktemp("model") / "model", bright_pixel_network())

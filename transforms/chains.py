@@ -43,8 +43,8 @@ class _Chain(Compose):
 def inference_chain(*, image_size: int, gates: Gates | None = None) -> Compose:
     """A file to what the network sees.
 
-    Expects ``image``: a path. Gives ``image``: float32, shape ``(1, image_size, image_size)``, and beside it
-    what the file says of itself (``shape``, ``spacing_mm``, ...).
+    Expects ``image``: a path, or a `Radiograph` that has been read. Gives ``image``: float32, shape
+    ``(1, image_size, image_size)``, and beside it what the file says of itself (``shape``, ``spacing_mm``, ...).
     """
     return _Chain(
         [
@@ -58,7 +58,7 @@ def inference_chain(*, image_size: int, gates: Gates | None = None) -> Compose:
 def evaluation_chain(*, image_size: int, gates: Gates | None = None) -> Compose:
     """A case to what the network sees and should answer.
 
-    Expects ``image``: a path, and ``label``: run-length strings. Gives both as float32 of shape
+    Expects ``image``: a path or a `Radiograph`, and ``label``: run-length strings. Gives both as float32 of shape
     ``(1, image_size, image_size)``; the label holds the share of each pixel that is pneumothorax.
     """
     return _Chain([*cache_chain(image_size=image_size, gates=gates).transforms, standardize()])

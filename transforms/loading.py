@@ -8,14 +8,14 @@ from monai.config.type_definitions import KeysCollection
 from monai.transforms.transform import MapTransform
 
 from pneumoseg.transforms.gates import Gates
-from pneumoseg.transforms.radiograph import read_radiograph
+from pneumoseg.transforms.radiograph import Radiograph, read_radiograph
 
 _DEFAULT_GATES = Gates()
 _BESIDE = ("shape", "spacing_mm", "pixel_aspect", "sop_instance_uid", "view", "burned_in")
 
 
 class LoadRadiographd(MapTransform):
-    """Replace paths by images, and put beside them what their files say.
+    """Replace paths, or radiographs that have been read already, by images, and put beside them what their files say.
 
     An image is a plain float32 tensor of shape ``(1, rows, columns)`` in [0, 1], upright; a MetaTensor
     would cost time in each later transform and carry an affine that a radiograph does not have. Beside it
@@ -24,8 +24,8 @@ class LoadRadiographd(MapTransform):
     collate.
 
     Args:
-        keys: Items that hold a path.
-        gates: What may pass.
+        keys: Items that hold a path or a `Radiograph`.
+        gates: What may pass of the paths.
         meta_prefix: Put before the names beside the image, to keep those of several images apart.
         allow_missing_keys: Whether an item may be absent.
 
@@ -51,7 +51,10 @@ class LoadRadiographd(MapTransform):
         """Read each of `keys` in a copy of *data*."""
         sample = dict(data)
         for key in self.key_iterator(sample):
-            radiograph = read_radiograph(sample[key], gates=self.gates)
+            source = sample[key]
+            radiograph = (
+                source if isinstance(source, Radiograph) else read_radiograph(source, gates=self.gates)
+            )
             sample[key] = torch.from_numpy(radiograph.image).unsqueeze(0)
             prefix = self.meta_prefix.format(key=key)
             sample[f"{prefix}radiograph"] = radiograph

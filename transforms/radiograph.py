@@ -97,6 +97,8 @@ def _read_bytes(path: Path, max_bytes: int) -> bytes:
     """Read a whole file, after asking the system what and how large it is."""
     try:
         status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            os.scandir(path).close()  # one that may not be listed is unreadable, any other is no file
         _check_status(status, max_bytes)
         return path.read_bytes()
     except RadiographError:

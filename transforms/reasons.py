@@ -91,9 +91,7 @@ class Reason(StrEnum):
 
     # The batch and its workers
     DUPLICATE_UID = "DUPLICATE_UID", _REFUSED, (
-        "A file before it has the same SOPInstanceUID and other pixels; find out which one is right.")
-    DUPLICATE_IMAGE = "DUPLICATE_IMAGE", _SKIPPED, (
-        "A file before it has the same SOPInstanceUID and the same pixels; nothing to do.")
+        "A file before it has the same SOPInstanceUID: refused with other pixels, skipped with the same; compare them.")
     TIMED_OUT = "TIMED_OUT", _REFUSED, (
         "Decoding passed the time limit; the file is damaged or hostile: copy it again from its source.")
     DECODER_DIED = "DECODER_DIED", _REFUSED, (
@@ -128,6 +126,8 @@ class Reason(StrEnum):
         "File header and data set name different SOPInstanceUIDs; the data set's is used.")
     BAD_UID = "BAD_UID", _WARNED, (
         "The SOPInstanceUID is missing or invalid; the file counts as one without a UID.")
+    DUPLICATE_IMAGE = "DUPLICATE_IMAGE", _WARNED, (
+        "The pixels are those of a file with another SOPInstanceUID; keep both in one fold, or only one of them.")
     # fmt: on
 
 

@@ -72,6 +72,7 @@ def submission(workshop: Workshop, tmp_path: Path) -> Path:
         workshop.phantoms.test_images,
         path,
         sample=workshop.phantoms.sample_submission,
+        shape=(SIZE, SIZE),
         device="cpu",
     )
     return path

@@ -3,12 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.conftest import Collection, draw_case, make_collection
 
-from pneumoseg.pipeline import cache as cache_module
 from pneumoseg.pipeline.cache import cache_folder, open_cache
 from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.manifest import write_manifest
-from tests.conftest import Collection, draw_case, make_collection
 
 SIZE = 48
 
@@ -19,7 +18,8 @@ def test_it_lies_beside_the_manifest() -> None:
 
 def test_images_of_the_networks_size_are_kept_to_the_byte(collection: Collection, tmp_path: Path) -> None:
     pixels = open_cache(collection.manifest, collection.manifest_path, image_size=SIZE, folder=tmp_path)
-    assert (pixels.shape, pixels.dtype) == ((12, 2, SIZE, SIZE), np.uint8)
+    assert pixels.shape == (12, 2, SIZE, SIZE)
+    assert pixels.dtype == np.uint8
     for number in range(12):
         image, mask = draw_case(number, positive=number < 6)
         np.testing.assert_array_equal(pixels[number, 0, :, 8:40], image)
@@ -51,7 +51,7 @@ def test_another_size_is_another_cache(collection: Collection, tmp_path: Path) -
     for size in (16, 32):
         pixels = open_cache(collection.manifest, collection.manifest_path, image_size=size, folder=tmp_path)
         assert pixels.shape[-1] == size
-    assert len(os.listdir(tmp_path)) == 2
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_another_label_is_another_cache(collection: Collection, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_other_folds_share_the_cache(collection: Collection, tmp_path: Path) -> 
     moved = tuple(case.model_copy(update={"fold": (case.fold + 1) % 3}) for case in manifest.training)
     for one in (manifest, manifest.model_copy(update={"training": moved})):
         open_cache(one, collection.manifest_path, image_size=16, folder=tmp_path)
-    assert len(os.listdir(tmp_path)) == 1
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_an_image_that_cannot_be_used_leaves_no_half_cache(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_an_image_that_cannot_be_used_leaves_no_half_cache(tmp_path: Path) -> No
     (damaged.images / "case09.dcm").unlink()
     with pytest.raises(JobError, match="case09"):
         open_cache(damaged.manifest, damaged.manifest_path, image_size=16, folder=tmp_path / "cache")
-    assert os.listdir(tmp_path / "cache") == []
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_full_disk_is_an_error_of_one_line(
@@ -86,11 +86,11 @@ def test_a_full_disk_is_an_error_of_one_line(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache_module.np.lib.format, "write_array_header_1_0", full)
-    with pytest.raises(JobError, match="could not be written.*No space left") as caught:
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
+    with pytest.raises(JobError, match=r"could not be written.*No space left") as caught:
         open_cache(collection.manifest, collection.manifest_path, image_size=16, folder=tmp_path)
     assert len(str(caught.value).splitlines()) == 1
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_manifest_may_lie_elsewhere(collection: Collection, tmp_path: Path) -> None:

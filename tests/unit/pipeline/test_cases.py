@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.conftest import Collection, draw_case, make_collection
 
 from pneumoseg.pipeline.cache import open_cache
 from pneumoseg.pipeline.cases import ALL_GATES_OPEN, Bytes, CachedCases, FileCases
@@ -12,7 +13,6 @@ from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.manifest import Manifest
 from pneumoseg.pipeline.sampling import Draw
 from pneumoseg.transforms.chains import evaluation_chain, training_chain
-from tests.conftest import Collection, draw_case, make_collection
 
 SIZE = 48
 

@@ -43,12 +43,15 @@ def brute_force_dice(made: Maps, point: OperatingPoint) -> list[float]:
     metric = DiceMetric(include_background=True, ignore_empty=False, reduction="none")
     pred = torch.stack([torch.from_numpy(to_mask(probabilities, point)) for probabilities, _ in made])
     label = torch.stack([torch.from_numpy(label) for _, label in made])
-    return [float(value) for value in metric(pred[:, None].float(), label[:, None].float())[:, 0]]
+    dices = torch.as_tensor(metric(pred[:, None].float(), label[:, None].float()))
+    return [float(value) for value in dices.flatten()]
 
 
 @given(
     probabilities=arrays(
-        np.float32, SHAPE, elements=st.one_of(st.floats(0, 1, width=32), st.sampled_from([0.5, 0.25, 1.0, 0.0]))
+        np.float32,
+        SHAPE,
+        elements=st.one_of(st.floats(0, 1, width=32), st.sampled_from([0.5, 0.25, 1.0, 0.0])),
     )
 )
 @settings(deadline=None, max_examples=30)
@@ -116,12 +119,12 @@ def test_the_area_under_the_curve_is_scikit_learns() -> None:
 
 @pytest.mark.parametrize("kind", [0, 1])
 def test_images_of_one_kind_have_no_area_under_the_curve(kind: int) -> None:
-    assert decide(curves_of([case for case in maps(8) if case[1].any() == kind]), OperatingPoint()).auc is None
+    assert (
+        decide(curves_of([case for case in maps(8) if case[1].any() == kind]), OperatingPoint()).auc is None
+    )
 
 
-@pytest.mark.parametrize(
-    ("pred", "truth", "expected"), [(0, 0, 1.0), (0, 1, 0.0), (1, 0, 0.0), (1, 1, 1.0)]
-)
+@pytest.mark.parametrize(("pred", "truth", "expected"), [(0, 0, 1.0), (0, 1, 0.0), (1, 0, 0.0), (1, 1, 1.0)])
 def test_dice_at_the_four_corners(pred: int, truth: int, expected: float) -> None:
     curves = CaseCurves.measure(torch.full((4, 4), float(pred)), torch.full((4, 4), truth), index=0)
     assert decide([curves], OperatingPoint()).dices.tolist() == [expected]
@@ -132,7 +135,11 @@ def every_score(made: Maps) -> list[float]:
     scores = []
     for step in range(STEPS):
         counts = [
-            (np.count_nonzero(mask := p > step / STEPS), np.count_nonzero(label), np.count_nonzero(mask & label))
+            (
+                np.count_nonzero(mask := p > step / STEPS),
+                np.count_nonzero(label),
+                np.count_nonzero(mask & label),
+            )
             for p, label in made
         ]
         for fraction in MIN_AREA_FRACTIONS:
@@ -152,7 +159,10 @@ def test_the_search_finds_the_best_of_all_points(seed: int) -> None:
 
 
 def test_the_search_is_never_worse_than_predicting_nothing() -> None:
-    noise = [(np.random.default_rng(n).random(SHAPE, dtype=np.float32), label) for n, (_, label) in enumerate(maps())]
+    noise = [
+        (np.random.default_rng(n).random(SHAPE, dtype=np.float32), label)
+        for n, (_, label) in enumerate(maps())
+    ]
     curves = curves_of(noise)
     found = decide(curves, search(curves)).score
     assert found.dice >= found.predict_nothing

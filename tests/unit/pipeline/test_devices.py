@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pneumoseg.pipeline import devices
+from pneumoseg.pipeline.config import PrecisionName
 from pneumoseg.pipeline.devices import Precision, computes_in_bf16, resolve_device, resolve_precision
 from pneumoseg.pipeline.errors import UsageError
 
@@ -72,14 +72,12 @@ def test_fp16_on_a_processor_is_a_usage_error() -> None:
 
 
 @pytest.mark.parametrize("name", ["bf16", "float32"])
-def test_a_precision_keeps_its_name(name: devices.PrecisionName) -> None:
+def test_a_precision_keeps_its_name(name: PrecisionName) -> None:
     assert resolve_precision(name, CPU).name == name
 
 
-@pytest.mark.parametrize(
-    ("precision", "dtype"), [("bf16", torch.bfloat16), ("float32", torch.float32)]
-)
-def test_the_network_computes_in_the_precision(precision: devices.PrecisionName, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("float32", torch.float32)])
+def test_the_network_computes_in_the_precision(precision: PrecisionName, dtype: torch.dtype) -> None:
     layer, image = torch.nn.Conv2d(1, 1, 1), torch.ones(1, 1, 4, 4)
     with resolve_precision(precision, CPU).autocast():
         assert layer(image).dtype == dtype

@@ -1,6 +1,5 @@
 import csv
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -31,7 +30,7 @@ def test_what_was_written_takes_the_place_of_the_old_file(tmp_path: Path) -> Non
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -41,7 +40,7 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path
         temporary.write_text("half of it")
         raise KeyboardInterrupt
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
@@ -66,7 +65,7 @@ def test_text_is_utf_8_with_plain_line_ends(tmp_path: Path) -> None:
 def test_json_that_is_not_json_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "a.json", {"x": float("nan")})
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -149,31 +148,43 @@ def test_the_hash_is_that_of_the_standard(tmp_path: Path) -> None:
 
 
 def test_a_new_folder_is_made(tmp_path: Path) -> None:
-    claim_folder(tmp_path / "a" / "b", overwrite=False, command="m")
+    claim_folder(tmp_path / "a" / "b", overwrite=False, command="train")
     assert (tmp_path / "a" / "b").is_dir()
 
 
 def test_a_folder_that_holds_something_is_not_touched(tmp_path: Path) -> None:
-    (tmp_path / ".pneumoseg-m").touch()
+    claim_folder(tmp_path / "a", overwrite=False, command="train")
     with pytest.raises(UsageError, match="--overwrite"):
-        claim_folder(tmp_path, overwrite=False, command="m")
-    assert (tmp_path / ".pneumoseg-m").exists()
+        claim_folder(tmp_path / "a", overwrite=False, command="train")
 
 
 def test_an_earlier_result_is_deleted_when_asked_for(tmp_path: Path) -> None:
-    folder = tmp_path / "a"
-    folder.mkdir()
-    (folder / ".pneumoseg-m").touch()
-    (folder / "old").touch()
-    claim_folder(folder, overwrite=True, command="m")
-    assert not (folder / "old").exists()
+    claim_folder(tmp_path / "a", overwrite=False, command="train")
+    (tmp_path / "a" / "old.txt").touch()
+    claim_folder(tmp_path / "a", overwrite=True, command="train")
+    assert not (tmp_path / "a" / "old.txt").exists()
 
 
-def test_a_folder_of_something_else_is_never_deleted(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").touch()
-    with pytest.raises(UsageError, match="not an earlier result"):
-        claim_folder(tmp_path, overwrite=True, command="m")
-    assert (tmp_path / "thesis.txt").exists()
+def test_a_result_that_was_interrupted_can_be_overwritten(tmp_path: Path) -> None:
+    for _ in range(3):  # nothing is written after it is claimed
+        claim_folder(tmp_path / "a", overwrite=True, command="train")
+
+
+@pytest.mark.parametrize("command", [None, "predict"])
+def test_a_folder_of_something_else_is_never_deleted(tmp_path: Path, command: str | None) -> None:
+    if command:
+        claim_folder(tmp_path / "a", overwrite=False, command=command)
+    write_text(tmp_path / "a" / "thesis.txt", "x")
+    with pytest.raises(UsageError, match="not an earlier result of `train`"):
+        claim_folder(tmp_path / "a", overwrite=True, command="train")
+    assert (tmp_path / "a" / "thesis.txt").exists()
+
+
+def test_a_link_to_an_earlier_result_is_claimed_as_the_folder_it_leads_to(tmp_path: Path) -> None:
+    claim_folder(tmp_path / "a", overwrite=False, command="train")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    claim_folder(tmp_path / "link", overwrite=True, command="train")
+    assert (tmp_path / "link").is_dir()
 
 
 def test_a_file_in_place_of_a_folder_is_a_usage_error(tmp_path: Path) -> None:

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.conftest import write_radiograph
 
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.folders import find_radiographs
-from tests.conftest import write_radiograph
 
 PIXELS = np.zeros((16, 16), dtype=np.uint8)
 
@@ -22,11 +22,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def names(folder: Path, *leave_out: Path) -> list[str]:
-    return [path.relative_to(folder).as_posix() for path in find_radiographs(folder, leave_out=leave_out).images]
+    return [
+        path.relative_to(folder).as_posix() for path in find_radiographs(folder, leave_out=leave_out).images
+    ]
 
 
-def test_files_are_found_by_content_or_by_name_in_an_order_of_their_own(folder: Path) -> None:
-    assert names(folder) == ["broken.png", "a/one.dcm", "a/without_ending", "b/two.dcm"]
+def test_files_are_found_by_content_or_by_name_sorted_by_path(folder: Path) -> None:
+    assert names(folder) == ["a/one.dcm", "a/without_ending", "b/two.dcm", "broken.png"]
 
 
 def test_other_files_are_counted(folder: Path) -> None:
@@ -34,11 +36,11 @@ def test_other_files_are_counted(folder: Path) -> None:
 
 
 def test_a_folder_that_is_left_out_is_not_looked_into(folder: Path) -> None:
-    assert names(folder, folder / "a") == ["broken.png", "b/two.dcm"]
+    assert names(folder, folder / "a") == ["b/two.dcm", "broken.png"]
 
 
 def test_a_folder_is_left_out_by_what_it_is_and_not_by_how_it_is_written(folder: Path) -> None:
-    assert names(folder, folder / "b" / ".." / "a") == ["broken.png", "b/two.dcm"]
+    assert names(folder, folder / "b" / ".." / "a") == ["b/two.dcm", "broken.png"]
 
 
 def test_links_are_not_followed(folder: Path) -> None:

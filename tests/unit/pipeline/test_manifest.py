@@ -5,6 +5,7 @@ from typing import Any
 import jsonschema
 import pytest
 from monai.data import load_decathlon_datalist
+from tests.conftest import Collection, make_case, make_manifest
 
 from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.manifest import (
@@ -14,7 +15,6 @@ from pneumoseg.pipeline.manifest import (
     read_manifest,
     write_manifest,
 )
-from tests.conftest import Collection, make_case, make_manifest
 
 
 def content_of(collection: Collection) -> dict[str, Any]:
@@ -29,7 +29,8 @@ def read_altered(path: Path, content: object) -> None:
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     manifest = make_manifest(
-        make_case(0, view="PA", age=58, spacing_mm=(0.14, 0.15), id="ä"), make_case(1, label=("3 4",), area_px=4)
+        make_case(0, view="PA", age=58, spacing_mm=(0.14, 0.15), id="ä"),
+        make_case(1, label=("3 4",), area_px=4),
     )
     write_manifest(tmp_path / "m.json", manifest)
     assert read_manifest(tmp_path / "m.json") == manifest
@@ -112,7 +113,9 @@ def test_a_size_that_is_not_the_number_of_cases_is_refused(collection: Collectio
         read_altered(tmp_path / "m.json", content)
 
 
-def test_a_manifest_of_another_release_is_an_error_that_says_so(collection: Collection, tmp_path: Path) -> None:
+def test_a_manifest_of_another_release_is_an_error_that_says_so(
+    collection: Collection, tmp_path: Path
+) -> None:
     with pytest.raises(JobError, match="format_version is 99"):
         read_altered(tmp_path / "m.json", {**content_of(collection), "format_version": 99})
 

@@ -3,12 +3,12 @@ import pytest
 import torch
 from ignite.engine import Engine
 from monai.metrics import DiceMetric
+from tests.conftest import make_case
 
 from pneumoseg.pipeline.decision import CaseCurves, decide, search
 from pneumoseg.pipeline.metrics import CURVES, ChallengeMetric, MeasureCurves
 from pneumoseg.transforms.masks import OperatingPoint
 from pneumoseg.transforms.rle import encode_rle
-from tests.conftest import make_case
 
 CORNERS = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
@@ -29,10 +29,8 @@ def run(metric: ChallengeMetric, batches: list[list[CaseCurves]]) -> dict[str, f
 def test_the_four_corners_are_as_monai_has_them_when_empty_masks_count() -> None:
     pred = torch.tensor([corner[0] for corner in CORNERS]).reshape(4, 1, 1, 1).expand(4, 1, 4, 4).float()
     label = torch.tensor([corner[1] for corner in CORNERS]).reshape(4, 1, 1, 1).expand(4, 1, 4, 4).float()
-    expected = DiceMetric(ignore_empty=False)(pred, label)[:, 0].tolist()
-    ours = [
-        run(ChallengeMetric(OperatingPoint()), [[curves(*corner)]])["dice"] for corner in CORNERS
-    ]
+    expected = torch.as_tensor(DiceMetric(ignore_empty=False)(pred, label)).flatten().tolist()
+    ours = [run(ChallengeMetric(OperatingPoint()), [[curves(*corner)]])["dice"] for corner in CORNERS]
     assert ours == expected == [1.0, 0.0, 0.0, 1.0]
 
 

@@ -1,5 +1,4 @@
 import io
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -26,11 +25,8 @@ Score = Callable[[str, str], SubmissionScore]
 
 
 @pytest.fixture(scope="module")
-def siim() -> Path:
-    folder = os.environ.get("PNEUMOSEG_DATA")
-    if not folder:
-        pytest.skip("PNEUMOSEG_DATA does not say where the real data is")
-    return Path(folder) / "siim-acr"
+def siim(shared_data: Path) -> Path:
+    return shared_data / "siim-acr"
 
 
 @pytest.fixture

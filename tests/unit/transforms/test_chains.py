@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.conftest import write_radiograph
 from torch import Tensor
 
 from pneumoseg.transforms.chains import cache_chain, evaluation_chain, inference_chain, training_chain
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.reasons import RadiographError
 from pneumoseg.transforms.rle import RLEError, encode_rle
-from tests.conftest import write_radiograph
 
 SIZE = 64
 
@@ -65,7 +65,9 @@ def test_evaluation_gives_the_share_of_each_pixel_that_is_pneumothorax(tmp_path:
     mask[20:41, 10:30] = 1
     path = write_radiograph(tmp_path / "a.dcm", pixels)
     label = evaluation_chain(image_size=32)({"image": path, "label": [encode_rle(mask)]})["label"]
-    expected = np.asarray(Image.fromarray(mask.astype(np.float32)).resize((32, 32), Image.Resampling.BILINEAR))
+    expected = np.asarray(
+        Image.fromarray(mask.astype(np.float32)).resize((32, 32), Image.Resampling.BILINEAR)
+    )
     np.testing.assert_allclose(label[0], expected, atol=0.5 / 255 + 1e-6)
 
 
@@ -148,5 +150,7 @@ def test_images_are_scaled_along_both_axes() -> None:
 def test_about_half_of_the_images_are_mirrored_from_side_to_side() -> None:
     image = torch.zeros(1, SIZE, SIZE)
     image[0, :, : SIZE // 2] = 1
-    mirrored = [float(np.asarray(augmented(seed, image)["label"])[0, :, 48:].mean()) > 0.5 for seed in range(60)]
+    mirrored = [
+        float(np.asarray(augmented(seed, image)["label"])[0, :, 48:].mean()) > 0.5 for seed in range(60)
+    ]
     assert 15 < sum(mirrored) < 45

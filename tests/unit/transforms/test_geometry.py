@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,8 @@ from pneumoseg.transforms.geometry import (
     to_network_size,
     to_original_size,
 )
+
+Sample = dict[Any, Any]
 
 
 def block(shape: tuple[int, int], rows: slice, columns: slice) -> Tensor:
@@ -119,7 +123,7 @@ def test_the_network_sees_the_256_steps_of_a_byte() -> None:
 
 def test_the_sample_that_came_in_is_left_alone() -> None:
     image = torch.full((1, 32, 32), 0.1234)
-    sample = {"image": image}
+    sample: Sample = {"image": image}
     ToNetworkSized("image", size=32)(sample)
     assert sample["image"] is image
     assert float(image[0, 0, 0]) == pytest.approx(0.1234)
@@ -139,5 +143,5 @@ def test_a_missing_item_is_an_error_unless_allowed() -> None:
 
 
 def test_the_original_size_is_read_from_the_sample() -> None:
-    sample = {"pred": torch.ones(1, 32, 32), "size": (48, 20)}
+    sample: Sample = {"pred": torch.ones(1, 32, 32), "size": (48, 20)}
     assert ToOriginalSized("pred", shape_key="size")(sample)["pred"].shape == (1, 48, 20)

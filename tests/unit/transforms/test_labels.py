@@ -30,14 +30,6 @@ quick = settings(
 )
 
 
-@pytest.fixture(scope="module")
-def data() -> Path:
-    folder = os.environ.get("PNEUMOSEG_DATA")
-    if not folder:
-        pytest.skip("PNEUMOSEG_DATA does not say where the real data is")
-    return Path(folder)
-
-
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
     """Read a CSV text or its bytes for images of 3 rows and 4 columns."""
@@ -249,17 +241,19 @@ def test_a_few_absolute_rows_are_errors_without_a_word_on_the_file(tmp_path: Pat
     ],
 )
 def test_real_files_are_read_without_an_error(
-    data: Path, name: str, images: int, positive: int, rows: int
+    shared_data: Path, name: str, images: int, positive: int, rows: int
 ) -> None:
-    labels = read_labels(data / name)
+    labels = read_labels(shared_data / name)
     assert labels.errors == []
     assert len(labels.images) == images
     assert sum(len(label.runs) > 0 for label in labels.images.values()) == positive
     assert sum(len(label.lines) for label in labels.images.values()) == rows
 
 
-def test_both_generations_hold_the_same_masks(data: Path) -> None:
-    first, second = (read_labels(data / "siim-acr" / name) for name in ("train-rle.csv", "stage_2_train.csv"))
+def test_both_generations_hold_the_same_masks(shared_data: Path) -> None:
+    first, second = (
+        read_labels(shared_data / "siim-acr" / name) for name in ("train-rle.csv", "stage_2_train.csv")
+    )
     assert runs_of(first) == runs_of(second)
 
 
@@ -273,8 +267,8 @@ LENIENT = {  # where the shared list says that accepting is right too, these are
 }
 
 
-def test_every_case_of_the_shared_list_is_answered_as_it_says(data: Path, tmp_path: Path) -> None:
-    cases = json.loads((data / "rle_cases.json").read_text(encoding="utf-8"))["cases"]
+def test_every_case_of_the_shared_list_is_answered_as_it_says(shared_data: Path, tmp_path: Path) -> None:
+    cases = json.loads((shared_data / "rle_cases.json").read_text(encoding="utf-8"))["cases"]
     wrong = []
     for case in (case for case in cases if "csv" in case):
         path = tmp_path / "case.csv"

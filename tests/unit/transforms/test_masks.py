@@ -34,7 +34,8 @@ def test_a_thousandth_of_the_challenges_pixels_are_1048() -> None:
 
 def test_a_mask_holds_zeros_and_ones_as_bytes() -> None:
     mask = to_mask(GRADED, OperatingPoint(threshold=0.5))
-    assert (mask.dtype, set(mask.ravel().tolist())) == (np.uint8, {0, 1})
+    assert mask.dtype == np.uint8
+    assert set(mask.ravel().tolist()) == {0, 1}
 
 
 def test_without_a_least_area_the_images_probability_is_that_of_its_brightest_pixel() -> None:

@@ -26,7 +26,6 @@ def test_what_is_fine_but_not_ours_is_skipped() -> None:
         Reason.WRONG_MODALITY,
         Reason.WRONG_VIEW,
         Reason.WRONG_BODY_PART,
-        Reason.DUPLICATE_IMAGE,
     }
 
 

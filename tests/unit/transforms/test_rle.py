@@ -20,17 +20,9 @@ quick = settings(max_examples=200, derandomize=True, deadline=None, database=Non
 
 
 @pytest.fixture(scope="module")
-def data() -> Path:
-    folder = os.environ.get("PNEUMOSEG_DATA")
-    if not folder:
-        pytest.skip("PNEUMOSEG_DATA does not say where the real data is")
-    return Path(folder)
-
-
-@pytest.fixture(scope="module")
-def real_texts(data: Path) -> list[str]:
+def real_texts(shared_data: Path) -> list[str]:
     """The run-length cell of all rows, cut out by hand: no comma occurs in an id."""
-    with gzip.open(data / "siim-acr" / "annotations.csv.gz", "rt", encoding="utf-8") as file:
+    with gzip.open(shared_data / "siim-acr" / "annotations.csv.gz", "rt", encoding="utf-8") as file:
         return [line.split(",")[1].strip() for line in list(file)[1:]]
 
 
@@ -267,8 +259,8 @@ def test_what_is_no_mask_is_refused(mask: NDArray[Any]) -> None:
 # against other sources
 
 
-def test_every_case_of_the_shared_list_is_answered_as_it_says(data: Path) -> None:
-    cases = json.loads((data / "rle_cases.json").read_text(encoding="utf-8"))["cases"]
+def test_every_case_of_the_shared_list_is_answered_as_it_says(shared_data: Path) -> None:
+    cases = json.loads((shared_data / "rle_cases.json").read_text(encoding="utf-8"))["cases"]
     wrong = []
     for case in cases:
         shape = (case["height"], case["width"])

@@ -1,0 +1,124 @@
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import Collection, bright_pixel_network, make_collection, write_model
+
+from pneumoseg.pipeline.errors import JobError, UsageError
+from pneumoseg.pipeline.evaluate import EvaluateReport, evaluate_model
+from pneumoseg.pipeline.files import sha256_of
+from pneumoseg.pipeline.manifest import manifest_sha256
+from pneumoseg.pipeline.model_folder import TunedPoint
+
+
+def evaluate(
+    model: Path, collection: Collection, folder: Path, **options: Any
+) -> tuple[EvaluateReport, list[dict[str, str]]]:
+    report = evaluate_model(model, collection.manifest_path, folder / "out", device="cpu", **options)
+    with (folder / "out" / "cases.csv").open(newline="") as file:
+        return report, list(csv.DictReader(file))
+
+
+def test_a_model_that_finds_every_block_scores_1(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    report, _ = evaluate(model_folder, collection, tmp_path, all_folds=True)
+    score = report.decisions.score
+    assert (score.dice, score.dice_positive, score.sensitivity, score.specificity) == (1.0, 1.0, 1.0, 1.0)
+    assert (score.predict_nothing, score.images, score.positives) == (0.5, 12, 6)
+    assert report.decisions.auc == 1.0
+
+
+def test_the_scores_are_written_with_what_they_are_of(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    evaluate(model_folder, collection, tmp_path, all_folds=True)
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert (scores["dice"], scores["fold"], scores["threshold"], scores["images"]) == (1.0, None, 0.5, 12)
+    assert scores["model_weights_sha256"] == [sha256_of(model_folder / "weights" / "fold0.safetensors")]
+
+
+@pytest.mark.parametrize("fold", [0, 1, 2])
+def test_the_fold_that_the_model_never_saw_is_scored(
+    collection: Collection, tmp_path: Path, fold: int
+) -> None:
+    sha256 = manifest_sha256(collection.manifest)
+    model = write_model(tmp_path / "model", bright_pixel_network(), fold=fold, manifest_sha256=sha256)
+    report, rows = evaluate(model, collection, tmp_path)
+    expected = [case.id for case in collection.manifest.training if case.fold == fold]
+    assert [row["id"] for row in rows] == expected
+    assert report.fold == fold
+
+
+def test_every_case_of_a_manifest_that_the_model_was_not_trained_on_is_scored(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    report, rows = evaluate(model_folder, collection, tmp_path)
+    assert (report.fold, len(rows)) == (None, 12)
+
+
+def test_another_fold_can_be_asked_for(model_folder: Path, collection: Collection, tmp_path: Path) -> None:
+    report, rows = evaluate(model_folder, collection, tmp_path, fold=2)
+    assert {row["fold"] for row in rows} == {"2"}
+    assert report.fold == 2
+
+
+def test_a_fold_that_there_is_not_is_a_usage_error(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="folds 0 to 2"):
+        evaluate(model_folder, collection, tmp_path, fold=7)
+    assert not (tmp_path / "out").exists()
+
+
+def test_cases_that_the_model_was_trained_on_are_marked(collection: Collection, tmp_path: Path) -> None:
+    seen = collection.manifest.training[3].sha256[:16], collection.manifest.training[8].sha256[:16]
+    model = write_model(tmp_path / "model", bright_pixel_network(), image_digests=seen)
+    report, rows = evaluate(model, collection, tmp_path, all_folds=True)
+    assert report.trained_on == 2
+    assert [row["id"] for row in rows if row["trained_on"] == "1"] == ["case03", "case08"]
+
+
+def test_a_case_has_its_areas_and_its_dice(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    _, rows = evaluate(model_folder, collection, tmp_path, all_folds=True)
+    positive, negative = rows[0], rows[6]
+    assert (positive["label_area_px"], positive["area_px"], positive["dice"]) == ("80", "80", "1")
+    assert (positive["positive"], positive["called_positive"]) == ("1", "1")
+    assert (negative["label_area_px"], negative["area_px"], negative["dice"]) == ("0", "0", "1")
+    assert (negative["positive"], negative["called_positive"]) == ("0", "0")
+
+
+def test_the_models_own_operating_point_decides(collection: Collection, tmp_path: Path) -> None:
+    point = TunedPoint(threshold=0.5, min_area_fraction=0.9)
+    model = write_model(tmp_path / "model", bright_pixel_network(), point=point)
+    report, _ = evaluate(model, collection, tmp_path, all_folds=True)
+    score = report.decisions.score
+    assert (score.dice, score.called_positive) == (score.predict_nothing, 0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 50])
+def test_the_batch_size_changes_nothing(
+    model_folder: Path, collection: Collection, tmp_path: Path, batch_size: int
+) -> None:
+    report, rows = evaluate(model_folder, collection, tmp_path, all_folds=True, batch_size=batch_size)
+    assert report.decisions.score.dice == 1.0
+    assert [row["id"] for row in rows] == [f"case{number:02}" for number in range(12)]
+
+
+def test_an_image_that_changed_is_an_error_that_names_it(model_folder: Path, tmp_path: Path) -> None:
+    changed = make_collection(tmp_path / "set")
+    (changed.images / "case05.dcm").write_bytes((changed.images / "case06.dcm").read_bytes())
+    with pytest.raises(JobError, match=r"case05\.dcm: is not the file"):
+        evaluate(model_folder, changed, tmp_path, all_folds=True)
+
+
+def test_an_earlier_evaluation_is_not_written_over(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    evaluate(model_folder, collection, tmp_path)
+    with pytest.raises(UsageError, match="--overwrite"):
+        evaluate(model_folder, collection, tmp_path)

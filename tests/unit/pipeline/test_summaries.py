@@ -1,0 +1,117 @@
+from collections import Counter
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from tests.conftest import make_case, make_manifest
+
+from pneumoseg.pipeline.decision import CaseCurves, decide
+from pneumoseg.pipeline.groups import Grouping
+from pneumoseg.pipeline.manifest import Refused, Unlabelled
+from pneumoseg.pipeline.predict import PredictReport
+from pneumoseg.pipeline.prepare import PrepareReport
+from pneumoseg.pipeline.summaries import decisions_table, predict_summary, prepare_summary, reasons_table
+from pneumoseg.transforms.masks import OperatingPoint
+
+
+def printed(*parts: str | Table) -> str:
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(*parts, sep="\n")
+    return capture.get()
+
+
+def cells(text: str, start: str) -> list[str]:
+    """The cells of the row of a table that begins with *start*."""
+    line = next(line for line in text.splitlines() if start in line)
+    return [cell.strip() for cell in line.strip("│┃ ").split("│")]
+
+
+def prepared(**changes: object) -> PrepareReport:
+    cases = [
+        make_case(0, fold=0, label=("3 4",), area_px=4),
+        make_case(1, fold=1),
+        make_case(2, fold=1, label=("3 4",), area_px=4),
+        make_case(3, fold=1, group="group2"),
+    ]
+    manifest = make_manifest(
+        *cases,
+        unlabelled=(Unlabelled(image="x.dcm", id="x", sha256="0" * 64),),
+        refused=(
+            Refused(image="a.dcm", reason="TRUNCATED", detail=""),
+            Refused(image="b.dcm", reason="TRUNCATED", detail=""),
+            Refused(image="c.dcm", reason="WRONG_VIEW", detail=""),
+        ),
+    )
+    grouping = Grouping(names=("group0", "group1", "group2", "group2"), source="groups file", alone=0)
+    values: dict[str, object] = {
+        "manifest": manifest, "grouping": grouping, "other_files": 7, "label_problems": (), "label_warnings": (),
+        "labels_without_image": ("n1", "n2"), **changes,
+    }  # fmt: skip
+    return PrepareReport(**values)  # type: ignore[arg-type]
+
+
+def test_prepare_counts_images_labels_and_files() -> None:
+    text = printed(*prepare_summary(prepared()))
+    assert "5 images: 4 labelled, 2 of them positive; 1 unlabelled" in text
+    assert "2 files refused, 1 skipped, 7 other files" in text
+    assert "2 labels have no image here" in text
+
+
+def test_prepare_says_whether_patients_can_leak() -> None:
+    assert "no patient in two folds: 3 groups by groups file" in printed(*prepare_summary(prepared()))
+
+
+def test_prepare_lays_out_the_folds() -> None:
+    text = printed(*prepare_summary(prepared())).partition("Folds")[2]
+    assert cells(text, "│    1 ") == ["1", "3", "1", "2"]  # fold, images, positive, groups
+
+
+def test_reasons_come_with_their_number_and_what_they_mean_most_frequent_first() -> None:
+    text = printed(reasons_table(Counter({"WRONG_VIEW": 1, "TRUNCATED": 2})))
+    assert text.index("TRUNCATED") < text.index("WRONG_VIEW")
+    assert cells(text, "TRUNCATED")[:2] == ["2", "TRUNCATED"]
+    assert len(cells(text, "TRUNCATED")[2]) > 10
+
+
+def scores(*corners: tuple[int, int]) -> str:
+    curves = [
+        CaseCurves.measure(torch.full((4, 4), float(pred)), torch.full((4, 4), truth), index=index)
+        for index, (pred, truth) in enumerate(corners)
+    ]
+    return printed(decisions_table(decide(curves, OperatingPoint()), title="fold 3"))
+
+
+def test_each_score_stands_beside_that_of_predicting_nothing() -> None:
+    text = scores((0, 0), (0, 0), (1, 0), (1, 1))
+    assert cells(text, "the challenge's score")[1:] == ["0.7500", "0.7500"]
+    assert cells(text, "Dice on positives")[1:] == ["1.0000", "0.0000"]
+    assert cells(text, "sensitivity")[1:] == ["1.0000", "0.0000"]
+    assert cells(text, "specificity")[1:] == ["0.6667", "1.0000"]
+    assert "4 images, 1 with a pneumothorax; 2 called positive" in text
+
+
+def test_a_score_that_no_image_counts_for_is_a_dash() -> None:
+    text = scores((0, 0), (0, 0))
+    for name in ("Dice on positives", "sensitivity", "AUC"):
+        assert cells(text, name)[1:] == ["-", "-"]
+
+
+def test_predict_counts_what_became_of_the_files() -> None:
+    report = PredictReport(
+        segmented=9,
+        called_positive=3,
+        reasons=Counter({"TRUNCATED": 2, "WRONG_VIEW": 1}),
+        refused=2,
+        other_files=4,
+    )
+    text = printed(*predict_summary(report))
+    assert "9 images segmented, 3 called positive; 2 refused, 1 skipped, 4 other files" in text
+    assert "WRONG_VIEW" in text
+
+
+def test_predict_shows_no_table_where_every_file_has_a_result() -> None:
+    report = PredictReport(segmented=9, called_positive=3, reasons=Counter(), refused=0, other_files=0)
+    assert len(predict_summary(report)) == 1
+    assert np.all([isinstance(line, str) for line in predict_summary(report)])
