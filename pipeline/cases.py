@@ -8,14 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from monai.transforms import Compose
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.files import sha256_of
-from pneumoseg.pipeline.manifest import Manifest, image_path
+from pneumoseg.pipeline.facts import read_hashed
+from pneumoseg.pipeline.manifest import Case, Manifest, image_path
+from pneumoseg.pipeline.readers import Readers
 from pneumoseg.pipeline.sampling import Draw
 from pneumoseg.transforms.chains import standardize
 from pneumoseg.transforms.gates import Gates
+from pneumoseg.transforms.radiograph import Radiograph
 from pneumoseg.transforms.reasons import RadiographError
 from pneumoseg.transforms.rle import RLEError
 
@@ -28,53 +30,61 @@ ALL_GATES_OPEN: Final = Gates(any_modality=True, any_view=True, any_body_part=Tr
 """For the files of a manifest: `prepare` has judged them."""
 
 
-class FileCases(Dataset[Sample]):
-    """Cases from their files.
+class FileCases(IterableDataset[Sample]):
+    """Cases from their files, read in worker processes.
 
     Args:
         manifest: The cases.
         manifest_path: Image paths are relative to it.
         indices: Which cases, by their place in the manifest.
         chain: `evaluation_chain`, or `cache_chain` for what comes into the cache.
+        workers: Processes that read; none reads in this one, without protection from damaged files.
     """
 
     def __init__(
-        self, manifest: Manifest, manifest_path: Path, indices: Sequence[int], *, chain: Compose
+        self,
+        manifest: Manifest,
+        manifest_path: Path,
+        indices: Sequence[int],
+        *,
+        chain: Compose,
+        workers: int = 1,
     ) -> None:
         self.manifest = manifest
         self.manifest_path = manifest_path
         self.indices = indices
         self.chain = chain
+        self.workers = workers
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __iter__(self) -> Iterator[Sample]:
-        return (self[position] for position in range(len(self)))
+        """Go through the cases in order.
 
-    def __getitem__(self, position: int) -> Sample:
-        """Read one case.
-
-        Raises: JobError: If the file is not what it was when the manifest was made.
+        Raises: JobError: If a file is not what it was when the manifest was made.
         """
-        index = self.indices[position]
-        case = self.manifest.training[index]
-        path = image_path(self.manifest_path, case)
+        cases = [self.manifest.training[index] for index in self.indices]
+        paths = [image_path(self.manifest_path, case) for case in cases]
+        with Readers(read_hashed, gates=ALL_GATES_OPEN, workers=self.workers) as readers:
+            for index, case, path, read in zip(self.indices, cases, paths, readers.read(paths), strict=True):
+                yield {**self._sample(case, path, read), "index": index}
+
+    def _sample(self, case: Case, path: Path, read: tuple[Radiograph, str] | RadiographError) -> Sample:
+        if isinstance(read, RadiographError):
+            raise JobError(
+                f"{path}: {read}; run `pneumoseg prepare` anew, or was it, or the manifest, moved?"
+            )
+        radiograph, sha256 = read
+        if sha256 != case.sha256:
+            raise JobError(
+                f"{path}: is not the file that the manifest was made from; run `pneumoseg prepare` anew"
+            )
         try:
-            if sha256_of(path) != case.sha256:
-                raise JobError(
-                    f"{path}: is not the file that the manifest was made from; run `pneumoseg prepare` anew"
-                )
-            sample = self.chain({"image": path, "label": case.label})
-        except FileNotFoundError:
-            raise JobError(f"{path}: is not there; was it, or the manifest, moved?") from None
-        except RadiographError as error:
-            raise JobError(f"{path}: {error}; run `pneumoseg prepare` anew") from None
+            sample = self.chain({"image": radiograph, "label": case.label})
         except RLEError as error:
             raise JobError(f"label of {case.id}: {error}; run `pneumoseg prepare` anew") from None
-        except OSError as error:
-            raise JobError(f"{path}: cannot be read ({error.strerror})") from None
-        return {"image": sample["image"], "label": sample["label"], "index": index}
+        return {"image": sample["image"], "label": sample["label"]}
 
 
 class CachedCases(Dataset[Sample]):
@@ -90,7 +100,7 @@ class CachedCases(Dataset[Sample]):
         self.cache = cache
         self.indices = indices
         self.augmentation = augmentation
-        self.plain = Compose([standardize()])
+        self.plain = standardize()
 
     def __getstate__(self) -> Sample:
         """What a loader worker gets: the way to the cache, for a pickled memory map holds all of its pixels."""

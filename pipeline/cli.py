@@ -103,6 +103,8 @@ def main() -> None:
         code = _fail(f"{message} See --help.", error.exit_code) if message else error.exit_code
     except JobError as error:
         code = _fail(str(error), error.exit_code)
+    except OSError as error:  # a full disk, a folder that may not be written to
+        code = _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
     except Exception as error:  # noqa: BLE001  (the last resort: a defect of ours, in one line all the same)
         code = _fail(f"{type(error).__name__}: {error}; this is a defect of pneumoseg, -v shows where", 1)
     sys.exit(code)

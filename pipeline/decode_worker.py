@@ -18,7 +18,7 @@ from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.reasons import RadiographError
 
 READY: Final = "ready"
-_BACKSTOP_S: Final = 5
+_BACKSTOP_S: Final = 2
 _Result_co = TypeVar("_Result_co", covariant=True)
 
 

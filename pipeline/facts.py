@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pneumoseg.pipeline.files import sha256_of
 from pneumoseg.transforms.gates import Gates
-from pneumoseg.transforms.radiograph import read_radiograph
+from pneumoseg.transforms.radiograph import Radiograph, read_radiograph
 from pneumoseg.transforms.reasons import RadiographError, Reason
 
 
@@ -42,9 +42,17 @@ def read_facts(path: Path, *, gates: Gates) -> Facts:
 
     Raises: RadiographError: With its reason, whatever lies at *path*.
     """
+    radiograph, file_sha256 = read_hashed(path, gates=gates)
+    return Facts(file_sha256=file_sha256, **{name: getattr(radiograph, name) for name in _OF_RADIOGRAPH})
+
+
+def read_hashed(path: Path, *, gates: Gates) -> tuple[Radiograph, str]:
+    """Read a radiograph, and the SHA-256 of its file.
+
+    Raises: RadiographError: With its reason, whatever lies at *path*.
+    """
     radiograph = read_radiograph(path, gates=gates)
     try:
-        file_sha256 = sha256_of(path)
+        return radiograph, sha256_of(path)
     except OSError as error:
         raise RadiographError(Reason.UNREADABLE, "the file has gone while it was read") from error
-    return Facts(file_sha256=file_sha256, **{name: getattr(radiograph, name) for name in _OF_RADIOGRAPH})

@@ -4,10 +4,13 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import shown
 from pneumoseg.transforms.radiograph import FileKind, sniff
+
+_MARK: Final = ".pneumoseg-"  # `claim_folder` leaves a file of this name in each folder of results
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Found:
 
 
 def find_radiographs(folder: Path, *, leave_out: Sequence[Path] = (), follow_links: bool = False) -> Found:
-    """Look through a folder and its subfolders.
+    """Look through a folder and its subfolders, but not into those that hold results of earlier commands.
 
     Args:
         folder: Where to look. A single file is taken as it is.
@@ -47,7 +50,7 @@ def find_radiographs(folder: Path, *, leave_out: Sequence[Path] = (), follow_lin
             paths += walk.under(link, only_new=True)
     links = 0 if follow_links else len(walk.links)
 
-    images = [path for path in paths if sniff(path) is not FileKind.OTHER or not os.access(path, os.R_OK)]
+    images = [path for path in paths if _needs_an_answer(path)]
     others = len(paths) - len(images)
     if not images:
         behind = f" ({links} links were not followed)" if links else ""
@@ -55,6 +58,13 @@ def find_radiographs(folder: Path, *, leave_out: Sequence[Path] = (), follow_lin
             f"{shown(str(folder))}: holds no DICOM or PNG file among {others} files{behind}; is it the right folder?"
         )
     return Found(tuple(sorted(images, key=Path.as_posix)), others, links)
+
+
+def _needs_an_answer(path: Path) -> bool:
+    """Tell radiographs, and what cannot be looked at and might be one, from other files."""
+    if sniff(path) is not FileKind.OTHER:
+        return True
+    return not os.access(path, os.R_OK) or os.path.isdir(path)  # noqa: PTH112  (a folder that cannot be listed)
 
 
 class _Walk:
@@ -79,6 +89,8 @@ class _Walk:
                 entries = sorted(os.scandir(here), key=lambda entry: entry.name)
             except OSError:
                 yield here  # reading it will give the reason
+                continue
+            if here != start and any(entry.name.startswith(_MARK) for entry in entries):
                 continue
             self.links += [here / entry.name for entry in entries if entry.is_symlink()]
             waiting += [

@@ -38,7 +38,9 @@ def assign_folds(
     """
     patients = len(set(groups))
     if folds < 2 or patients < folds:
-        raise UsageError(f"--folds {folds}: at least 2 and at most the {patients} patients would fit")
+        raise UsageError(
+            f"--folds {folds}: at least 2 and at most the {patients} patients would fit; see --groups"
+        )
     sizes = size_classes(areas)
     splits = (
         _split(classes, groups, folds=folds, seed=seed)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -27,15 +28,15 @@ class _Part(BaseModel):
 class Preprocessing(_Part):
     """How an image becomes what the network sees."""
 
-    image_size: Annotated[int, Field(ge=16)]
+    image_size: Annotated[int, Field(ge=16, multiple_of=16)]
     """The longest side is scaled to this many pixels, the rest padded with zeros."""
 
 
 class TunedPoint(_Part):
     """The operating point as it was found."""
 
-    threshold: Annotated[float, Field(ge=0, lt=1)]
-    """Pixels above this probability are drawn."""
+    threshold: Annotated[float, Field(ge=0, lt=1, multiple_of=1 / 256)]
+    """Pixels above this probability are drawn; in the steps that `decision` counts in."""
     min_area_fraction: Annotated[float, Field(ge=0, lt=1)]
     """An image with no larger share of such pixels is called negative."""
 
@@ -102,9 +103,13 @@ class Model:
         """The rule that turns probabilities into masks."""
         return OperatingPoint(**self.description.operating_point.model_dump())
 
+    @cached_property
+    def _digests(self) -> frozenset[str]:
+        return frozenset(self.description.trained_on.image_digests)
+
     def has_seen(self, image_sha256: str) -> bool:
         """Whether the weights were trained on the image with this hash."""
-        return image_sha256[:16] in self.description.trained_on.image_digests
+        return image_sha256[:16] in self._digests
 
 
 def make_network(config: NetworkConfig) -> AttentionUNet:

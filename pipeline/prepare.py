@@ -153,8 +153,10 @@ class _Known:
                 found = read_labels(path, shape=shape, id_column=id_column)
             except LabelFileError as error:
                 raise JobError(str(error)) from None
-            known.problems += [f"{path.name}, {issue}" for issue in found.errors]
-            known.warnings += [f"{path.name}, {issue}" for issue in found.warnings]
+            for issue in (*found.errors, *found.warnings):
+                # an empty cell is no fault: nobody has looked at the image yet
+                harmless = issue in found.warnings or issue.kind == "EMPTY"
+                (known.warnings if harmless else known.problems).append(f"{path.name}, {issue}")
             dropped |= {issue.image_id for issue in found.errors}
             for name, label in found.images.items():
                 known._add(path, name, label, dropped)

@@ -14,7 +14,7 @@ from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.reasons import RadiographError
 
 SECONDS: Final = 10.0
-"""Most time for one file; the slowest of the largest radiographs takes less than half of it."""
+"""Most time for one file; a radiograph takes 1 to 100 ms, by its encoding."""
 MEMORY_BYTES: Final = 3 * 2**29
 """Most memory for one file, beyond what an idle worker has."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional
 
 from pneumoseg.pipeline.devices import Precision
 from pneumoseg.pipeline.inference import PaddedInferer
@@ -111,7 +112,12 @@ def attention_maps(
     batch = sample["image"][None].to(precision.device)
     with torch.no_grad(), precision.autocast():
         maps = model.network.attention(batch)
-    return [to_original_size(map_[0].float(), sample["shape"])[0].cpu().numpy() for map_ in maps]
+    size = (
+        model.image_size,
+        model.image_size,
+    )  # a map is of its level's size, which cannot be cropped evenly
+    squares = [functional.interpolate(map_.float(), size=size, mode="nearest")[0] for map_ in maps]
+    return [to_original_size(square, sample["shape"])[0].cpu().numpy() for square in squares]
 
 
 def _finish(model: Model, path: Path, radiograph: Radiograph, logits: torch.Tensor) -> Segmented:

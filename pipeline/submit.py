@@ -71,13 +71,14 @@ def write_submission(
     precision = resolve_precision("auto", resolve_device(device))
     model = load_model(model_folder, precision.device)
     found = find_radiographs(images).images
-    path_of: dict[str, Path] = {}
-    for path in found:
-        if path_of.setdefault(path.stem, path) != path:
-            raise JobError(
-                f"{shown(str(path))} and {shown(str(path_of[path.stem]))} have one name; one of them would fit"
-            )
+    path_of = {path.stem: path for path in reversed(found)}
     wanted = _read_sample(sample) if sample else sorted(path_of)
+    asked_for = set(wanted)
+    for path in found:
+        if path != path_of[path.stem] and path.stem in asked_for:
+            raise JobError(
+                f"{shown(str(path_of[path.stem]))} and {shown(str(path))} have one name; leave one of them out"
+            )
     if missing := [name for name in wanted if name not in path_of]:
         raise JobError(
             f"{len(missing)} of {len(wanted)} images of {sample} are not under {images}; "

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from pneumoseg.transforms.reasons import Outcome, Reason
 
@@ -85,7 +85,7 @@ def doctor_summary(report: "DoctorReport") -> list[str | Table]:
     for library in report.libraries:
         judgement = "ok" if library.is_ok else "too old" if library.found else "missing"
         libraries.add_row(library.name, library.found or "-", library.floor or "-", judgement)
-    decoders = Table("transfer syntax", "name", "decoder", "")
+    decoders = Table(Column("transfer syntax", no_wrap=True), "name", "decoder", "")
     for decoder in report.decoders:
         judgement = "ok" if decoder.available else "missing"
         decoders.add_row(decoder.transfer_syntax, decoder.syntax_name, decoder.library, judgement)

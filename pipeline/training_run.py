@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from ignite.handlers import EarlyStopping
 from monai.handlers import ValidationHandler
 from monai.losses import DiceCELoss
@@ -136,6 +136,11 @@ class TrainingRun:
                 save_state(checkpoints / "best.pt", {"network": self.network.state_dict()})
             save_state(checkpoints / "last.pt", collect_state())
 
+        def stop_when_stale(engine: Engine) -> None:
+            # a network from scratch ties with predicting nothing for a long while: patience begins after that
+            if self.validator.state.best_metric > engine.state.metrics["predict_nothing"]:
+                self.early_stop(engine)
+
         def collect_state() -> State:
             return {
                 "origin": origin,
@@ -171,7 +176,7 @@ class TrainingRun:
         )
         patience = self.config.optimization.patience or epochs
         self.early_stop = EarlyStopping(patience, lambda engine: engine.state.metrics["dice"], trainer)
-        self.validator.add_event_handler(Events.COMPLETED, self.early_stop)
+        self.validator.add_event_handler(Events.COMPLETED, stop_when_stale)
         if state:
             self._load(state)
             trainer.load_state_dict({"iteration": first_step, "epoch_length": steps, "max_epochs": epochs})

@@ -22,13 +22,8 @@ END: Final = object()
 """The last thing that comes from a worker: there is nobody there any more."""
 
 _START_S: Final = 120.0  # a cold start from a network drive has to fit
-_ENVIRONMENT: Final = {
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "MALLOC_TOP_PAD_": str(
-        2**26
-    ),  # glibc: to hand memory back after each image costs a quarter of reading it
-}
+# the last is for glibc: to hand memory back after each image costs a quarter of the time
+_ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_TOP_PAD_": str(2**26)}
 # the worker finds modules where its parent does, and never in the folder that it happens to be called from (-P)
 _SERVE: Final = (
     "import sys; sys.path[:] = sys.argv[1:]; from pneumoseg.pipeline.decode_worker import serve; serve()"
@@ -60,10 +55,8 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             env=os.environ | _ENVIRONMENT,
         )
-        self._requests, self._replies = (
-            cast("IO[bytes]", self._process.stdin),
-            cast("IO[bytes]", self._process.stdout),
-        )
+        self._requests = cast("IO[bytes]", self._process.stdin)
+        self._replies = cast("IO[bytes]", self._process.stdout)
         self._write(pickle.dumps(orders))
         self._thread = Thread(target=self._receive, args=[answers], daemon=True)
         self._thread.start()
@@ -122,7 +115,7 @@ class WorkerProcess:
 
     def _last_words(self) -> str:
         code = self._process.wait()
-        return f"{signal.strsignal(-code)}" if code < 0 else f"exit code {code}"
+        return str(signal.strsignal(-code)) if code < 0 else f"exit code {code}"
 
     def _write(self, request: bytes) -> None:
         with suppress(OSError):  # it is dead; its end is on the way

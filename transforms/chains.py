@@ -5,6 +5,7 @@ from typing import Any
 
 from monai.transforms import (
     Compose,
+    EnsureTyped,
     NormalizeIntensityd,
     RandAdjustContrastd,
     RandAffined,
@@ -75,13 +76,13 @@ def cache_chain(*, image_size: int, gates: Gates | None = None) -> Compose:
     )
 
 
-def standardize() -> NormalizeIntensityd:
-    """The last step before the network: each image to mean 0 and standard deviation 1.
+def standardize() -> Compose:
+    """The last step before the network: each image to mean 0 and standard deviation 1, as a plain tensor.
 
     Without any normalisation inside, the network learns several times faster from centred images, and the
     exposure of a radiograph means nothing.
     """
-    return NormalizeIntensityd("image")
+    return Compose([NormalizeIntensityd("image"), EnsureTyped("image", track_meta=False)])
 
 
 def training_chain(*, image_size: int) -> Compose:

@@ -25,11 +25,11 @@ def cache(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> B
 
 def from_files(manifest: Manifest, path: Path, *indices: int) -> FileCases:
     chain = evaluation_chain(image_size=SIZE, gates=ALL_GATES_OPEN)
-    return FileCases(manifest, path, indices, chain=chain)
+    return FileCases(manifest, path, indices, chain=chain, workers=0)
 
 
 def test_a_case_from_its_file_has_image_label_and_its_place(collection: Collection) -> None:
-    case = from_files(collection.manifest, collection.manifest_path, 7, 2)[1]
+    (case,) = from_files(collection.manifest, collection.manifest_path, 2)
     assert case["index"] == 2
     expected = np.zeros((SIZE, SIZE), dtype=np.float32)
     expected[:, 8:40] = draw_case(2, positive=True)[1]  # 48 x 32 in 48 x 48: 8 columns on each side
@@ -40,7 +40,7 @@ def test_a_case_from_its_file_has_image_label_and_its_place(collection: Collecti
 def test_a_case_from_the_cache_is_to_the_bit_what_its_file_gives(
     collection: Collection, cache: Bytes, index: int
 ) -> None:
-    file = from_files(collection.manifest, collection.manifest_path, index)[0]
+    (file,) = from_files(collection.manifest, collection.manifest_path, index)
     cached = CachedCases(cache, [index])[0]
     np.testing.assert_array_equal(np.asarray(cached["image"]), np.asarray(file["image"]))
     np.testing.assert_array_equal(np.asarray(cached["label"]), np.asarray(file["label"]))
@@ -57,15 +57,15 @@ def test_a_file_that_changed_is_an_error_that_names_it(tmp_path: Path) -> None:
     path = changed.images / "case03.dcm"
     path.write_bytes(path.read_bytes() + b"\0\0")
     with pytest.raises(JobError, match=r"case03\.dcm: is not the file") as caught:
-        from_files(changed.manifest, changed.manifest_path, 3)[0]
+        list(from_files(changed.manifest, changed.manifest_path, 3))
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_file_that_is_gone_is_an_error_that_names_it(tmp_path: Path) -> None:
     moved = make_collection(tmp_path)
     shutil.move(moved.images / "case03.dcm", tmp_path / "elsewhere.dcm")
-    with pytest.raises(JobError, match=r"case03\.dcm: is not there"):
-        from_files(moved.manifest, moved.manifest_path, 3)[0]
+    with pytest.raises(JobError, match=r"case03\.dcm: NOT_A_FILE: there is no such file"):
+        list(from_files(moved.manifest, moved.manifest_path, 3))
 
 
 def test_a_label_that_does_not_fit_its_image_is_an_error_that_names_it(collection: Collection) -> None:
@@ -73,7 +73,7 @@ def test_a_label_that_does_not_fit_its_image_is_an_error_that_names_it(collectio
     bad = manifest.training[3].model_copy(update={"label": ("0 99999",)})
     altered = manifest.model_copy(update={"training": (bad,)})
     with pytest.raises(JobError, match=r"case03"):
-        from_files(altered, collection.manifest_path, 0)[0]
+        list(from_files(altered, collection.manifest_path, 0))
 
 
 def test_the_same_draw_gives_the_same_augmentation_whatever_came_before(cache: Bytes) -> None:

@@ -6,12 +6,21 @@ from rich.console import Console
 from rich.table import Table
 from tests.conftest import make_case, make_manifest
 
+from pneumoseg.pipeline.check import CheckReport
 from pneumoseg.pipeline.decision import CaseCurves, decide
+from pneumoseg.pipeline.doctor import Decoder, DoctorReport, Library
 from pneumoseg.pipeline.groups import Grouping
 from pneumoseg.pipeline.manifest import Refused, Unlabelled
 from pneumoseg.pipeline.predict import PredictReport
 from pneumoseg.pipeline.prepare import PrepareReport
-from pneumoseg.pipeline.summaries import decisions_table, predict_summary, prepare_summary, reasons_table
+from pneumoseg.pipeline.summaries import (
+    check_summary,
+    decisions_table,
+    doctor_summary,
+    predict_summary,
+    prepare_summary,
+    reasons_table,
+)
 from pneumoseg.transforms.masks import OperatingPoint
 
 
@@ -115,3 +124,40 @@ def test_predict_shows_no_table_where_every_file_has_a_result() -> None:
     report = PredictReport(segmented=9, called_positive=3, reasons=Counter(), refused=0, other_files=0)
     assert len(predict_summary(report)) == 1
     assert np.all([isinstance(line, str) for line in predict_summary(report)])
+
+
+def test_check_counts_what_became_of_the_files_and_why() -> None:
+    report = CheckReport(
+        statuses=Counter(accepted=5, refused=2),
+        reasons=Counter({"TRUNCATED": 2, "DUPLICATE_IMAGE": 1}),
+        other_files=3,
+        links=4,
+    )
+    text = printed(*check_summary(report))
+    assert "5 accepted, 0 warned, 0 skipped, 2 refused; 3 other files, 4 links not followed" in text
+    assert cells(text, "TRUNCATED")[:2] == ["2", "TRUNCATED"]
+
+
+def test_check_shows_no_table_where_all_is_well() -> None:
+    report = CheckReport(Counter(accepted=5), Counter(), other_files=0, links=0)
+    assert check_summary(report) == ["5 accepted, 0 warned, 0 skipped, 0 refused; 0 other files"]
+
+
+def test_doctor_says_of_each_part_whether_it_is_as_it_should_be() -> None:
+    report = DoctorReport(
+        libraries=(
+            Library("monai", "1.6.0", "1.6.1"),
+            Library("torch", None, "2.11"),
+            Library("numpy", "2.0", None),
+        ),
+        decoders=(
+            Decoder("1.2.5", "RLE", "x", available=True),
+            Decoder("1.2.4", "JPEG", "y", available=False),
+        ),
+        devices=("cpu: slow",),
+        advice=("eat less",),
+    )
+    text = printed(*doctor_summary(report))
+    assert [cells(text, name)[-1] for name in ("monai", "torch", "numpy")] == ["too old", "missing", "ok"]
+    assert [cells(text, syntax)[-1] for syntax in ("1.2.5", "1.2.4")] == ["ok", "missing"]
+    assert text.splitlines()[-2:] == ["cpu: slow", "eat less"]

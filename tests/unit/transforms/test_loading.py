@@ -9,6 +9,7 @@ from monai.transforms import Compose, Flipd, Resized
 
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.loading import LoadRadiographd
+from pneumoseg.transforms.radiograph import read_radiograph
 from pneumoseg.transforms.reasons import RadiographError
 
 WriteDicom = Callable[..., Path]
@@ -22,6 +23,17 @@ def test_a_path_becomes_an_image_and_what_its_file_says(write_dicom: WriteDicom)
     assert (image.shape, image.dtype) == ((1, 16, 24), torch.float32)
     assert (sample["shape"], sample["spacing_mm"], sample["view"]) == ((16, 24), (0.25, 0.25), "PA")
     assert sample["label"] == []
+
+
+def test_a_radiograph_that_has_been_read_is_not_read_again(write_dicom: WriteDicom) -> None:
+    path = write_dicom(PIXELS)
+    radiograph = read_radiograph(path)
+    plain = LoadRadiographd("image")({"image": path})
+    path.unlink()
+    sample = LoadRadiographd("image")({"image": radiograph})
+    np.testing.assert_array_equal(sample["image"], plain["image"])
+    assert sample["radiograph"] is radiograph
+    assert sample["spacing_mm"] == plain["spacing_mm"]
 
 
 def test_the_sample_that_came_in_is_left_alone(write_dicom: WriteDicom) -> None:
