@@ -48,7 +48,7 @@ def demo_config(seed: int) -> TrainConfig:
     return TrainConfig(
         network=NetworkConfig(features=(16, 32, 64, 128, 256), dropout=0.0),
         data=DataConfig(image_size=128),
-        optimization=OptimizationConfig(epochs=26, learning_rate=2e-3, patience=None),
+        optimization=OptimizationConfig(epochs=40, learning_rate=2e-3, patience=None),
         seed=seed,
     )
 

@@ -100,7 +100,9 @@ def test_submission_and_masks_of_prediction_agree(
 def test_nifti_and_png_hold_the_same_mask(workshop: Workshop, tmp_path: Path) -> None:
     predict_folder(workshop.model, workshop.phantoms.test_images, tmp_path / "predictions", device="cpu")
     for path in (tmp_path / "predictions" / "masks").iterdir():
-        volume = nib.nifti1.Nifti1Image.from_filename(tmp_path / "predictions" / "nifti" / f"{path.stem}.nii.gz")
+        volume = nib.nifti1.Nifti1Image.from_filename(
+            tmp_path / "predictions" / "nifti" / f"{path.stem}.nii.gz"
+        )
         assert np.array_equal(np.asarray(volume.dataobj)[:, 0, :].T, np.asarray(Image.open(path)) // 255)
 
 
