@@ -157,7 +157,7 @@ def _draw_example(model_folder: Path, phantoms: PhantomSet, path: Path, *, devic
         image=result.radiograph.image,
         label=decode_rle(labels.images[chosen].texts, result.radiograph.shape),
         pred=result.mask,
-        attention=attention_maps(model, file, precision=precision)[SHOWN_GATE],
+        attention=attention_maps(model, result.radiograph, precision=precision)[SHOWN_GATE],
         probability=result.probability,
         title="phantom radiograph (synthetic)",
     )
