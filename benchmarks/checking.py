@@ -19,7 +19,7 @@ import pydicom
 from pydicom.pixels import get_decoder
 
 from pneumoseg.pipeline.check import check_folder
-from pneumoseg.pipeline.folders import find_radiographs
+from pneumoseg.pipeline.reading.folders import find_radiographs
 
 MAX_ONE_WORKER, MAX_TWO_WORKERS = 1.3, 1.0
 

@@ -23,11 +23,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.config import DataConfig, OptimizationConfig, TrainConfig
+from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.devices import Precision, resolve_device, resolve_precision
-from pneumoseg.pipeline.history import History
-from pneumoseg.pipeline.manifest import Case
-from pneumoseg.pipeline.model_folder import place
-from pneumoseg.pipeline.training_run import TrainingRun
+from pneumoseg.pipeline.inference.model_folder import place
+from pneumoseg.pipeline.training.history import History
+from pneumoseg.pipeline.training.training_run import TrainingRun
 
 CASES = 32
 LOSS = DiceCELoss(sigmoid=True, batch=True)

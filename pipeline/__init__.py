@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pneumoseg.pipeline.errors import JobError as JobError
     from pneumoseg.pipeline.errors import UsageError as UsageError
     from pneumoseg.pipeline.evaluate import evaluate_model as evaluate_model
-    from pneumoseg.pipeline.model_folder import load_model as load_model
+    from pneumoseg.pipeline.inference.model_folder import load_model as load_model
     from pneumoseg.pipeline.predict import predict_folder as predict_folder
     from pneumoseg.pipeline.prepare import prepare_manifest as prepare_manifest
     from pneumoseg.pipeline.score import score_submission as score_submission
@@ -29,7 +29,7 @@ _HOME = {
     "describe_model": "describe",
     "evaluate_model": "evaluate",
     "load_config": "config",
-    "load_model": "model_folder",
+    "load_model": "inference.model_folder",
     "predict_folder": "predict",
     "prepare_manifest": "prepare",
     "run_demo": "demo",

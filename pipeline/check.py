@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from pneumoseg.pipeline.console import tracked
-from pneumoseg.pipeline.facts import Facts, read_facts
 from pneumoseg.pipeline.files import claim_file, write_csv
-from pneumoseg.pipeline.folders import Found, find_radiographs
-from pneumoseg.pipeline.readers import Readers
+from pneumoseg.pipeline.reading.facts import Facts, read_facts
+from pneumoseg.pipeline.reading.folders import Found, find_radiographs
+from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.reasons import Outcome, RadiographError, Reason
 

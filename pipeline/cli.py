@@ -397,7 +397,7 @@ def describe(
     from pneumoseg.models import AttentionUNet
     from pneumoseg.pipeline.describe import describe_model
     from pneumoseg.pipeline.files import claim_file
-    from pneumoseg.pipeline.model_folder import make_network, read_description
+    from pneumoseg.pipeline.inference.model_folder import make_network, read_description
 
     if output is not None:
         claim_file(output, overwrite=overwrite)

@@ -11,14 +11,14 @@ from pneumoseg.pipeline.config import DataConfig, NetworkConfig, OptimizationCon
 from pneumoseg.pipeline.console import console, say
 from pneumoseg.pipeline.devices import resolve_device, resolve_precision
 from pneumoseg.pipeline.evaluate import EvaluateReport, evaluate_model
-from pneumoseg.pipeline.figures import draw_case
 from pneumoseg.pipeline.files import claim_folder, write_text
-from pneumoseg.pipeline.model_folder import load_model
+from pneumoseg.pipeline.inference.model_folder import load_model
+from pneumoseg.pipeline.inference.segment import Segmented, attention_maps, segment_files
+from pneumoseg.pipeline.output.figures import draw_case
 from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
 from pneumoseg.pipeline.predict import predict_folder
 from pneumoseg.pipeline.prepare import prepare_manifest
 from pneumoseg.pipeline.score import SubmissionScore, score_submission
-from pneumoseg.pipeline.segment import Segmented, attention_maps, segment_files
 from pneumoseg.pipeline.submit import write_submission
 from pneumoseg.pipeline.train import train_model
 from pneumoseg.transforms.labels import read_labels

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.network_layers import Layer, describe_network
-from pneumoseg.pipeline.network_picture import draw_layers
+from pneumoseg.pipeline.describing.network_layers import Layer, describe_network
+from pneumoseg.pipeline.describing.network_picture import draw_layers
 
 
 def describe_model(

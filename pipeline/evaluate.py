@@ -5,15 +5,15 @@ from pathlib import Path
 
 from torch.utils.data import DataLoader
 
-from pneumoseg.pipeline.cases import ALL_GATES_OPEN, FileCases
-from pneumoseg.pipeline.decision import Decisions, decide
+from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, FileCases
+from pneumoseg.pipeline.dataset.manifest import Case, manifest_sha256, read_manifest
 from pneumoseg.pipeline.devices import resolve_device, resolve_precision
-from pneumoseg.pipeline.engines import make_evaluator
 from pneumoseg.pipeline.errors import UsageError
 from pneumoseg.pipeline.files import claim_folder, write_csv, write_json
-from pneumoseg.pipeline.manifest import Case, manifest_sha256, read_manifest
-from pneumoseg.pipeline.metrics import ChallengeMetric, MeasureCurves
-from pneumoseg.pipeline.model_folder import load_model
+from pneumoseg.pipeline.inference.model_folder import load_model
+from pneumoseg.pipeline.scoring.decision import Decisions, decide
+from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
+from pneumoseg.pipeline.training.engines import make_evaluator
 from pneumoseg.transforms.chains import evaluation_chain
 
 CASE_COLUMNS = (

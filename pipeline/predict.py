@@ -11,11 +11,11 @@ from pneumoseg.pipeline.console import tracked
 from pneumoseg.pipeline.devices import resolve_device, resolve_precision
 from pneumoseg.pipeline.errors import UsageError
 from pneumoseg.pipeline.files import claim_folder, safe_name, write_csv
-from pneumoseg.pipeline.folders import find_radiographs
-from pneumoseg.pipeline.model_folder import load_model
-from pneumoseg.pipeline.nifti import save_nifti
-from pneumoseg.pipeline.pictures import overlay, save_png
-from pneumoseg.pipeline.segment import NotRead, Segmented, segment_files
+from pneumoseg.pipeline.inference.model_folder import load_model
+from pneumoseg.pipeline.inference.segment import NotRead, Segmented, segment_files
+from pneumoseg.pipeline.output.nifti import save_nifti
+from pneumoseg.pipeline.output.pictures import overlay, save_png
+from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.reasons import Outcome
 

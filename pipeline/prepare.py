@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pneumoseg.pipeline.console import tracked
+from pneumoseg.pipeline.dataset.folds import assign_folds
+from pneumoseg.pipeline.dataset.groups import Grouping, group_by_file, group_by_patient_id, read_groups
+from pneumoseg.pipeline.dataset.manifest import Case, Manifest, Refused, Source, Unlabelled, write_manifest
 from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.facts import Facts, read_facts
 from pneumoseg.pipeline.files import claim_file, sha256_of, shown
-from pneumoseg.pipeline.folders import find_radiographs
-from pneumoseg.pipeline.folds import assign_folds
-from pneumoseg.pipeline.groups import Grouping, group_by_file, group_by_patient_id, read_groups
-from pneumoseg.pipeline.manifest import Case, Manifest, Refused, Source, Unlabelled, write_manifest
-from pneumoseg.pipeline.readers import Readers
+from pneumoseg.pipeline.reading.facts import Facts, read_facts
+from pneumoseg.pipeline.reading.folders import find_radiographs
+from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.label_file import LabelFileError
 from pneumoseg.transforms.labels import ImageLabel, read_labels

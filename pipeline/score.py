@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from pneumoseg.pipeline.challenge import ChallengeScore, dice_from_counts, summarise
 from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.scoring.challenge import ChallengeScore, dice_from_counts, summarise
 from pneumoseg.transforms.label_file import LabelFileError
 from pneumoseg.transforms.labels import LabelIssue, Labels, read_labels
 from pneumoseg.transforms.runs import area_px, overlap_px

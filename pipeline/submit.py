@@ -9,10 +9,10 @@ from pneumoseg.pipeline.console import tracked
 from pneumoseg.pipeline.devices import resolve_device, resolve_precision
 from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.files import claim_file, shown, written_atomically
-from pneumoseg.pipeline.folders import find_radiographs
-from pneumoseg.pipeline.model_folder import load_model
+from pneumoseg.pipeline.inference.model_folder import load_model
+from pneumoseg.pipeline.inference.segment import NotRead, segment_files
+from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.score import CHALLENGE_SHAPE, check_submission
-from pneumoseg.pipeline.segment import NotRead, segment_files
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.label_file import LabelFileError
 from pneumoseg.transforms.labels import read_labels

@@ -10,10 +10,10 @@ from pneumoseg.transforms.reasons import Outcome, Reason
 
 if TYPE_CHECKING:  # the jobs load MONAI
     from pneumoseg.pipeline.check import CheckReport
-    from pneumoseg.pipeline.decision import Decisions
     from pneumoseg.pipeline.doctor import DoctorReport
     from pneumoseg.pipeline.predict import PredictReport
     from pneumoseg.pipeline.prepare import PrepareReport
+    from pneumoseg.pipeline.scoring.decision import Decisions
 
 
 def prepare_summary(report: "PrepareReport") -> list[str | Table]:

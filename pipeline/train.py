@@ -9,17 +9,14 @@ import torch
 from monai.data import set_track_meta
 from torch.utils.tensorboard import SummaryWriter
 
-from pneumoseg.pipeline.cache import cache_folder, open_cache
-from pneumoseg.pipeline.checkpoint import State, load_state
 from pneumoseg.pipeline.config import TrainConfig, dump_config
 from pneumoseg.pipeline.console import say, tracked
-from pneumoseg.pipeline.decision import Decisions, decide, search
+from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
+from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.devices import resolve_device, resolve_precision
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import claim_folder, write_json, write_text
-from pneumoseg.pipeline.history import History
-from pneumoseg.pipeline.manifest import Manifest, manifest_sha256, read_manifest
-from pneumoseg.pipeline.model_folder import (
+from pneumoseg.pipeline.inference.model_folder import (
     ModelDescription,
     Preprocessing,
     Training,
@@ -27,7 +24,10 @@ from pneumoseg.pipeline.model_folder import (
     save_description,
     save_weights,
 )
-from pneumoseg.pipeline.training_run import TrainingRun
+from pneumoseg.pipeline.scoring.decision import Decisions, decide, search
+from pneumoseg.pipeline.training.checkpoint import State, load_state
+from pneumoseg.pipeline.training.history import History
+from pneumoseg.pipeline.training.training_run import TrainingRun
 
 LIBRARIES = ("pneumoseg", "monai", "torch", "pytorch-ignite", "pydicom", "pillow", "numpy")
 

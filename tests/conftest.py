@@ -15,8 +15,8 @@ from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRL
 
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.config import NetworkConfig
-from pneumoseg.pipeline.manifest import Case, Manifest, Source, read_manifest
-from pneumoseg.pipeline.model_folder import (
+from pneumoseg.pipeline.dataset.manifest import Case, Manifest, Source, read_manifest
+from pneumoseg.pipeline.inference.model_folder import (
     ModelDescription,
     Preprocessing,
     Training,

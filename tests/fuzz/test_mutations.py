@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from pneumoseg.pipeline.readers import Readers
+from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.reasons import RadiographError, Reason
 

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import write_radiograph
 
 from pneumoseg.pipeline.check import check_folder
-from pneumoseg.pipeline.readers import Readers
+from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.radiograph import Radiograph, read_radiograph
 from pneumoseg.transforms.reasons import RadiographError
 

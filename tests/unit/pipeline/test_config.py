@@ -5,7 +5,7 @@ import yaml
 
 from pneumoseg.pipeline.config import DataConfig, TrainConfig, dump_config, load_config
 from pneumoseg.pipeline.errors import UsageError
-from pneumoseg.pipeline.model_folder import make_network
+from pneumoseg.pipeline.inference.model_folder import make_network
 
 
 def test_the_default_network_is_the_articles() -> None:

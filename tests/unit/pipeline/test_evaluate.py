@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from tests.conftest import Collection, bright_pixel_network, make_collection, write_model
 
+from pneumoseg.pipeline.dataset.manifest import manifest_sha256
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.files import sha256_of
-from pneumoseg.pipeline.manifest import manifest_sha256
-from pneumoseg.pipeline.model_folder import TunedPoint
+from pneumoseg.pipeline.inference.model_folder import TunedPoint
 
 
 def evaluate(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from tests.conftest import SHAPE, Collection, draw_case, make_collection, write_radiograph
 
+from pneumoseg.pipeline.dataset.manifest import image_path, read_manifest
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import sha256_of
-from pneumoseg.pipeline.manifest import image_path, read_manifest
 from pneumoseg.pipeline.prepare import PrepareReport, prepare_manifest
 from pneumoseg.transforms.reasons import Outcome
 from pneumoseg.transforms.rle import decode_rle

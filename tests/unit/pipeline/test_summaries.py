@@ -7,12 +7,12 @@ from rich.table import Table
 from tests.conftest import make_case, make_manifest
 
 from pneumoseg.pipeline.check import CheckReport
-from pneumoseg.pipeline.decision import CaseCurves, decide
+from pneumoseg.pipeline.dataset.groups import Grouping
+from pneumoseg.pipeline.dataset.manifest import Refused, Unlabelled
 from pneumoseg.pipeline.doctor import Decoder, DoctorReport, Library
-from pneumoseg.pipeline.groups import Grouping
-from pneumoseg.pipeline.manifest import Refused, Unlabelled
 from pneumoseg.pipeline.predict import PredictReport
 from pneumoseg.pipeline.prepare import PrepareReport
+from pneumoseg.pipeline.scoring.decision import CaseCurves, decide
 from pneumoseg.pipeline.summaries import (
     check_summary,
     decisions_table,

@@ -1,0 +1,1 @@
+"""What to train on: the manifest, its folds, the cache, and the order in which cases are drawn."""

@@ -1,0 +1,78 @@
+"""Radiographs decoded once, at the network's size, as bytes in a memory map.
+
+A training run reads every image dozens of times; decoding it each time would take longer than the network
+does on a GPU. The cache is keyed by the content of the files and by the size, so that it can be shared by
+runs and never gives stale pixels.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+
+from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, Bytes, FileCases
+from pneumoseg.pipeline.dataset.manifest import Manifest
+from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.files import written_atomically
+from pneumoseg.transforms.chains import cache_chain
+
+_VERSION: Final = 1  # goes up when the same files would give other pixels
+
+
+def cache_folder(manifest_path: Path) -> Path:
+    """Where the cache of a manifest lies: beside it, so that pixels stay on the disk they came from."""
+    return manifest_path.with_name(f"{manifest_path.stem}.cache")
+
+
+def open_cache(
+    manifest: Manifest,
+    manifest_path: Path,
+    *,
+    image_size: int,
+    folder: Path,
+    on_case: Callable[[], None] = lambda: None,
+) -> Bytes:
+    """The pixels of all cases of a manifest, made if they are not there yet.
+
+    Args:
+        manifest: Its cases, in order, are the entries of the cache.
+        manifest_path: Image paths are relative to it.
+        image_size: Side of the square that the network sees, in pixels.
+        folder: Where caches are kept.
+        on_case: Called after each case that is decoded.
+
+    Returns: A read-only memory map of shape ``(cases, 2, image_size, image_size)``: image and label, the
+        latter 255 where all of a pixel is pneumothorax.
+    Raises: JobError: If a file is not what it was when the manifest was made, or the disk is full.
+    """
+    path = folder / f"{_key(manifest, image_size)}.npy"
+    if not path.exists():
+        shape = (len(manifest.training), 2, image_size, image_size)
+        chain = cache_chain(image_size=image_size, gates=ALL_GATES_OPEN)
+        cases = FileCases(manifest, manifest_path, range(len(manifest.training)), chain=chain)
+        try:
+            # plain writes, not the map: a full disk is an error there and the end of the process here
+            with written_atomically(path) as temporary, temporary.open("wb") as file:
+                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                for case in cases:
+                    pair = torch.cat([case["image"], case["label"]])
+                    file.write(pair.mul(255).round().to(torch.uint8).numpy().tobytes())
+                    on_case()
+        except OSError as error:
+            raise JobError(
+                f"{folder}: the cache of {np.prod(shape) / 1e6:.0f} MB could not be written ({error.strerror}); "
+                "free some space or give --cache another folder"
+            ) from None
+    cached: Bytes = np.load(path, mmap_mode="r")
+    return cached
+
+
+def _key(manifest: Manifest, image_size: int) -> str:
+    content = [(case.sha256, case.label) for case in manifest.training]
+    text = json.dumps([_VERSION, image_size, content])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,130 @@
+"""Cases of a manifest as the network sees them: from their files, or from the cache."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.transforms import Compose
+from torch.utils.data import Dataset, IterableDataset
+
+from pneumoseg.pipeline.dataset.manifest import Case, Manifest, image_path
+from pneumoseg.pipeline.dataset.sampling import Draw
+from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.reading.facts import read_hashed
+from pneumoseg.pipeline.reading.readers import Readers
+from pneumoseg.transforms.chains import standardize
+from pneumoseg.transforms.gates import Gates
+from pneumoseg.transforms.radiograph import Radiograph
+from pneumoseg.transforms.reasons import RadiographError
+from pneumoseg.transforms.rle import RLEError
+
+Bytes = npt.NDArray[np.uint8]
+Sample = dict[str, Any]
+"""``image`` and ``label``, float32 of shape ``(1, image_size, image_size)``, and ``index``, the place of the case in
+the manifest."""
+
+ALL_GATES_OPEN: Final = Gates(any_modality=True, any_view=True, any_body_part=True)
+"""For the files of a manifest: `prepare` has judged them."""
+
+
+class FileCases(IterableDataset[Sample]):
+    """Cases from their files, read in worker processes.
+
+    Args:
+        manifest: The cases.
+        manifest_path: Image paths are relative to it.
+        indices: Which cases, by their place in the manifest.
+        chain: `evaluation_chain`, or `cache_chain` for what comes into the cache.
+        workers: Processes that read; none reads in this one, without protection from damaged files.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        manifest_path: Path,
+        indices: Sequence[int],
+        *,
+        chain: Compose,
+        workers: int = 1,
+    ) -> None:
+        self.manifest = manifest
+        self.manifest_path = manifest_path
+        self.indices = indices
+        self.chain = chain
+        self.workers = workers
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Go through the cases in order.
+
+        Raises: JobError: If a file is not what it was when the manifest was made.
+        """
+        cases = [self.manifest.training[index] for index in self.indices]
+        paths = [image_path(self.manifest_path, case) for case in cases]
+        with Readers(read_hashed, gates=ALL_GATES_OPEN, workers=self.workers) as readers:
+            for index, case, path, read in zip(self.indices, cases, paths, readers.read(paths), strict=True):
+                yield {**self._sample(case, path, read), "index": index}
+
+    def _sample(self, case: Case, path: Path, read: tuple[Radiograph, str] | RadiographError) -> Sample:
+        if isinstance(read, RadiographError):
+            raise JobError(
+                f"{path}: {read}; run `pneumoseg prepare` anew, or was it, or the manifest, moved?"
+            )
+        radiograph, sha256 = read
+        if sha256 != case.sha256:
+            raise JobError(
+                f"{path}: is not the file that the manifest was made from; run `pneumoseg prepare` anew"
+            )
+        try:
+            sample = self.chain({"image": radiograph, "label": case.label})
+        except RLEError as error:
+            raise JobError(f"label of {case.id}: {error}; run `pneumoseg prepare` anew") from None
+        return {"image": sample["image"], "label": sample["label"]}
+
+
+class CachedCases(Dataset[Sample]):
+    """Cases from the cache.
+
+    Args:
+        cache: From `open_cache`.
+        indices: Which cases, by their place in the manifest.
+        augmentation: `training_chain`, applied to a case that a `Draw` asks for.
+    """
+
+    def __init__(self, cache: Bytes, indices: Sequence[int], augmentation: Compose | None = None) -> None:
+        self.cache = cache
+        self.indices = indices
+        self.augmentation = augmentation
+        self.plain = standardize()
+
+    def __getstate__(self) -> Sample:
+        """What a loader worker gets: the way to the cache, for a pickled memory map holds all of its pixels."""
+        cache = self.cache.filename if isinstance(self.cache, np.memmap) else self.cache
+        return {**vars(self), "cache": cache}
+
+    def __setstate__(self, state: Sample) -> None:
+        """Map the cache in the worker."""
+        cache = state["cache"]
+        vars(self).update(
+            state, cache=cache if isinstance(cache, np.ndarray) else np.load(cache, mmap_mode="r")
+        )
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, draw: int | Draw) -> Sample:
+        """Get one case; a `Draw` brings the seed of its augmentation."""
+        index = self.indices[draw.index if isinstance(draw, Draw) else draw]
+        pair = torch.from_numpy(self.cache[index].astype(np.float32)).div_(255)
+        sample: Sample = {"image": pair[:1], "label": pair[1:]}
+        if self.augmentation is not None and isinstance(draw, Draw):
+            self.augmentation.set_random_state(seed=draw.seed)
+            sample = self.augmentation(sample)
+        else:
+            sample = self.plain(sample)
+        return {"image": sample["image"], "label": sample["label"], "index": index}

@@ -1,0 +1,30 @@
+"""Cases to batches."""
+
+from monai.data import set_track_meta
+from torch.utils.data import DataLoader
+
+from pneumoseg.pipeline.dataset.cases import CachedCases, Sample
+from pneumoseg.pipeline.dataset.sampling import BatchPlan
+
+
+def make_training_loader(
+    cases: CachedCases, batches: BatchPlan, *, workers: int, pin_memory: bool
+) -> DataLoader[Sample]:
+    """The batches of a whole training run, one loader for all epochs."""
+    return DataLoader(
+        cases,
+        batch_sampler=batches,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        multiprocessing_context="forkserver" if workers else None,  # fork is not safe beside threads
+        worker_init_fn=_start_worker,
+    )
+
+
+def _start_worker(_: int) -> None:
+    set_track_meta(False)  # as in the training process: MONAI's tracking of metadata costs time per transform
+
+
+def make_validation_loader(cases: CachedCases, *, batch_size: int, pin_memory: bool) -> DataLoader[Sample]:
+    """Each case once, in order; reading a memory map needs no workers."""
+    return DataLoader(cases, batch_size=batch_size, shuffle=False, pin_memory=pin_memory)

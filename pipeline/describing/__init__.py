@@ -1,0 +1,1 @@
+"""The network as a table of layers and as a picture."""

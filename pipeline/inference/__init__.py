@@ -1,0 +1,1 @@
+"""A trained model folder, and files that go through it."""

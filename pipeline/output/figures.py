@@ -1,0 +1,50 @@
+"""One case as a figure: radiograph, label, prediction, and where the network looked."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from pneumoseg.pipeline.files import written_atomically
+from pneumoseg.pipeline.output.pictures import overlay
+
+LABEL_COLOUR = (64, 200, 255)
+
+
+def draw_case(
+    path: Path,
+    *,
+    image: npt.NDArray[np.float32],
+    label: npt.NDArray[np.uint8],
+    pred: npt.NDArray[np.uint8],
+    attention: npt.NDArray[np.float32],
+    probability: float,
+    title: str,
+) -> None:
+    """Draw four panels side by side.
+
+    Args:
+        path: Of the picture.
+        image: Values in [0, 1], shape ``(rows, columns)``, like all that follow.
+        label: Zeros and ones.
+        pred: Zeros and ones.
+        attention: A gate's coefficients; their range is stretched to the whole colour scale.
+        probability: Of the image.
+        title: Of the first panel.
+    """
+    figure = Figure(figsize=(14, 3.9), layout="constrained", facecolor="black")
+    panels = (
+        (title, overlay(image, label * 0)),
+        ("label", overlay(image, label, colour=LABEL_COLOUR)),
+        (f"prediction, probability {probability:.2f}", overlay(image, pred)),
+        ("attention gate", None),
+    )
+    for axes, (name, picture) in zip(figure.subplots(1, 4), panels, strict=True):
+        axes.set_title(name, color="white", fontsize=12)
+        axes.set_axis_off()
+        axes.imshow(overlay(image, label * 0) if picture is None else picture, interpolation="antialiased")
+        if picture is None:
+            axes.imshow(attention, cmap="inferno", alpha=0.65, interpolation="bilinear")
+    with written_atomically(path) as temporary:
+        figure.savefig(temporary, dpi=110)

@@ -1,0 +1,1 @@
+"""Files to radiographs, in worker processes that a bad file cannot take along."""

@@ -1,0 +1,124 @@
+"""What runs in a worker process: it reads one radiograph after another, within limits, and answers.
+
+A decoder that runs out of memory ends its process, and one that loops never comes back: both are to happen here
+and not in the process that has the batch. `pneumoseg.pipeline.reading.readers` starts workers and replaces them.
+Nothing in here loads torch or MONAI, for a worker has to start quickly.
+"""
+
+import math
+import os
+import pickle
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, Generic, Protocol, TypeVar
+
+from pneumoseg.transforms.gates import Gates
+from pneumoseg.transforms.reasons import RadiographError
+
+READY: Final = "ready"
+_BACKSTOP_S: Final = 2
+_Result_co = TypeVar("_Result_co", covariant=True)
+
+
+class Read(Protocol[_Result_co]):
+    """A function of some module that reads one file, as `read_radiograph` does."""
+
+    def __call__(self, path: Path, /, *, gates: Gates) -> _Result_co:
+        """Read *path*, or raise a `RadiographError`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orders(Generic[_Result_co]):
+    """The first thing that a worker is told.
+
+    Args:
+        read: What to do with each file.
+        gates: Which files count as frontal chest radiographs.
+        seconds: Most time for one file.
+        memory_bytes: Most memory to take beyond what a worker has when it is ready.
+    """
+
+    read: Read[_Result_co]
+    gates: Gates
+    seconds: float
+    memory_bytes: int
+
+    def carry_out(self, path: Path) -> _Result_co | RadiographError:
+        """Read one file, in whatever process this is."""
+        try:
+            return self.read(path, gates=self.gates)
+        except RadiographError as error:
+            return error
+
+
+def serve() -> None:
+    """Read the files named on standard input, and write what comes of each to standard output, until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    requests, answers = _take_pipes()
+    orders: Orders[object] = pickle.load(requests)  # noqa: S301  (from our parent; imports the reader)
+    at_start = _address_space()
+    _limit_memory(at_start, orders.memory_bytes)
+    _send(answers, READY)
+    _be_silent()
+    for path in _paths(requests):
+        _set_alarm(orders.seconds + _BACKSTOP_S)
+        result = orders.carry_out(path)
+        _set_alarm(0)  # the answer may have to wait until the parent takes it
+        _send(answers, result)
+        if _address_space() > at_start + orders.memory_bytes // 2:
+            return  # damaged streams make decoders leak; the parent starts another worker
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Keep the pipes for ourselves: what a library prints must not land in an answer."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    return requests, answers
+
+
+def _be_silent() -> None:
+    """Drop what decoders write to standard error: it may quote a file, and the reason says what is wrong."""
+    os.dup2(0, 2)
+
+
+def _paths(requests: BinaryIO) -> Iterator[Path]:
+    while True:
+        try:
+            yield pickle.load(requests)  # noqa: S301
+        except EOFError:  # the parent is done, or dead
+            return
+
+
+def _send(answers: BinaryIO, answer: object) -> None:
+    pickle.dump(answer, answers, protocol=5)  # pixels go out as they are, without a copy
+    answers.flush()
+
+
+def _set_alarm(seconds: float) -> None:
+    """Let the system end this process, should the parent that keeps the time be dead."""
+    if hasattr(signal, "alarm"):
+        signal.alarm(math.ceil(seconds))
+
+
+def _address_space() -> int:
+    """Bytes of virtual memory of this process; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_bytes().split()[0])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _limit_memory(at_start: int, more: int) -> None:
+    """Let the system refuse memory beyond the limit; macOS and Windows know no such limit."""
+    try:
+        import resource  # noqa: PLC0415  (not on Windows)
+    except ImportError:
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold pixels
+    if at_start:
+        resource.setrlimit(resource.RLIMIT_AS, (at_start + more, at_start + more))

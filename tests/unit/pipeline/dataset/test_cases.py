@@ -1,0 +1,120 @@
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import Collection, draw_case, make_collection
+
+from pneumoseg.pipeline.dataset.cache import open_cache
+from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, Bytes, CachedCases, FileCases
+from pneumoseg.pipeline.dataset.manifest import Manifest
+from pneumoseg.pipeline.dataset.sampling import Draw
+from pneumoseg.pipeline.errors import JobError
+from pneumoseg.transforms.chains import evaluation_chain, training_chain
+
+SIZE = 48
+
+
+@pytest.fixture(scope="module")
+def cache(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Bytes:
+    folder = tmp_path_factory.mktemp("cache")
+    return open_cache(collection.manifest, collection.manifest_path, image_size=SIZE, folder=folder)
+
+
+def from_files(manifest: Manifest, path: Path, *indices: int) -> FileCases:
+    chain = evaluation_chain(image_size=SIZE, gates=ALL_GATES_OPEN)
+    return FileCases(manifest, path, indices, chain=chain, workers=0)
+
+
+def test_a_case_from_its_file_has_image_label_and_its_place(collection: Collection) -> None:
+    (case,) = from_files(collection.manifest, collection.manifest_path, 2)
+    assert case["index"] == 2
+    expected = np.zeros((SIZE, SIZE), dtype=np.float32)
+    expected[:, 8:40] = draw_case(2, positive=True)[1]  # 48 x 32 in 48 x 48: 8 columns on each side
+    np.testing.assert_array_equal(np.asarray(case["label"])[0], expected)
+
+
+@pytest.mark.parametrize("index", range(12))
+def test_a_case_from_the_cache_is_to_the_bit_what_its_file_gives(
+    collection: Collection, cache: Bytes, index: int
+) -> None:
+    (file,) = from_files(collection.manifest, collection.manifest_path, index)
+    cached = CachedCases(cache, [index])[0]
+    np.testing.assert_array_equal(np.asarray(cached["image"]), np.asarray(file["image"]))
+    np.testing.assert_array_equal(np.asarray(cached["label"]), np.asarray(file["label"]))
+
+
+def test_cases_are_counted_and_gone_through_in_order(collection: Collection) -> None:
+    cases = from_files(collection.manifest, collection.manifest_path, 3, 1)
+    assert len(cases) == 2
+    assert [case["index"] for case in cases] == [3, 1]
+
+
+def test_a_file_that_changed_is_an_error_that_names_it(tmp_path: Path) -> None:
+    changed = make_collection(tmp_path)
+    path = changed.images / "case03.dcm"
+    path.write_bytes(path.read_bytes() + b"\0\0")
+    with pytest.raises(JobError, match=r"case03\.dcm: is not the file") as caught:
+        list(from_files(changed.manifest, changed.manifest_path, 3))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_file_that_is_gone_is_an_error_that_names_it(tmp_path: Path) -> None:
+    moved = make_collection(tmp_path)
+    shutil.move(moved.images / "case03.dcm", tmp_path / "elsewhere.dcm")
+    with pytest.raises(JobError, match=r"case03\.dcm: NOT_A_FILE: there is no such file"):
+        list(from_files(moved.manifest, moved.manifest_path, 3))
+
+
+def test_a_label_that_does_not_fit_its_image_is_an_error_that_names_it(collection: Collection) -> None:
+    manifest = collection.manifest
+    bad = manifest.training[3].model_copy(update={"label": ("0 99999",)})
+    altered = manifest.model_copy(update={"training": (bad,)})
+    with pytest.raises(JobError, match=r"case03"):
+        list(from_files(altered, collection.manifest_path, 0))
+
+
+def test_the_same_draw_gives_the_same_augmentation_whatever_came_before(cache: Bytes) -> None:
+    one = CachedCases(cache, range(12), training_chain(image_size=SIZE))
+    other = CachedCases(cache, range(12), training_chain(image_size=SIZE))
+    for seed in range(5):
+        other[Draw(index=seed, seed=seed + 100)]
+    for seed in range(5):
+        draw = Draw(index=4, seed=seed)
+        np.testing.assert_array_equal(np.asarray(one[draw]["image"]), np.asarray(other[draw]["image"]))
+
+
+def test_a_draw_counts_from_the_cases_at_hand_and_the_index_from_the_manifest(cache: Bytes) -> None:
+    assert CachedCases(cache, [9, 5])[Draw(index=1, seed=0)]["index"] == 5
+
+
+def test_without_augmentation_a_draw_is_the_case_itself(cache: Bytes) -> None:
+    cases = CachedCases(cache, range(12))
+    np.testing.assert_array_equal(
+        np.asarray(cases[Draw(index=2, seed=9)]["image"]), np.asarray(cases[2]["image"])
+    )
+
+
+def test_the_cache_is_not_changed_by_augmentation(cache: Bytes) -> None:
+    before = cache.copy()
+    cases = CachedCases(cache, range(12), training_chain(image_size=SIZE))
+    for index in range(12):
+        cases[Draw(index=index, seed=index)]
+    np.testing.assert_array_equal(before, cache)
+
+
+def test_images_and_labels_are_float32(cache: Bytes) -> None:
+    case = CachedCases(cache, range(12), training_chain(image_size=SIZE))[Draw(index=0, seed=0)]
+    assert case["image"].dtype == case["label"].dtype == torch.float32
+
+
+def test_a_loader_worker_gets_the_way_to_the_cache_and_not_its_content(cache: Bytes) -> None:
+    assert cache[7, 0].tobytes() not in pickle.dumps(CachedCases(cache, range(12)))
+
+
+def test_a_loader_worker_reads_the_same_pixels(cache: Bytes) -> None:
+    sent = pickle.loads(pickle.dumps(CachedCases(cache, range(12))))
+    assert isinstance(sent.cache, np.memmap)
+    np.testing.assert_array_equal(sent.cache, cache)

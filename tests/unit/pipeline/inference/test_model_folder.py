@@ -1,0 +1,178 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tests.conftest import TINY, write_model
+
+from pneumoseg.models import AttentionUNet
+from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.files import sha256_of
+from pneumoseg.pipeline.inference.model_folder import (
+    TunedPoint,
+    load_model,
+    make_network,
+    place,
+    read_description,
+)
+from pneumoseg.transforms.masks import OperatingPoint
+
+CPU = torch.device("cpu")
+WEIGHTS = Path("weights") / "fold0.safetensors"
+
+
+@pytest.fixture
+def network() -> AttentionUNet:
+    torch.manual_seed(3)
+    return make_network(TINY).eval()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, network: AttentionUNet) -> Path:
+    return write_model(tmp_path / "model", network, image_digests=("ab" * 8,))
+
+
+def alter(folder: Path, **changes: Any) -> None:
+    path = folder / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def the_error(folder: Path) -> str:
+    with pytest.raises(JobError) as caught:
+        load_model(folder, CPU)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def test_a_model_that_is_loaded_gives_the_same_logits(folder: Path, network: AttentionUNet) -> None:
+    image = torch.rand(1, 1, 32, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            load_model(folder, CPU).network(image), network(image), atol=1e-6, rtol=1e-6
+        )
+
+
+def test_weights_come_back_to_the_bit(folder: Path, network: AttentionUNet) -> None:
+    loaded = load_model(folder, CPU).network.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in network.state_dict().items())
+
+
+def test_weights_in_channels_last_are_kept_as_well(tmp_path: Path, network: AttentionUNet) -> None:
+    expected = {name: value.clone() for name, value in network.state_dict().items()}
+    folder = write_model(tmp_path / "model", place(network, CPU, channels_last=True))
+    loaded = load_model(folder, CPU).network.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in expected.items())
+
+
+def test_a_loaded_network_is_in_evaluation_mode(folder: Path) -> None:
+    assert not load_model(folder, CPU).network.training
+
+
+def test_the_folder_holds_weights_description_and_card(folder: Path) -> None:
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert files == ["MODEL_CARD.md", "model.json", "weights/fold0.safetensors"]
+
+
+def test_the_operating_point_is_the_one_that_was_tuned(tmp_path: Path, network: AttentionUNet) -> None:
+    folder = write_model(
+        tmp_path / "model", network, point=TunedPoint(threshold=0.625, min_area_fraction=0.002)
+    )
+    expected = OperatingPoint(threshold=0.625, min_area_fraction=0.002)
+    assert load_model(folder, CPU).operating_point == expected
+
+
+def test_a_model_knows_which_images_it_has_seen(folder: Path) -> None:
+    model = load_model(folder, CPU)
+    assert model.has_seen("ab" * 32)
+    assert not model.has_seen("cd" * 32)
+
+
+def test_missing_weights_are_an_error(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    assert "the weights of the model are missing" in the_error(folder)
+
+
+def test_altered_weights_are_an_error(folder: Path) -> None:
+    content = bytearray((folder / WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (folder / WEIGHTS).write_bytes(content)
+    assert "not those that model.json describes" in the_error(folder)
+
+
+def described_anew(folder: Path) -> None:
+    """Let model.json describe the weights that are there."""
+    member = json.loads((folder / "model.json").read_text())["members"][0]
+    alter(folder, members=[{**member, "sha256": sha256_of(folder / WEIGHTS)}])
+
+
+def test_weights_of_another_network_are_an_error(folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS)
+    weights.pop("head.bias")
+    save_file(weights, folder / WEIGHTS)
+    described_anew(folder)
+    assert "does not fit the network" in the_error(folder)
+
+
+def test_weights_that_are_no_safetensors_file_are_an_error(folder: Path) -> None:
+    (folder / WEIGHTS).write_bytes(b"PK\x03\x04 a pickle")
+    described_anew(folder)
+    assert "does not fit the network" in the_error(folder)
+
+
+@pytest.mark.parametrize("weights", ["../outside.safetensors", "/etc/hostname"])
+def test_weights_outside_of_the_folder_are_an_error(folder: Path, weights: str) -> None:
+    shutil.copy(folder / WEIGHTS, folder.parent / "outside.safetensors")
+    member = json.loads((folder / "model.json").read_text())["members"][0]
+    alter(folder, members=[{**member, "weights": weights}])
+    assert "outside of the model folder" in the_error(folder)
+
+
+def test_a_folder_without_description_is_an_error(tmp_path: Path) -> None:
+    assert "holds no model.json" in the_error(tmp_path)
+
+
+def test_a_run_given_for_its_model_is_told_where_the_model_is(folder: Path) -> None:
+    assert f"did you mean {folder}?" in the_error(folder.parent)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"format_version": 99}'])
+def test_a_description_that_cannot_be_read_is_an_error(folder: Path, content: bytes) -> None:
+    (folder / "model.json").write_bytes(content)
+    assert "model.json" in the_error(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"architecture": "ResNet"}, "architecture"),
+        ({"members": []}, "members"),
+        ({"operating_point": {"threshold": 1.5, "min_area_fraction": 0}}, "operating_point.threshold"),
+        (
+            {"operating_point": {"threshold": float("nan"), "min_area_fraction": 0}},
+            "operating_point.threshold",
+        ),
+        ({"network": {"features": [1, 2, 3, 4, 5]}}, "network.features"),
+        ({"extra": 1}, "extra"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named_by_its_place(
+    folder: Path, change: dict[str, Any], where: str
+) -> None:
+    alter(folder, **change)
+    assert where in the_error(folder)
+
+
+def test_the_card_says_what_it_is_not_for_and_how_it_decides(folder: Path) -> None:
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert "Not a medical device" in card
+    assert "| dice | 0.8 |" in card
+    assert "| auc | unknown |" in card
+    assert "exceed 0.500" in card
+
+
+def test_a_description_is_read_without_the_weights(folder: Path) -> None:
+    shutil.rmtree(folder / "weights")
+    assert read_description(folder).network == TINY

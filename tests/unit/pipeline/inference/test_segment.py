@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import SHAPE, Collection, draw_case, write_radiograph
+
+from pneumoseg.pipeline.devices import Precision
+from pneumoseg.pipeline.inference.model_folder import Model, load_model
+from pneumoseg.pipeline.inference.segment import NotRead, Segmented, attention_maps, segment_files
+from pneumoseg.transforms.masks import image_probability, to_mask
+from pneumoseg.transforms.reasons import RadiographError, Reason
+
+FLOAT32 = Precision(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="module")
+def model(model_folder: Path) -> Model:
+    return load_model(model_folder, FLOAT32.device)
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    (tmp_path / "bad.dcm").write_bytes(b"not a radiograph")
+    return tmp_path / "bad.dcm"
+
+
+def segment(model: Model, *paths: Path, batch_size: int = 4) -> list[Segmented | NotRead]:
+    return list(segment_files(model, paths, precision=FLOAT32, batch_size=batch_size))
+
+
+def images(collection: Collection) -> list[Path]:
+    return sorted(collection.images.iterdir())
+
+
+@pytest.mark.parametrize("number", [0, 3, 5, 6, 11])
+def test_the_mask_is_the_bright_block_to_the_pixel(model: Model, collection: Collection, number: int) -> None:
+    (result,) = segment(model, images(collection)[number])
+    assert isinstance(result, Segmented)
+    np.testing.assert_array_equal(result.mask, draw_case(number, positive=number < 6)[1])
+
+
+def test_mask_and_probability_are_those_of_the_models_operating_point(
+    model: Model, collection: Collection
+) -> None:
+    for result in segment(model, *images(collection)):
+        assert isinstance(result, Segmented)
+        np.testing.assert_array_equal(result.mask, to_mask(result.probabilities, model.operating_point))
+        assert result.probability == image_probability(result.probabilities, model.operating_point)
+        assert result.probabilities.shape == SHAPE
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 12, 50])
+def test_results_come_in_the_order_of_the_files_whatever_the_batch(
+    model: Model, collection: Collection, batch_size: int
+) -> None:
+    results = segment(model, *images(collection), batch_size=batch_size)
+    assert [result.path for result in results] == images(collection)
+    assert [result.mask.any() for result in results if isinstance(result, Segmented)] == [True] * 6 + [
+        False
+    ] * 6
+
+
+def test_a_bad_file_among_good_ones_gets_its_reason_and_stops_nothing(
+    model: Model, collection: Collection, bad: Path
+) -> None:
+    first, second = images(collection)[:2]
+    good, refused, last = segment(model, first, bad, second)
+    assert isinstance(refused, NotRead)
+    assert (refused.path, refused.error.reason) == (bad, Reason.NOT_DICOM)
+    assert isinstance(good, Segmented)
+    assert isinstance(last, Segmented)
+    np.testing.assert_array_equal(last.mask, draw_case(1, positive=True)[1])
+
+
+def test_a_batch_of_bad_files_only_is_no_harm(model: Model, bad: Path) -> None:
+    assert all(isinstance(result, NotRead) for result in segment(model, bad, bad))
+
+
+def test_areas_are_in_pixels_and_in_square_millimetres(model: Model, collection: Collection) -> None:
+    (result,) = segment(model, images(collection)[0])
+    assert isinstance(result, Segmented)
+    assert (result.area_px, result.area_mm2) == (80, 80 * 0.5 * 0.25)
+
+
+def test_an_area_is_not_known_without_a_spacing(model: Model, tmp_path: Path) -> None:
+    path = write_radiograph(tmp_path / "a.dcm", draw_case(0, positive=True)[0], PixelSpacing=None)
+    (result,) = segment(model, path)
+    assert isinstance(result, Segmented)
+    assert (result.area_px, result.area_mm2) == (80, None)
+
+
+def test_images_of_another_size_get_a_mask_of_their_size(model: Model, tmp_path: Path) -> None:
+    pixels, mask = draw_case(0, positive=True)
+    large = write_radiograph(tmp_path / "a.dcm", np.kron(pixels, np.ones((4, 4), np.uint8)))
+    (result,) = segment(model, large)
+    assert isinstance(result, Segmented)
+    expected = np.kron(mask, np.ones((4, 4), np.uint8))
+    assert result.mask.shape == expected.shape == (192, 128)
+    assert (result.mask & expected).sum() / (result.mask | expected).sum() > 0.85
+
+
+def test_the_four_gates_maps_have_the_size_of_the_image_deepest_first(
+    model: Model, collection: Collection
+) -> None:
+    maps = attention_maps(model, images(collection)[0], precision=FLOAT32)
+    assert [map_.shape for map_ in maps] == [SHAPE] * 4
+    for map_ in maps:
+        np.testing.assert_allclose(map_, 0.5, atol=1e-6)  # a gate without weights lets half through
+
+
+def test_the_maps_of_a_bad_file_are_its_reason(model: Model, bad: Path) -> None:
+    with pytest.raises(RadiographError, match="NOT_DICOM"):
+        attention_maps(model, bad, precision=FLOAT32)

@@ -1,0 +1,181 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from monai.metrics import DiceMetric
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from pneumoseg.pipeline.scoring.decision import MIN_AREA_FRACTIONS, STEPS, CaseCurves, decide, search
+from pneumoseg.transforms.masks import OperatingPoint, image_probability, to_mask
+
+SHAPE = (24, 20)
+Maps = list[tuple[NDArray[np.float32], NDArray[np.uint8]]]
+
+
+def maps(count: int = 8, seed: int = 0) -> Maps:
+    """Probability maps and labels; every other label is empty, every third map has no high value."""
+    generator = np.random.default_rng(seed)
+    made = []
+    for number in range(count):
+        label = np.zeros(SHAPE, dtype=np.uint8)
+        if number % 2:
+            label[5:15, 4 : 6 + number] = 1
+        probabilities = generator.random(SHAPE, dtype=np.float32) ** 2 * (0.3 if number % 3 == 0 else 0.8)
+        probabilities += 0.2 * label * (number % 4 == 1)
+        made.append((probabilities, label))
+    return made
+
+
+def curves_of(made: Maps) -> list[CaseCurves]:
+    return [
+        CaseCurves.measure(torch.from_numpy(probabilities), torch.from_numpy(label), index=index)
+        for index, (probabilities, label) in enumerate(made)
+    ]
+
+
+def brute_force_dice(made: Maps, point: OperatingPoint) -> list[float]:
+    """By MONAI, on the masks themselves, whose own rule is 1 where both are empty with ignore_empty=False."""
+    metric = DiceMetric(include_background=True, ignore_empty=False, reduction="none")
+    pred = torch.stack([torch.from_numpy(to_mask(probabilities, point)) for probabilities, _ in made])
+    label = torch.stack([torch.from_numpy(label) for _, label in made])
+    dices = torch.as_tensor(metric(pred[:, None].float(), label[:, None].float()))
+    return [float(value) for value in dices.flatten()]
+
+
+@given(
+    probabilities=arrays(
+        np.float32,
+        SHAPE,
+        elements=st.one_of(st.floats(0, 1, width=32), st.sampled_from([0.5, 0.25, 1.0, 0.0])),
+    )
+)
+@settings(deadline=None, max_examples=30)
+def test_the_curves_are_those_of_thresholding_the_map_to_the_pixel(probabilities: Any) -> None:
+    label = np.zeros(SHAPE, dtype=np.uint8)
+    label[3:9, 7:19] = 1
+    curves = CaseCurves.measure(torch.from_numpy(probabilities), torch.from_numpy(label), index=0)
+    for step in range(STEPS):
+        mask = to_mask(probabilities, OperatingPoint(threshold=step / STEPS))
+        assert curves.area[step] == np.count_nonzero(mask)
+        assert curves.overlap[step] == np.count_nonzero(mask & label)
+
+
+def test_a_probability_at_a_threshold_does_not_exceed_it() -> None:
+    curves = CaseCurves.measure(torch.full((2, 2), 0.5), torch.ones(2, 2), index=0)
+    assert (curves.area[127], curves.area[128]) == (4, 0)
+
+
+def test_a_case_keeps_its_place_its_label_and_its_size() -> None:
+    label = torch.zeros(SHAPE)
+    label[:2, :3] = 1
+    curves = CaseCurves.measure(torch.rand(SHAPE), label, index=17)
+    assert (curves.index, curves.label_area, curves.pixels) == (17, 6, 24 * 20)
+
+
+def test_a_rounding_error_above_1_is_the_highest_level() -> None:
+    curves = CaseCurves.measure(torch.full((2, 2), 1.0000001), torch.ones(2, 2), index=0)
+    assert curves.area.tolist() == [4] * STEPS
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.001, 0.01, 0.3])
+def test_the_probability_of_an_image_is_that_of_its_map_in_steps(fraction: float) -> None:
+    point = OperatingPoint(min_area_fraction=fraction)
+    for (probabilities, _), curves in zip(made := maps(), curves_of(made), strict=True):
+        exact = image_probability(probabilities, point)
+        assert curves.probability(fraction) == np.ceil(exact * STEPS) / STEPS
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.002, 0.05])
+@pytest.mark.parametrize("threshold", [0.0, 0.25, 0.5, 0.75, 255 / 256])
+def test_every_score_is_that_of_the_masks_by_monai(threshold: float, fraction: float) -> None:
+    point, made = OperatingPoint(threshold=threshold, min_area_fraction=fraction), maps()
+    found = decide(curves_of(made), point)
+    assert found.dices.tolist() == pytest.approx(brute_force_dice(made, point))
+    assert found.score.dice == pytest.approx(np.mean(brute_force_dice(made, point)))
+    assert found.areas.tolist() == [int(to_mask(probabilities, point).sum()) for probabilities, _ in made]
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.05])
+@pytest.mark.parametrize("threshold", [0.0, 0.2, 0.5, 0.8])
+def test_an_image_is_called_positive_exactly_when_its_probability_exceeds_the_threshold(
+    threshold: float, fraction: float
+) -> None:
+    point = OperatingPoint(threshold=int(threshold * STEPS) / STEPS, min_area_fraction=fraction)
+    found = decide(curves_of(maps(12)), point)
+    np.testing.assert_array_equal(found.probabilities > point.threshold, found.areas > 0)
+
+
+def test_the_area_under_the_curve_is_scikit_learns() -> None:
+    made = maps(20)
+    found = decide(curves_of(made), OperatingPoint())
+    brightest = [np.ceil(float(probabilities.max()) * STEPS) for probabilities, _ in made]
+    assert found.auc == pytest.approx(roc_auc_score([label.any() for _, label in made], brightest))
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_images_of_one_kind_have_no_area_under_the_curve(kind: int) -> None:
+    assert (
+        decide(curves_of([case for case in maps(8) if case[1].any() == kind]), OperatingPoint()).auc is None
+    )
+
+
+@pytest.mark.parametrize(("pred", "truth", "expected"), [(0, 0, 1.0), (0, 1, 0.0), (1, 0, 0.0), (1, 1, 1.0)])
+def test_dice_at_the_four_corners(pred: int, truth: int, expected: float) -> None:
+    curves = CaseCurves.measure(torch.full((4, 4), float(pred)), torch.full((4, 4), truth), index=0)
+    assert decide([curves], OperatingPoint()).dices.tolist() == [expected]
+
+
+def every_score(made: Maps) -> list[float]:
+    """Mean Dice of all points that a search can find, from the maps themselves."""
+    scores = []
+    for step in range(STEPS):
+        counts = [
+            (
+                np.count_nonzero(mask := p > step / STEPS),
+                np.count_nonzero(label),
+                np.count_nonzero(mask & label),
+            )
+            for p, label in made
+        ]
+        for fraction in MIN_AREA_FRACTIONS:
+            dices = []
+            for area, truth, shared in counts:
+                called, both = (area, shared) if area > int(fraction * 24 * 20) else (0, 0)
+                dices.append(2 * both / (called + truth) if called + truth else 1.0)
+            scores.append(sum(dices) / len(dices))
+    return scores
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_search_finds_the_best_of_all_points(seed: int) -> None:
+    made = maps(6, seed)
+    best = decide(curves_of(made), search(curves_of(made))).score.dice
+    assert best == pytest.approx(max(every_score(made)))
+
+
+def test_the_search_is_never_worse_than_predicting_nothing() -> None:
+    noise = [
+        (np.random.default_rng(n).random(SHAPE, dtype=np.float32), label)
+        for n, (_, label) in enumerate(maps())
+    ]
+    curves = curves_of(noise)
+    found = decide(curves, search(curves)).score
+    assert found.dice >= found.predict_nothing
+
+
+def test_a_perfect_map_is_found_a_point_that_scores_1() -> None:
+    made = [(label.astype(np.float32) * 0.4 + 0.1, label) for _, label in maps()]
+    point = search(curves_of(made))
+    assert 0.1 <= point.threshold < 0.5
+    assert decide(curves_of(made), point).score.dice == 1.0
+
+
+def test_images_of_several_sizes_are_searched_together() -> None:
+    small, large = np.zeros((8, 8), np.uint8), np.ones((32, 32), np.uint8)
+    made = [(small.astype(np.float32), small), (large.astype(np.float32), large)]
+    assert decide(curves_of(made), search(curves_of(made))).score.dice == 1.0

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.metrics import DiceMetric
+from tests.conftest import make_case
+
+from pneumoseg.pipeline.scoring.decision import CaseCurves, decide, search
+from pneumoseg.pipeline.scoring.metrics import CURVES, ChallengeMetric, MeasureCurves
+from pneumoseg.transforms.masks import OperatingPoint
+from pneumoseg.transforms.rle import encode_rle
+
+CORNERS = [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def curves(pred: float, truth: int, index: int = 0) -> CaseCurves:
+    return CaseCurves.measure(torch.full((4, 4), float(pred)), torch.full((4, 4), truth), index=index)
+
+
+def run(metric: ChallengeMetric, batches: list[list[CaseCurves]]) -> dict[str, float]:
+    """The metrics of an Ignite engine that sees *batches*."""
+    engine = Engine(lambda _, batch: [{CURVES: case} for case in batch])
+    metric.attach(engine, "challenge")
+    metric["dice"].attach(engine, "dice")
+    engine.run(batches)
+    return engine.state.metrics
+
+
+def test_the_four_corners_are_as_monai_has_them_when_empty_masks_count() -> None:
+    pred = torch.tensor([corner[0] for corner in CORNERS]).reshape(4, 1, 1, 1).expand(4, 1, 4, 4).float()
+    label = torch.tensor([corner[1] for corner in CORNERS]).reshape(4, 1, 1, 1).expand(4, 1, 4, 4).float()
+    expected = torch.as_tensor(DiceMetric(ignore_empty=False)(pred, label)).flatten().tolist()
+    ours = [run(ChallengeMetric(OperatingPoint()), [[curves(*corner)]])["dice"] for corner in CORNERS]
+    assert ours == expected == [1.0, 0.0, 0.0, 1.0]
+
+
+def test_the_score_is_the_mean_over_all_images_of_all_batches() -> None:
+    batches = [[curves(0, 0), curves(0, 1), curves(1, 1)], [curves(0, 1)]]
+    assert run(ChallengeMetric(OperatingPoint()), batches)["dice"] == 0.5
+
+
+def test_each_image_is_counted_once_though_two_numbers_are_reported() -> None:
+    metric = ChallengeMetric(OperatingPoint())
+    run(metric, [[curves(0, 0, 0), curves(1, 1, 1)], [curves(0, 1, 2)]])
+    assert [case.index for case in metric.curves] == [0, 1, 2]
+
+
+def test_a_second_run_forgets_the_first() -> None:
+    metric = ChallengeMetric(OperatingPoint())
+    engine = Engine(lambda _, batch: [{CURVES: case} for case in batch])
+    metric.attach(engine, "challenge")
+    engine.run([[curves(0, 1)]])
+    engine.run([[curves(1, 1)]])
+    assert engine.state.metrics["challenge"]["dice"] == 1.0
+
+
+def test_the_parts_stand_beside_the_score() -> None:
+    found = run(ChallengeMetric(OperatingPoint()), [[curves(p, t) for p, t in CORNERS]])
+    assert found["predict_nothing"] == found["sensitivity"] == found["specificity"] == 0.5
+    assert found["dice_positive"] == 0.5
+    assert found["auc"] == 0.5
+
+
+def test_without_a_point_the_best_one_is_taken() -> None:
+    cases = [curves(0.3, 0), curves(0.6, 1)]
+    found = run(ChallengeMetric(), [cases])
+    assert found["dice"] == 1.0
+    assert found["threshold"] == search(cases).threshold
+
+
+def test_with_a_point_that_one_is_used_and_reported() -> None:
+    found = run(ChallengeMetric(OperatingPoint(threshold=0.75)), [[curves(0.3, 0), curves(0.6, 1)]])
+    assert (found["dice"], found["threshold"]) == (0.5, 0.75)
+
+
+@pytest.mark.parametrize("shape", [(48, 32), (32, 48), (64, 64)])
+def test_logits_are_measured_at_the_size_of_the_original_image(shape: tuple[int, int]) -> None:
+    mask = np.zeros(shape, dtype=np.uint8)
+    mask[8:20, 4:12] = 1
+    case = make_case(5, shape=shape, label=(encode_rle(mask),), area_px=96)
+    side, (top, left) = max(shape), ((max(shape) - shape[0]) // 2, (max(shape) - shape[1]) // 2)
+    logits = torch.full((1, side, side), -9.0)
+    logits[0, top + 8 : top + 20, left + 4 : left + 12] = 9.0
+    data = {"index": torch.tensor(1), "pred": logits, "other": 3}
+    measured = MeasureCurves([make_case(0), case])(data)
+    assert measured["other"] == 3
+    found = measured[CURVES]
+    assert (found.index, found.label_area, found.pixels) == (1, 96, shape[0] * shape[1])
+    assert decide([found], OperatingPoint()).dices.tolist() == [1.0]
+
+
+def test_a_label_of_several_overlapping_rows_is_measured_as_their_union() -> None:
+    one, other = np.zeros((48, 32), np.uint8), np.zeros((48, 32), np.uint8)
+    one[0:10, 0:4] = 1
+    other[5:15, 0:4] = 1
+    case = make_case(0, label=(encode_rle(one), encode_rle(other)), area_px=60)
+    found = MeasureCurves([case])({"index": 0, "pred": torch.zeros(1, 48, 48)})[CURVES]
+    assert found.label_area == 60
