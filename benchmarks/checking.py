@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pydicom
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 
 from pneumoseg.pipeline.check import check_folder
 from pneumoseg.pipeline.reading.folders import find_radiographs

@@ -6,8 +6,9 @@ import pytest
 from pneumoseg.pipeline.phantom.attenuation import lung_tissue
 from pneumoseg.pipeline.phantom.bones import ribs
 from pneumoseg.pipeline.phantom.organs import lung
+from pneumoseg.pipeline.phantom.pneumothorax import PneumothoraxPlan
 from pneumoseg.pipeline.phantom.projection import Array, Projection, blur
-from pneumoseg.pipeline.phantom.scene import PneumothoraxPlan, Scene, make_scene
+from pneumoseg.pipeline.phantom.scene import Scene, make_scene
 from pneumoseg.pipeline.phantom.solids import ellipsoid, tube
 from pneumoseg.pipeline.phantom.vessels import grow_trees
 
@@ -20,7 +21,8 @@ def _tissue(scene: Scene) -> Array:
 
 
 def _texture(tissue: Array) -> Array:
-    return np.abs(tissue - blur(tissue, 2))
+    texture: Array = np.abs(tissue - blur(tissue, 2))
+    return texture
 
 
 def test_the_chord_through_the_middle_of_a_ball_is_its_diameter() -> None:

@@ -34,7 +34,8 @@ def test_another_seed_draws_another_picture() -> None:
 
 def test_the_picture_is_square_float32_in_the_unit_range() -> None:
     image = draw_phantom(3, size=SIZE).image
-    assert (image.shape, image.dtype) == ((SIZE, SIZE), np.float32)
+    assert image.shape == (SIZE, SIZE)
+    assert image.dtype == np.float32
     assert 0 <= image.min() < 0.1
     assert 0.6 < image.max() <= 1
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pneumoseg.pipeline.phantom.pneumothorax import ANGLES, area_at
-from pneumoseg.pipeline.phantom.scene import PneumothoraxPlan, make_scene
+from pneumoseg.pipeline.phantom.pneumothorax import ANGLES, PneumothoraxPlan, area_at
+from pneumoseg.pipeline.phantom.scene import make_scene
 
 
 @pytest.mark.parametrize(
