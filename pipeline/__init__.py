@@ -1,32 +1,39 @@
 """Runs, files, devices and the command line.
 
 Every job is one call: `prepare_manifest`, `train_model`, `evaluate_model`, `write_submission`, `score_submission`,
-`predict_folder`, `run_demo`. Names are looked up when they are first used, for MONAI takes seconds to import.
+`predict_folder`, `check_folder`, `doctor_report`, `run_demo`; `Readers` reads files in processes of their own. Names
+are looked up when they are first used, for MONAI takes seconds to import.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pneumoseg.pipeline.check import check_folder as check_folder
     from pneumoseg.pipeline.config import TrainConfig as TrainConfig
     from pneumoseg.pipeline.config import load_config as load_config
     from pneumoseg.pipeline.demo import run_demo as run_demo
     from pneumoseg.pipeline.describe import describe_model as describe_model
+    from pneumoseg.pipeline.doctor import doctor_report as doctor_report
     from pneumoseg.pipeline.errors import JobError as JobError
     from pneumoseg.pipeline.errors import UsageError as UsageError
     from pneumoseg.pipeline.evaluate import evaluate_model as evaluate_model
     from pneumoseg.pipeline.inference.model_folder import load_model as load_model
     from pneumoseg.pipeline.predict import predict_folder as predict_folder
     from pneumoseg.pipeline.prepare import prepare_manifest as prepare_manifest
+    from pneumoseg.pipeline.reading.readers import Readers as Readers
     from pneumoseg.pipeline.score import score_submission as score_submission
     from pneumoseg.pipeline.submit import write_submission as write_submission
     from pneumoseg.pipeline.train import train_model as train_model
 
 _HOME = {
     "JobError": "errors",
+    "Readers": "reading.readers",
     "TrainConfig": "config",
     "UsageError": "errors",
+    "check_folder": "check",
     "describe_model": "describe",
+    "doctor_report": "doctor",
     "evaluate_model": "evaluate",
     "load_config": "config",
     "load_model": "inference.model_folder",

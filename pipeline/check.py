@@ -59,7 +59,7 @@ def check_folder(
         folder: Searched with its subfolders.
         output: The table.
         gates: Which files count as frontal chest radiographs.
-        workers: Processes that read.
+        workers: Processes that decode; none decodes in this one, without protection from damaged files.
         follow_links: Look behind links as well.
         overwrite: Replace an earlier table.
 

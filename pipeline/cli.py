@@ -88,8 +88,15 @@ ModelFolder = Annotated[
 ]
 ManifestFile = Annotated[Path, typer.Argument(help="Made by `pneumoseg prepare`.", show_default=False)]
 AnyView = Annotated[bool, typer.Option("--any-view", help="Take other views than AP and PA.")]
-AnyModality = Annotated[bool, typer.Option("--any-modality", help="Take other modalities than CR and DX.")]
+AnyModality = Annotated[
+    bool,
+    typer.Option("--any-modality", help="Take other modalities than CR and DX, of any view and body part."),
+]
 AnyBodyPart = Annotated[bool, typer.Option("--any-body-part", help="Take other body parts than the chest.")]
+AllowBurnedIn = Annotated[
+    bool, typer.Option("--allow-burned-in", help="Take text burned into an image for harmless.")
+]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that decode.")]
 
 
 def main() -> None:
@@ -177,6 +184,7 @@ def prepare(
     any_modality: AnyModality = False,
     any_body_part: AnyBodyPart = False,
     overwrite: Overwrite = False,
+    workers: Workers = 1,
 ) -> None:
     """Match radiographs with labels, and divide the patients into folds."""
     from pneumoseg.pipeline.prepare import prepare_manifest
@@ -193,6 +201,7 @@ def prepare(
         label_shape=label_shape,
         name=name,
         gates=_gates(any_view=any_view, any_modality=any_modality, any_body_part=any_body_part),
+        workers=workers,
         overwrite=overwrite,
     )
     _warn_some(report.label_problems, "label rows cannot be trusted")
@@ -307,9 +316,13 @@ def submit(
     sample: Annotated[
         Path | None, typer.Option(help="sample_submission.csv: which images, in which order.")
     ] = None,
+    any_view: AnyView = False,
+    any_modality: AnyModality = False,
+    any_body_part: AnyBodyPart = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     batch_size: BatchSize = 4,
+    workers: Workers = 1,
     threads: Threads = None,
 ) -> None:
     """Write a submission to the challenge, valid or not at all."""
@@ -317,7 +330,15 @@ def submit(
 
     _set_threads(threads)
     report = write_submission(
-        model, images, output, sample=sample, device=device, batch_size=batch_size, overwrite=overwrite
+        model,
+        images,
+        output,
+        sample=sample,
+        device=device,
+        batch_size=batch_size,
+        gates=_gates(any_view=any_view, any_modality=any_modality, any_body_part=any_body_part),
+        workers=workers,
+        overwrite=overwrite,
     )
     _warn_some([f"{item.path.name}: {item.error}" for item in report.refused], "files have no row")
     say(
@@ -355,9 +376,11 @@ def predict(
     any_view: AnyView = False,
     any_modality: AnyModality = False,
     any_body_part: AnyBodyPart = False,
+    allow_burned_in: AllowBurnedIn = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     batch_size: BatchSize = 4,
+    workers: Workers = 1,
     threads: Threads = None,
 ) -> None:
     """Segment every radiograph under a folder: a row, and a result or a reason, for each file."""
@@ -372,7 +395,13 @@ def predict(
         kinds=[kind.strip() for kind in kinds.split(",") if kind.strip()],
         device=device,
         batch_size=batch_size,
-        gates=_gates(any_view=any_view, any_modality=any_modality, any_body_part=any_body_part),
+        gates=_gates(
+            any_view=any_view,
+            any_modality=any_modality,
+            any_body_part=any_body_part,
+            allow_burned_in=allow_burned_in,
+        ),
+        workers=workers,
         overwrite=overwrite,
     )
     console.print(*predict_summary(report), sep="\n")
@@ -412,16 +441,12 @@ def check(
     folder: Annotated[Path, typer.Argument(help="Searched with its subfolders.", show_default=False)],
     output: Annotated[Path, typer.Option("-o", "--output", help="The table.")] = Path("check.csv"),
     any_view: AnyView = False,
-    any_modality: Annotated[
-        bool,
-        typer.Option(
-            "--any-modality", help="Take other modalities than CR and DX, of any view and body part."
-        ),
-    ] = False,
+    any_modality: AnyModality = False,
     any_body_part: AnyBodyPart = False,
+    allow_burned_in: AllowBurnedIn = False,
     follow_links: Annotated[bool, typer.Option("--follow-links", help="Look behind links as well.")] = False,
     overwrite: Overwrite = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that read.")] = 1,
+    workers: Workers = 1,
 ) -> None:
     """Say of every file under a folder whether it can be read as a radiograph, or why not."""
     from pneumoseg.pipeline.check import check_folder
@@ -431,9 +456,10 @@ def check(
         folder,
         output,
         gates=_gates(
+            any_view=any_view,
             any_modality=any_modality,
-            any_view=any_view or any_modality,
-            any_body_part=any_body_part or any_modality,
+            any_body_part=any_body_part,
+            allow_burned_in=allow_burned_in,
         ),
         workers=workers,
         follow_links=follow_links,
@@ -462,10 +488,16 @@ def _set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def _gates(**flags: bool) -> Any:
+def _gates(*, any_view: bool, any_modality: bool, any_body_part: bool, allow_burned_in: bool = False) -> Any:
+    """Open the gates that are asked for; images of other modalities have views and body parts of their own."""
     from pneumoseg.transforms.gates import Gates
 
-    return Gates(**flags)
+    return Gates(
+        any_view=any_view or any_modality,
+        any_modality=any_modality,
+        any_body_part=any_body_part or any_modality,
+        allow_burned_in=allow_burned_in,
+    )
 
 
 def _warn_some(lines: list[str] | tuple[str, ...], what: str) -> None:

@@ -54,6 +54,7 @@ def predict_folder(
     device: str = "auto",
     batch_size: int = 4,
     gates: Gates | None = None,
+    workers: int = 1,
     overwrite: bool = False,
 ) -> PredictReport:
     """Segment every radiograph under a folder.
@@ -65,7 +66,9 @@ def predict_folder(
         kinds: Of ``csv``, ``png``, ``nifti`` and ``overlay``; the table is always written.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
-        gates: Which files count as frontal chest radiographs.
+        gates: Which files count as frontal chest radiographs, and whether text in one is harmless: without that
+            it has no overlay, for the text may be a name.
+        workers: Processes that decode; none decodes in this one, without protection from damaged files.
         overwrite: Delete an earlier result in *output*.
 
     Raises:
@@ -74,6 +77,7 @@ def predict_folder(
     """
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise UsageError(f"--type {unknown[0]}: {', '.join(KINDS)} would fit")
+    gates = gates or Gates()
     precision = resolve_precision("auto", resolve_device(device))
     model = load_model(model_folder, precision.device)
     found = find_radiographs(folder, leave_out=[output])
@@ -83,14 +87,14 @@ def predict_folder(
     taken: set[str] = set()
     with tracked("segment", total=len(found.images)) as advance:
         for result in segment_files(
-            model, found.images, precision=precision, gates=gates, batch_size=batch_size
+            model, found.images, precision=precision, gates=gates, batch_size=batch_size, workers=workers
         ):
             where = os.path.relpath(result.path, folder if folder.is_dir() else folder.parent)
             if isinstance(result, NotRead):
                 rows.append(_row_without_result(where, result))
             else:
                 name = _free_name(result, taken)
-                _write_files(output, name, result, kinds)
+                _write_files(output, name, result, kinds, gates)
                 rows.append(_row(where, name, result))
             advance()
     write_csv(output / "predictions.csv", rows, COLUMNS)
@@ -114,12 +118,12 @@ def _free_name(result: Segmented, taken: set[str]) -> str:
     return name
 
 
-def _write_files(output: Path, name: str, result: Segmented, kinds: Collection[str]) -> None:
+def _write_files(output: Path, name: str, result: Segmented, kinds: Collection[str], gates: Gates) -> None:
     if "png" in kinds:
         save_png(output / "masks" / f"{name}.png", result.mask * 255)
     if "nifti" in kinds:
         save_nifti(output / "nifti" / f"{name}.nii.gz", result.mask, result.radiograph.spacing_mm)
-    if "overlay" in kinds and not result.radiograph.burned_in:  # text in the pixels may be a name
+    if "overlay" in kinds and (gates.allow_burned_in or not result.radiograph.burned_in):
         save_png(output / "overlays" / f"{name}.png", overlay(result.radiograph.image, result.mask))
 
 

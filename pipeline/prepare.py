@@ -79,7 +79,7 @@ def prepare_manifest(
         label_shape: ``(rows, columns)`` that the run lengths are counted over.
         name: What the collection is called; None takes the name of the folder.
         gates: Which files count as frontal chest radiographs.
-        workers: Processes that read; none reads in this one, without protection from damaged files.
+        workers: Processes that decode; none decodes in this one, without protection from damaged files.
         overwrite: Replace an earlier manifest.
 
     Raises:
@@ -90,7 +90,7 @@ def prepare_manifest(
     known = _Known.read(labels, id_column, label_shape)
     group_of = read_groups(groups) if groups else None
 
-    found = find_radiographs(images)
+    found = find_radiographs(images, leave_out=[output])
     readable, refused = _read_images(found.images, gates, output.parent, workers)
     labelled, unlabelled = _match(readable, known, label_shape, refused)
     if not labelled:

@@ -47,6 +47,7 @@ def write_submission(
     device: str = "auto",
     batch_size: int = 4,
     gates: Gates | None = None,
+    workers: int = 1,
     overwrite: bool = False,
 ) -> SubmitReport:
     """Segment images and write one row for each, in the order of the sample submission.
@@ -60,6 +61,7 @@ def write_submission(
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
         gates: Which files count as frontal chest radiographs.
+        workers: Processes that decode; none decodes in this one, without protection from damaged files.
         overwrite: Replace an earlier file.
 
     Raises:
@@ -70,7 +72,7 @@ def write_submission(
     claim_file(output, overwrite=overwrite)
     precision = resolve_precision("auto", resolve_device(device))
     model = load_model(model_folder, precision.device)
-    found = find_radiographs(images).images
+    found = find_radiographs(images, leave_out=[output]).images
     path_of = {path.stem: path for path in reversed(found)}
     wanted = _read_sample(sample) if sample else sorted(path_of)
     asked_for = set(wanted)
@@ -89,7 +91,9 @@ def write_submission(
     refused: list[NotRead] = []
     paths = [path_of[name] for name in wanted]
     with tracked("segment", total=len(paths)) as advance:
-        for result in segment_files(model, paths, precision=precision, gates=gates, batch_size=batch_size):
+        for result in segment_files(
+            model, paths, precision=precision, gates=gates, batch_size=batch_size, workers=workers
+        ):
             if isinstance(result, NotRead):
                 refused.append(result)
             elif result.mask.shape != shape:  # its run lengths would be read as another mask

@@ -116,7 +116,13 @@ def make_collection(folder: Path) -> Collection:
     found.labels.write_text("\n".join(rows) + "\n")
     found.groups.write_text("\n".join(groups) + "\n")
     prepare_manifest(
-        found.images, [found.labels], found.manifest_path, groups=found.groups, folds=3, label_shape=SHAPE
+        found.images,
+        [found.labels],
+        found.manifest_path,
+        groups=found.groups,
+        folds=3,
+        label_shape=SHAPE,
+        workers=0,
     )
     return found
 

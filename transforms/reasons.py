@@ -109,7 +109,7 @@ class Reason(StrEnum):
     FOR_PROCESSING = "FOR_PROCESSING", _WARNED, (
         "These are raw detector values; prefer the FOR PRESENTATION image where there is one.")
     BURNED_IN = "BURNED_IN", _WARNED, (
-        "The image says that text, maybe a name, is burned into it; keep pictures of it to yourself.")
+        "The image says that text, maybe a name, is burned into it; no overlay is drawn without `--allow-burned-in`.")
     COLOUR_TO_GREY = "COLOUR_TO_GREY", _WARNED, (
         "A grey image was stored as colour; its grey channel is used.")
     TRAILING_BYTES = "TRAILING_BYTES", _WARNED, (

@@ -77,7 +77,7 @@ def segment_files(
         precision: In which the network computes, and where.
         gates: Which files count as frontal chest radiographs.
         batch_size: Images at a time; memory grows with it, not with the number of files.
-        workers: Processes that read files while the network computes; none reads in this one, without protection
+        workers: Processes that decode while the network computes; none decodes in this one, without protection
             from damaged files.
     """
     chain = inference_chain(image_size=model.image_size)

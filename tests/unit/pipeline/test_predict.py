@@ -11,6 +11,7 @@ from tests.conftest import SHAPE, Collection, draw_case, write_radiograph
 
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.predict import PredictReport, predict_folder
+from pneumoseg.transforms.gates import Gates
 
 
 @pytest.fixture
@@ -25,7 +26,8 @@ def images(collection: Collection, tmp_path: Path) -> Path:
 def predict(
     model: Path, images: Path, folder: Path, **options: Any
 ) -> tuple[PredictReport, list[dict[str, str]]]:
-    report = predict_folder(model, images, folder / "out", device="cpu", **options)
+    options = {"device": "cpu", "workers": 0, **options}
+    report = predict_folder(model, images, folder / "out", **options)
     with (folder / "out" / "predictions.csv").open(newline="") as file:
         return report, list(csv.DictReader(file))
 
@@ -160,10 +162,31 @@ def test_no_picture_is_made_of_an_image_with_text_in_it(
     assert (tmp_path / "out" / "masks" / "1.2.77.png").exists()
 
 
+def test_a_picture_is_made_of_text_that_is_said_to_be_harmless(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    pixels = draw_case(2, positive=True)[0]
+    write_radiograph(images / "named.dcm", pixels, SOPInstanceUID="1.2.77", BurnedInAnnotation="YES")
+    _, rows = predict(model_folder, images, tmp_path, gates=Gates(allow_burned_in=True))
+    assert "BURNED_IN" not in rows[-1]["reason"].split()
+    assert (tmp_path / "out" / "overlays" / "1.2.77.png").exists()
+
+
 def test_results_inside_the_folder_are_not_segmented_themselves(model_folder: Path, images: Path) -> None:
     for _ in range(2):
         report, rows = predict(model_folder, images, images, overwrite=True)
     assert (report.segmented, len(rows)) == (4, 4)
+
+
+def test_any_number_of_workers_writes_the_same_bytes(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    (images / "broken.dcm").write_bytes(b"broken")
+    results = set()
+    for workers in (0, 1, 2):
+        predict(model_folder, images, tmp_path, workers=workers, overwrite=True)
+        results.add(tuple((name, (tmp_path / "out" / name).read_bytes()) for name in files(tmp_path)))
+    assert len(results) == 1
 
 
 def test_a_single_file_can_be_predicted(model_folder: Path, images: Path, tmp_path: Path) -> None:

@@ -24,8 +24,10 @@ def copy(tmp_path: Path) -> Collection:
 def prepare(collection: Collection, *labels: Path, **changes: Any) -> PrepareReport:
     """Prepare anew into another file; grouped by the groups file unless told otherwise."""
     output = changes.pop("output", collection.folder / "again.json")
-    options = {"groups": collection.groups, "folds": 3, "label_shape": SHAPE, "overwrite": True, **changes}
-    return prepare_manifest(collection.images, labels or [collection.labels], output, **options)
+    options = {"groups": collection.groups, "folds": 3, "label_shape": SHAPE, "workers": 0, **changes}
+    return prepare_manifest(
+        collection.images, labels or [collection.labels], output, **{"overwrite": True, **options}
+    )
 
 
 def add_rows(collection: Collection, *rows: str) -> None:
@@ -60,6 +62,15 @@ def test_the_same_input_gives_the_same_bytes(copy: Collection, tmp_path: Path) -
     other = Collection(moved, moved / "images", moved / "labels.csv", moved / "groups.csv", moved / "m.json")
     prepare(other)
     assert (copy.folder / "again.json").read_bytes() == (moved / "again.json").read_bytes()
+
+
+def test_any_number_of_workers_writes_the_same_bytes(copy: Collection) -> None:
+    (copy.images / "broken.dcm").write_bytes(b"broken")
+    manifests = set()
+    for workers in (0, 1, 2):
+        prepare(copy, workers=workers)
+        manifests.add((copy.folder / "again.json").read_bytes())
+    assert len(manifests) == 1
 
 
 def test_no_patient_is_in_two_folds(copy: Collection) -> None:

@@ -40,7 +40,8 @@ def sample(folder: Path, *names: str) -> Path:
 def submit(
     model: Path, images: Path, folder: Path, **options: Any
 ) -> tuple[SubmitReport, list[dict[str, str]]]:
-    report = write_submission(model, images, folder / "submission.csv", device="cpu", **options)
+    options = {"device": "cpu", "workers": 0, **options}
+    report = write_submission(model, images, folder / "submission.csv", **options)
     with (folder / "submission.csv").open(newline="") as file:
         return report, list(csv.DictReader(file))
 
@@ -130,6 +131,16 @@ def test_an_image_that_is_not_of_the_challenges_size_is_an_error(model_folder: P
     with pytest.raises(JobError, match="1024"):
         submit(model_folder, tmp_path / "images", tmp_path)
     assert not (tmp_path / "submission.csv").exists()
+
+
+def test_any_number_of_workers_writes_the_same_bytes(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    texts = set()
+    for workers in (0, 1, 2):
+        submit(model_folder, images, tmp_path, workers=workers, overwrite=True)
+        texts.add((tmp_path / "submission.csv").read_bytes())
+    assert len(texts) == 1
 
 
 def test_an_earlier_submission_is_not_written_over(model_folder: Path, images: Path, tmp_path: Path) -> None:
