@@ -10,6 +10,7 @@ from pathlib import Path
 from pneumoseg.pipeline.console import tracked
 from pneumoseg.pipeline.dataset.folds import assign_folds
 from pneumoseg.pipeline.dataset.groups import Grouping, group_by_file, group_by_patient_id, read_groups
+from pneumoseg.pipeline.dataset.label_files import read_trusted_labels
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, Refused, Source, Unlabelled, write_manifest
 from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.files import claim_file, sha256_of, shown
@@ -17,8 +18,7 @@ from pneumoseg.pipeline.reading.facts import Facts, read_facts
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.gates import Gates
-from pneumoseg.transforms.label_file import LabelFileError
-from pneumoseg.transforms.labels import ImageLabel, read_labels
+from pneumoseg.transforms.labels import ImageLabel
 from pneumoseg.transforms.reasons import Outcome, RadiographError, Reason
 from pneumoseg.transforms.runs import area_px, merge_runs
 
@@ -84,7 +84,7 @@ def prepare_manifest(
 
     Raises:
         UsageError: If an argument does not fit.
-        JobError: If the folder holds no radiograph, or nothing in it has a label.
+        JobError: If a label file cannot be trusted, the folder holds no radiograph, or nothing in it has a label.
     """
     claim_file(output, overwrite=overwrite)
     known = _Known.read(labels, id_column, label_shape)
@@ -149,10 +149,7 @@ class _Known:
         known = cls()
         dropped: set[str] = set()
         for path in paths:
-            try:
-                found = read_labels(path, shape=shape, id_column=id_column)
-            except LabelFileError as error:
-                raise JobError(str(error)) from None
+            found = read_trusted_labels(path, shape=shape, id_column=id_column)
             for issue in (*found.errors, *found.warnings):
                 # an empty cell is no fault: nobody has looked at the image yet
                 harmless = issue in found.warnings or issue.kind == "EMPTY"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from pneumoseg.pipeline.dataset.label_files import read_trusted_labels
 from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.scoring.challenge import ChallengeScore, dice_from_counts, summarise
 from pneumoseg.transforms.label_file import LabelFileError
@@ -97,7 +98,7 @@ def score_submission(
 
     Raises:
         InvalidSubmissionError: If the submission has any fault.
-        JobError: If the truth cannot be read.
+        JobError: If the truth cannot be read or trusted.
     """
     labels = _read_truth(truth, shape)
     unscored = {issue.image_id for issue in labels.errors}
@@ -164,13 +165,7 @@ def score_table(result: SubmissionScore) -> Table:
 
 
 def _read_truth(path: Path, shape: tuple[int, int]) -> Labels:
-    try:
-        labels = read_labels(path, shape=shape)
-    except LabelFileError as error:
-        raise JobError(str(error)) from None
-    for warning in labels.warnings:
-        if warning.kind == "LOOKS_ABSOLUTE":
-            raise JobError(f"{path}: {warning.message}")
+    labels = read_trusted_labels(path, shape=shape)
     if not labels.images:
         reason = f"; its first fault is on {labels.errors[0]}" if labels.errors else ""
         raise JobError(f"{path} holds no image to score against{reason}")

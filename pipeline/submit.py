@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pneumoseg.pipeline.console import tracked
+from pneumoseg.pipeline.dataset.label_files import read_trusted_labels
 from pneumoseg.pipeline.devices import resolve_device, resolve_precision
 from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.files import claim_file, shown, written_atomically
@@ -14,8 +15,6 @@ from pneumoseg.pipeline.inference.segment import NotRead, segment_files
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.score import CHALLENGE_SHAPE, check_submission
 from pneumoseg.transforms.gates import Gates
-from pneumoseg.transforms.label_file import LabelFileError
-from pneumoseg.transforms.labels import read_labels
 from pneumoseg.transforms.reasons import Outcome
 from pneumoseg.transforms.rle import encode_rle
 
@@ -121,10 +120,7 @@ def write_submission(
 
 
 def _read_sample(path: Path) -> list[str]:
-    try:
-        found = read_labels(path)
-    except LabelFileError as error:
-        raise JobError(str(error)) from None
+    found = read_trusted_labels(path)
     if bad := [issue for issue in found.errors if issue.kind != "EMPTY"]:
         raise JobError(f"{path}, {bad[0]}")
     line_of = {name: label.lines[0] for name, label in found.images.items()} | found.unknown

@@ -131,6 +131,14 @@ def test_a_mask_in_one_file_and_none_in_another_is_a_conflict_that_drops_the_ima
     assert report.exit_code == 3
 
 
+def test_a_label_file_of_absolute_starts_is_an_error_though_some_of_its_masks_fit(copy: Collection) -> None:
+    rows = [f"case0{number},100 5 200 5 300 5 400 5 500 5 600 5" for number in range(4)]
+    copy.labels.write_text("\n".join(["ImageId,EncodedPixels", *rows, "case05,100 5", "case06,100 5 200 5"]))
+    with pytest.raises(JobError, match=r"labels\.csv, line 2: LOOKS_ABSOLUTE: 4 of 5 masks"):
+        prepare(copy)
+    assert not (copy.folder / "again.json").exists()
+
+
 def test_a_row_that_cannot_be_trusted_drops_its_image_and_is_named_by_file_and_line(copy: Collection) -> None:
     add_rows(copy, "case07,5 -3")
     report = prepare(copy)
