@@ -6,7 +6,7 @@ import gzip
 import itertools
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
@@ -16,6 +16,8 @@ LabelFileErrorKind = Literal[
 ]  # fmt: skip
 
 MAX_BYTES = 256 * 2**20
+MAX_LINES = 2**20  # a full spreadsheet; a file of line ends alone would go on for long
+
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _WIDE_TEXT = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -45,19 +47,15 @@ def read_rows(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[tuple[int, 
         _open_binary(path, max_bytes), encoding="utf-8-sig", errors="surrogateescape", newline=""
     ) as text:
         try:
-            first = ""
-            while not first.strip():
-                first = text.readline()
-                line += 1
-                if not first:
-                    raise LabelFileError(
-                        "EMPTY_FILE", f"{path} holds no row; was it saved or loaded to the end?"
-                    )
+            lines = _bounded(text, path)
+            line, first = next(((n, row) for n, row in enumerate(lines, 1) if row.strip()), (0, ""))
+            if not first:
+                raise LabelFileError("EMPTY_FILE", f"{path} holds no row; was it saved or loaded to the end?")
             if not first.strip().replace("\t", "").isprintable():
                 raise LabelFileError("ENCODING", f"{path}, line {line} is not text; CSV in UTF-8 would fit")
             separator = next((mark for mark in ",;\t" if mark in first), ",")
             csv.field_size_limit(max(max_bytes, csv.field_size_limit()))  # global, so it is only ever raised
-            rows = csv.reader(itertools.chain([first], text), delimiter=separator, strict=True)
+            rows = csv.reader(itertools.chain([first], lines), delimiter=separator, strict=True)
             skipped = line - 1
             for cells in rows:
                 if any(cell.strip() for cell in cells):
@@ -69,6 +67,14 @@ def read_rows(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[tuple[int, 
             ) from None
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise LabelFileError("MALFORMED", f"{path} is a damaged gzip file: {error}") from None
+
+
+def _bounded(lines: Iterable[str], path: Path) -> Iterator[str]:
+    """Give lines until there are too many: also those that the reader of CSV swallows inside of quotes."""
+    for number, line in enumerate(lines):
+        if number >= MAX_LINES:
+            raise LabelFileError("TOO_LARGE", f"{path} has more than {MAX_LINES:,} lines, which is the limit")
+        yield line
 
 
 def _open_binary(path: Path, max_bytes: int) -> BinaryIO:
