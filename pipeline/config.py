@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.transforms.augmentation import AUGMENTATIONS, DEFAULT_AUGMENTATIONS, Augmentation
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -30,6 +31,12 @@ class NetworkConfig(_Section):
     """Feature channels of the four levels and of the bottleneck."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Rate between the two convolutions of a level."""
+    normalization: Literal["none", "batch", "instance", "group"] = "none"
+    """After each convolution of a level; the article has none."""
+    deep_supervision: bool = False
+    """Learn from the masks at half, quarter and eighth resolution too."""
+    image_head: bool = False
+    """Learn at the bottleneck too whether there is any pneumothorax."""
 
 
 class DataConfig(_Section):
@@ -41,8 +48,6 @@ class DataConfig(_Section):
     """Images per step."""
     positive_rate: Fraction | None = 0.5
     """Share of images with a pneumothorax among those drawn; null draws each image once an epoch."""
-    augment: bool = True
-    """Flips, shifts, scales, rotations, warps, contrast, noise, blur and holes, drawn anew for each image."""
 
 
 class OptimizationConfig(_Section):
@@ -69,6 +74,8 @@ class TrainConfig(_Section):
 
     network: NetworkConfig = NetworkConfig()
     data: DataConfig = DataConfig()
+    augmentation: tuple[Augmentation, ...] = DEFAULT_AUGMENTATIONS
+    """What is done to an image and its label each time they are drawn, in this order; [] does nothing."""
     optimization: OptimizationConfig = OptimizationConfig()
     precision: PrecisionName = "auto"
     """`auto`: bf16 where the device computes in it, else float32. `fp16` needs CUDA."""
@@ -146,10 +153,9 @@ def _explain(error: ValidationError, *, source: str) -> str:
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     fields = TrainConfig.model_fields
     for part in location[:-1]:
-        annotation = fields[str(part)].annotation
-        fields = (
-            annotation.model_fields
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel)
-            else {}
-        )
+        if part in AUGMENTATIONS:
+            return list(AUGMENTATIONS[str(part)].model_fields)
+        annotation = fields[part].annotation if part in fields else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            fields = annotation.model_fields
     return list(fields)

@@ -21,6 +21,7 @@ from pneumoseg.pipeline.prepare import prepare_manifest
 from pneumoseg.pipeline.score import SubmissionScore, score_submission
 from pneumoseg.pipeline.submit import write_submission
 from pneumoseg.pipeline.train import train_model
+from pneumoseg.transforms.augmentation import Flip, Gamma, ShiftScaleRotate
 from pneumoseg.transforms.labels import read_labels
 from pneumoseg.transforms.rle import decode_rle
 from pneumoseg.transforms.runs import area_px
@@ -30,7 +31,7 @@ NOTICE_TEXT: Final = (
     "All images here are drawn by a program: phantoms, of no patient. Scores, masks and weights made of them\n"
     "say nothing about radiographs of people.\n"
 )
-SHOWN_GATE: Final = 2  # of four, deepest first: fine enough to have a shape, deep enough to mean something
+SHOWN_GATE: Final = 3  # of four, deepest first: the finest one
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,16 @@ class DemoReport:
 
 
 def demo_config(seed: int) -> TrainConfig:
-    """The article's network with half the features, at a low resolution: it learns phantoms in minutes on two cores."""
+    """Half the features, batch normalization and a low resolution: learns phantoms in minutes on two cores."""
     return TrainConfig(
-        network=NetworkConfig(features=(16, 32, 64, 128, 256), dropout=0.0),
-        data=DataConfig(image_size=128),
-        optimization=OptimizationConfig(epochs=40, learning_rate=2e-3, patience=None),
+        network=NetworkConfig(features=(16, 32, 64, 128, 256), dropout=0.0, normalization="batch"),
+        data=DataConfig(image_size=128, batch_size=8),
+        augmentation=(  # phantoms differ less than patients do
+            Flip(prob=0.5),
+            ShiftScaleRotate(prob=0.5, shift=0.03, scale=0.06, degrees=6, border="border"),
+            Gamma(prob=0.3, low=0.8, high=1.25),
+        ),
+        optimization=OptimizationConfig(epochs=18, learning_rate=2e-3, patience=None),
         seed=seed,
     )
 
@@ -95,15 +101,11 @@ def run_demo(output: Path, *, device: str = "auto", seed: int = 0, overwrite: bo
     predict_folder(trained.model, phantoms.test_images, output / "predictions", device=device)
     _draw_example(trained.model, phantoms, output / "example.png", device=device)
 
-    for made in (
-        "data",
-        "run",
-        "evaluation",
-        "predictions",
-    ):  # each may be copied elsewhere without the others
+    for made in ("data", "run", "evaluation", "predictions"):  # each may be copied without the others
         write_text(output / made / NOTICE, NOTICE_TEXT)
 
     console.print(_table(evaluation, scored))
+    say("nothing: the Dice of predicting nothing at all; positives: Dice on images with a pneumothorax")
     say(f"in {(time.monotonic() - started) / 60:.1f} minutes; all images are synthetic. Made:")
     for name, what in (
         ("example.png", "a phantom, its label, the prediction, and where the network looked"),
@@ -118,12 +120,12 @@ def run_demo(output: Path, *, device: str = "auto", seed: int = 0, overwrite: bo
 
 
 def _table(evaluation: EvaluateReport, submission: SubmissionScore) -> Table:
-    table = Table("", "images", "Dice", "predict nothing", "Dice on positives", "sensitivity", "specificity")
+    table = Table("", "images", "Dice", "nothing", "positives", "sensit.", "specif.")
     for column in table.columns[1:]:
         column.justify = "right"
     for name, score in (
-        ("fold held out (decision tuned on it)", evaluation.decisions.score),
-        ("test phantoms (never seen)", submission.score),
+        ("held out (tuned on)", evaluation.decisions.score),
+        ("test (never seen)", submission.score),
     ):
         numbers = (
             score.dice,

@@ -1,24 +1,11 @@
 """The three chains that a radiograph goes through: for training, for evaluation and for inference."""
 
-import math
+from collections.abc import Sequence
 from typing import Any
 
-from monai.transforms import (
-    Compose,
-    EnsureTyped,
-    NormalizeIntensityd,
-    RandAdjustContrastd,
-    RandAffined,
-    RandCoarseDropoutd,
-    RandFlipd,
-    RandGaussianNoised,
-    RandGaussianSmoothd,
-    RandGridDistortiond,
-    RandScaleIntensityFixedMeand,
-    RandShiftIntensityd,
-    ScaleIntensityRanged,
-)
+from monai.transforms import Compose, EnsureTyped, NormalizeIntensityd, ScaleIntensityRanged
 
+from pneumoseg.transforms.augmentation import DEFAULT_AUGMENTATIONS, Augmentation
 from pneumoseg.transforms.geometry import ToNetworkSized
 from pneumoseg.transforms.labelling import DecodeRLEd
 from pneumoseg.transforms.loading import LoadRadiographd
@@ -85,43 +72,17 @@ def standardize() -> Compose:
     return Compose([NormalizeIntensityd("image"), EnsureTyped("image", track_meta=False)])
 
 
-def training_chain(*, image_size: int) -> Compose:
-    """The augmentation of a case that has the network's size already, after the winners of the challenge.
+def training_chain(
+    *, image_size: int, augmentations: Sequence[Augmentation] = DEFAULT_AUGMENTATIONS
+) -> Compose:
+    """The augmentation of a case that has the network's size already.
 
     Expects ``image`` and ``label`` as `cache_chain` gives them, and gives them as `evaluation_chain` does.
-    A mirrored chest is a rare but possible one, and the pneumothorax does not mind.
     """
-    both = ("image", "label")
-    linear = ("bilinear", "bilinear")
-    hole = max(1, image_size // 16)
     return Compose(
         [
-            RandFlipd(both, prob=0.5, spatial_axis=1),
-            RandAffined(
-                both,
-                prob=0.7,
-                rotate_range=math.radians(12),
-                translate_range=(0.06 * image_size,) * 2,  # one number would move and scale rows alone
-                scale_range=(0.12,) * 2,
-                mode=linear,
-                padding_mode="zeros",
-            ),
-            RandGridDistortiond(both, prob=0.15, distort_limit=0.12, mode="bilinear", padding_mode="zeros"),
-            RandAdjustContrastd("image", prob=0.5, gamma=(0.7, 1.4)),
-            RandScaleIntensityFixedMeand("image", prob=0.3, factors=0.2),
-            RandShiftIntensityd("image", prob=0.3, offsets=0.1),
-            RandGaussianNoised("image", prob=0.2, std=0.03),
-            RandGaussianSmoothd("image", prob=0.1, sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0)),
-            RandCoarseDropoutd(
-                "image",
-                prob=0.1,
-                holes=1,
-                max_holes=6,
-                spatial_size=hole,
-                max_spatial_size=2 * hole,
-                fill_value=0,
-            ),
-            ScaleIntensityRanged(both, a_min=0, a_max=1, b_min=0, b_max=1, clip=True),
+            *(augmentation.make(image_size) for augmentation in augmentations),
+            ScaleIntensityRanged(("image", "label"), a_min=0, a_max=1, b_min=0, b_max=1, clip=True),
             standardize(),
         ]
     )

@@ -29,7 +29,7 @@ def draw_case(
         image: Values in [0, 1], shape ``(rows, columns)``, like all that follow.
         label: Zeros and ones.
         pred: Zeros and ones.
-        attention: A gate's coefficients; their range is stretched to the whole colour scale.
+        attention: A gate's coefficients; all but the 2 % at each end are stretched to the whole colour scale.
         probability: Of the image.
         title: Of the first panel.
     """
@@ -45,6 +45,8 @@ def draw_case(
         axes.set_axis_off()
         axes.imshow(overlay(image, label * 0) if picture is None else picture, interpolation="antialiased")
         if picture is None:
-            axes.imshow(attention, cmap="inferno", alpha=0.65, interpolation="bilinear")
+            # single pixels at the border are far outside of what the rest of a map holds
+            low, high = np.quantile(attention, (0.02, 0.98))
+            axes.imshow(attention, cmap="inferno", alpha=0.65, interpolation="bilinear", vmin=low, vmax=high)
     with written_atomically(path) as temporary:
         figure.savefig(temporary, dpi=110)

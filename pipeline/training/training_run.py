@@ -63,7 +63,7 @@ class TrainingRun:
             batch_size=config.data.batch_size,
             seed=config.seed,
         )
-        chain = training_chain(image_size=config.data.image_size) if config.data.augment else None
+        chain = training_chain(image_size=config.data.image_size, augmentations=config.augmentation)
         self.drawn = CachedCases(pixels, training, chain)
 
         torch.manual_seed(config.seed)

@@ -48,12 +48,12 @@ def test_an_unknown_key_names_those_that_are_known_beside_it() -> None:
         load_config(settings=["data.imagesize=128"])
     message = str(caught.value)
     assert "data.imagesize" in message
-    assert "image_size, batch_size, positive_rate, augment" in message
+    assert "image_size, batch_size, positive_rate" in message
     assert "learning_rate" not in message
 
 
 def test_an_unknown_section_names_the_sections() -> None:
-    with pytest.raises(UsageError, match="network, data, optimization, precision"):
+    with pytest.raises(UsageError, match="network, data, augmentation, optimization, precision"):
         load_config(settings=["optimiser.learning_rate=1"])
 
 
@@ -124,11 +124,26 @@ def test_every_value_is_documented() -> None:
     schema = TrainConfig.model_json_schema()
     sections = [schema, *schema["$defs"].values()]
     named = {name: field for section in sections for name, field in section["properties"].items()}
-    undocumented = [
-        name for name, field in named.items() if "description" not in field and "$ref" not in field
-    ]
+    told = {"const", "description", "$ref"}
+    undocumented = [name for name, field in named.items() if not told & field.keys()]
     assert undocumented == []
 
 
 def test_the_dump_is_plain_yaml() -> None:
     assert yaml.safe_load(dump_config(TrainConfig()))["network"]["features"] == [32, 64, 128, 256, 512]
+
+
+def test_augmentations_are_listed_by_name(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("augmentation:\n- {name: flip, prob: 0.25}\n- {name: clahe}\n")
+    names = [augmentation.name for augmentation in load_config(tmp_path / "c.yaml").augmentation]
+    assert names == ["flip", "clahe"]
+
+
+def test_an_unknown_augmentation_names_those_there_are() -> None:
+    with pytest.raises(UsageError, match="'flip', 'shift-scale-rotate'"):
+        load_config(settings=["augmentation=[{name: mixup}]"])
+
+
+def test_an_unknown_word_of_an_augmentation_names_its_own() -> None:
+    with pytest.raises(UsageError, match="known there: name, prob, std"):
+        load_config(settings=["augmentation=[{name: noise, sigma: 1}]"])

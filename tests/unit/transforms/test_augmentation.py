@@ -1,0 +1,147 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+from skimage.exposure import equalize_adapthist
+from torch import Tensor
+
+from pneumoseg.transforms.augmentation import (
+    CLAHE,
+    DEFAULT_AUGMENTATIONS,
+    Augmentation,
+    Blur,
+    Brightness,
+    CoarseDropout,
+    Contrast,
+    Elastic,
+    Flip,
+    Gamma,
+    Grid,
+    Noise,
+    ShiftScaleRotate,
+)
+from pneumoseg.transforms.chains import training_chain
+
+ALL = (
+    Flip,
+    ShiftScaleRotate,
+    Grid,
+    Elastic,
+    Gamma,
+    Contrast,
+    Brightness,
+    Noise,
+    Blur,
+    CoarseDropout,
+    CLAHE,
+)
+MOVING = (Flip, ShiftScaleRotate, Grid, Elastic)
+SIZE = 64
+
+
+def chest() -> Tensor:
+    """Something without symmetry, in [0, 1]."""
+    rows, columns = torch.meshgrid(torch.linspace(0, 1, SIZE), torch.linspace(0, 1, SIZE), indexing="ij")
+    return (0.2 + 0.3 * columns + 0.3 * torch.sin(9 * rows).abs() * columns)[None]
+
+
+def region() -> Tensor:
+    label = torch.zeros(1, SIZE, SIZE)
+    label[0, 10:30, 8:20] = 1
+    return label
+
+
+def drawn(augmentation: Augmentation, seed: int) -> dict[str, Tensor]:
+    transform = augmentation.make(SIZE)
+    transform.set_random_state(seed=seed)  # type: ignore[attr-defined]
+    data = transform({"image": chest(), "label": region()})
+    return {key: torch.as_tensor(np.asarray(data[key])) for key in ("image", "label")}
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_each_changes_the_image_when_it_is_certain(kind: type) -> None:
+    assert any(not torch.equal(drawn(kind(prob=1), seed)["image"], chest()) for seed in range(3))
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_none_changes_the_image_when_it_is_impossible(kind: type) -> None:
+    assert all(torch.equal(drawn(kind(prob=0), seed)["image"], chest()) for seed in range(3))
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_only_geometry_moves_the_label(kind: type) -> None:
+    moved = any(not torch.equal(drawn(kind(prob=1), seed)["label"], region()) for seed in range(3))
+    assert moved == (kind in MOVING)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_each_comes_back_from_its_values(kind: type) -> None:
+    adapter: TypeAdapter[Augmentation] = TypeAdapter(Augmentation)
+    one = kind(prob=0.25)
+    assert adapter.validate_python(adapter.dump_python(one, mode="json")) == one
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_seed_gives_one_image(kind: type) -> None:
+    chain = training_chain(image_size=SIZE, augmentations=[kind(prob=1)])
+    images = []
+    for seed in (1, 2, 1):
+        chain.set_random_state(seed=seed)
+        images.append(np.asarray(chain({"image": chest(), "label": region()})["image"]))
+    np.testing.assert_array_equal(images[0], images[2])
+
+
+def test_no_augmentation_leaves_the_label_and_standardizes_the_image() -> None:
+    sample = training_chain(image_size=SIZE, augmentations=())({"image": chest(), "label": region()})
+    np.testing.assert_array_equal(sample["label"], region())
+    expected = (chest() - chest().mean()) / chest().std(correction=0)
+    np.testing.assert_allclose(sample["image"], expected, atol=1e-5)
+
+
+def test_a_shift_is_a_share_of_the_side() -> None:
+    ways = []
+    for seed in range(60):
+        label = drawn(ShiftScaleRotate(prob=1, shift=0.1, scale=0, degrees=0), seed)["label"][0]
+        ways.append(float((label.sum(0) * torch.arange(SIZE)).sum() / label.sum()) - 13.5)
+    assert 0.8 * 0.1 * SIZE < max(ways) <= 0.1 * SIZE + 0.1
+
+
+def test_a_turn_keeps_to_its_degrees() -> None:
+    label = torch.zeros(1, SIZE, SIZE)
+    label[0, 31:33, 4:60] = 1  # a bar across the middle
+    steepest = 0.0
+    for seed in range(60):
+        transform = ShiftScaleRotate(prob=1, shift=0, scale=0, degrees=10).make(SIZE)
+        transform.set_random_state(seed=seed)  # type: ignore[attr-defined]
+        turned = np.asarray(transform({"image": label, "label": label})["label"])[0]
+        rows, columns = np.nonzero(turned > 0.5)
+        steepest = max(steepest, abs(math.degrees(math.atan(np.polyfit(columns, rows, 1)[0]))))
+    assert 8 < steepest <= 10.5
+
+
+def test_clahe_is_that_of_scikit_image() -> None:
+    transform = CLAHE(prob=1, clip_limit=0.05).make(SIZE)
+    transform.set_random_state(seed=3)  # type: ignore[attr-defined]
+    random = np.random.RandomState(3)
+    random.rand()  # whether to do it
+    limit = random.uniform(0, 0.05)
+    image = transform({"image": chest(), "label": region()})["image"]
+    np.testing.assert_allclose(image[0], equalize_adapthist(chest()[0].numpy(), clip_limit=limit), atol=1e-6)
+
+
+def test_the_defaults_are_augmentations_that_the_winners_list() -> None:
+    names = {augmentation.name for augmentation in DEFAULT_AUGMENTATIONS}
+    assert {"flip", "shift-scale-rotate", "grid", "gamma", "contrast", "brightness"} <= names
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"name": "mixup"}, {"name": "flip", "prob": 1.5}, {"name": "flip", "angle": 3}, {"prob": 0.5}],
+    ids=["unknown", "no probability", "not its word", "no name"],
+)
+def test_what_is_no_augmentation_is_refused(values: dict[str, object]) -> None:
+    adapter: TypeAdapter[Augmentation] = TypeAdapter(Augmentation)
+    with pytest.raises(ValidationError):
+        adapter.validate_python(values)

@@ -1,0 +1,280 @@
+"""Augmentations by name: what a configuration may list, and the MONAI transforms that do it.
+
+Each is drawn anew for each image, with its own probability; geometry moves image and label together. The defaults
+are what the winners of the challenge used. Lengths are shares of the image's side, so that a list means the same at
+every resolution.
+"""
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Annotated, Any, Final, Literal, get_args
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import (
+    MapTransform,
+    Rand2DElasticd,
+    RandAdjustContrastd,
+    RandAffined,
+    RandCoarseDropoutd,
+    RandFlipd,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    RandGridDistortiond,
+    RandomizableTransform,
+    RandScaleIntensityFixedMeand,
+    RandShiftIntensityd,
+    Transform,
+)
+from pydantic import BaseModel, ConfigDict, Field
+from skimage.exposure import equalize_adapthist
+from torch import Tensor
+
+__all__ = ["AUGMENTATIONS", "DEFAULT_AUGMENTATIONS", "Augmentation", "RandCLAHEd"]
+
+_IMAGE, _BOTH = "image", ("image", "label")
+_LINEAR = ("bilinear", "bilinear")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Augmentation(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    prob: Share = 0.5
+    """How often it is done."""
+
+
+class Flip(_Augmentation):
+    """Left becomes right: a mirrored chest is a rare but possible one, and the pneumothorax does not mind."""
+
+    name: Literal["flip"] = "flip"
+
+    def make(self, image_size: int) -> Transform:  # noqa: ARG002
+        """Make the transform."""
+        return RandFlipd(_BOTH, prob=self.prob, spatial_axis=1)
+
+
+class ShiftScaleRotate(_Augmentation):
+    """Another position of the patient."""
+
+    name: Literal["shift-scale-rotate"] = "shift-scale-rotate"
+    shift: Share = 0.06
+    """Largest way along each axis, as a share of the side."""
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.12
+    """Largest change of size."""
+    degrees: Annotated[float, Field(ge=0, le=180)] = 12
+    """Largest turn."""
+    border: Literal["zeros", "border", "reflection"] = "zeros"
+    """What comes into view at the edges."""
+
+    def make(self, image_size: int) -> Transform:
+        """Make the transform."""
+        return RandAffined(
+            _BOTH,
+            prob=self.prob,
+            rotate_range=math.radians(self.degrees),
+            translate_range=(self.shift * image_size,) * 2,  # one number would move and scale rows alone
+            scale_range=(self.scale,) * 2,
+            mode=_LINEAR,
+            padding_mode=self.border,
+        )
+
+
+class Grid(_Augmentation):
+    """A grid whose cells grow and shrink."""
+
+    name: Literal["grid"] = "grid"
+    limit: Annotated[float, Field(ge=0, lt=1)] = 0.12
+    """Largest change of a cell."""
+
+    def make(self, image_size: int) -> Transform:  # noqa: ARG002
+        """Make the transform."""
+        return RandGridDistortiond(
+            _BOTH, prob=self.prob, distort_limit=self.limit, mode="bilinear", padding_mode="zeros"
+        )
+
+
+class Elastic(_Augmentation):
+    """A smooth random warp."""
+
+    name: Literal["elastic"] = "elastic"
+    spacing: Annotated[float, Field(gt=0, le=1)] = 0.12
+    """Between the points that are moved, as a share of the side."""
+    shift: Share = 0.01
+    """Standard deviation of their way, as a share of the side."""
+
+    def make(self, image_size: int) -> Transform:
+        """Make the transform."""
+        return Rand2DElasticd(
+            _BOTH,
+            prob=self.prob,
+            spacing=(self.spacing * image_size,) * 2,
+            magnitude_range=(0.0, self.shift * image_size),
+            mode=_LINEAR,
+            padding_mode="zeros",
+        )
+
+
+class Gamma(_Augmentation):
+    """Another curve from film to grey."""
+
+    name: Literal["gamma"] = "gamma"
+    low: Annotated[float, Field(gt=0)] = 0.7
+    """Smallest exponent."""
+    high: Annotated[float, Field(gt=0)] = 1.4
+    """Largest exponent."""
+
+    def make(self, image_size: int) -> Transform:  # noqa: ARG002
+        """Make the transform."""
+        return RandAdjustContrastd(_IMAGE, prob=self.prob, gamma=(self.low, self.high))
+
+
+class Contrast(_Augmentation):
+    """Greys further from their mean, or nearer to it."""
+
+    name: Literal["contrast"] = "contrast"
+    factor: Share = 0.2
+    """Largest change."""
+
+    def make(self, image_size: int) -> Transform:  # noqa: ARG002
+        """Make the transform."""
+        return RandScaleIntensityFixedMeand(_IMAGE, prob=self.prob, factors=self.factor)
+
+
+class Brightness(_Augmentation):
+    """All greys brighter or darker."""
+
+    name: Literal["brightness"] = "brightness"
+    offset: Share = 0.1
+    """Largest change; 1 is from black to white."""
+
+    def make(self, image_size: int) -> Transform:  # noqa: ARG002
+        """Make the transform."""
+        return RandShiftIntensityd(_IMAGE, prob=self.prob, offsets=self.offset)
+
+
+class Noise(_Augmentation):
+    """A lower dose."""
+
+    name: Literal["noise"] = "noise"
+    std: Amount = 0.03
+    """Largest standard deviation; 1 is from black to white."""
+
+    def make(self, image_size: int) -> Transform:  # noqa: ARG002
+        """Make the transform."""
+        return RandGaussianNoised(_IMAGE, prob=self.prob, std=self.std)
+
+
+class Blur(_Augmentation):
+    """A patient who breathes."""
+
+    name: Literal["blur"] = "blur"
+    low: Amount = 0.3
+    """Smallest standard deviation, in pixels of the network's input."""
+    high: Amount = 1.0
+    """Largest standard deviation, in pixels of the network's input."""
+
+    def make(self, image_size: int) -> Transform:  # noqa: ARG002
+        """Make the transform."""
+        sigma = (self.low, self.high)
+        return RandGaussianSmoothd(_IMAGE, prob=self.prob, sigma_x=sigma, sigma_y=sigma)
+
+
+class CoarseDropout(_Augmentation):
+    """Black squares: electrodes, text, a hand."""
+
+    name: Literal["coarse-dropout"] = "coarse-dropout"
+    holes: Annotated[int, Field(ge=1)] = 6
+    """Most squares."""
+    side: Annotated[float, Field(gt=0, le=1)] = 0.125
+    """Largest side of one, as a share of the image's; the smallest is half of it."""
+
+    def make(self, image_size: int) -> Transform:
+        """Make the transform."""
+        largest = max(1, round(self.side * image_size))
+        return RandCoarseDropoutd(
+            _IMAGE,
+            prob=self.prob,
+            holes=1,
+            max_holes=self.holes,
+            spatial_size=max(1, largest // 2),
+            max_spatial_size=largest,
+            fill_value=0,
+        )
+
+
+class CLAHE(_Augmentation):
+    """Contrast-limited adaptive histogram equalization, as a workstation's enhancement does it."""
+
+    name: Literal["clahe"] = "clahe"
+    clip_limit: Share = 0.02
+    """Strongest effect drawn; 1 does not limit the contrast."""
+
+    def make(self, image_size: int) -> Transform:  # noqa: ARG002
+        """Make the transform."""
+        return RandCLAHEd(_IMAGE, prob=self.prob, clip_limit=self.clip_limit)
+
+
+Augmentation = Annotated[
+    Flip
+    | ShiftScaleRotate
+    | Grid
+    | Elastic
+    | Gamma
+    | Contrast
+    | Brightness
+    | Noise
+    | Blur
+    | CoarseDropout
+    | CLAHE,
+    Field(discriminator="name"),
+]
+"""One of those above; in YAML a mapping with ``name``, ``prob`` and what that name takes."""
+
+AUGMENTATIONS: Final[dict[str, type[BaseModel]]] = {
+    kind.model_fields["name"].default: kind for kind in get_args(get_args(Augmentation)[0])
+}
+
+DEFAULT_AUGMENTATIONS: tuple[Augmentation, ...] = (
+    Flip(prob=0.5),
+    ShiftScaleRotate(prob=0.7),
+    Grid(prob=0.15),
+    Gamma(prob=0.5),
+    Contrast(prob=0.3),
+    Brightness(prob=0.3),
+    Noise(prob=0.2),
+    Blur(prob=0.1),
+    CoarseDropout(prob=0.1),
+)
+
+
+class RandCLAHEd(RandomizableTransform, MapTransform):
+    """CLAHE of scikit-image on images in [0, 1], which MONAI has not.
+
+    Args:
+        keys: Of images, shape ``(C, H, W)``.
+        prob: How often.
+        clip_limit: The largest; each time one between 0 and it is drawn.
+    """
+
+    def __init__(self, keys: KeysCollection, *, prob: float, clip_limit: float) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        self.clip_limit = clip_limit
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Equalize, or not."""
+        self.randomize(None)
+        if not self._do_transform:
+            return dict(data)
+        limit = self.R.uniform(0, self.clip_limit)
+        return {**data, **{key: _equalize(data[key], limit) for key in self.key_iterator(data)}}
+
+
+def _equalize(image: Tensor, limit: float) -> Tensor:
+    channels = [equalize_adapthist(channel, clip_limit=limit) for channel in np.clip(image.numpy(), 0, 1)]
+    return torch.from_numpy(np.stack(channels).astype(np.float32))
