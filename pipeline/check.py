@@ -103,7 +103,7 @@ class _Table:
         else:
             status = Outcome.WARNED if result.warnings else ACCEPTED
             row = _verdict(status, result.warnings) | _columns(result)
-        self.reasons.update(set(str(row["reason"]).split()))
+        self.reasons.update(str(row["reason"]).split())
         self.rows.append({"file": where} | row)
 
     def _duplicate(self, where: str, facts: Facts) -> Row | None:
@@ -134,7 +134,7 @@ class _Table:
 def _verdict(status: str, reasons: Sequence[tuple[Reason, str]]) -> Row:
     return {
         "status": status,
-        "reason": " ".join(reason for reason, _ in reasons),
+        "reason": " ".join(dict.fromkeys(reason for reason, _ in reasons)),
         "detail": "; ".join(detail for _, detail in reasons),
     }
 

@@ -14,9 +14,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from pneumoseg.pipeline.console import console, error_console, say, warn
+from pneumoseg.pipeline.console import complain, console, say, warn
 from pneumoseg.pipeline.errors import JobError, UsageError
-from pneumoseg.pipeline.files import shown
 
 _SHOWN_PROBLEMS: Final = 5
 
@@ -104,24 +103,25 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
-        code = _fail("interrupted", 130)
+        code = _fail("interrupted", code=130)
     except typer.TyperException as error:
         message = error.format_message()  # empty where the help was asked for by giving no argument
-        code = _fail(f"{message} See --help.", error.exit_code) if message else error.exit_code
+        code = _fail(f"{message} See --help.", code=error.exit_code) if message else error.exit_code
     except JobError as error:
-        code = _fail(str(error), error.exit_code)
+        code = _fail(*str(error).split("\n"), code=error.exit_code)
     except OSError as error:  # a full disk, a folder that may not be written to
-        code = _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
+        code = _fail(f"{error.filename or 'a file'}: {error.strerror or error}", code=1)
     except Exception as error:  # noqa: BLE001  (the last resort: a defect of ours, in one line all the same)
-        code = _fail(f"{type(error).__name__}: {error}; this is a defect of pneumoseg, -v shows where", 1)
+        code = _fail(
+            f"{type(error).__name__}: {error}; this is a defect of pneumoseg, -v shows where", code=1
+        )
     sys.exit(code)
 
 
-def _fail(message: str, code: int) -> int:
+def _fail(message: str, *details: str, code: int) -> int:
     if _Verbosity.tracebacks:
-        error_console.print(traceback.format_exc(), markup=False)
-    for number, line in enumerate(message.splitlines() or [""]):
-        error_console.print(f"{'error: ' if number == 0 else ''}{shown(line)}", markup=False)
+        complain(*traceback.format_exc().splitlines())
+    complain(f"error: {message}", *details)
     return code
 
 
@@ -505,5 +505,4 @@ def _warn_some(lines: list[str] | tuple[str, ...], what: str) -> None:
     if not lines:
         return
     warn(f"{len(lines)} {what}" + ("" if len(lines) <= _SHOWN_PROBLEMS else f"; the first {_SHOWN_PROBLEMS}"))
-    for line in lines[:_SHOWN_PROBLEMS]:
-        error_console.print("  " + shown(line), markup=False)
+    complain(*(f"  {line}" for line in lines[:_SHOWN_PROBLEMS]))

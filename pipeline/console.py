@@ -7,20 +7,26 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from pneumoseg.pipeline.files import shown
+from pneumoseg.pipeline.names import shown
 
-console = Console(highlight=False, soft_wrap=True, emoji=False)
-error_console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+# no markup: what is printed may hold names of files, in tables too
+console = Console(markup=False, highlight=False, soft_wrap=True, emoji=False)
+error_console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(text: str) -> None:
-    """Print a line that may have come from a file: nothing in it is markup, nothing in it moves the cursor."""
-    console.print("\n".join(shown(line) for line in text.split("\n")), markup=False)
+    """Print lines that may have come from a file: nothing in them moves the cursor."""
+    console.print(*map(shown, text.split("\n")), sep="\n")
 
 
 def warn(text: str) -> None:
     """Print a line to standard error, also when the run is quiet."""
-    error_console.print("[yellow]warning:[/]", Text(shown(text)))
+    error_console.print(Text("warning:", style="yellow"), shown(text))
+
+
+def complain(*lines: str) -> None:
+    """Print lines to standard error as they are."""
+    error_console.print(*map(shown, lines), sep="\n")
 
 
 @contextmanager

@@ -1,25 +1,19 @@
-"""Writing without ever leaving half a file, and names that stay where they belong."""
+"""Writing without ever leaving half a file, and never over what somebody else has made."""
 
 import csv
 import hashlib
 import io
 import json
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from pneumoseg.pipeline.errors import UsageError
-
-_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
-_CONTROL: Final = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-_RESERVED: Final = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)")  # devices of Windows
+from pneumoseg.pipeline.names import cell
 
 
 @contextmanager
@@ -49,7 +43,17 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write *content* as JSON that people can read and compare."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, to_json(content, indent=1) + "\n")
+
+
+def to_json(content: Any, *, indent: int | None = None) -> str:
+    """*content* as JSON; in its texts, all that cannot be printed is spelled out as JSON does it."""
+    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
+    return "\n".join(line if line.isprintable() else _spell_out(line) for line in text.split("\n"))
+
+
+def _spell_out(line: str) -> str:
+    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in line)
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
@@ -67,24 +71,7 @@ def _cell(value: object) -> object:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
-    if not isinstance(value, str):
-        return value
-    value = shown(value)
-    return f"'{value}" if value[:1] in ("=", "+", "-", "@") and value != "-1" else value
-
-
-def shown(text: str) -> str:
-    """*text* on one line, with control and direction-changing characters spelled out, not sent."""
-    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
-
-
-def safe_name(text: str) -> str:
-    """A file name made of *text* that stays in its folder on every system; a changed one carries a hash."""
-    name = _UNSAFE.sub("_", text).strip("._-") or "_"  # hidden; an option
-    if name == text and len(name) <= 120 and not _RESERVED.match(name):
-        return name
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return f"{name[:100]}-{digest}" if not _RESERVED.match(name) else f"_{name[:100]}-{digest}"
+    return cell(value) if isinstance(value, str) else value
 
 
 def sha256_of(path: Path) -> str:
@@ -105,14 +92,12 @@ def claim_folder(folder: Path, *, overwrite: bool, command: str) -> None:
     """
     marker = folder / f".pneumoseg-{command}"
     if folder.is_file():
-        raise UsageError(f"{shown(str(folder))} is a file; give a folder for the results")
+        raise UsageError(f"{folder} is a file; give a folder for the results")
     if folder.exists() and any(folder.iterdir()):
         if not overwrite:
-            raise UsageError(f"{shown(str(folder))} is not empty; name another folder or give --overwrite")
+            raise UsageError(f"{folder} is not empty; name another folder or give --overwrite")
         if not marker.exists():
-            raise UsageError(
-                f"{shown(str(folder))} is not an earlier result of `{command}`; name another folder"
-            )
+            raise UsageError(f"{folder} is not an earlier result of `{command}`; name another folder")
         folder = folder.resolve()  # a link cannot be emptied, what it leads to can
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,6 +110,6 @@ def claim_file(path: Path, *, overwrite: bool) -> None:
     Raises: UsageError: If *path* exists and *overwrite* is false, or if it is a folder.
     """
     if path.is_dir():
-        raise UsageError(f"{shown(str(path))} is a folder; give the name of a file")
+        raise UsageError(f"{path} is a folder; give the name of a file")
     if path.exists() and not overwrite:
-        raise UsageError(f"{shown(str(path))} exists; name another file or give --overwrite")
+        raise UsageError(f"{path} exists; name another file or give --overwrite")

@@ -10,9 +10,10 @@ from typing import Final
 from pneumoseg.pipeline.console import tracked
 from pneumoseg.pipeline.devices import resolve_device, resolve_precision
 from pneumoseg.pipeline.errors import UsageError
-from pneumoseg.pipeline.files import claim_folder, safe_name, write_csv
+from pneumoseg.pipeline.files import claim_folder, write_csv
 from pneumoseg.pipeline.inference.model_folder import load_model
 from pneumoseg.pipeline.inference.segment import NotRead, Segmented, segment_files
+from pneumoseg.pipeline.names import safe_name
 from pneumoseg.pipeline.output.nifti import save_nifti
 from pneumoseg.pipeline.output.pictures import overlay, save_png
 from pneumoseg.pipeline.reading.folders import find_radiographs
@@ -144,7 +145,7 @@ def _row(where: str, name: str, result: Segmented) -> Row:
         "spacing_column_mm": column_spacing,
         "sop_instance_uid": radiograph.sop_instance_uid,
         "name": name,
-        "reason": " ".join(reason for reason, _ in radiograph.warnings),
+        "reason": " ".join(dict.fromkeys(reason for reason, _ in radiograph.warnings)),
         "detail": "; ".join(detail for _, detail in radiograph.warnings),
     }
 

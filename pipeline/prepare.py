@@ -13,7 +13,8 @@ from pneumoseg.pipeline.dataset.groups import Grouping, group_by_file, group_by_
 from pneumoseg.pipeline.dataset.label_files import read_trusted_labels
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, Refused, Source, Unlabelled, write_manifest
 from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.files import claim_file, sha256_of, shown
+from pneumoseg.pipeline.files import claim_file, sha256_of
+from pneumoseg.pipeline.names import shown
 from pneumoseg.pipeline.reading.facts import Facts, read_facts
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.reading.readers import Readers
@@ -106,7 +107,7 @@ def prepare_manifest(
         [area_px(label.runs) for *_, label in labelled], grouping.names, folds=folds, seed=seed
     )
     manifest = Manifest(
-        name=name or images.resolve().name,
+        name=shown(name or images.resolve().name),
         size=len(labelled),
         made_from=Source(
             images_sha256=hashlib.sha256(
@@ -261,6 +262,6 @@ def _why_nothing_matches(images: Sequence[_Image], refused: Sequence[Refused], k
         first = refused[0]
         return f"none of {len(refused)} files could be used; the first, {first.image}: {first.reason}: {first.detail}"
     return (
-        f"none of {len(images)} images has a label: files are called like {shown(images[0].path.name)}, "
-        f"labels like {shown(next(iter(known.labels), 'nothing'))}; look at --labels and --id-column"
+        f"none of {len(images)} images has a label: files are called like {images[0].path.name}, "
+        f"labels like {next(iter(known.labels), 'nothing')}; look at --labels and --id-column"
     )

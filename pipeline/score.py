@@ -46,12 +46,12 @@ class InvalidSubmissionError(JobError):
     """A submission that cannot be scored; `faults` says all that is wrong with it."""
 
     def __init__(self, path: Path, faults: list[Fault]) -> None:
-        lines = [f"{path} is not a valid submission; faults: {len(faults)}"]
+        lines: list[str] = []
         for kind, count in Counter(fault.kind for fault in faults).items():
             lines += [str(fault) for fault in faults if fault.kind == kind][:SHOWN_PER_KIND]
             if count > SHOWN_PER_KIND:
                 lines.append(f"... and {count - SHOWN_PER_KIND} more {kind}")
-        super().__init__("\n  ".join(lines))
+        super().__init__(f"{path} is not a valid submission; faults: {len(faults)}", details=lines)
         self.faults = faults
 
 

@@ -9,12 +9,13 @@ from pneumoseg.pipeline.console import tracked
 from pneumoseg.pipeline.dataset.label_files import read_trusted_labels
 from pneumoseg.pipeline.devices import resolve_device, resolve_precision
 from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.files import claim_file, shown, written_atomically
+from pneumoseg.pipeline.files import claim_file, written_atomically
 from pneumoseg.pipeline.inference.model_folder import load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.score import CHALLENGE_SHAPE, check_submission
 from pneumoseg.transforms.gates import Gates
+from pneumoseg.transforms.labels import is_safe_id
 from pneumoseg.transforms.reasons import Outcome
 from pneumoseg.transforms.rle import encode_rle
 
@@ -66,7 +67,7 @@ def write_submission(
     Raises:
         UsageError: If an argument does not fit.
         JobError: If an image that is asked for is missing, cannot be read or is of another size, or two files
-            have one name: nothing is written then.
+            have one name, or one that would be taken for something else: nothing is written then.
     """
     claim_file(output, overwrite=overwrite)
     precision = resolve_precision("auto", resolve_device(device))
@@ -77,13 +78,11 @@ def write_submission(
     asked_for = set(wanted)
     for path in found:
         if path != path_of[path.stem] and path.stem in asked_for:
-            raise JobError(
-                f"{shown(str(path_of[path.stem]))} and {shown(str(path))} have one name; leave one of them out"
-            )
+            raise JobError(f"{path_of[path.stem]} and {path} have one name; leave one of them out")
     if missing := [name for name in wanted if name not in path_of]:
         raise JobError(
             f"{len(missing)} of {len(wanted)} images of {sample} are not under {images}; "
-            f"the first is {shown(missing[0])}"
+            f"the first is {missing[0]}"
         )
 
     texts: dict[str, str] = {}
@@ -98,8 +97,12 @@ def write_submission(
             elif result.mask.shape != shape:  # its run lengths would be read as another mask
                 raise JobError(
                     "{} has {}x{} pixels; the run lengths of a submission are counted over {}x{}".format(
-                        shown(result.path.name), *result.mask.shape, *shape
+                        result.path.name, *result.mask.shape, *shape
                     )
+                )
+            elif not is_safe_id(result.path.stem):  # it would not be read back as it was written
+                raise JobError(
+                    f"{result.path}: cannot be named so in a submission; rename it or give --sample"
                 )
             else:
                 texts[result.path.stem] = encode_rle(result.mask)
@@ -108,7 +111,7 @@ def write_submission(
         first = refused[0]
         raise JobError(
             f"{len(refused)} images of {sample} cannot be read, so that no valid submission can be made; "
-            f"the first is {shown(first.path.name)}: {first.error}"
+            f"the first is {first.path.name}: {first.error}"
         )
     _write(output, texts, shape)
     return SubmitReport(

@@ -1,6 +1,5 @@
 """Which patient an image is of, so that no patient is on both sides of a split."""
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.files import shown
+from pneumoseg.transforms.label_file import LabelFileError, read_rows
 
 COLUMNS = ("ImageId", "PatientGroup")
 
@@ -43,21 +42,23 @@ def read_groups(path: Path) -> dict[str, str]:
     """
     groups: dict[str, str] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, skipinitialspace=True)
-            names = {(name or "").strip(): name for name in rows.fieldnames or ()}
-            missing = [column for column in COLUMNS if column not in names]
-            if missing:
-                raise JobError(f"{path} has no column {missing[0]}, only {', '.join(map(repr, names))}")
-            for row in rows:
-                image, group = ((row[names[column]] or "").strip() for column in COLUMNS)
-                if image and group and groups.setdefault(image, group) != group:
-                    raise JobError(
-                        f"{path}, line {rows.line_num}: {shown(image)} is in group {shown(group)} here and in "
-                        f"{shown(groups[image])} above; one patient an image would fit"
-                    )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise JobError(f"{path}: cannot be read as CSV ({error})") from None
+        rows = read_rows(path)
+        names = [name.strip() for name in next(rows)[1]]
+        missing = [column for column in COLUMNS if column not in names]
+        if missing:
+            raise JobError(f"{path} has no column {missing[0]}, only {', '.join(map(repr, names))}")
+        image_at, group_at = map(names.index, COLUMNS)
+        for line, cells in rows:
+            image, group = (cells[at].strip() if at < len(cells) else "" for at in (image_at, group_at))
+            if not (image + group).isprintable():
+                raise JobError(f"{path}, line {line}: holds {image + group!r}; names in UTF-8 would fit")
+            if image and group and groups.setdefault(image, group) != group:
+                raise JobError(
+                    f"{path}, line {line}: {image} is in group {group} here and in {groups[image]} above; "
+                    "one patient an image would fit"
+                )
+    except LabelFileError as error:
+        raise JobError(str(error)) from None
     return groups
 
 

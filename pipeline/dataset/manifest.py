@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.files import write_text
+from pneumoseg.pipeline.files import to_json, write_text
 
 FORMAT_VERSION: Final = 1
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -155,13 +155,13 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write *manifest*: one case a line, so that versions can be compared by line."""
     content = manifest.model_dump(mode="json")
     lists = {key: content.pop(key) for key in ("training", "unlabelled", "refused")}
-    head = json.dumps(content, indent=1, ensure_ascii=False).removesuffix("\n}")
+    head = to_json(content, indent=1).removesuffix("\n}")
     parts = [head, *(f' "{key}": {_one_a_line(entries)}' for key, entries in lists.items())]
     write_text(path, ",\n".join(parts) + "\n}\n")
 
 
 def _one_a_line(entries: list[dict[str, Any]]) -> str:
-    lines = ",\n".join("  " + json.dumps(entry, ensure_ascii=False) for entry in entries)
+    lines = ",\n".join("  " + to_json(entry) for entry in entries)
     return f"[\n{lines}\n ]" if entries else "[]"
 
 

@@ -15,6 +15,7 @@ from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.config import NetworkConfig
 from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.files import sha256_of, write_json, write_text, written_atomically
+from pneumoseg.pipeline.names import markdown
 from pneumoseg.transforms.masks import OperatingPoint
 
 FORMAT_VERSION: Final = 1
@@ -209,7 +210,8 @@ Research software. **Not a medical device; not for diagnosis.**
 - **Task**: outline pneumothorax on frontal chest radiographs (PA or AP).
 - **Network**: Attention U-Net, features {list(description.network.features)}, seen at \
 {description.preprocessing.image_size} x {description.preprocessing.image_size} pixels.
-- **Trained on**: {training.manifest}: {training.cases} images, {training.positive} with a pneumothorax. {leak}
+- **Trained on**: {markdown(training.manifest)}: {training.cases} images, {training.positive} with a \
+pneumothorax. {leak}
 - **Decision**: an image is positive when more than {point.min_area_fraction:.4%} of its pixels exceed \
 {point.threshold:.3f}; these pixels are its mask.
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 from pneumoseg.pipeline.errors import JobError, UsageError
-from pneumoseg.pipeline.files import shown
 from pneumoseg.transforms.radiograph import FileKind, sniff
 
 _MARK: Final = ".pneumoseg-"  # `claim_folder` leaves a file of this name in each folder of results
@@ -42,7 +41,7 @@ def find_radiographs(folder: Path, *, leave_out: Sequence[Path] = (), follow_lin
         JobError: If nothing in it could be a radiograph.
     """
     if not os.path.exists(folder):  # noqa: PTH110  (Path.exists raises where a folder above may not be entered)
-        raise UsageError(f"{shown(str(folder))}: there is no such folder")
+        raise UsageError(f"{folder}: there is no such folder")
     walk = _Walk({os.path.realpath(path) for path in leave_out})
     paths = list(walk.under(folder))
     if follow_links:
@@ -55,7 +54,7 @@ def find_radiographs(folder: Path, *, leave_out: Sequence[Path] = (), follow_lin
     if not images:
         behind = f" ({links} links were not followed)" if links else ""
         raise JobError(
-            f"{shown(str(folder))}: holds no DICOM or PNG file among {others} files{behind}; is it the right folder?"
+            f"{folder}: holds no DICOM or PNG file among {others} files{behind}; is it the right folder?"
         )
     return Found(tuple(sorted(images, key=Path.as_posix)), others, links)
 

@@ -1,6 +1,7 @@
 import pytest
+from rich.table import Table
 
-from pneumoseg.pipeline.console import say, tracked, warn
+from pneumoseg.pipeline.console import complain, console, say, tracked, warn
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,20 @@ def test_a_warning_goes_to_standard_error_on_one_line(capsys: pytest.CaptureFixt
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "warning: a\\n[red]b[/] :x:\n"
+
+
+def test_complaints_are_lines_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    complain("error: a\nb", "  [red]c[/]\x1b[2J")
+    assert capsys.readouterr().err == "error: a\\nb\n  [red]c[/]\\x1b[2J\n"
+
+
+def test_a_name_in_a_table_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("[red]head")
+    table.add_row("[/] [bold]cell[/]")
+    console.print(table)
+    printed = capsys.readouterr().out
+    assert "[red]head" in printed
+    assert "[/] [bold]cell[/]" in printed
 
 
 def test_a_bar_is_not_printed_where_nobody_can_see_it(capsys: pytest.CaptureFixture[str]) -> None:

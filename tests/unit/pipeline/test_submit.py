@@ -143,6 +143,25 @@ def test_any_number_of_workers_writes_the_same_bytes(
     assert len(texts) == 1
 
 
+def test_a_name_that_would_act_in_a_submission_is_an_error(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(images, tmp_path / "images"))
+    (folder / "case3.dcm").rename(folder / "=case3.dcm")
+    with pytest.raises(JobError, match="rename it or give --sample"):
+        submit(model_folder, folder, tmp_path)
+    assert not (tmp_path / "submission.csv").exists()
+    report, _ = submit(model_folder, folder, tmp_path, sample=sample(tmp_path, "case0"))
+    assert report.images == 1
+
+
+def test_a_damaged_file_of_any_name_is_no_harm(model_folder: Path, images: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(images, tmp_path / "images"))
+    (folder / "._case0.dcm").write_bytes(b"\0\5\x16\7")  # as macOS leaves them on other file systems
+    report, rows = submit(model_folder, folder, tmp_path)
+    assert (len(rows), len(report.refused)) == (3, 1)
+
+
 def test_an_earlier_submission_is_not_written_over(model_folder: Path, images: Path, tmp_path: Path) -> None:
     (tmp_path / "submission.csv").write_text("mine")
     with pytest.raises(UsageError, match="--overwrite"):

@@ -15,6 +15,7 @@ from pneumoseg.pipeline.inference.model_folder import (
     TunedPoint,
     load_model,
     make_network,
+    model_card,
     place,
     read_description,
 )
@@ -171,6 +172,13 @@ def test_the_card_says_what_it_is_not_for_and_how_it_decides(folder: Path) -> No
     assert "| dice | 0.8 |" in card
     assert "| auc | unknown |" in card
     assert "exceed 0.500" in card
+
+
+def test_the_name_of_a_manifest_is_no_markdown_in_the_card(folder: Path) -> None:
+    description = read_description(folder)
+    training = description.trained_on.model_copy(update={"manifest": "<script>[x](y)\n# z"})
+    card = model_card(description.model_copy(update={"trained_on": training}))
+    assert r"- **Trained on**: \<script\>\[x\](y)\\n# z: 8 images" in card
 
 
 def test_a_description_is_read_without_the_weights(folder: Path) -> None:
