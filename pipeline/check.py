@@ -67,7 +67,7 @@ def check_folder(
         UsageError: If an argument does not fit.
         JobError: If the folder holds no radiograph.
     """
-    claim_file(output, overwrite=overwrite)
+    claim_file(output, overwrite=overwrite, inputs=[folder])
     with Readers(read_facts, gates=gates, workers=workers, window=_WINDOW) as readers:
         found = find_radiographs(folder, leave_out=[output], follow_links=follow_links)
         table = _Table()

@@ -78,7 +78,7 @@ def evaluate_model(
     indices = [index for index, case in enumerate(manifest.training) if fold in (None, case.fold)]
     if not indices:
         raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
-    claim_folder(output, overwrite=overwrite, command="evaluate")
+    claim_folder(output, overwrite=overwrite, command="evaluate", inputs=[model_folder, manifest_path])
 
     chain = evaluation_chain(image_size=model.image_size, gates=ALL_GATES_OPEN)
     cases = FileCases(manifest, manifest_path, indices, chain=chain)

@@ -80,13 +80,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def claim_folder(folder: Path, *, overwrite: bool, command: str) -> None:
+def claim_folder(folder: Path, *, overwrite: bool, command: str, inputs: Sequence[Path] = ()) -> None:
     """Make an output folder, and never write over another run's results by accident.
 
     Args:
         folder: Where results will go.
         overwrite: Whether results that are there may be deleted.
         command: Whose results; the folder is marked with it, and only a marked one is ever deleted.
+        inputs: What the results are made from, and must not be deleted with earlier ones.
 
     Raises: UsageError: If the folder holds something and may not, or must not, be emptied.
     """
@@ -99,17 +100,32 @@ def claim_folder(folder: Path, *, overwrite: bool, command: str) -> None:
         if not marker.exists():
             raise UsageError(f"{folder} is not an earlier result of `{command}`; name another folder")
         folder = folder.resolve()  # a link cannot be emptied, what it leads to can
+        for path in inputs:
+            if path.resolve().is_relative_to(folder):
+                raise UsageError(f"{path} lies in {folder}, which would be emptied; name another folder")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     marker.touch()  # first of all: what is interrupted can be overwritten, too
 
 
-def claim_file(path: Path, *, overwrite: bool) -> None:
-    """Refuse to write over a file unless asked to.
+def claim_file(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+    """Refuse to write over a file unless asked to, and to begin what could not be written in the end.
 
-    Raises: UsageError: If *path* exists and *overwrite* is false, or if it is a folder.
+    Args:
+        path: Where a result will go.
+        overwrite: Whether an earlier one may be replaced.
+        inputs: What the result is made from, and is never replaced by it.
+
+    Raises: UsageError: If *path* exists and may not be replaced, is no file, or cannot be made.
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give the name of a file")
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists; name another file or give --overwrite")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no regular file, and would not be one any more; name another file")
+    if path.resolve() in {input_.resolve() for input_ in inputs}:
+        raise UsageError(f"{path} is read as well; name another file")
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"{path} cannot be written: {folder} is no folder, or not ours; name another file")

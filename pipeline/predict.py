@@ -82,7 +82,7 @@ def predict_folder(
     precision = resolve_precision("auto", resolve_device(device))
     model = load_model(model_folder, precision.device)
     found = find_radiographs(folder, leave_out=[output])
-    claim_folder(output, overwrite=overwrite, command="predict")
+    claim_folder(output, overwrite=overwrite, command="predict", inputs=[model_folder, folder])
 
     rows: list[Row] = []
     taken: set[str] = set()

@@ -87,7 +87,7 @@ def prepare_manifest(
         UsageError: If an argument does not fit.
         JobError: If a label file cannot be trusted, the folder holds no radiograph, or nothing in it has a label.
     """
-    claim_file(output, overwrite=overwrite)
+    claim_file(output, overwrite=overwrite, inputs=[images, *labels, *filter(None, [groups])])
     known = _Known.read(labels, id_column, label_shape)
     group_of = read_groups(groups) if groups else None
 

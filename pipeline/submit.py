@@ -69,7 +69,7 @@ def write_submission(
         JobError: If an image that is asked for is missing, cannot be read or is of another size, or two files
             have one name, or one that would be taken for something else: nothing is written then.
     """
-    claim_file(output, overwrite=overwrite)
+    claim_file(output, overwrite=overwrite, inputs=[images, *filter(None, [sample])])
     precision = resolve_precision("auto", resolve_device(device))
     model = load_model(model_folder, precision.device)
     found = find_radiographs(images, leave_out=[output]).images

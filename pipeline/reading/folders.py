@@ -42,7 +42,10 @@ def find_radiographs(folder: Path, *, leave_out: Sequence[Path] = (), follow_lin
     """
     if not os.path.exists(folder):  # noqa: PTH110  (Path.exists raises where a folder above may not be entered)
         raise UsageError(f"{folder}: there is no such folder")
-    walk = _Walk({os.path.realpath(path) for path in leave_out})
+    left_out = {os.path.realpath(path) for path in leave_out}
+    if os.path.isdir(folder):  # noqa: PTH112  (see above)
+        left_out.discard(os.path.realpath(folder))  # who writes is to say that results cannot go there
+    walk = _Walk(left_out)
     paths = list(walk.under(folder))
     if follow_links:
         for link in walk.links:  # the list grows while there are links behind links

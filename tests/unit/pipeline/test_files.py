@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,15 @@ def test_a_folder_of_something_else_is_never_deleted(tmp_path: Path, command: st
     assert (tmp_path / "a" / "thesis.txt").exists()
 
 
+def test_an_input_is_never_deleted_with_an_earlier_result(tmp_path: Path) -> None:
+    claim_folder(tmp_path / "a", overwrite=False, command="predict")
+    (tmp_path / "a" / "images").mkdir()
+    for images in (tmp_path / "a" / "images", tmp_path / "a"):
+        with pytest.raises(UsageError, match="would be emptied"):
+            claim_folder(tmp_path / "a", overwrite=True, command="predict", inputs=[images])
+    assert (tmp_path / "a" / "images").is_dir()
+
+
 def test_a_link_to_an_earlier_result_is_claimed_as_the_folder_it_leads_to(tmp_path: Path) -> None:
     claim_folder(tmp_path / "a", overwrite=False, command="train")
     (tmp_path / "link").symlink_to(tmp_path / "a")
@@ -160,6 +170,34 @@ def test_a_file_is_written_over_only_when_asked_for(tmp_path: Path) -> None:
         claim_file(tmp_path / "a", overwrite=False)
     claim_file(tmp_path / "a", overwrite=True)
     claim_file(tmp_path / "b", overwrite=False)
+
+
+def test_an_input_is_never_replaced_by_the_result(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").touch()
+    (tmp_path / "link.csv").symlink_to("labels.csv")
+    for path in (tmp_path / "labels.csv", tmp_path / "link.csv"):
+        with pytest.raises(UsageError, match="is read as well"):
+            claim_file(path, overwrite=True, inputs=[tmp_path / "labels.csv"])
+
+
+def test_a_pipe_or_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(UsageError, match="no regular file"):
+            claim_file(path, overwrite=True)
+
+
+def test_a_file_that_could_not_be_made_is_an_error_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim_file(tmp_path / "new" / "folder" / "a.csv", overwrite=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot be written"):
+        claim_file(tmp_path / "file" / "a.csv", overwrite=False)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # whoever runs the tests may write anywhere
+    with pytest.raises(UsageError, match="cannot be written"):
+        claim_file(tmp_path / "new" / "a.csv", overwrite=False)
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_folder_in_place_of_a_file_is_a_usage_error(tmp_path: Path) -> None:

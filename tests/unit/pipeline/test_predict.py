@@ -178,6 +178,12 @@ def test_results_inside_the_folder_are_not_segmented_themselves(model_folder: Pa
     assert (report.segmented, len(rows)) == (4, 4)
 
 
+def test_a_folder_cannot_hold_its_own_results(model_folder: Path, images: Path) -> None:
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match=r"not empty|not an earlier result"):
+            predict_folder(model_folder, images, images, workers=0, overwrite=overwrite)
+
+
 def test_any_number_of_workers_writes_the_same_bytes(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:
