@@ -9,7 +9,13 @@ from pathlib import Path
 
 from pneumoseg.pipeline.console import tracked
 from pneumoseg.pipeline.dataset.folds import assign_folds
-from pneumoseg.pipeline.dataset.groups import Grouping, group_by_file, group_by_patient_id, read_groups
+from pneumoseg.pipeline.dataset.groups import (
+    Grouping,
+    group_by_file,
+    group_by_patient_id,
+    keep_twins_together,
+    read_groups,
+)
 from pneumoseg.pipeline.dataset.label_files import read_trusted_labels
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, Refused, Source, Unlabelled, write_manifest
 from pneumoseg.pipeline.errors import JobError
@@ -103,6 +109,7 @@ def prepare_manifest(
         if group_of is not None
         else group_by_patient_id(ids, [image.facts.patient_id for _, image, _ in labelled])
     )
+    grouping = keep_twins_together(grouping, [image.facts.pixel_sha256 for _, image, _ in labelled])
     fold_of = assign_folds(
         [area_px(label.runs) for *_, label in labelled], grouping.names, folds=folds, seed=seed
     )

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,19 +20,22 @@ class Grouping:
         names: One for each case.
         source: Where they come from; after "nothing" each image is a group of its own.
         alone: Cases of which the source says nothing: each is a group of its own.
+        twins: Cases with the pixels of a case before them, which are in its group.
     """
 
     names: tuple[str, ...]
     source: Literal["groups file", "PatientID", "nothing"]
     alone: int
+    twins: int = 0
 
     @property
     def leakage(self) -> str:
         """One line: can a patient be in two folds?"""
+        twins = f"; {self.twins} images have the pixels of another, and its group" if self.twins else ""
         if self.source == "nothing":
-            return "PatientID is unique per file: leakage cannot be checked, give --groups"
+            return f"PatientID is unique per file: leakage cannot be checked, give --groups{twins}"
         alone = f" ({self.alone} images without a group are groups of their own)" if self.alone else ""
-        return f"no patient in two folds: {len(set(self.names))} groups by {self.source}{alone}"
+        return f"no patient in two folds: {len(set(self.names))} groups by {self.source}{alone}{twins}"
 
 
 def read_groups(path: Path) -> dict[str, str]:
@@ -87,3 +90,20 @@ def group_by_patient_id(ids: Sequence[Sequence[str | None]], patients: Sequence[
         for patient, known in zip(patients, ids, strict=True)
     )
     return Grouping(tuple(names), "PatientID", alone)
+
+
+def keep_twins_together(grouping: Grouping, pixels: Sequence[str]) -> Grouping:
+    """Join the groups of cases with the same *pixels*, given as hashes: one image is of one patient."""
+    group_of: dict[str, str] = {}
+    joined: dict[str, str] = {}
+
+    def resolve(name: str) -> str:
+        while name in joined:
+            name = joined[name]
+        return name
+
+    for name, image in zip(grouping.names, pixels, strict=True):
+        first, own = resolve(group_of.setdefault(image, name)), resolve(name)
+        if first != own:
+            joined[own] = first
+    return replace(grouping, names=tuple(map(resolve, grouping.names)), twins=len(pixels) - len(group_of))

@@ -78,6 +78,16 @@ def test_no_patient_is_in_two_folds(copy: Collection) -> None:
     assert len({(case.group, case.fold) for case in manifest.training}) == 6
 
 
+def test_one_image_under_two_names_is_in_one_fold(copy: Collection) -> None:
+    for number in (1, 2, 3):  # patients 1, 2 and 3 with the image of case 0
+        pixels = draw_case(0, positive=True)[0]
+        write_radiograph(copy.images / f"case0{number}.dcm", pixels, SOPInstanceUID=f"1.2.{number}")
+    report = prepare(copy)
+    fold_of = {case.id: case.fold for case in report.manifest.training}
+    assert len({fold_of[name] for name in ("case00", "case01", "case02", "case03", "case07")}) == 1
+    assert "3 images have the pixels of another" in report.grouping.leakage
+
+
 def test_a_groups_file_is_said_to_prevent_leakage(copy: Collection) -> None:
     assert prepare(copy).grouping.leakage == "no patient in two folds: 6 groups by groups file"
 

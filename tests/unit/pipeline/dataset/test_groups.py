@@ -2,7 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from pneumoseg.pipeline.dataset.groups import group_by_file, group_by_patient_id, read_groups
+from pneumoseg.pipeline.dataset.groups import (
+    Grouping,
+    group_by_file,
+    group_by_patient_id,
+    keep_twins_together,
+    read_groups,
+)
 from pneumoseg.pipeline.errors import JobError
 
 IDS = [("a", "a.dcm", "1.2"), ("b", "b.dcm", "1.3"), ("c", "c.dcm", None)]
@@ -95,3 +101,17 @@ def test_images_without_a_patient_id_are_not_one_patient(missing: str | None) ->
 
 def test_no_patient_id_at_all_says_nothing_of_patients() -> None:
     assert group_by_patient_id(IDS, [None, None, ""]).source == "nothing"
+
+
+def test_one_image_under_two_names_joins_the_groups_of_both() -> None:
+    grouping = Grouping(("p", "q", "r", "q", "s", "r"), "groups file", alone=0)
+    joined = keep_twins_together(grouping, ["1", "2", "3", "1", "4", "2"])  # p and q by 1, q and r by 2
+    assert joined.names == ("p", "p", "p", "p", "s", "p")
+    assert joined.leakage == (
+        "no patient in two folds: 2 groups by groups file; 2 images have the pixels of another, and its group"
+    )
+
+
+def test_groups_without_twins_stay_as_they_are() -> None:
+    grouping = Grouping(("p", "q", "p"), "PatientID", alone=0)
+    assert keep_twins_together(grouping, ["1", "2", "3"]) == grouping
