@@ -19,14 +19,15 @@ import torch
 from monai.data import set_track_meta
 from monai.losses import DiceCELoss
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.config import DataConfig, OptimizationConfig, TrainConfig
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.devices import Precision, resolve_device, resolve_precision
 from pneumoseg.pipeline.inference.model_folder import place
-from pneumoseg.pipeline.training.history import History
+from pneumoseg.pipeline.training.fitting import fit
+from pneumoseg.pipeline.training.history import WrittenHistory
+from pneumoseg.pipeline.training.tracking import TensorBoard
 from pneumoseg.pipeline.training.training_run import TrainingRun
 
 CASES = 32
@@ -101,7 +102,7 @@ def make_run(pixels: Any, cases: tuple[Case, ...], precision: Precision, batch: 
     )
     return TrainingRun(
         cases,
-        pixels,
+        {pixels.shape[-1]: pixels},
         training=list(range(CASES)),
         validation=[0],
         config=config,
@@ -113,9 +114,11 @@ def make_run(pixels: Any, cases: tuple[Case, ...], precision: Precision, batch: 
 def run_engine(pixels: Any, cases: tuple[Case, ...], precision: Precision, batch: int) -> float:
     """Seconds a step in MONAI's engine, as the run itself measures them."""
     run = make_run(pixels, cases, precision, batch)
-    with TemporaryDirectory() as name, SummaryWriter(name) as writer:
-        history = History(Path(name), writer)
-        run.fit(history, Path(name), origin={})
+    with TemporaryDirectory() as name:
+        tracker = TensorBoard(Path(name))
+        history = WrittenHistory(Path(name), trackers=[tracker])
+        fit(run, history, Path(name), origin={})
+        tracker.close()
     return float(history.rows[0]["seconds"]) / run.plan.steps
 
 

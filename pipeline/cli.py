@@ -215,49 +215,73 @@ def prepare(
 def train(
     manifest: ManifestFile,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.", show_default=False)],
-    fold: Annotated[int, typer.Option(min=0, help="The fold to hold out.")] = 0,
-    config: Annotated[Path | None, typer.Option(help="YAML file; see --show-config.")] = None,
+    fold: Annotated[str, typer.Option(help="The fold to hold out, or `all`: each in turn.")] = "0",
+    preset: Annotated[str | None, typer.Option(help="article, quick or best; see --show-config.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file, over the preset.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value, over the file.", show_default=False)
     ] = None,
     show_config: Annotated[
         bool, typer.Option("--show-config", help="Print the configuration and stop.")
     ] = False,
+    initial: Annotated[Path | None, typer.Option("--init", help="Model folder to start from.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on after the last epoch that was saved.")
+        bool, typer.Option("--resume", help="Go on after the last step that was saved.")
     ] = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
     threads: Threads = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Over the configuration's.")] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same bits again on the same machine.")
+    ] = False,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of decoded images; beside the manifest if left out.")
     ] = None,
+    mlflow: Annotated[str | None, typer.Option(help="Tracking store, like sqlite:///mlruns.db.")] = None,
 ) -> None:
-    """Train on all folds but one, and make a model folder."""
+    """Train on all folds but one, or on each in turn, and make a model folder."""
     from pneumoseg.pipeline.config import dump_config, load_config
 
-    settings = [*(settings or []), *([] if seed is None else [f"seed={seed}"])]
-    loaded = load_config(config, settings)
+    settings = [
+        *(settings or []),
+        *([] if seed is None else [f"seed={seed}"]),
+        *(["deterministic=true"] if deterministic else []),
+    ]
+    loaded = load_config(config, settings, preset=preset)
     if show_config:
         say(dump_config(loaded))
         return
+    if fold != "all" and not fold.isdecimal():
+        raise UsageError(f"--fold {fold}: a number or `all` would fit")
+    _set_threads(threads)
+    options: dict[str, Any] = {
+        "config": loaded,
+        "device": device,
+        "workers": workers,
+        "resume": resume,
+        "overwrite": overwrite,
+        "cache": cache,
+        "initial": initial,
+        "mlflow": mlflow,
+    }
     from pneumoseg.pipeline.summaries import decisions_table
+
+    if fold == "all":
+        from pneumoseg.pipeline.cross_validate import cross_validate
+
+        whole = cross_validate(manifest, output, **options)
+        console.print(
+            decisions_table(
+                whole.out_of_fold, title=f"each of {whole.folds} folds by the network that held it out"
+            )
+        )
+        say(f"wrote {whole.model}")
+        raise typer.Exit(whole.exit_code)
     from pneumoseg.pipeline.train import train_model
 
-    _set_threads(threads)
-    report = train_model(
-        manifest,
-        output,
-        fold=fold,
-        config=loaded,
-        device=device,
-        workers=workers,
-        resume=resume,
-        overwrite=overwrite,
-        cache=cache,
-    )
+    report = train_model(manifest, output, fold=int(fold), **options)
     console.print(
         decisions_table(report.validation, title=f"fold {fold}, weights of epoch {report.best_epoch}")
     )

@@ -1,18 +1,22 @@
 """What a training run may be told: frozen models that document and check themselves."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.training.losses import BCETerm, DiceTerm, LossTerm
 from pneumoseg.transforms.augmentation import AUGMENTATIONS, DEFAULT_AUGMENTATIONS, Augmentation
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
+ImageSize = Annotated[int, Field(ge=16, multiple_of=16)]
 Channels = Annotated[int, Field(ge=4)]  # an attention gate works with a quarter of them
+_PRESETS: Final = Path(__file__).with_name("presets")
 PrecisionName = Literal["auto", "bf16", "fp16", "float32"]
 
 
@@ -39,32 +43,77 @@ class NetworkConfig(_Section):
     """Learn at the bottleneck too whether there is any pneumothorax."""
 
 
+class Stage(_Section):
+    """Epochs at a lower resolution, before those at the final one."""
+
+    image_size: ImageSize
+    """Side of the square that the network sees, in pixels."""
+    epochs: Count
+    """Passes over the training folds."""
+    accumulate: Count = 1
+    """As in data."""
+
+
 class DataConfig(_Section):
     """Which pixels the network is shown, and how often."""
 
-    image_size: Annotated[int, Field(ge=16, multiple_of=16)] = 256
+    image_size: ImageSize = 256
     """Side of the square that the network sees, in pixels."""
+    stages: tuple[Stage, ...] = ()
+    """Lower resolutions that come first: a list of {image_size, epochs, accumulate}."""
     batch_size: Count = 16
     """Images per step."""
+    accumulate: Count = 1
+    """Parts in which the images of a step are computed, one after the other: takes less memory."""
     positive_rate: Fraction | None = 0.5
     """Share of images with a pneumothorax among those drawn; null draws each image once an epoch."""
+    final_positive_rate: Fraction | Literal["prior"] | None = None
+    """What that share becomes, in a straight line over the run; prior is the share among the cases; null keeps it."""
 
 
 class OptimizationConfig(_Section):
     """How the weights move."""
 
     epochs: Count = 60
-    """Passes over the training folds."""
+    """Passes over the training folds, at the final resolution."""
+    loss: Annotated[tuple[LossTerm, ...], Field(min_length=1)] = (BCETerm(), DiceTerm())
+    """What is summed: a list of {name, weight}, of bce, dice, focal, tversky and lovasz."""
+    deep_weight: Weight = 0.5
+    """Of the masks at half resolution, with network.deep_supervision; half of it at the next lower one."""
+    image_weight: Weight = 0.1
+    """Of the cross-entropy of whole images, with network.image_head."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """SGD with Nesterov's momentum."""
     learning_rate: Positive = 1e-3
-    """Of AdamW, after the warm-up."""
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """Of AdamW."""
-    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
-    """The learning rate rises linearly over this time, then falls along a cosine."""
+    """The highest one."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of SGD."""
+    weight_decay: Weight = 1e-4
+    """Of the optimizer."""
+    schedule: Literal["cosine", "one-cycle", "warm-restarts", "plateau", "constant"] = "cosine"
+    """How the learning rate moves after the warm-up."""
+    warmup_epochs: Weight = 1.0
+    """The learning rate rises over this time."""
+    cycle_rise: Fraction = 0.3
+    """Of one-cycle: share of the run in which the rate rises."""
+    cycles: Count = 3
+    """Of warm-restarts."""
+    plateau_patience: Count = 5
+    """Of plateau: epochs without a better Dice."""
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Of plateau: what the rate is multiplied with then."""
     clip_norm: Positive | None = 1.0
     """Gradients are scaled down to this norm; null leaves them."""
-    dice_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the batch's Dice loss beside binary cross-entropy."""
+    on_bad_step: Literal["stop", "skip"] = "stop"
+    """What to do when loss or gradients are no numbers."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of a running average of the weights, which is then validated and kept instead of them."""
+    average: Literal["none", "top", "swa"] = "none"
+    """At the end, of the best epochs (top) or of the last ones (swa); kept if it validates better than the best."""
+    average_top: Annotated[int, Field(ge=2)] = 3
+    """Epochs of top."""
+    average_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Share of the epochs at the final resolution that swa is over."""
     patience: Count | None = 20
     """Stop after this many epochs without a better validation Dice; null never stops early."""
 
@@ -81,26 +130,52 @@ class TrainConfig(_Section):
     """`auto`: bf16 where the device computes in it, else float32. `fp16` needs CUDA."""
     channels_last: bool = True
     """Memory format of images and weights; results are the same, most devices are faster."""
+    deterministic: bool = False
+    """Only algorithms that give the same bits again; slower on a GPU, no difference on a processor."""
+    save_minutes: Positive = 10.0
+    """Time between two checkpoints within an epoch; there is one after each epoch anyway."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Starts all randomness of the run."""
 
 
-def load_config(path: Path | None = None, settings: list[str] | None = None) -> TrainConfig:
+def load_config(
+    path: Path | None = None, settings: list[str] | None = None, *, preset: str | None = None
+) -> TrainConfig:
     """Read a configuration file and change single values of it.
 
     Args:
-        path: YAML; keys that are left out keep their defaults.
+        path: YAML; keys that are left out keep the preset's values, or the defaults. Lists are replaced as a whole.
         settings: ``section.key=value`` texts, the value in YAML.
+        preset: One of `presets`, which the file and the settings change.
 
     Raises: UsageError: If a file, key or value does not fit.
     """
-    content: dict[str, Any] = _read_yaml(path) if path is not None else {}
+    content: dict[str, Any] = {}
+    if preset is not None:
+        if preset not in presets():
+            raise UsageError(f"--preset {preset}: there are {', '.join(presets())}")
+        content = _read_yaml(_PRESETS / f"{preset}.yaml")
+    if path is not None:
+        content = _merged(content, _read_yaml(path))
     for setting in settings or []:
         _apply(content, setting)
     try:
         return TrainConfig.model_validate(content)
     except ValidationError as error:
         raise UsageError(_explain(error, source=str(path) if path else "--set")) from None
+
+
+def presets() -> list[str]:
+    """The names of the configurations that come with the package."""
+    return sorted(path.stem for path in _PRESETS.glob("*.yaml"))
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            merged[key] = _merged(below[key], above[key])
+    return merged
 
 
 def dump_config(config: TrainConfig) -> str:

@@ -14,13 +14,14 @@ from pneumoseg.pipeline.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.files import claim_folder, write_text
 from pneumoseg.pipeline.inference.model_folder import load_model
 from pneumoseg.pipeline.inference.segment import Segmented, attention_maps, segment_files
-from pneumoseg.pipeline.output.figures import draw_case
+from pneumoseg.pipeline.output.figures import make_case_figure, save_figure
 from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
 from pneumoseg.pipeline.predict import predict_folder
 from pneumoseg.pipeline.prepare import prepare_manifest
 from pneumoseg.pipeline.score import SubmissionScore, score_submission
 from pneumoseg.pipeline.submit import write_submission
 from pneumoseg.pipeline.train import train_model
+from pneumoseg.pipeline.training.gallery import SHOWN_GATE
 from pneumoseg.transforms.augmentation import Flip, Gamma, ShiftScaleRotate
 from pneumoseg.transforms.labels import read_labels
 from pneumoseg.transforms.rle import decode_rle
@@ -31,7 +32,6 @@ NOTICE_TEXT: Final = (
     "All images here are drawn by a program: phantoms, of no patient. Scores, masks and weights made of them\n"
     "say nothing about radiographs of people.\n"
 )
-SHOWN_GATE: Final = 3  # of four, deepest first: the finest one
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def demo_config(seed: int) -> TrainConfig:
             ShiftScaleRotate(prob=0.5, shift=0.03, scale=0.06, degrees=6, border="border"),
             Gamma(prob=0.3, low=0.8, high=1.25),
         ),
-        optimization=OptimizationConfig(epochs=18, learning_rate=2e-3, patience=None),
+        optimization=OptimizationConfig(epochs=15, learning_rate=2e-3, patience=None),
         seed=seed,
     )
 
@@ -124,8 +124,8 @@ def _table(evaluation: EvaluateReport, submission: SubmissionScore) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     for name, score in (
-        ("held out (tuned on)", evaluation.decisions.score),
-        ("test (never seen)", submission.score),
+        ("held-out fold", evaluation.decisions.score),
+        ("test phantoms", submission.score),
     ):
         numbers = (
             score.dice,
@@ -154,8 +154,7 @@ def _draw_example(model_folder: Path, phantoms: PhantomSet, path: Path, *, devic
     result = next(segment_files(model, [file], precision=precision))
     if not isinstance(result, Segmented):
         raise result.error
-    draw_case(
-        path,
+    figure = make_case_figure(
         image=result.radiograph.image,
         label=decode_rle(labels.images[chosen].texts, result.radiograph.shape),
         pred=result.mask,
@@ -163,3 +162,4 @@ def _draw_example(model_folder: Path, phantoms: PhantomSet, path: Path, *, devic
         probability=result.probability,
         title="phantom radiograph (synthetic)",
     )
+    save_figure(figure, path)

@@ -1,9 +1,13 @@
-"""Where the network runs, and in which precision."""
+"""Where the network runs, in how many processes, and in which precision."""
 
+import os
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
+import ignite.distributed as idist
 import torch
 
 from pneumoseg.pipeline.config import PrecisionName
@@ -26,6 +30,55 @@ def resolve_device(name: str = "auto") -> torch.device:
             "use -d auto, or look at nvidia-smi and at which torch build is installed"
         )
     return device
+
+
+@contextmanager
+def process_group(device: str = "auto") -> Iterator[torch.device]:
+    """Join the processes that ``torchrun`` started, or be alone; gives this process's device.
+
+    Args:
+        device: Of all processes: ``auto``, ``cpu`` or ``cuda``; each takes a GPU of its own.
+
+    Raises: UsageError: If there is no such device here, or too few.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield resolve_device(device)
+        return
+    found = resolve_device(device)
+    if found.type == "cuda":
+        found = resolve_device(f"cuda:{os.environ['LOCAL_RANK']}")
+        torch.cuda.set_device(found)
+    idist.initialize("nccl" if found.type == "cuda" else "gloo")
+    try:
+        yield found
+    finally:
+        idist.finalize()
+
+
+@contextmanager
+def deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """Let torch choose only algorithms that give the same bits again, where that is wanted."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA's matrix products need for it
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
+Thing = TypeVar("Thing")
+
+
+def gather(thing: Thing) -> list[Thing]:
+    """What each process of a run has, in the order of their ranks; it must be something that can be pickled."""
+    if idist.get_world_size() == 1:
+        return [thing]
+    things: Any = idist.all_gather([thing])  # in a list, for numbers and texts go other ways
+    return [each[0] for each in things]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pneumoseg.pipeline.errors import UsageError
+from filelock import FileLock, Timeout
+
+from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.names import cell
 
 
@@ -106,6 +108,25 @@ def claim_folder(folder: Path, *, overwrite: bool, command: str, inputs: Sequenc
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     marker.touch()  # first of all: what is interrupted can be overwritten, too
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder; the lock ends with the process, however that ends.
+
+    Raises: JobError: If another process has the folder.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise JobError(
+            f"{folder} is in use by another process; wait for its end, or give another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def claim_file(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:

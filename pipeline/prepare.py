@@ -268,7 +268,9 @@ def _why_nothing_matches(images: Sequence[_Image], refused: Sequence[Refused], k
     if not images:
         first = refused[0]
         return f"none of {len(refused)} files could be used; the first, {first.image}: {first.reason}: {first.detail}"
+    if not known.labels:
+        return ": ".join(["no row of the labels can be used", *(known.problems + known.warnings)[:1]])
     return (
         f"none of {len(images)} images has a label: files are called like {images[0].path.name}, "
-        f"labels like {next(iter(known.labels), 'nothing')}; look at --labels and --id-column"
+        f"labels like {next(iter(known.labels))}; look at --labels and --id-column"
     )

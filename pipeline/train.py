@@ -1,32 +1,43 @@
 """Train a network on all folds of a manifest but one, and make a model folder of it."""
 
 import platform
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import ignite.distributed as idist
 import torch
 from monai.data import set_track_meta
-from torch.utils.tensorboard import SummaryWriter
 
 from pneumoseg.pipeline.config import TrainConfig, dump_config
-from pneumoseg.pipeline.console import say, tracked
+from pneumoseg.pipeline.console import console, say, tracked, warn
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
+from pneumoseg.pipeline.dataset.cases import Bytes
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
-from pneumoseg.pipeline.devices import resolve_device, resolve_precision
+from pneumoseg.pipeline.devices import deterministic_algorithms, gather, process_group, resolve_precision
 from pneumoseg.pipeline.errors import JobError, UsageError
-from pneumoseg.pipeline.files import claim_folder, write_json, write_text
+from pneumoseg.pipeline.files import claim_folder, locked, write_json, write_text
 from pneumoseg.pipeline.inference.model_folder import (
     ModelDescription,
     Preprocessing,
     Training,
     TunedPoint,
+    load_initial_weights,
+    read_description,
     save_description,
     save_weights,
 )
 from pneumoseg.pipeline.scoring.decision import Decisions, decide, search
+from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, OutOfFold, save_out_of_fold
+from pneumoseg.pipeline.training.best_epochs import BestEpochs
 from pneumoseg.pipeline.training.checkpoint import State, load_state
-from pneumoseg.pipeline.training.history import History
+from pneumoseg.pipeline.training.fitting import fit
+from pneumoseg.pipeline.training.gallery import Gallery
+from pneumoseg.pipeline.training.history import History, WrittenHistory
+from pneumoseg.pipeline.training.phases import plan_phases
+from pneumoseg.pipeline.training.tracking import MLflow, TensorBoard, Tracker
 from pneumoseg.pipeline.training.training_run import TrainingRun
 
 LIBRARIES = ("pneumoseg", "monai", "torch", "pytorch-ignite", "pydicom", "pillow", "numpy")
@@ -53,8 +64,12 @@ def train_model(
     resume: bool = False,
     overwrite: bool = False,
     cache: Path | None = None,
+    initial: Path | None = None,
+    mlflow: str | None = None,
 ) -> TrainReport:
     """Train on all folds but *fold*, validate on that one, and write a model folder.
+
+    Started by ``torchrun``, the processes train one network together; all of them see the same folders.
 
     Args:
         manifest_path: From `prepare_manifest`.
@@ -63,58 +78,138 @@ def train_model(
         config: What the run may be told; None takes the defaults.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         workers: Loader processes; 0 loads in this one, which the cache makes fast enough on a CPU.
-        resume: Go on from the last epoch that *run_dir* holds.
+        resume: Go on from the last step that *run_dir* holds.
         overwrite: Delete the run that *run_dir* holds.
         cache: Folder of the decoded images; None puts it beside the manifest.
+        initial: Model folder whose weights to begin with.
+        mlflow: Tracking store for MLflow.
 
     Raises:
         UsageError: If an argument does not fit.
-        JobError: If the manifest or its images cannot be used, or the loss is no longer a number.
+        InterruptedRunError: If a signal came; the run was saved.
+        JobError: If the manifest or its images cannot be used, or the run cannot go on.
     """
     config = config or TrainConfig()
-    manifest = read_manifest(manifest_path)
-    training, validation = _split(manifest, fold)
-    precision = resolve_precision(config.precision, resolve_device(device))
-    origin: State = {"manifest": manifest_sha256(manifest), "fold": fold, "config": dump_config(config)}
-    state = _state_to_resume(run_dir, origin) if resume else None
-    if state is None:
-        claim_folder(run_dir, overwrite=overwrite, command="train")
-        write_text(run_dir / "config.yaml", dump_config(config))
+    with ExitStack() as stack:
+        place = stack.enter_context(process_group(device))
+        stack.enter_context(deterministic_algorithms(config.deterministic))
+        precision = resolve_precision(config.precision, place)
+        leads = idist.get_rank() == 0
+        console.quiet = console.quiet or not leads
 
-    with tracked("decode", total=len(manifest.training)) as advance:
-        folder = cache or cache_folder(manifest_path)
-        pixels = open_cache(
-            manifest, manifest_path, image_size=config.data.image_size, folder=folder, on_case=advance
+        manifest = read_manifest(manifest_path)
+        training, validation = _split(manifest, fold)
+        weights = load_initial_weights(initial, config.network) if initial else None
+        origin: State = {"manifest": manifest_sha256(manifest), "fold": fold, "config": dump_config(config)}
+        state = _state_to_resume(run_dir, origin) if resume else None
+        if leads:
+            stack.enter_context(_claimed(run_dir, resume=resume, overwrite=overwrite))
+            write_text(run_dir / "config.yaml", dump_config(config))
+        caches = _open_caches(
+            manifest, manifest_path, config, cache or cache_folder(manifest_path), leads=leads
         )
-    say(
-        f"fold {fold} held out: {len(training)} images to train on, {len(validation)} to validate; "
-        f"{precision.device}, {precision.name}, {torch.get_num_threads()} threads"
-    )
+        say(
+            f"fold {fold} held out: {len(training)} images to train on, {len(validation)} to validate; "
+            f"{precision.device}, {precision.name}, {torch.get_num_threads()} threads"
+            + (f", {idist.get_world_size()} processes" if idist.get_world_size() > 1 else "")
+        )
+        set_track_meta(
+            False
+        )  # metadata travels beside the tensors; MONAI's own tracking costs time per transform
+        run = TrainingRun(
+            manifest.training,
+            caches,
+            training=training,
+            validation=validation,
+            config=config,
+            precision=precision,
+            workers=workers,
+            initial=weights,
+        )
+        rows = state["history"] if state else []
+        history = History(rows)
+        if leads:
+            trackers: list[Tracker] = [TensorBoard(run_dir / "tensorboard", epochs_before=len(rows))]
+            if mlflow:
+                trackers.append(MLflow(mlflow, name=run_dir.name, parameters=_parameters(config)))
+            for tracker in trackers:
+                stack.callback(tracker.close)
+            gallery = Gallery(
+                manifest.training, validation, caches[config.data.image_size], precision=precision
+            )
+            history = WrittenHistory(run_dir, trackers=trackers, gallery=gallery, rows=rows)
+        checkpoints = run_dir / "checkpoints"
+        best = fit(run, history, checkpoints, origin=origin, state=state)
 
-    set_track_meta(
-        False
-    )  # metadata travels beside the tensors; MONAI's own tracking costs time per transform
-    run = TrainingRun(
-        manifest.training,
-        pixels,
-        training=training,
-        validation=validation,
-        config=config,
-        precision=precision,
-        workers=workers,
-    )
-    checkpoints = run_dir / "checkpoints"
-    epochs_before = len(state["history"]) if state else 0
-    with SummaryWriter(str(run_dir / "tensorboard"), purge_step=epochs_before + 1) as writer:
-        history = History(run_dir, writer, state["history"] if state else None)
-        run.fit(history, checkpoints, origin=origin, state=state)
+        kept = _keep_the_better(run, best)
+        curves = run.metric.all_curves()
+        found = decide(curves, search(curves))
+        maps = run.predict_validation()
+        if leads:
+            _write_model(run_dir, run, manifest, training, fold=fold, found=found)
+            save_out_of_fold(run_dir / OUT_OF_FOLD, OutOfFold(curves, maps))
+            _write_summary(run_dir, run, manifest, found, fold=fold, kept=kept, initial=initial)
+    return TrainReport(model=run_dir / "model", best_epoch=kept.epoch, validation=found)
 
-    best_epoch = run.validator.state.best_metric_epoch
-    run.network.load_state_dict(load_state(checkpoints / "best.pt")["network"])
-    run.validator.run()
-    found = decide(run.metric.curves, search(run.metric.curves))
 
-    member = save_weights(run_dir / "model", run.network, fold=fold)
+@dataclass(frozen=True)
+class _Kept:
+    """Which weights became the model: those of the best epoch, or an average."""
+
+    epoch: int
+    dice: float
+    averaged: bool
+    averaged_dice: float | None
+
+
+def _keep_the_better(run: TrainingRun, best: BestEpochs) -> _Kept:
+    """Leave in the network the weights of the best epoch or, where it validates better, the average."""
+    best.restore(gather(best.state())[0])  # only the process that leads has saved them
+    if not best.entries:
+        raise JobError("no epoch at the final resolution left weights that are numbers; look at metrics.csv")
+    entry = best.entries[0]
+    average = run.averaged(best)
+    averaged_dice = None if average is None else run.validate(average)
+    if average is not None and averaged_dice is not None and averaged_dice > entry.dice:
+        return _Kept(entry.epoch, averaged_dice, averaged=True, averaged_dice=averaged_dice)
+    dice = run.validate(best.load(entry))
+    return _Kept(entry.epoch, dice, averaged=False, averaged_dice=averaged_dice)
+
+
+@contextmanager
+def _claimed(run_dir: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
+    """The run folder, for this process alone."""
+    if run_dir.is_dir():
+        with locked(run_dir):
+            pass
+    if not resume:
+        claim_folder(run_dir, overwrite=overwrite, command="train")
+    with locked(run_dir):
+        yield
+
+
+def _open_caches(
+    manifest: Manifest, manifest_path: Path, config: TrainConfig, folder: Path, *, leads: bool
+) -> dict[int, Bytes]:
+    """The cache of each resolution; the process that leads makes what is not there, the others wait for it."""
+    if not leads:
+        idist.barrier()
+    caches: dict[int, Bytes] = {}
+    for size in {phase.image_size for phase in plan_phases(config)}:
+        with tracked(f"decode at {size} px", total=len(manifest.training)) as advance:
+            caches[size] = open_cache(
+                manifest, manifest_path, image_size=size, folder=folder, on_case=advance
+            )
+    if leads:
+        idist.barrier()
+    return caches
+
+
+def _write_model(
+    run_dir: Path, run: TrainingRun, manifest: Manifest, training: list[int], *, fold: int, found: Decisions
+) -> None:
+    config = run.config
+    member = save_weights(run_dir / "model", run.evaluated, fold=fold)
     description = ModelDescription(
         network=config.network,
         preprocessing=Preprocessing(image_size=config.data.image_size),
@@ -122,28 +217,62 @@ def train_model(
             threshold=found.point.threshold, min_area_fraction=found.point.min_area_fraction
         ),
         members=(member,),
-        trained_on=_describe_training(manifest, training),
+        trained_on=describe_training(manifest, training),
         validation={**found.score.as_dict(), "auc": found.auc},
         versions={name: version(name) for name in LIBRARIES},
     )
     save_description(run_dir / "model", description)
+
+
+def _write_summary(
+    run_dir: Path,
+    run: TrainingRun,
+    manifest: Manifest,
+    found: Decisions,
+    *,
+    fold: int,
+    kept: _Kept,
+    initial: Path | None,
+) -> None:
+    """All that is needed to repeat the run, and what it came to."""
     write_json(
         run_dir / "summary.json",
         {
             "fold": fold,
-            "best_epoch": best_epoch,
-            "epochs": len(history.rows),
-            "device": str(precision.device),
-            "precision": precision.name,
+            "best_epoch": kept.epoch,
+            "averaged": kept.averaged,
+            "averaged_dice": kept.averaged_dice,
+            "epochs": run.epochs,
+            "steps": run.plan.steps,
+            "skipped_steps": run.step.skipped,
+            "device": str(run.precision.device),
+            "precision": run.precision.name,
+            "processes": run.processes,
             "threads": torch.get_num_threads(),
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "manifest_sha256": description.trained_on.manifest_sha256,
-            "config": config.model_dump(mode="json"),
-            **description.model_dump(mode="json", include={"operating_point", "validation", "versions"}),
+            "manifest_sha256": manifest_sha256(manifest),
+            "initial_weights_sha256": read_description(initial).members[0].sha256 if initial else None,
+            "seed": run.config.seed,
+            "config": run.config.model_dump(mode="json"),
+            "operating_point": {
+                "threshold": found.point.threshold,
+                "min_area_fraction": found.point.min_area_fraction,
+            },
+            "validation": {**found.score.as_dict(), "auc": found.auc},
+            "versions": {name: version(name) for name in LIBRARIES},
         },
     )
-    return TrainReport(model=run_dir / "model", best_epoch=best_epoch, validation=found)
+
+
+def _parameters(config: TrainConfig) -> dict[str, object]:
+    """The configuration as a flat list, for trackers that know no other."""
+    sections = config.model_dump(mode="json")
+    return {
+        name if not isinstance(section, dict) else f"{name}.{key}": value
+        for name, section in sections.items()
+        for key, value in (section.items() if isinstance(section, dict) else [(name, section)])
+    }
 
 
 def _split(manifest: Manifest, fold: int) -> tuple[list[int], list[int]]:
@@ -160,14 +289,15 @@ def _split(manifest: Manifest, fold: int) -> tuple[list[int], list[int]]:
 
 
 def _state_to_resume(run_dir: Path, origin: State) -> State:
-    state = load_state(run_dir / "checkpoints" / "last.pt")
+    state = load_state(run_dir / "checkpoints", on_damage=warn)
     for key, value in origin.items():
         if state["origin"][key] != value:
             raise UsageError(f"--resume: the {key} is not the one that {run_dir} was started with")
     return state
 
 
-def _describe_training(manifest: Manifest, training: list[int]) -> Training:
+def describe_training(manifest: Manifest, training: list[int]) -> Training:
+    """What weights have seen that were trained on the cases at these places."""
     cases = [manifest.training[index] for index in training]
     return Training(
         manifest=manifest.name,

@@ -128,3 +128,21 @@ class CachedCases(Dataset[Sample]):
         else:
             sample = self.plain(sample)
         return {"image": sample["image"], "label": sample["label"], "index": index}
+
+
+class PhasedCases(Dataset[Sample]):
+    """The same cases at the resolutions of all phases; a `Draw` says which phase it is of.
+
+    Args:
+        phases: The cases at each resolution.
+    """
+
+    def __init__(self, phases: Sequence[CachedCases]) -> None:
+        self.phases = phases
+
+    def __len__(self) -> int:
+        return len(self.phases[0])
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        """Get one case."""
+        return self.phases[draw.phase][draw]

@@ -1,14 +1,16 @@
 """Cases to batches."""
 
+import signal
+
 from monai.data import set_track_meta
 from torch.utils.data import DataLoader
 
-from pneumoseg.pipeline.dataset.cases import CachedCases, Sample
+from pneumoseg.pipeline.dataset.cases import CachedCases, PhasedCases, Sample
 from pneumoseg.pipeline.dataset.sampling import BatchPlan
 
 
 def make_training_loader(
-    cases: CachedCases, batches: BatchPlan, *, workers: int, pin_memory: bool
+    cases: PhasedCases, batches: BatchPlan, *, workers: int, pin_memory: bool
 ) -> DataLoader[Sample]:
     """The batches of a whole training run, one loader for all epochs."""
     return DataLoader(
@@ -22,6 +24,9 @@ def make_training_loader(
 
 
 def _start_worker(_: int) -> None:
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; the run ends its workers itself
     set_track_meta(False)  # as in the training process: MONAI's tracking of metadata costs time per transform
 
 

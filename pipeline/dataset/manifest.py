@@ -131,7 +131,7 @@ def read_manifest(path: Path) -> Manifest:
         raise JobError(
             f"{path}: cannot be read ({error}); give the file that `pneumoseg prepare` wrote"
         ) from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:  # lists in lists in lists
         raise JobError(
             f"{path}: is not JSON ({error}); give the file that `pneumoseg prepare` wrote"
         ) from None

@@ -15,10 +15,11 @@ from torch.utils.data import Sampler
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """A case to load, and the seed of its augmentation."""
+    """A case to load, the seed of its augmentation, and the phase of the run, which says the resolution."""
 
     index: int
     seed: int
+    phase: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class DrawPlan:
     Args:
         positive: For each case, whether there is a pneumothorax.
         positive_rate: Share of positive cases among those drawn; None draws each case once.
+        final_positive_rate: What that share becomes in the last epoch, in a straight line; None keeps it.
+        epochs: Of the whole run.
         batch_size: Draws a step; an epoch's last draws that fill no batch are left out.
         seed: Of the run.
     """
@@ -36,21 +39,31 @@ class DrawPlan:
     positive_rate: float | None
     batch_size: int
     seed: int
+    final_positive_rate: float | None = None
+    epochs: int = 1
 
     @property
     def steps(self) -> int:
         """Steps an epoch: as many draws as there are cases, at least one step."""
         return max(1, len(self.positive) // self.batch_size)
 
+    def rate(self, epoch: int) -> float | None:
+        """Share of positive cases in *epoch*, which counts from 0."""
+        if self.positive_rate is None or self.final_positive_rate is None:
+            return self.positive_rate
+        done = epoch / max(1, self.epochs - 1)
+        return (1 - done) * self.positive_rate + done * self.final_positive_rate
+
     def epoch(self, epoch: int) -> npt.NDArray[np.int64]:
         """Case indices of *epoch*, shape ``(steps, batch_size)``."""
         generator = np.random.default_rng([self.seed, epoch])
         flags = np.asarray(self.positive, dtype=bool)
         draws = self.steps * self.batch_size
-        if self.positive_rate is None or flags.all() or not flags.any():
+        rate = self.rate(epoch)
+        if rate is None or flags.all() or not flags.any():
             chosen = _take(np.arange(len(flags)), draws, generator)
         else:
-            positives = round(self.positive_rate * draws)
+            positives = round(rate * draws)
             chosen = np.concatenate(
                 [
                     _take(np.flatnonzero(flags), positives, generator),
@@ -80,28 +93,41 @@ class BatchPlan(Sampler[list[Draw]]):
 
     Args:
         plan: How an epoch is drawn.
-        epochs: Epochs of the whole run.
+        phases: For each epoch of the whole run, its phase.
         first_step: Steps that are done already.
+        shard: Which share of each batch is this process's, and of how many.
     """
 
-    def __init__(self, plan: DrawPlan, *, epochs: int, first_step: int = 0) -> None:
+    def __init__(
+        self,
+        plan: DrawPlan,
+        *,
+        phases: Sequence[int],
+        first_step: int = 0,
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
         self.plan = plan
-        self.epochs = epochs
+        self.phases = phases
         self.first_step = first_step
+        self.shard = shard
 
     def __len__(self) -> int:
         """Steps that are left."""
-        return self.epochs * self.plan.steps - self.first_step
+        return len(self.phases) * self.plan.steps - self.first_step
 
     def __iter__(self) -> Iterator[list[Draw]]:
         """Draw batch after batch."""
+        rank, processes = self.shard
         first_epoch, skipped = divmod(self.first_step, self.plan.steps)
-        for epoch in range(first_epoch, self.epochs):
-            for step, indices in enumerate(self.plan.epoch(epoch)):
-                if epoch == first_epoch and step < skipped:
-                    continue
+        for epoch in range(first_epoch, len(self.phases)):
+            batches = self.plan.epoch(epoch)
+            for step in range(skipped if epoch == first_epoch else 0, self.plan.steps):
                 start = step * self.plan.batch_size
                 yield [
-                    Draw(int(index), self.plan.augmentation_seed(epoch, start + position))
-                    for position, index in enumerate(indices)
+                    Draw(
+                        int(batches[step, position]),
+                        self.plan.augmentation_seed(epoch, start + position),
+                        self.phases[epoch],
+                    )
+                    for position in range(rank, self.plan.batch_size, processes)
                 ]

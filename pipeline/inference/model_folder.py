@@ -10,11 +10,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.config import NetworkConfig
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import sha256_of, write_json, write_text, written_atomically
+from pneumoseg.pipeline.inference.ensemble import Ensemble
 from pneumoseg.pipeline.names import markdown
 from pneumoseg.transforms.masks import OperatingPoint
 
@@ -78,7 +80,8 @@ class ModelDescription(_Part):
     network: NetworkConfig
     preprocessing: Preprocessing
     operating_point: TunedPoint
-    members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=1)]
+    members: Annotated[tuple[Member, ...], Field(min_length=1)]
+    """One for each network; their probabilities are averaged."""
     trained_on: Training
     validation: dict[str, float | int | None]
     """Scores on the fold held out, with the operating point tuned on that same fold."""
@@ -92,7 +95,7 @@ class Model:
 
     folder: Path
     description: ModelDescription
-    network: AttentionUNet
+    network: AttentionUNet | Ensemble
 
     @property
     def image_size(self) -> int:
@@ -148,7 +151,17 @@ def load_model(folder: Path, device: torch.device) -> Model:
     Raises: JobError: If the folder is no model, or its weights are missing, altered or of another network.
     """
     description = read_description(folder)
-    member = description.members[0]
+    networks = [
+        place(load_member(folder, description, member), device).eval() for member in description.members
+    ]
+    return Model(folder, description, networks[0] if len(networks) == 1 else Ensemble(networks).eval())
+
+
+def load_member(folder: Path, description: ModelDescription, member: Member) -> AttentionUNet:
+    """Read one network of a model folder.
+
+    Raises: JobError: If its weights are missing, altered or of another network.
+    """
     path = folder / member.weights
     if not path.resolve().is_relative_to(folder.resolve()):
         raise JobError(f"{folder / DESCRIPTION}: weights {member.weights} lie outside of the model folder")
@@ -165,7 +178,22 @@ def load_model(folder: Path, device: torch.device) -> Model:
         raise JobError(
             f"{path}: does not fit the network of {DESCRIPTION} ({str(error).splitlines()[0]})"
         ) from None
-    return Model(folder, description, place(network, device).eval())
+    return network
+
+
+def load_initial_weights(folder: Path, network: NetworkConfig) -> dict[str, Tensor]:
+    """The weights of a model folder's first network, for a training to begin with.
+
+    Raises:
+        UsageError: If they are of another network.
+        JobError: If the folder is no model.
+    """
+    description = read_description(folder)
+    if description.network != network:
+        theirs, wanted = description.network.model_dump(), network.model_dump()
+        other = ", ".join(f"{key} is {theirs[key]}" for key in theirs if theirs[key] != wanted[key])
+        raise UsageError(f"--init {folder}: is of another network: {other}; set network to the same values")
+    return load_member(folder, description, description.members[0]).state_dict()
 
 
 def read_description(folder: Path) -> ModelDescription:
@@ -185,7 +213,7 @@ def read_description(folder: Path) -> ModelDescription:
         if version != FORMAT_VERSION:
             raise JobError(f"{path}: format_version is {version!r}; this release reads {FORMAT_VERSION}")
         return ModelDescription.model_validate(content)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last for lists in lists in lists
         what = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         where = ".".join(str(part) for part in what["loc"])
         raise JobError(f"{path}: {where or 'content'}: {what['msg']}; copy the model folder anew") from None

@@ -12,8 +12,7 @@ from pneumoseg.pipeline.output.pictures import overlay
 LABEL_COLOUR = (64, 200, 255)
 
 
-def draw_case(
-    path: Path,
+def make_case_figure(
     *,
     image: npt.NDArray[np.float32],
     label: npt.NDArray[np.uint8],
@@ -21,11 +20,10 @@ def draw_case(
     attention: npt.NDArray[np.float32],
     probability: float,
     title: str,
-) -> None:
+) -> Figure:
     """Draw four panels side by side.
 
     Args:
-        path: Of the picture.
         image: Values in [0, 1], shape ``(rows, columns)``, like all that follow.
         label: Zeros and ones.
         pred: Zeros and ones.
@@ -48,5 +46,10 @@ def draw_case(
             # single pixels at the border are far outside of what the rest of a map holds
             low, high = np.quantile(attention, (0.02, 0.98))
             axes.imshow(attention, cmap="inferno", alpha=0.65, interpolation="bilinear", vmin=low, vmax=high)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as a picture."""
     with written_atomically(path) as temporary:
         figure.savefig(temporary, dpi=110)

@@ -10,6 +10,7 @@ from monai.transforms import Transform
 from monai.utils import CommonKeys as Keys
 
 from pneumoseg.pipeline.dataset.manifest import Case
+from pneumoseg.pipeline.devices import gather
 from pneumoseg.pipeline.scoring.decision import CaseCurves, decide, search
 from pneumoseg.transforms.geometry import to_original_size
 from pneumoseg.transforms.masks import OperatingPoint
@@ -62,11 +63,17 @@ class ChallengeMetric(Metric):
 
     def compute(self) -> dict[str, float | None]:
         """Score the cases seen since the last reset."""
-        point = self.point or search(self.curves)
-        found = decide(self.curves, point)
+        curves = self.all_curves()
+        point = self.point or search(curves)
+        found = decide(curves, point)
         return {
             **found.score.as_dict(),
             "auc": found.auc,
             "threshold": point.threshold,
             "min_area_fraction": point.min_area_fraction,
         }
+
+    def all_curves(self) -> list[CaseCurves]:
+        """The cases of all processes, in the order of the manifest."""
+        everywhere = (curves for shard in gather(self.curves) for curves in shard)
+        return sorted(everywhere, key=lambda curves: curves.index)

@@ -1,7 +1,10 @@
 """The state of a run on disk: from it a run goes on, and a kill at any moment leaves one that loads."""
 
+import hashlib
+import io
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -10,31 +13,91 @@ from pneumoseg.pipeline.files import written_atomically
 
 State = dict[str, Any]
 
+KEPT: Final = 2
+"""States of a run on disk: the newest, and the one before it in case the newest is damaged."""
+_DIGITS: Final = 16
 
-def save_state(path: Path, state: State) -> None:
-    """Write a state, all of it or nothing.
 
-    MONAI's and Ignite's savers delete the old file before they write the new one in place; here the new one
-    is written beside the old one and takes its place when it is whole.
+def save_state(folder: Path, state: State) -> None:
+    """Write the state of a run, all of it or nothing, and delete those that are older than the last two.
+
+    MONAI's and Ignite's savers delete the old file before they write the new one in place; here the new one is
+    written beside the old one and gets its name when it is whole. The name holds the step and a checksum.
 
     Args:
-        path: Of the checkpoint.
-        state: Tensors, numbers, texts, and lists and dictionaries of these.
+        folder: Of the checkpoints.
+        state: Tensors, numbers, texts, and lists and dictionaries of these; ``iteration`` is the step.
+
+    Raises: OSError: If the disk is full; the states that are there stay.
     """
-    with written_atomically(path) as temporary:
-        torch.save(state, temporary)
+    save_weights_file(folder, f"step{state['iteration']:08d}", state)
+    for old in _states(folder)[KEPT:]:
+        old.unlink(missing_ok=True)
 
 
-def load_state(path: Path) -> State:
-    """Read a state; only tensors and plain values are accepted, never code.
+def save_weights_file(folder: Path, stem: str, state: State) -> str:
+    """Write a file whose name ends in its own checksum; gives the name.
 
-    Raises: JobError: If there is none, or it is damaged.
+    Raises: OSError: If the disk is full.
     """
-    if not path.is_file():
-        raise JobError(f"{path}: there is no checkpoint; start the run without --resume")
+    content = io.BytesIO()
+    torch.save(state, content)
+    name = f"{stem}-{_checksum(content.getvalue())}.pt"
+    with written_atomically(folder / name) as temporary:
+        temporary.write_bytes(content.getbuffer())
+    return name
+
+
+def load_state(folder: Path, *, on_damage: Callable[[str], None] = lambda _: None) -> State:
+    """Read the newest state of a run that is whole; only tensors and plain values are accepted, never code.
+
+    Args:
+        folder: Of the checkpoints.
+        on_damage: Told what is wrong with a newer one that had to be left out.
+
+    Raises: JobError: If there is none.
+    """
+    states = _states(folder)
+    if not states:
+        raise JobError(f"{folder}: there is no checkpoint; start the run without --resume")
+    for number, path in enumerate(states):
+        try:
+            return load_file(path)
+        except JobError as error:
+            if number == len(states) - 1:
+                raise
+            on_damage(f"{error}; the one before it is used")
+    raise AssertionError("the loop returns or raises")
+
+
+def load_file(path: Path) -> State:
+    """Read one file that `save_weights_file` wrote.
+
+    Raises: JobError: If it is missing or damaged.
+    """
     try:
-        state: State = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  (torch.load raises half a dozen kinds for a damaged file)
+        content = path.read_bytes()
+    except OSError as error:
+        raise JobError(f"{path}: cannot be read ({error.strerror}); start the run anew") from None
+    if _checksum(content) != path.stem.rpartition("-")[2]:
+        raise JobError(f"{path}: is damaged: the content does not fit the checksum in its name")
+    try:
+        state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  (torch.load raises half a dozen kinds)
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise JobError(f"{path}: cannot be loaded ({reason}); start the run anew") from None
     return state
+
+
+def has_state(folder: Path) -> bool:
+    """Whether there is a checkpoint, whole or damaged."""
+    return bool(_states(folder))
+
+
+def _states(folder: Path) -> list[Path]:
+    """The states of a run, newest first."""
+    return sorted(folder.glob("step*-*.pt"), reverse=True)
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:_DIGITS]

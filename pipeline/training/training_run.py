@@ -1,33 +1,38 @@
 """One training run: its parts, how they are wired together, and its state."""
 
-import math
-import time
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any, cast
 
+import ignite.distributed as idist
+import numpy as np
+import numpy.typing as npt
 import torch
-from ignite.engine import Engine, Events
-from ignite.handlers import EarlyStopping
-from monai.handlers import ValidationHandler
-from monai.losses import DiceCELoss
-from monai.utils import CommonKeys as Keys
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from pneumoseg.pipeline.config import TrainConfig
-from pneumoseg.pipeline.dataset.cases import Bytes, CachedCases, Sample
+from pneumoseg.models import AttentionUNet
+from pneumoseg.pipeline.config import OptimizationConfig, TrainConfig
+from pneumoseg.pipeline.dataset.cases import Bytes, CachedCases, PhasedCases, Sample
 from pneumoseg.pipeline.dataset.loaders import make_training_loader, make_validation_loader
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.dataset.sampling import BatchPlan, DrawPlan
-from pneumoseg.pipeline.devices import Precision
+from pneumoseg.pipeline.devices import Precision, gather
+from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.inference.inferer import PaddedInferer
 from pneumoseg.pipeline.inference.model_folder import make_network, place
 from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
-from pneumoseg.pipeline.training.checkpoint import State, save_state
-from pneumoseg.pipeline.training.display import TrainingDisplay
-from pneumoseg.pipeline.training.engines import On, make_evaluator, make_trainer
-from pneumoseg.pipeline.training.history import History, Row
+from pneumoseg.pipeline.scoring.out_of_fold import MAP_SIZE
+from pneumoseg.pipeline.training.averaging import EpochAverage, average_weights, make_running_average
+from pneumoseg.pipeline.training.best_epochs import BestEpochs
+from pneumoseg.pipeline.training.engines import make_evaluator
+from pneumoseg.pipeline.training.interruption import Interruption
+from pneumoseg.pipeline.training.phases import phase_of, plan_phases
+from pneumoseg.pipeline.training.schedules import Schedule
+from pneumoseg.pipeline.training.step import TrainingStep
 from pneumoseg.transforms.chains import training_chain
 
-FINAL_RATE = 0.01  # of the learning rate, at the end of the cosine
+Weights = dict[str, Tensor]
 
 
 class TrainingRun:
@@ -35,195 +40,186 @@ class TrainingRun:
 
     Args:
         cases: All cases of the manifest.
-        pixels: Their images and labels, from the cache.
+        caches: Their images and labels from the cache, for the image size of each phase.
         training: Which to train on, by place in the manifest.
         validation: Which to validate on.
         config: What the run may be told.
         precision: In which the network computes, and where.
         workers: Loader processes.
+        initial: Weights to begin with; None draws them.
+
+    Raises: UsageError: If a batch cannot be shared evenly.
     """
 
     def __init__(
         self,
         cases: tuple[Case, ...],
-        pixels: Bytes,
+        caches: Mapping[int, Bytes],
         *,
         training: list[int],
         validation: list[int],
         config: TrainConfig,
         precision: Precision,
         workers: int,
+        initial: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.config = config
         self.precision = precision
         self.workers = workers
+        self.rank, self.processes = idist.get_rank(), idist.get_world_size()
+        _check_shares(config, self.processes, len(validation))
+
+        self.phases = plan_phases(config)
+        self.epochs = self.phases[-1].last_epoch
+        positive = [cases[index].is_positive for index in training]
+        final_rate = config.data.final_positive_rate
         self.plan = DrawPlan(
-            positive=[cases[index].is_positive for index in training],
+            positive=positive,
             positive_rate=config.data.positive_rate,
+            final_positive_rate=sum(positive) / len(positive) if final_rate == "prior" else final_rate,
+            epochs=self.epochs,
             batch_size=config.data.batch_size,
             seed=config.seed,
         )
-        chain = training_chain(image_size=config.data.image_size, augmentations=config.augmentation)
-        self.drawn = CachedCases(pixels, training, chain)
+        self.drawn = PhasedCases(
+            [
+                CachedCases(
+                    caches[phase.image_size],
+                    training,
+                    training_chain(image_size=phase.image_size, augmentations=config.augmentation),
+                )
+                for phase in self.phases
+            ]
+        )
 
         torch.manual_seed(config.seed)
         self.network = place(
             make_network(config.network), precision.device, channels_last=config.channels_last
         )
+        if initial is not None:
+            self.network.load_state_dict(initial)
         optimization = config.optimization
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=optimization.learning_rate, weight_decay=optimization.weight_decay
-        )
-        self.schedule = LambdaLR(self.optimizer, self._rate)
+        self.optimizer = _make_optimizer(optimization, self.network)
+        self.schedule = Schedule(optimization, self.optimizer, steps=self.plan.steps, epochs=self.epochs)
         self.scaler = precision.make_scaler()
+        self.running_average = (
+            None if optimization.ema is None else make_running_average(self.network, optimization.ema)
+        )
+        self.epoch_average = EpochAverage(self.evaluated) if optimization.average == "swa" else None
+        self.interruption = Interruption()
+        self.step = TrainingStep(
+            precision,
+            self.scaler,
+            clip_norm=optimization.clip_norm,
+            on_bad_step=optimization.on_bad_step,
+            seed=config.seed,
+            names=[case.id for case in cases],
+            received_signal=lambda: self.interruption.received,
+        )
 
+        mine = validation[self.rank :: self.processes]
+        self.validation_loaders = [
+            make_validation_loader(
+                CachedCases(caches[phase.image_size], mine),
+                batch_size=config.data.batch_size // phase.accumulate,
+                pin_memory=precision.device.type == "cuda",
+            )
+            for phase in self.phases
+        ]
         self.metric = ChallengeMetric()
         self.validator = make_evaluator(
-            self.network,
-            make_validation_loader(
-                CachedCases(pixels, validation),
-                batch_size=config.data.batch_size,
-                pin_memory=precision.device.type == "cuda",
-            ),
+            self.evaluated,
+            self.validation_loaders[0],
             precision=precision,
             postprocessing=MeasureCurves(cases),
             key_metric=("dice", self.metric["dice"]),
             metrics={"challenge": self.metric},
         )
 
-    def _rate(self, step: int) -> float:
-        warmup = round(self.config.optimization.warmup_epochs * self.plan.steps)
-        if step < warmup:
-            return (step + 1) / warmup
-        left = max(1, self.config.optimization.epochs * self.plan.steps - warmup)
-        return FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * (step - warmup) / left)) / 2
+    @property
+    def evaluated(self) -> AttentionUNet:
+        """The network that is validated and kept: the running average, where there is one."""
+        return (
+            self.network
+            if self.running_average is None
+            else cast("AttentionUNet", self.running_average.module)
+        )
 
     def make_batches(self, first_step: int = 0) -> DataLoader[Sample]:
-        """The batches of all epochs, from one step on."""
+        """This process's share of the batches of all epochs, from one step on."""
         return make_training_loader(
             self.drawn,
-            BatchPlan(self.plan, epochs=self.config.optimization.epochs, first_step=first_step),
+            BatchPlan(
+                self.plan,
+                phases=[phase_of(self.phases, epoch) for epoch in range(1, self.epochs + 1)],
+                first_step=first_step,
+                shard=(self.rank, self.processes),
+            ),
             workers=self.workers,
             pin_memory=self.precision.device.type == "cuda",
         )
 
-    def fit(self, history: History, checkpoints: Path, *, origin: State, state: State | None = None) -> None:
-        """Run all epochs; after each, validate, save, and bring the history up to date.
+    def validate(self, weights: Mapping[str, Tensor] | None = None) -> float:
+        """Validate at the final resolution, with other weights if they are given; gives the Dice."""
+        if weights is not None:
+            self.evaluated.load_state_dict(weights)
+        self.validator.data_loader = self.validation_loaders[-1]
+        self.validator.run()
+        return float(self.validator.state.metrics["dice"])
 
-        Args:
-            history: Gets a row for each epoch.
-            checkpoints: Folder of ``last.pt`` and ``best.pt``.
-            origin: What the run is of; goes into each checkpoint.
-            state: Of the epoch to go on from, as a checkpoint holds it.
-        """
-        epochs, steps = self.config.optimization.epochs, self.plan.steps
-        first_step = state["iteration"] if state else 0
-        display = TrainingDisplay(epochs=epochs, steps=steps, first_step=first_step)
-        epoch = _Epoch(self.config.data.batch_size)
+    def averaged(self, best: BestEpochs) -> Weights | None:
+        """The average over epochs that the configuration asks for; None where it asks for none."""
+        if self.epoch_average is not None and self.epoch_average.epochs > 1:
+            return dict(self.epoch_average.model.module.state_dict())
+        if self.config.optimization.average == "top" and len(best.entries) > 1:
+            return average_weights(best.load(entry) for entry in best.entries)
+        return None
 
-        def after_step() -> None:
-            self.schedule.step()
-            epoch.add(trainer.state.output[Keys.LOSS].item())
-            display.step(epoch=trainer.state.epoch, loss=epoch.loss, images_per_s=epoch.images_per_s)
+    def predict_validation(self) -> dict[int, npt.NDArray[np.uint8]]:
+        """The probability map of each validation case, in steps of 1/255, at no more than `MAP_SIZE` pixels."""
+        infer = PaddedInferer(self.precision)
+        size = min(MAP_SIZE, self.config.data.image_size)
+        maps: dict[int, npt.NDArray[np.uint8]] = {}
+        self.evaluated.eval()
+        for batch in self.validation_loaders[-1]:
+            logits = infer(batch["image"].to(self.precision.device, non_blocking=True), self.evaluated)
+            small = functional.adaptive_avg_pool2d(torch.sigmoid(logits), size)
+            levels = (small * 255).round().to(torch.uint8).cpu().numpy()
+            maps.update(zip(batch["index"].tolist(), levels[:, 0], strict=True))
+        return {index: level for shard in gather(maps) for index, level in shard.items()}
 
-        def after_epoch() -> None:
-            scores = self.validator.state.metrics["challenge"]
-            rate = self.optimizer.param_groups[0]["lr"]
-            row = {"epoch": trainer.state.epoch, "learning_rate": rate, **epoch.numbers(), **scores}
-            history.add(row)
-            display.epoch(row)
-            if self.validator.state.best_metric_epoch == trainer.state.epoch:
-                save_state(checkpoints / "best.pt", {"network": self.network.state_dict()})
-            save_state(checkpoints / "last.pt", collect_state())
+    def parts(self) -> dict[str, Any]:
+        """All that has a state of its own, by its name in a checkpoint."""
+        named: dict[str, Any] = {
+            "network": self.network,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "scaler": self.scaler,
+            "running_average": self.running_average,
+            "epoch_average": self.epoch_average and self.epoch_average.model,
+        }
+        return {name: part for name, part in named.items() if part is not None}
 
-        def stop_when_stale(engine: Engine) -> None:
-            # a network from scratch ties with predicting nothing for a long while: patience begins after that
-            if self.validator.state.best_metric > engine.state.metrics["predict_nothing"]:
-                self.early_stop(engine)
 
-        def collect_state() -> State:
-            return {
-                "origin": origin,
-                "iteration": trainer.state.iteration,
-                "network": self.network.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "early_stop": dict(self.early_stop.state_dict()),
-                "best": [self.validator.state.best_metric, self.validator.state.best_metric_epoch],
-                "history": history.rows,
-            }
-
-        trainer = make_trainer(
-            self.network,
-            self.make_batches(first_step),
-            loss_function=DiceCELoss(
-                sigmoid=True, batch=True, lambda_dice=self.config.optimization.dice_weight
-            ),
-            optimizer=self.optimizer,
-            precision=self.precision,
-            scaler=self.scaler,
-            clip_norm=self.config.optimization.clip_norm,
-            seed=self.config.seed,
-            epochs=epochs,
-            steps=steps,
-            handlers=[
-                On(Events.EPOCH_STARTED, epoch.start),
-                On(Events.ITERATION_COMPLETED, after_step),
-                ValidationHandler(interval=1, validator=self.validator),
-                On(Events.EPOCH_COMPLETED, after_epoch),
-            ],
+def _make_optimizer(config: OptimizationConfig, network: nn.Module) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            network.parameters(),
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=config.momentum > 0,
         )
-        patience = self.config.optimization.patience or epochs
-        self.early_stop = EarlyStopping(patience, lambda engine: engine.state.metrics["dice"], trainer)
-        self.validator.add_event_handler(Events.COMPLETED, stop_when_stale)
-        if state:
-            self._load(state)
-            trainer.load_state_dict({"iteration": first_step, "epoch_length": steps, "max_epochs": epochs})
-        if first_step == epochs * steps:  # done already; Ignite would begin anew
-            return
-        with display:
-            trainer.run()
-
-    def _load(self, state: State) -> None:
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.early_stop.load_state_dict(state["early_stop"])
-        self.validator.state.best_metric, self.validator.state.best_metric_epoch = state["best"]
+    return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
-class _Epoch:
-    """The training loss and the time of an epoch while it runs."""
-
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size = batch_size
-        self.start()
-
-    def start(self) -> None:
-        """Begin anew."""
-        self.steps = 0
-        self.total = 0.0
-        self.started = time.monotonic()
-        self.seconds = 0.0
-
-    def add(self, loss: float) -> None:
-        """Take in the loss of a step."""
-        self.steps += 1
-        self.total += loss
-        self.seconds = time.monotonic() - self.started
-
-    @property
-    def loss(self) -> float:
-        """Mean so far."""
-        return self.total / max(self.steps, 1)
-
-    @property
-    def images_per_s(self) -> float:
-        """Images trained on in a second, loading included and validation not."""
-        return self.steps * self.batch_size / max(self.seconds, 1e-9)
-
-    def numbers(self) -> Row:
-        """For the row of the epoch."""
-        return {"loss": self.loss, "images_per_s": self.images_per_s, "seconds": self.seconds}
+def _check_shares(config: TrainConfig, processes: int, validation: int) -> None:
+    batch = config.data.batch_size
+    for phase in plan_phases(config):
+        if batch % (processes * phase.accumulate):
+            raise UsageError(
+                f"a batch of {batch} images cannot be shared evenly by {processes} processes in {phase.accumulate} "
+                f"parts each; a multiple of {processes * phase.accumulate} as data.batch_size would fit"
+            )
+    if validation < processes:
+        raise UsageError(f"{validation} images to validate on cannot be shared by {processes} processes")

@@ -1,0 +1,67 @@
+"""What a network said of the cases that it never saw: kept for a later search of the decision."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.files import written_atomically
+from pneumoseg.pipeline.scoring.decision import CaseCurves
+
+OUT_OF_FOLD: Final = "out_of_fold.npz"
+MAP_SIZE: Final = 256
+"""Side of the stored maps in pixels; smaller where the network sees less."""
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Cases of one fold or of several.
+
+    Args:
+        curves: In the order of the manifest.
+        maps: For each place in the manifest a probability map in steps of 1/255, square, padded as the network saw it.
+    """
+
+    curves: Sequence[CaseCurves]
+    maps: dict[int, npt.NDArray[np.uint8]]
+
+
+def save_out_of_fold(path: Path, found: OutOfFold) -> None:
+    """Write all of it, compressed."""
+    indices = [curves.index for curves in found.curves]
+    with written_atomically(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            index=np.array(indices),
+            area=np.stack([curves.area for curves in found.curves]),
+            overlap=np.stack([curves.overlap for curves in found.curves]),
+            label_area=np.array([curves.label_area for curves in found.curves]),
+            pixels=np.array([curves.pixels for curves in found.curves]),
+            maps=np.stack([found.maps[index] for index in indices]),
+        )
+
+
+def load_out_of_fold(path: Path) -> OutOfFold:
+    """Read what `save_out_of_fold` wrote.
+
+    Raises: JobError: If it is missing or damaged.
+    """
+    try:
+        with np.load(path) as file:
+            content = {name: file[name] for name in file.files}
+        curves = [
+            CaseCurves(
+                index=int(index), area=area, overlap=overlap, label_area=int(label), pixels=int(pixels)
+            )
+            for index, area, overlap, label, pixels in zip(
+                *(content[name] for name in ("index", "area", "overlap", "label_area", "pixels")), strict=True
+            )
+        ]
+        maps = dict(zip(content["index"].tolist(), content["maps"], strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise JobError(f"{path}: cannot be read ({error}); train the fold anew") from None
+    return OutOfFold(curves, maps)

@@ -1,0 +1,312 @@
+"""A training run from its first step, or from where it stopped, to its last; saved so that nothing is lost."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import EarlyStopping
+from monai.handlers import ValidationHandler
+from monai.utils import CommonKeys as Keys
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pneumoseg.pipeline.console import warn
+from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.training.best_epochs import BestEpochs
+from pneumoseg.pipeline.training.checkpoint import State, save_state
+from pneumoseg.pipeline.training.display import TrainingDisplay
+from pneumoseg.pipeline.training.engines import On, make_trainer
+from pneumoseg.pipeline.training.history import History
+from pneumoseg.pipeline.training.interruption import InterruptedRunError
+from pneumoseg.pipeline.training.losses import TrainingLoss
+from pneumoseg.pipeline.training.phases import phase_of
+from pneumoseg.pipeline.training.step import STOP, Learner
+from pneumoseg.pipeline.training.tracking import Row
+from pneumoseg.pipeline.training.training_run import TrainingRun
+
+if TYPE_CHECKING:
+    from monai.engines import SupervisedTrainer
+
+
+def fit(
+    run: TrainingRun, history: History, checkpoints: Path, *, origin: State, state: State | None = None
+) -> BestEpochs:
+    """Run all epochs; after each, validate, save, and bring the history up to date.
+
+    Args:
+        run: What to train.
+        history: Gets a row for each epoch.
+        checkpoints: Folder of the states and of the weights of the best epochs.
+        origin: What the run is of; goes into each checkpoint.
+        state: To go on from, as a checkpoint holds it.
+
+    Returns: The best epochs at the final resolution.
+
+    Raises:
+        InterruptedRunError: If a signal came; the run was saved.
+        JobError: If the run cannot go on; what was reached was saved.
+    """
+    fitting = _Fitting(run, history, checkpoints, origin)
+    with run.interruption:
+        fitting.run(state)
+    return fitting.best
+
+
+class _Fitting:
+    """What a run needs only while it runs."""
+
+    def __init__(self, run: TrainingRun, history: History, checkpoints: Path, origin: State) -> None:
+        self.training = run
+        self.history = history
+        self.checkpoints = checkpoints
+        self.origin = origin
+        optimization = run.config.optimization
+        self.best = BestEpochs(checkpoints, optimization.average_top if optimization.average == "top" else 1)
+        self.named_before: set[str] = set()  # weights that the state before the newest one names
+        self.done = 0  # steps
+        self.stopped_early = False
+        self.epoch = _Epoch(run.config.data.batch_size)
+        self.saved_at = time.monotonic()
+        self.display: TrainingDisplay
+        self.trainer: SupervisedTrainer
+        self.early_stop: EarlyStopping
+
+    def run(self, state: State | None) -> None:
+        run = self.training
+        steps = run.plan.steps
+        if state:
+            self._load(state)
+        self._assemble(self.done)
+        if state:
+            self.early_stop.load_state_dict(state["early_stop"])
+            self.trainer.load_state_dict(
+                {"iteration": self.done, "epoch_length": steps, "max_epochs": run.epochs}
+            )
+        try:
+            if not state:
+                self._save()  # from here on there is something to go on from
+            with self.display:
+                if self.done and len(self.history.rows) < self.done // steps:  # stopped in a validation
+                    self._enter_phase(self.done // steps)
+                    run.validator.run(self.done // steps)
+                    self._after_epoch()
+                if self.done < run.epochs * steps and not self.stopped_early:
+                    self.trainer.run()
+        except InterruptedRunError as error:
+            self._save()
+            raise InterruptedRunError(
+                f"interrupted; saved after step {self.done} of {run.epochs * steps}, --resume goes on from there",
+                error.exit_code - 128,
+            ) from None
+        except Exception as error:
+            self._save()
+            raise _explain(error, run) from error
+
+    def _assemble(self, first_step: int) -> None:
+        run = self.training
+        optimization = run.config.optimization
+        self.display = TrainingDisplay(epochs=run.epochs, steps=run.plan.steps, first_step=first_step)
+        learner: nn.Module = Learner(run.network)
+        if run.processes > 1:
+            device = run.precision.device
+            learner = DistributedDataParallel(learner, device_ids=[device] if device.type == "cuda" else None)
+        self.trainer = make_trainer(
+            learner,
+            run.make_batches(first_step),
+            loss_function=TrainingLoss(
+                optimization.loss,
+                deep_weight=optimization.deep_weight,
+                image_weight=optimization.image_weight,
+            ),
+            optimizer=run.optimizer,
+            device=run.precision.device,
+            step=run.step,
+            epochs=run.epochs,
+            steps=run.plan.steps,
+            handlers=[
+                On(Events.EPOCH_STARTED, self._before_epoch),
+                On(Events.ITERATION_COMPLETED, self._after_step),
+                ValidationHandler(interval=1, validator=run.validator),
+                On(Events.EPOCH_COMPLETED, self._after_epoch),
+            ],
+        )
+        patience = optimization.patience or run.epochs
+        self.early_stop = EarlyStopping(patience, lambda engine: engine.state.metrics["dice"], self.trainer)
+        run.validator.add_event_handler(Events.COMPLETED, self._stop_when_stale)
+        run.validator.add_event_handler(Events.ITERATION_COMPLETED, self._heed_signal)
+
+    def _before_epoch(self) -> None:
+        if self.done % self.training.plan.steps == 0:  # else the run goes on within the epoch
+            self.epoch.start()
+        self._enter_phase(self.trainer.state.epoch)
+
+    def _enter_phase(self, epoch: int) -> None:
+        run = self.training
+        number = phase_of(run.phases, epoch)
+        run.step.accumulate = run.phases[number].accumulate
+        run.validator.data_loader = run.validation_loaders[number]
+
+    def _after_step(self) -> None:
+        run = self.training
+        run.schedule.after_step()
+        if run.running_average is not None:
+            run.running_average.update_parameters(run.network)
+        self.done += 1
+        output = self.trainer.state.output
+        self.epoch.add(output[Keys.LOSS])
+        self.display.step(
+            epoch=self.trainer.state.epoch, loss=self.epoch.loss, images_per_s=self.epoch.images_per_s
+        )
+        if output[STOP]:
+            raise InterruptedRunError("", output[STOP])
+        if time.monotonic() - self.saved_at > 60 * run.config.save_minutes:
+            self._save()
+
+    def _heed_signal(self) -> None:
+        # several processes stop after the same step, and a validation is short
+        if self.training.interruption.received and self.training.processes == 1:
+            raise InterruptedRunError("", self.training.interruption.received)
+
+    def _stop_when_stale(self, engine: Engine) -> None:
+        final = self.done // self.training.plan.steps >= self.training.phases[-1].first_epoch
+        # a network from scratch ties with predicting nothing for a long while: patience begins after that
+        if (
+            final
+            and max(engine.state.metrics["dice"], self._best_dice())
+            > engine.state.metrics["challenge"]["predict_nothing"]
+        ):
+            self.early_stop(engine)
+            self.stopped_early = self.trainer.should_terminate is not False
+
+    def _best_dice(self) -> float:
+        return self.best.entries[0].dice if self.best.entries else 0.0
+
+    def _after_epoch(self) -> None:
+        run = self.training
+        number = self.done // run.plan.steps
+        scores = run.validator.state.metrics["challenge"]
+        row = {
+            "epoch": number,
+            "image_size": run.phases[phase_of(run.phases, number)].image_size,
+            "learning_rate": run.optimizer.param_groups[0]["lr"],
+            **self.epoch.numbers(),
+            **scores,
+        }
+        run.schedule.after_epoch(scores["dice"])
+        self.history.add(row)
+        self.display.epoch(row)
+        if number >= run.phases[-1].first_epoch:
+            self._keep(scores["dice"], number)
+        self._save()
+
+    def _keep(self, dice: float, epoch: int) -> None:
+        run = self.training
+        share = run.config.optimization.average_share
+        if run.epoch_average and epoch > run.epochs - share * run.config.optimization.epochs:
+            run.epoch_average.add(run.evaluated)
+        if run.rank:
+            return
+        try:
+            if self.best.offer(dice, epoch, run.evaluated.state_dict()):
+                self.history.show_best(run.evaluated)
+        except OSError as error:
+            warn(f"the weights of epoch {epoch} could not be saved ({error.strerror}); those before are kept")
+
+    def _save(self) -> None:
+        """Save what was reached, unless it is no numbers; a full disk leaves the states that are there."""
+        run = self.training
+        self.saved_at = time.monotonic()
+        if run.rank or not all(bool(value.isfinite().all()) for value in run.network.state_dict().values()):
+            return
+        state: State = {
+            "origin": self.origin,
+            "iteration": self.done,
+            **{name: dict(part.state_dict()) for name, part in run.parts().items()},
+            "early_stop": dict(self.early_stop.state_dict()),
+            "stopped_early": self.stopped_early,
+            "best": self.best.state(),
+            "epoch": self.epoch.state(),
+            "history": self.history.rows,
+        }
+        try:
+            save_state(self.checkpoints, state)
+        except OSError as error:
+            warn(f"step {self.done} could not be saved ({error.strerror}); the checkpoint before it is kept")
+            return
+        names = {entry.file for entry in self.best.entries}
+        self.best.delete_others(self.named_before)
+        self.named_before = names
+
+    def _load(self, state: State) -> None:
+        for name, part in self.training.parts().items():
+            part.load_state_dict(state[name])
+        self.done = state["iteration"]
+        self.stopped_early = state["stopped_early"]
+        self.best.restore(state["best"])
+        self.epoch.restore(state["epoch"])
+        self.named_before = {entry.file for entry in self.best.entries}
+
+
+class _Epoch:
+    """The training loss and the time of an epoch while it runs."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.start()
+
+    def start(self) -> None:
+        """Begin anew."""
+        self.steps = 0
+        self.total = 0.0
+        self.started = time.monotonic()
+        self.seconds = 0.0
+
+    def add(self, loss: float) -> None:
+        """Take in the loss of a step."""
+        self.steps += 1
+        self.total += loss
+        self.seconds = time.monotonic() - self.started
+
+    @property
+    def loss(self) -> float:
+        """Mean so far."""
+        return self.total / max(self.steps, 1)
+
+    @property
+    def images_per_s(self) -> float:
+        """Images trained on in a second, loading included and validation not."""
+        return self.steps * self.batch_size / max(self.seconds, 1e-9)
+
+    def numbers(self) -> Row:
+        """For the row of the epoch."""
+        return {"loss": self.loss, "images_per_s": self.images_per_s, "seconds": self.seconds}
+
+    def state(self) -> list[float]:
+        """For a checkpoint."""
+        return [float(self.steps), self.total, self.seconds]
+
+    def restore(self, state: Sequence[float]) -> None:
+        """Go on from there."""
+        self.steps, self.total, self.seconds = int(state[0]), state[1], state[2]
+        self.started = time.monotonic() - self.seconds
+
+
+def _explain(error: Exception, run: TrainingRun) -> Exception:
+    """What happened, in one line, where it can be told."""
+    if isinstance(error, JobError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError):
+        data = run.config.data
+        return JobError(
+            f"{run.precision.device} has too little memory for {data.batch_size} images of {data.image_size} pixels at "
+            "once; the run is saved; a higher data.accumulate, a smaller data.batch_size or data.image_size would fit"
+        )
+    if "DataLoader worker" in str(error):
+        return JobError(
+            f"a loader process ended ({str(error).splitlines()[0]}); the run is saved and --resume goes on; too little "
+            "memory is the usual reason: fewer --workers would fit"
+        )
+    return error

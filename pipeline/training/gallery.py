@@ -1,0 +1,58 @@
+"""Pictures of a few validation cases, drawn anew when the network is at its best."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from matplotlib.figure import Figure
+
+from pneumoseg.models import AttentionUNet
+from pneumoseg.pipeline.dataset.cases import Bytes
+from pneumoseg.pipeline.dataset.manifest import Case
+from pneumoseg.pipeline.devices import Precision
+from pneumoseg.pipeline.output.figures import make_case_figure
+from pneumoseg.transforms.chains import standardize
+
+SHOWN_GATE = 3  # of four, deepest first: the finest one
+
+
+class Gallery:
+    """Three validation cases: a large pneumothorax, a middling one and a small one.
+
+    Args:
+        cases: All cases of the manifest.
+        validation: Which are validated on.
+        pixels: The cache at the final resolution.
+        precision: In which the network computes.
+    """
+
+    def __init__(
+        self, cases: Sequence[Case], validation: Sequence[int], pixels: Bytes, *, precision: Precision
+    ) -> None:
+        ranked = sorted(
+            (index for index in validation if cases[index].area_px), key=lambda i: -cases[i].area_px
+        )
+        self.shown = [ranked[len(ranked) * quarter // 4] for quarter in (1, 2, 3)] if ranked else []
+        self.pixels = pixels
+        self.precision = precision
+
+    def draw(self, network: AttentionUNet) -> Iterator[tuple[str, Figure]]:
+        """Draw each case: image, label, probability and attention; the names tell nothing of the patients."""
+        chain = standardize()
+        network.eval()
+        for number, index in enumerate(self.shown, start=1):
+            grey, label = self.pixels[index]
+            image = chain({"image": torch.from_numpy(grey / 255.0).float()[None]})["image"]
+            with torch.no_grad(), self.precision.autocast():
+                logits, maps = network.forward_with_attention(image[None].to(self.precision.device))
+            probabilities = torch.sigmoid(logits.float())[0, 0].cpu().numpy()
+            yield (
+                f"validation/case-{number}",
+                make_case_figure(
+                    image=(grey / 255.0).astype("float32"),
+                    label=(label > 127).astype("uint8"),
+                    pred=(probabilities > 0.5).astype("uint8"),
+                    attention=maps[SHOWN_GATE].float()[0, 0].cpu().numpy(),
+                    probability=float(probabilities.max()),
+                    title=f"validation case {number}",
+                ),
+            )
