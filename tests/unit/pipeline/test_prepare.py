@@ -229,6 +229,15 @@ def test_nothing_that_matches_is_an_error_that_shows_both_kinds_of_names(copy: C
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_labels_of_which_none_can_be_used_are_an_error_that_shows_the_first_problem(copy: Collection) -> None:
+    copy.labels.write_text("ImageId,EncodedPixels\n=case00,-1\n")
+    with pytest.raises(JobError, match=r"no row of the labels can be used: labels\.csv, line 2: BAD_ID"):
+        prepare(copy)
+    copy.labels.write_text("ImageId,EncodedPixels\n")
+    with pytest.raises(JobError, match="no row of the labels can be used$"):
+        prepare(copy)
+
+
 def test_an_earlier_manifest_is_not_written_over(copy: Collection) -> None:
     with pytest.raises(UsageError, match="--overwrite"):
         prepare(copy, output=copy.manifest_path, overwrite=False)

@@ -127,7 +127,7 @@ def test_other_json_is_an_error_of_one_line(tmp_path: Path, content: object) -> 
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"\x89PNG"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 10**5, b"\xff\xfe", b"\x89PNG"])
 def test_a_file_that_is_not_json_is_an_error_of_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.json").write_bytes(content)
     with pytest.raises(JobError, match="pneumoseg prepare") as caught:

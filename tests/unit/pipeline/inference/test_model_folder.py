@@ -139,7 +139,7 @@ def test_a_run_given_for_its_model_is_told_where_the_model_is(folder: Path) -> N
     assert f"did you mean {folder}?" in the_error(folder.parent)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"format_version": 99}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"[" * 10**5, b"\xff\xfe", b'{"format_version": 99}'])
 def test_a_description_that_cannot_be_read_is_an_error(folder: Path, content: bytes) -> None:
     (folder / "model.json").write_bytes(content)
     assert "model.json" in the_error(folder)
