@@ -234,7 +234,7 @@ def test_labels_of_which_none_can_be_used_are_an_error_that_shows_the_first_prob
     with pytest.raises(JobError, match=r"no row of the labels can be used: labels\.csv, line 2: BAD_ID"):
         prepare(copy)
     copy.labels.write_text("ImageId,EncodedPixels\n")
-    with pytest.raises(JobError, match="no row of the labels can be used$"):
+    with pytest.raises(JobError, match=r"no row of the labels can be used$"):
         prepare(copy)
 
 
