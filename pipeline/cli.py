@@ -300,6 +300,7 @@ def evaluate(
     overwrite: Overwrite = False,
     device: Device = "auto",
     batch_size: BatchSize = 8,
+    workers: Workers = 1,
     threads: Threads = None,
 ) -> None:
     """Score a model on the fold that it never saw, beside predicting nothing."""
@@ -317,6 +318,7 @@ def evaluate(
         all_folds=fold == "all",
         device=device,
         batch_size=batch_size,
+        workers=workers,
         overwrite=overwrite,
     )
     title = "all folds" if report.fold is None else f"fold {report.fold}"

@@ -47,6 +47,7 @@ def evaluate_model(
     all_folds: bool = False,
     device: str = "auto",
     batch_size: int = 8,
+    workers: int = 1,
     overwrite: bool = False,
 ) -> EvaluateReport:
     """Score the cases of one fold, or of all.
@@ -60,6 +61,7 @@ def evaluate_model(
         all_folds: Score every case of the manifest instead.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
+        workers: Processes that decode; none decodes in this one, without protection from damaged files.
         overwrite: Delete an earlier result in *output*.
 
     Raises:
@@ -81,7 +83,7 @@ def evaluate_model(
     claim_folder(output, overwrite=overwrite, command="evaluate", inputs=[model_folder, manifest_path])
 
     chain = evaluation_chain(image_size=model.image_size, gates=ALL_GATES_OPEN)
-    cases = FileCases(manifest, manifest_path, indices, chain=chain)
+    cases = FileCases(manifest, manifest_path, indices, chain=chain, workers=workers)
     metric = ChallengeMetric(model.operating_point)
     make_evaluator(
         model.network,

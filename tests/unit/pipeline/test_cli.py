@@ -19,8 +19,13 @@ def options(command: str) -> dict[str, tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("command", ["check", "prepare", "predict", "submit"])
-def test_what_reads_images_can_open_gates_and_take_workers(command: str) -> None:
-    assert {"any_view", "any_modality", "any_body_part", "workers"} <= options(command).keys()
+def test_what_takes_images_can_open_gates(command: str) -> None:
+    assert {"any_view", "any_modality", "any_body_part"} <= options(command).keys()
+
+
+@pytest.mark.parametrize("command", ["check", "prepare", "evaluate", "predict", "submit"])
+def test_what_decodes_takes_workers(command: str) -> None:
+    assert "workers" in options(command)
 
 
 @pytest.mark.parametrize("command", ["check", "predict"])

@@ -16,7 +16,8 @@ from pneumoseg.pipeline.inference.model_folder import TunedPoint
 def evaluate(
     model: Path, collection: Collection, folder: Path, **options: Any
 ) -> tuple[EvaluateReport, list[dict[str, str]]]:
-    report = evaluate_model(model, collection.manifest_path, folder / "out", device="cpu", **options)
+    options = {"device": "cpu", "workers": 0, **options}
+    report = evaluate_model(model, collection.manifest_path, folder / "out", **options)
     with (folder / "out" / "cases.csv").open(newline="") as file:
         return report, list(csv.DictReader(file))
 
@@ -38,6 +39,16 @@ def test_the_scores_are_written_with_what_they_are_of(
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert (scores["dice"], scores["fold"], scores["threshold"], scores["images"]) == (1.0, None, 0.5, 12)
     assert scores["model_weights_sha256"] == [sha256_of(model_folder / "weights" / "fold0.safetensors")]
+
+
+def test_any_number_of_workers_writes_the_same_bytes(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    results = set()
+    for workers in (0, 1, 2):
+        evaluate(model_folder, collection, tmp_path, workers=workers, overwrite=True)
+        results.add(tuple((tmp_path / "out" / name).read_bytes() for name in ("cases.csv", "scores.json")))
+    assert len(results) == 1
 
 
 @pytest.mark.parametrize("fold", [0, 1, 2])
