@@ -367,10 +367,8 @@ def submit(
         overwrite=overwrite,
     )
     _warn_some([f"{item.path.name}: {item.error}" for item in report.refused], "files have no row")
-    say(
-        f"{report.images} images, {report.called_positive} called positive; "
-        f"{report.left_out} images left out, as the sample does not ask for them"
-    )
+    left_out = f"; {report.left_out} images left out, as the sample does not ask for them" if sample else ""
+    say(f"{report.images} images, {report.called_positive} called positive{left_out}")
     say(f"wrote {output}")
     raise typer.Exit(report.exit_code)
 
