@@ -22,15 +22,18 @@ def save_state(folder: Path, state: State) -> None:
     """Write the state of a run, all of it or nothing, and delete those that are older than the last two.
 
     MONAI's and Ignite's savers delete the old file before they write the new one in place; here the new one is
-    written beside the old one and gets its name when it is whole. The name holds the step and a checksum.
+    written beside the old one and gets its name when it is whole. The name holds a number that goes up with each
+    save, and a checksum.
 
     Args:
         folder: Of the checkpoints.
-        state: Tensors, numbers, texts, and lists and dictionaries of these; ``iteration`` is the step.
+        state: Tensors, numbers, texts, and lists and dictionaries of these.
 
     Raises: OSError: If the disk is full; the states that are there stay.
     """
-    save_weights_file(folder, f"step{state['iteration']:08d}", state)
+    before = _states(folder)
+    number = 1 + int(before[0].name.split("-")[1]) if before else 0
+    save_weights_file(folder, f"state-{number:06d}", state)
     for old in _states(folder)[KEPT:]:
         old.unlink(missing_ok=True)
 
@@ -96,7 +99,7 @@ def has_state(folder: Path) -> bool:
 
 def _states(folder: Path) -> list[Path]:
     """The states of a run, newest first."""
-    return sorted(folder.glob("step*-*.pt"), reverse=True)
+    return sorted(folder.glob("state-*-*.pt"), reverse=True)
 
 
 def _checksum(content: bytes) -> str:

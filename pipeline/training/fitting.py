@@ -304,9 +304,10 @@ def _explain(error: Exception, run: TrainingRun) -> Exception:
             f"{run.precision.device} has too little memory for {data.batch_size} images of {data.image_size} pixels at "
             "once; the run is saved; a higher data.accumulate, a smaller data.batch_size or data.image_size would fit"
         )
-    if "DataLoader worker" in str(error):
+    # what is noticed first is that the process is gone, or that nobody answers for what it has sent
+    if "DataLoader worker" in str(error) or (run.workers and isinstance(error, ConnectionError | EOFError)):
         return JobError(
-            f"a loader process ended ({str(error).splitlines()[0]}); the run is saved and --resume goes on; too little "
+            f"a loader process ended ({(str(error) or type(error).__name__).splitlines()[0]}); the run is saved and --resume goes on; too little "
             "memory is the usual reason: fewer --workers would fit"
         )
     return error

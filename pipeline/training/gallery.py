@@ -31,7 +31,8 @@ class Gallery:
         ranked = sorted(
             (index for index in validation if cases[index].area_px), key=lambda i: -cases[i].area_px
         )
-        self.shown = [ranked[len(ranked) * quarter // 4] for quarter in (1, 2, 3)] if ranked else []
+        chosen = [ranked[len(ranked) * quarter // 4] for quarter in (1, 2, 3)] if ranked else []
+        self.shown = list(dict.fromkeys(chosen))  # where there are fewer than three
         self.pixels = pixels
         self.precision = precision
 

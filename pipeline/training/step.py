@@ -86,6 +86,8 @@ class TrainingStep:
         torch.manual_seed(_step_seed(self.seed, engine.state.iteration, idist.get_rank()))
         image, label = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
         network = engine.network.train()
+        # a normalization has taken a batch into its running means before it is known to be bad
+        buffers = [buffer.clone() for buffer in network.buffers()]
         engine.optimizer.zero_grad(set_to_none=True)
         loss = self._backward(network, engine.loss_function, image, label)
         self.scaler.unscale_(engine.optimizer)
@@ -107,6 +109,8 @@ class TrainingStep:
             self.scaler.step(engine.optimizer)
         else:
             self._refuse(mean_loss, norm_value, engine.state.iteration, batch)
+            for buffer, before in zip(network.buffers(), buffers, strict=True):
+                buffer.copy_(before)
         self.scaler.update()
         return {Keys.LOSS: mean_loss, STOP: int(signal)}
 

@@ -118,10 +118,11 @@ class TrainingRun:
         )
 
         mine = validation[self.rank :: self.processes]
+        parts = max(phase.accumulate for phase in self.phases)  # the evaluator wants as many batches in all phases
         self.validation_loaders = [
             make_validation_loader(
                 CachedCases(caches[phase.image_size], mine),
-                batch_size=config.data.batch_size // phase.accumulate,
+                batch_size=config.data.batch_size // parts,
                 pin_memory=precision.device.type == "cuda",
             )
             for phase in self.phases

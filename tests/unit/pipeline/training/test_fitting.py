@@ -1,23 +1,32 @@
-import csv
+import errno
 import math
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Events
 from numpy.typing import NDArray
 from tests.conftest import make_case
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
-from pneumoseg.pipeline.config import DataConfig, NetworkConfig, OptimizationConfig, TrainConfig
+from pneumoseg.pipeline.config import TrainConfig
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.devices import Precision
 from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.training.checkpoint import State, load_state
-from pneumoseg.pipeline.training.history import History, Row
-from pneumoseg.pipeline.training.training_run import FINAL_RATE, TrainingRun
+from pneumoseg.pipeline.training.checkpoint import State, load_file, load_state
+from pneumoseg.pipeline.training.fitting import fit
+from pneumoseg.pipeline.training.history import History
+from pneumoseg.pipeline.training.interruption import InterruptedRunError
+from pneumoseg.pipeline.training.phases import plan_phases
+from pneumoseg.pipeline.training.step import TrainingStep
+from pneumoseg.pipeline.training.tracking import Row
+from pneumoseg.pipeline.training.training_run import TrainingRun
 from pneumoseg.transforms.rle import encode_rle
 
 SIDE, CASES = 32, 12
@@ -26,26 +35,8 @@ TRAINING = [index for index in range(CASES) if index not in VALIDATION]
 FLOAT32 = Precision(torch.device("cpu"), torch.float32)
 
 
-class KilledError(Exception):
-    """Stands for a machine that is switched off."""
-
-
-class Rows(History):
-    """Keep rows and draw nothing, which takes longer than the training here."""
-
-    def add(self, row: Row) -> None:
-        self.rows.append(row)
-
-
-class KilledAfter(Rows):
-    """Die in the epoch after the one that was saved last."""
-
-    epochs = 1
-
-    def add(self, row: Row) -> None:
-        if row["epoch"] > self.epochs:
-            raise KilledError
-        super().add(row)
+class PowerCutError(BaseException):
+    """Stands for a machine that is switched off: nothing of ours runs after it."""
 
 
 @pytest.fixture(scope="module")
@@ -74,40 +65,61 @@ def pixels() -> NDArray[np.uint8]:
     return np.stack([[image + 100 * mask, 255 * mask] for image, mask in zip(grey, masks(), strict=True)])
 
 
-def configure(**optimization: Any) -> TrainConfig:
-    return TrainConfig(
-        network=NetworkConfig(features=(4, 8, 8, 8, 8)),
-        data=DataConfig(image_size=SIDE, batch_size=4),
-        optimization=OptimizationConfig(**{"epochs": 4, "learning_rate": 5e-3, **optimization}),
-        seed=7,
-    )
+PLAIN: dict[str, Any] = {}
+RICH: dict[str, Any] = {  # everything that has a state of its own
+    "network": {"normalization": "batch", "deep_supervision": True, "image_head": True},
+    "data": {"stages": [{"image_size": 16, "epochs": 1}], "accumulate": 2, "final_positive_rate": "prior"},
+    "optimization": {
+        "ema": 0.9,
+        "average": "swa",
+        "average_share": 1.0,
+        "schedule": "plateau",
+        "plateau_patience": 1,
+    },
+}
 
 
-def make_run(cases: tuple[Case, ...], pixels: NDArray[np.uint8], config: TrainConfig) -> TrainingRun:
+def configure(changes: dict[str, Any] | None = None, **optimization: Any) -> TrainConfig:
+    settings: dict[str, Any] = {
+        "network": {"features": (4, 8, 8, 8, 8)},
+        "data": {"image_size": SIDE, "batch_size": 4},
+        "optimization": {"epochs": 3, "learning_rate": 5e-3, **optimization},
+        "seed": 7,
+    }
+    for section, values in (changes or {}).items():
+        settings[section] = {**settings[section], **values} if isinstance(values, dict) else values
+    return TrainConfig.model_validate(settings)
+
+
+def make_run(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], config: TrainConfig, *, workers: int = 0
+) -> TrainingRun:
     torch.set_num_threads(1)
     return TrainingRun(
         cases,
-        pixels,
+        {SIDE: pixels, SIDE // 2: pixels[:, :, ::2, ::2]},
         training=TRAINING,
         validation=VALIDATION,
         config=config,
         precision=FLOAT32,
-        workers=0,
+        workers=workers,
     )
 
 
-def fit(
-    run: TrainingRun, folder: Path, *, kind: type[History] = Rows, state: State | None = None
-) -> dict[str, Tensor]:
-    """Train, and give the weights of the last epoch."""
-    rows = list(state["history"]) if state else None
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
-        run.fit(kind(folder, writer, rows), folder / "checkpoints", origin={"config": "x"}, state=state)
+def train(run: TrainingRun, folder: Path, *, state: State | None = None) -> dict[str, Tensor]:
+    """Train without drawing anything, and give the weights of the last epoch."""
+    fit(
+        run,
+        History(state["history"] if state else None),
+        folder / "checkpoints",
+        origin={"config": "x"},
+        state=state,
+    )
     return {name: value.clone() for name, value in run.network.state_dict().items()}
 
 
 def last(folder: Path) -> State:
-    return load_state(folder / "checkpoints" / "last.pt")
+    return load_state(folder / "checkpoints")
 
 
 def numbers(state: State) -> list[Row]:
@@ -117,159 +129,304 @@ def numbers(state: State) -> list[Row]:
     ]
 
 
-@pytest.fixture(scope="module")
-def whole(
-    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The folder of a run of four epochs that nothing stopped."""
+def before_step(run: TrainingRun, number: int, happening: Callable[[], None]) -> None:
+    """Let something happen before a step is done."""
+
+    class Step(TrainingStep):
+        def __call__(self, engine: Any, batch: Any) -> dict[str, float | int]:
+            if engine.state.iteration == number:
+                happening()
+            return super().__call__(engine, batch)
+
+    run.step.__class__ = Step
+
+
+def cut_power() -> None:
+    raise PowerCutError
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two states are the same to the bit."""
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+COMPARED = ("iteration", "network", "optimizer", "schedule", "scaler", "early_stop", "best")
+
+
+@pytest.fixture(scope="module", params=[PLAIN, RICH], ids=["plain", "rich"])
+def setting(
+    request: pytest.FixtureRequest,
+    cases: tuple[Case, ...],
+    pixels: NDArray[np.uint8],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[TrainConfig, State]:
+    """A configuration, and the last state of a run that nothing stopped."""
+    config = configure({**request.param, "save_minutes": 1e-9})
     folder = tmp_path_factory.mktemp("whole")
-    fit(make_run(cases, pixels, configure()), folder, kind=History)
-    return folder
+    train(make_run(cases, pixels, config), folder)
+    return config, last(folder)
 
 
-def resume_after(epochs: int, cases: tuple[Case, ...], pixels: NDArray[np.uint8], folder: Path) -> State:
-    kind = type("Killed", (KilledAfter,), {"epochs": epochs})
-    with pytest.raises(KilledError):
-        fit(make_run(cases, pixels, configure()), folder, kind=kind)
-    torch.manual_seed(12345)  # another process has other random numbers
-    fit(make_run(cases, pixels, configure()), folder, state=last(folder))
-    return last(folder)
-
-
-@pytest.mark.parametrize("epochs", [1, 3])
-def test_a_run_that_goes_on_is_to_the_bit_the_run_that_nothing_stopped(
-    cases: tuple[Case, ...], pixels: NDArray[np.uint8], whole: Path, tmp_path: Path, epochs: int
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5], ids="before step {}".format)
+def test_a_run_whose_power_was_cut_goes_on_to_the_same_bits(
+    cases: tuple[Case, ...],
+    pixels: NDArray[np.uint8],
+    setting: tuple[TrainConfig, State],
+    tmp_path: Path,
+    step: int,
 ) -> None:
-    resumed, expected = resume_after(epochs, cases, pixels, tmp_path), last(whole)
-    for name, value in expected["network"].items():
-        assert torch.equal(resumed["network"][name], value), name
-    for number, moments in expected["optimizer"]["state"].items():
-        for name, value in moments.items():
-            assert torch.equal(resumed["optimizer"]["state"][number][name], value), name
-    for key in ("iteration", "best", "schedule", "early_stop"):
-        assert resumed[key] == expected[key], key
-    assert numbers(resumed) == numbers(expected)
+    config, expected = setting
+    run = make_run(cases, pixels, config)
+    before_step(run, step, cut_power)
+    with pytest.raises(PowerCutError):
+        train(run, tmp_path)
+    torch.manual_seed(12345)  # another process has other random numbers
+    train(make_run(cases, pixels, config), tmp_path, state=last(tmp_path))
+    found = last(tmp_path)
+    assert [key for key in COMPARED if not same(found[key], expected[key])] == []
+    assert numbers(found) == numbers(expected)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_loader_workers_change_no_bit(
+    cases: tuple[Case, ...],
+    pixels: NDArray[np.uint8],
+    tmp_path: Path,
+    workers: int,
+) -> None:
+    config = configure({"save_minutes": 1e-9}, epochs=2)
+    expected = train(make_run(cases, pixels, config), tmp_path / "whole")
+    run = make_run(cases, pixels, config, workers=workers)
+    before_step(run, 2, cut_power)
+    with pytest.raises(PowerCutError):
+        train(run, tmp_path / "cut")
+    resumed = train(
+        make_run(cases, pixels, config, workers=workers), tmp_path / "cut", state=last(tmp_path / "cut")
+    )
+    assert same(resumed, expected)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_after_the_step_and_the_run_goes_on_from_there(
+    cases: tuple[Case, ...],
+    pixels: NDArray[np.uint8],
+    setting: tuple[TrainConfig, State],
+    tmp_path: Path,
+    number: signal.Signals,
+) -> None:
+    config, expected = setting
+    run = make_run(cases, pixels, config)
+    before_step(run, 3, lambda: os.kill(os.getpid(), number))
+    with pytest.raises(InterruptedRunError, match="saved after step 3 of") as caught:
+        train(run, tmp_path)
+    assert caught.value.exit_code == 128 + number
+    train(make_run(cases, pixels, config), tmp_path, state=last(tmp_path))
+    assert [key for key in COMPARED if not same(last(tmp_path)[key], expected[key])] == []
+
+
+def test_a_signal_in_a_validation_is_heeded_and_the_validation_made_up_for(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], setting: tuple[TrainConfig, State], tmp_path: Path
+) -> None:
+    config, expected = setting
+    run = make_run(cases, pixels, config)
+    run.validator.add_event_handler(
+        Events.ITERATION_STARTED(once=1), lambda: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    with pytest.raises(InterruptedRunError):
+        train(run, tmp_path)
+    assert last(tmp_path)["history"] == []
+    train(make_run(cases, pixels, config), tmp_path, state=last(tmp_path))
+    assert numbers(last(tmp_path)) == numbers(expected)
+
+
+def test_there_is_something_to_go_on_from_before_the_first_step(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    run = make_run(cases, pixels, configure())
+    before_step(run, 1, cut_power)
+    with pytest.raises(PowerCutError):
+        train(run, tmp_path)
+    assert last(tmp_path)["iteration"] == 0
 
 
 def test_the_same_run_twice_is_the_same_to_the_bit(
     cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     one, other = (
-        fit(make_run(cases, pixels, configure(epochs=1)), tmp_path / name) for name in ("one", "other")
+        train(make_run(cases, pixels, configure(epochs=1)), tmp_path / name) for name in ("one", "other")
     )
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert same(one, other)
 
 
 def test_going_on_with_a_run_that_is_done_changes_nothing(
-    cases: tuple[Case, ...], pixels: NDArray[np.uint8], whole: Path, tmp_path: Path
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], setting: tuple[TrainConfig, State], tmp_path: Path
 ) -> None:
-    state = last(whole)
-    run = make_run(cases, pixels, configure())
-    weights = fit(run, tmp_path, state=state)
-    assert all(torch.equal(weights[name], value) for name, value in last(whole)["network"].items())
-    assert run.validator.state.best_metric_epoch == state["best"][1]
+    config, state = setting
+    assert same(train(make_run(cases, pixels, config), tmp_path, state=state), state["network"])
 
 
-def test_every_epoch_is_a_row_with_all_numbers(whole: Path) -> None:
-    with (whole / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
-    assert all(float(row["loss"]) > 0 and float(row["images_per_s"]) > 0 for row in rows)
-    assert {row["predict_nothing"] for row in rows} == {"0.5"}
+def test_every_epoch_is_a_row_with_all_numbers(setting: tuple[TrainConfig, State]) -> None:
+    config, state = setting
+    rows = state["history"]
+    assert [row["epoch"] for row in rows] == list(range(1, len(plan_phases(config)) + 3))
+    assert all(row["loss"] > 0 and row["images_per_s"] > 0 for row in rows)
+    assert {row["predict_nothing"] for row in rows} == {0.5}
 
 
 def test_the_loss_falls(cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path) -> None:
-    fit(make_run(cases, pixels, configure(epochs=12, patience=None)), tmp_path)
+    train(make_run(cases, pixels, configure(epochs=12, patience=None)), tmp_path)
     rows = last(tmp_path)["history"]
     assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
 
 
-def test_the_best_checkpoint_is_that_of_the_best_epoch(
-    cases: tuple[Case, ...], pixels: NDArray[np.uint8], whole: Path
+def test_the_weights_that_are_kept_are_those_of_the_best_epoch(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    score, epoch = last(whole)["best"]
-    rows = last(whole)["history"]
-    assert score == max(row["dice"] for row in rows)
-    assert epoch == max(row["epoch"] for row in rows if row["dice"] == score)
     run = make_run(cases, pixels, configure())
-    run.network.load_state_dict(load_state(whole / "checkpoints" / "best.pt")["network"])
-    run.validator.run()
-    assert run.validator.state.metrics["dice"] == score
+    best = fit(run, History(), tmp_path / "checkpoints", origin={}).entries[0]
+    rows = last(tmp_path)["history"]
+    assert best.dice == max(row["dice"] for row in rows)
+    assert best.epoch == max(row["epoch"] for row in rows if row["dice"] == best.dice)
+    weights = load_file(tmp_path / "checkpoints" / best.file)["network"]
+    assert make_run(cases, pixels, configure()).validate(weights) == best.dice
 
 
-def test_only_the_cases_held_out_are_validated(cases: tuple[Case, ...], pixels: NDArray[np.uint8]) -> None:
-    run = make_run(cases, pixels, configure())
-    run.validator.run()
-    assert [case.index for case in run.metric.curves] == VALIDATION
-
-
-def test_only_the_training_cases_are_drawn(cases: tuple[Case, ...], pixels: NDArray[np.uint8]) -> None:
-    drawn = {
-        index
-        for batch in make_run(cases, pixels, configure()).make_batches()
-        for index in batch["index"].tolist()
-    }
-    assert drawn == set(TRAINING)
-
-
-def test_the_learning_rate_rises_to_its_value_and_falls_along_a_cosine(
-    cases: tuple[Case, ...], pixels: NDArray[np.uint8]
+def test_low_resolutions_come_first(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    run = make_run(cases, pixels, configure(epochs=10, warmup_epochs=2.0))  # 2 steps an epoch: 4 and 16
-    rates = [run._rate(step) for step in range(20)]
-    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    halfway = FINAL_RATE + (1 - FINAL_RATE) / 2
-    assert rates[12] == pytest.approx(halfway)
-    assert rates[4:] == sorted(rates[4:], reverse=True)
-    last_angle = math.pi * 15 / 16
-    assert rates[-1] == pytest.approx(FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(last_angle)) / 2)
+    config = configure({"data": {"stages": [{"image_size": 16, "epochs": 2}]}}, epochs=1)
+    train(make_run(cases, pixels, config), tmp_path)
+    assert [row["image_size"] for row in last(tmp_path)["history"]] == [16, 16, 32]
 
 
-def test_without_a_warm_up_the_first_step_has_the_whole_rate(
-    cases: tuple[Case, ...], pixels: NDArray[np.uint8]
+def test_only_epochs_at_the_final_resolution_can_be_the_best(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    run = make_run(cases, pixels, configure(warmup_epochs=0))
-    assert run.optimizer.param_groups[0]["lr"] == 5e-3
+    config = configure({"data": {"stages": [{"image_size": 16, "epochs": 2}]}}, epochs=1, learning_rate=1e-12)
+    best = fit(make_run(cases, pixels, config), History(), tmp_path / "checkpoints", origin={})
+    assert [entry.epoch for entry in best.entries] == [3]
 
 
 def test_a_run_that_gets_no_better_stops_early(
     cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    run = make_run(cases, pixels, configure(epochs=9, learning_rate=1e-12, patience=2))
-    fit(run, tmp_path)
+    train(make_run(cases, pixels, configure(epochs=9, learning_rate=1e-12, patience=2)), tmp_path)
     assert [row["epoch"] for row in last(tmp_path)["history"]] == [1, 2, 3]
+
+
+def test_a_run_that_stopped_early_stays_so_when_it_goes_on(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    config = configure(epochs=9, learning_rate=1e-12, patience=2)
+    train(make_run(cases, pixels, config), tmp_path)
+    train(make_run(cases, pixels, config), tmp_path, state=last(tmp_path))
+    assert len(last(tmp_path)["history"]) == 3
 
 
 def test_patience_is_not_new_for_a_run_that_goes_on(
     cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     config = configure(epochs=9, learning_rate=1e-12, patience=2)
-    kind = type("Killed", (KilledAfter,), {"epochs": 2})
-    with pytest.raises(KilledError):
-        fit(make_run(cases, pixels, config), tmp_path, kind=kind)
-    fit(make_run(cases, pixels, config), tmp_path, state=last(tmp_path))
+    run = make_run(cases, pixels, config)
+    before_step(run, 5, cut_power)  # after two epochs of two steps
+    with pytest.raises(PowerCutError):
+        train(run, tmp_path)
+    train(make_run(cases, pixels, config), tmp_path, state=last(tmp_path))
     assert [row["epoch"] for row in last(tmp_path)["history"]] == [1, 2, 3]
 
 
 def test_a_loss_that_is_no_number_is_one_line_that_names_the_cases(
     cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    run = make_run(cases, pixels, configure(clip_norm=None, warmup_epochs=0))
+    run = make_run(cases, pixels, configure())
+    before_step(run, 2, lambda: spoil(run))
+    with pytest.raises(JobError, match=r"the loss is nan at step 2; .*: case") as caught:
+        train(run, tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_weights_that_are_no_numbers_are_never_saved(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    run = make_run(cases, pixels, configure())
+    before_step(run, 2, lambda: spoil(run))
+    with pytest.raises(JobError):
+        train(run, tmp_path)
+    for path in (tmp_path / "checkpoints").glob("*.pt"):
+        assert all(value.isfinite().all() for value in load_file(path)["network"].values())
+
+
+def spoil(run: TrainingRun) -> None:
     with torch.no_grad():
         next(run.network.parameters()).fill_(math.nan)
-    with pytest.raises(JobError, match=r"is nan at step 1 \(cases \[") as caught:
-        fit(run, tmp_path)
-    assert len(str(caught.value).splitlines()) == 1
-    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_full_disk_is_told_and_ends_no_run(
+    cases: tuple[Case, ...],
+    pixels: NDArray[np.uint8],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = make_run(cases, pixels, configure())
+
+    def fill_disk() -> None:
+        def full(_: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", full)
+
+    before_step(run, 3, fill_disk)
+    train(run, tmp_path)
+    assert run.plan.steps * 3 == 6
+    assert "could not be saved (No space left on device)" in " ".join(capsys.readouterr().err.split())
+    assert last(tmp_path)["iteration"] == 2
+
+
+def test_a_loader_process_that_dies_is_told_and_the_run_saved(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    run = make_run(cases, pixels, configure({"save_minutes": 1e-9}, epochs=50, patience=None), workers=1)
+
+    def kill_workers() -> None:
+        for process in multiprocessing.active_children():
+            if "Process" in type(process).__name__:
+                os.kill(cast("int", process.pid), signal.SIGKILL)
+
+    before_step(run, 3, kill_workers)
+    with pytest.raises(JobError, match="a loader process ended"):
+        train(run, tmp_path)
+    assert last(tmp_path)["iteration"] >= 3
+
+
+def test_too_little_memory_is_told_with_what_to_change(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    run = make_run(cases, pixels, configure())
+
+    def run_out() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    before_step(run, 2, run_out)
+    with pytest.raises(JobError, match=r"too little memory .* data\.accumulate"):
+        train(run, tmp_path)
+    assert last(tmp_path)["iteration"] == 1
 
 
 def test_bf16_trains_close_to_float32(
     cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    exact, rough = make_run(cases, pixels, configure(epochs=1)), make_run(cases, pixels, configure(epochs=1))
-    rough.precision = Precision(torch.device("cpu"), torch.bfloat16)
-    fit(exact, tmp_path / "exact")
-    fit(rough, tmp_path / "rough")
+    exact = make_run(cases, pixels, configure(epochs=1))
+    rough = make_run(cases, pixels, configure(epochs=1))
+    rough.step.precision = Precision(torch.device("cpu"), torch.bfloat16)
+    train(exact, tmp_path / "exact")
+    train(rough, tmp_path / "rough")
     losses = [last(tmp_path / name)["history"][0]["loss"] for name in ("exact", "rough")]
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
@@ -279,9 +436,8 @@ def test_channels_last_trains_as_the_other_format_does(
     cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     # without dropout, which draws its numbers in the order of memory
-    network = NetworkConfig(features=(4, 8, 8, 8, 8), dropout=0)
     for format_ in (True, False):
-        config = configure(epochs=2).model_copy(update={"network": network, "channels_last": format_})
-        fit(make_run(cases, pixels, config), tmp_path / str(format_))
+        config = configure({"network": {"dropout": 0}, "channels_last": format_}, epochs=2)
+        train(make_run(cases, pixels, config), tmp_path / str(format_))
     one, other = ([row["loss"] for row in last(tmp_path / name)["history"]] for name in ("True", "False"))
     assert one == pytest.approx(other, rel=1e-4)
