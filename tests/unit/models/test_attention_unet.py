@@ -127,6 +127,85 @@ def test_a_network_of_one_channel_takes_grey_images() -> None:
     assert AttentionUNet(features=SMALL, in_channels=1)(random_image(1, 1, 16, 16)).shape == (1, 1, 16, 16)
 
 
+# --- what it says only while it learns
+
+
+EVERYTHING: dict[str, Any] = {"normalization": "group", "deep_supervision": True, "image_head": True}
+
+
+def test_the_default_network_has_the_names_of_the_articles_layers_and_no_others() -> None:
+    levels = [*(f"encoder{n}" for n in range(1, 5)), "bottleneck", *(f"decoder{n}" for n in range(1, 5))]
+    layers = [f"{level}.conv{n}" for level in levels for n in (1, 2)]
+    layers += [f"gate{n}.{part}" for n in range(1, 5) for part in ("from_skip", "from_gate", "to_weight")]
+    expected = {f"{layer}.{tensor}" for layer in [*layers, "head"] for tensor in ("weight", "bias")}
+    assert set(AttentionUNet(features=SMALL).state_dict()) == expected
+
+
+def test_without_further_heads_there_are_logits_alone(small: AttentionUNet) -> None:
+    outputs = small.forward_for_training(random_image(1, 1, 32, 32))
+    assert outputs.deep_logits == []
+    assert outputs.image_logits is None
+
+
+def test_deep_supervision_gives_logits_at_half_quarter_and_eighth_resolution() -> None:
+    network = AttentionUNet(features=SMALL, classes=2, deep_supervision=True)
+    outputs = network.forward_for_training(random_image(3, 1, 32, 48))
+    assert outputs.logits.shape == (3, 2, 32, 48)
+    shapes = [tuple(logits.shape) for logits in outputs.deep_logits]
+    assert shapes == [(3, 2, 16, 24), (3, 2, 8, 12), (3, 2, 4, 6)]
+
+
+def test_the_image_head_gives_a_logit_for_each_image_and_class() -> None:
+    network = AttentionUNet(features=SMALL, classes=2, image_head=True)
+    logits = network.forward_for_training(random_image(3, 1, 32, 48)).image_logits
+    assert logits is not None
+    assert logits.shape == (3, 2)
+
+
+def test_further_heads_cost_what_their_formulas_say() -> None:
+    def parameters(**options: Any) -> int:
+        return sum(parameter.numel() for parameter in AttentionUNet(**options).parameters())
+
+    assert parameters(image_head=True) - 7_977_941 == 512 + 1
+    assert parameters(deep_supervision=True) - 7_977_941 == (64 + 1) + (128 + 1) + (256 + 1)
+    # a scale and a shift for each of the channels of 18 convolutions
+    channels = 2 * (2 * (32 + 64 + 128 + 256) + 512)
+    assert parameters(normalization="group") - 7_977_941 == 2 * channels
+
+
+@pytest.mark.parametrize("normalization", ["none", "batch", "instance", "group"])
+def test_the_logits_are_those_of_training_with_all_heads(normalization: Any) -> None:
+    network = AttentionUNet(features=SMALL, **{**EVERYTHING, "normalization": normalization}).eval()
+    image = random_image(2, 3, 32, 48)
+    torch.testing.assert_close(network(image), network.forward_for_training(image).logits, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("normalization", ["batch", "instance", "group"])
+def test_widths_that_8_does_not_divide_can_be_normalized(normalization: Any) -> None:
+    network = AttentionUNet(features=(6, 10, 14, 18, 22), normalization=normalization)
+    assert network(random_image(2, 1, 32, 32)).shape == (2, 1, 32, 32)
+
+
+def test_the_image_head_looks_at_the_bottleneck_alone() -> None:
+    network = AttentionUNet(features=SMALL, **EVERYTHING).eval()
+    logits = network.forward_for_training(random_image(2, 3, 32, 32)).image_logits
+    assert logits is not None
+    torch.autograd.backward(logits.sum())
+    reached = {name.split(".")[0] for name, value in network.named_parameters() if value.grad is not None}
+    assert reached == {"encoder1", "encoder2", "encoder3", "encoder4", "bottleneck", "image_head"}
+
+
+def test_each_parameter_of_a_network_with_all_heads_learns() -> None:
+    torch.manual_seed(0)
+    network = AttentionUNet(features=SMALL, **EVERYTHING).eval()
+    outputs = network.forward_for_training(random_image(2, 3, 32, 32))
+    assert outputs.image_logits is not None
+    told = [outputs.logits, *outputs.deep_logits, outputs.image_logits]
+    torch.autograd.backward([each.square().mean() for each in told])
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+
+
 # --- how weights start
 
 
