@@ -12,6 +12,7 @@ from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.scoring.decision import CaseCurves
 from pneumoseg.pipeline.scoring.metrics import CURVES, ChallengeMetric
 from pneumoseg.pipeline.training.engines import On, make_evaluator, make_trainer
+from pneumoseg.pipeline.training.step import TrainingStep
 from pneumoseg.transforms.masks import OperatingPoint
 
 CPU = torch.device("cpu")
@@ -38,14 +39,19 @@ def batch(value: float = 1.0, index: tuple[int, ...] = (4, 9)) -> dict[str, Any]
 
 def train(network: nn.Module, batches: list[dict[str, Any]], **changes: Any) -> Any:
     """Train for one epoch with plain gradient descent at rate 1 on the mean logit."""
-    precision = changes.pop("precision", FLOAT32)
+    step = TrainingStep(
+        FLOAT32,
+        FLOAT32.make_scaler(),
+        clip_norm=None,
+        on_bad_step="stop",
+        seed=0,
+        names=[f"case{number}" for number in range(10)],
+    )
     parts: dict[str, Any] = {
         "loss_function": lambda logits, label: (logits - label).mean(),
         "optimizer": torch.optim.SGD(network.parameters(), lr=1.0),
-        "precision": precision,
-        "scaler": precision.make_scaler(),
-        "clip_norm": None,
-        "seed": 0,
+        "device": CPU,
+        "step": step,
         "epochs": 1,
         "steps": len(batches),
         "handlers": [],
@@ -55,95 +61,31 @@ def train(network: nn.Module, batches: list[dict[str, Any]], **changes: Any) -> 
     return trainer
 
 
-def test_a_step_moves_the_weight_down_the_gradient() -> None:
+def test_each_batch_is_a_step() -> None:
     network = OneWeight()
-    trainer = train(network, [batch(0.25)])
-    assert float(network.weight.detach()) == 0.75  # 1 minus the mean pixel
-    assert float(trainer.state.output[Keys.LOSS]) == 0.25
+    trainer = train(network, [batch(0.25), batch(0.5)])
+    assert network.weight.item() == 0.25  # 1 minus the mean pixels
+    assert trainer.state.output[Keys.LOSS] == 0.375  # 0.75 times the mean pixel
 
 
-def test_gradients_of_one_step_do_not_reach_into_the_next() -> None:
+def test_one_iterator_gives_the_batches_of_all_epochs() -> None:
     network = OneWeight()
-    train(network, [batch(0.25), batch(0.5)])
-    assert float(network.weight.detach()) == 0.25
+    trainer = train(network, [batch(0.25), batch(0.5), batch(0.125), batch(0.0625)], epochs=2, steps=2)
+    assert (trainer.state.epoch, trainer.state.iteration) == (2, 4)
+    assert network.weight.item() == 0.0625
 
 
-def test_gradients_are_scaled_down_to_the_norm() -> None:
+def test_a_bad_step_ends_the_run_and_is_told_with_its_number() -> None:
     network = OneWeight()
-    train(network, [batch(8.0)], clip_norm=0.5)
-    assert float(network.weight.detach()) == pytest.approx(0.5, abs=1e-5)
-
-
-def test_a_small_gradient_is_not_scaled_up() -> None:
-    network = OneWeight()
-    train(network, [batch(0.25)], clip_norm=0.5)
-    assert float(network.weight.detach()) == 0.75
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_ends_the_run_and_names_the_cases(bad: float) -> None:
-    network = OneWeight()
-    with pytest.raises(JobError, match=r"at step 2 .*\[7, 3\]") as caught:
-        train(network, [batch(0.25), batch(bad, index=(7, 3))])
-    assert len(str(caught.value).splitlines()) == 1
-    assert float(network.weight.detach()) == 0.75  # still that of the first step
+    with pytest.raises(JobError, match=r"at step 2; .*: case7, case3"):
+        train(network, [batch(0.25), batch(float("nan"), index=(7, 3))])
+    assert network.weight.item() == 0.75  # still that of the first step
 
 
 def test_an_error_is_left_to_who_called_to_be_told_once(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(JobError):
         train(OneWeight(), [batch(float("nan"))])
     assert caplog.messages == []
-
-
-@pytest.mark.parametrize("clip_norm", [1.0, None])
-def test_a_gradient_that_is_no_number_ends_the_run_before_it_reaches_the_weights(
-    clip_norm: float | None,
-) -> None:
-    network = OneWeight()
-
-    def root(logits: Tensor, _: Tensor) -> Tensor:
-        return torch.sqrt(logits.sum() * 0)  # 0, with an infinite slope
-
-    with pytest.raises(JobError, match=r"gradient is nan at step 1 \(cases \[4, 9\]"):
-        train(network, [batch(1.0)], loss_function=root, clip_norm=clip_norm)
-    assert torch.isfinite(network.weight).all()
-
-
-def test_dropout_is_a_function_of_seed_and_step() -> None:
-    def uneven(logits: Tensor, _: Tensor) -> Tensor:
-        return (logits.flatten() * torch.linspace(0, 1, logits.numel())).mean()
-
-    def weight(seed: int, disturb: int) -> float:
-        network = OneWeight(dropout=0.5)
-        torch.manual_seed(disturb)
-        train(network, [batch(0.25), batch(0.5)], seed=seed, loss_function=uneven)
-        return float(network.weight.detach())
-
-    assert weight(1, disturb=0) == weight(1, disturb=5)
-    assert weight(1, disturb=0) != weight(2, disturb=0)
-
-
-def test_the_highest_seed_works() -> None:
-    train(OneWeight(), [batch()], seed=2**32 - 1)
-
-
-def test_the_loss_is_computed_in_float32_also_under_bf16() -> None:
-    seen = []
-
-    def loss(logits: Tensor, label: Tensor) -> Tensor:
-        seen.append(logits.dtype)
-        return (logits - label).mean()
-
-    network = nn.Conv2d(1, 1, 1)
-    train(network, [batch()], loss_function=loss, precision=Precision(CPU, torch.bfloat16))
-    assert seen == [torch.float32]
-    assert network.weight.dtype == torch.float32
-
-
-def test_the_network_is_trained_in_training_mode() -> None:
-    network = OneWeight().eval()
-    train(network, [batch()])
-    assert network.training
 
 
 def test_handlers_are_called_in_their_order() -> None:

@@ -1,0 +1,269 @@
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from monai.utils import CommonKeys as Keys
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pneumoseg.models import AttentionUNet, TrainingOutputs
+from pneumoseg.pipeline.devices import Precision
+from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.training.losses import BCETerm, TrainingLoss
+from pneumoseg.pipeline.training.step import STOP, Learner, TrainingStep
+
+CPU = torch.device("cpu")
+FLOAT32 = Precision(CPU, torch.float32)
+NAMES = [f"case{number:02}" for number in range(12)]
+BCE = TrainingLoss([BCETerm()], deep_weight=0.5, image_weight=0.1)
+
+
+class OneWeight(nn.Module):
+    """Logits are the image times a weight that begins at 1."""
+
+    def __init__(self, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, image: Tensor) -> TrainingOutputs:
+        return TrainingOutputs(self.dropout(image) * self.weight, [], None)
+
+
+def mean_logit(outputs: TrainingOutputs, label: Tensor) -> Tensor:
+    return (outputs.logits - label).mean()
+
+
+def batch(value: float = 1.0, index: tuple[int, ...] = (4, 9)) -> dict[str, Any]:
+    shape = (len(index), 1, 4, 4)
+    return {"image": torch.full(shape, value), "label": torch.zeros(shape), "index": torch.tensor(index)}
+
+
+def random_batch(size: int = 8, pixels: int = 32) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randn(size, 1, pixels, pixels, generator=generator)
+    return {"image": image, "label": (image > 1).float(), "index": torch.arange(size)}
+
+
+def make_step(precision: Precision = FLOAT32, **values: Any) -> TrainingStep:
+    options: dict[str, Any] = {"clip_norm": None, "on_bad_step": "stop", "seed": 0, "names": NAMES, **values}
+    return TrainingStep(precision, precision.make_scaler(), **options)
+
+
+def make_engine(network: nn.Module, loss: Any = mean_logit, *, iteration: int = 1) -> Any:
+    """As much of an engine as a step looks at; the rate is 1."""
+    return SimpleNamespace(
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=1.0),
+        loss_function=loss,
+        non_blocking=False,
+        prepare_batch=lambda data, device, non_blocking: (data["image"], data["label"]),
+        state=SimpleNamespace(device=CPU, iteration=iteration),
+    )
+
+
+def unet(**options: Any) -> AttentionUNet:
+    torch.manual_seed(0)
+    return AttentionUNet(features=(4, 8, 8, 8, 8), **{"dropout": 0.0, **options})
+
+
+def gradients(accumulate: int, **options: Any) -> dict[str, Tensor]:
+    network = Learner(unet(**options))
+    step = make_step()
+    step.accumulate = accumulate
+    step(make_engine(network, BCE), random_batch())
+    return {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
+
+
+# --- a step
+
+
+def test_a_step_moves_the_weight_down_the_gradient_and_gives_the_loss() -> None:
+    network = OneWeight()
+    told = make_step()(make_engine(network), batch(0.25))
+    assert network.weight.item() == 0.75  # 1 minus the mean pixel
+    assert told == {Keys.LOSS: 0.25, STOP: 0}
+
+
+def test_gradients_of_one_step_do_not_reach_into_the_next() -> None:
+    network = OneWeight()
+    engine, step = make_engine(network), make_step()
+    step(engine, batch(0.25))
+    step(engine, batch(0.5))
+    assert network.weight.item() == 0.25
+
+
+def test_the_network_learns_in_training_mode() -> None:
+    network = OneWeight().eval()
+    make_step()(make_engine(network), batch())
+    assert network.training
+
+
+def test_a_learner_says_all_that_a_loss_may_look_at() -> None:
+    network = unet(deep_supervision=True, image_head=True).eval()
+    image = random_batch(2)["image"]
+    torch.testing.assert_close(Learner(network)(image), network.forward_for_training(image))
+
+
+def test_a_signal_is_told_with_the_step_in_which_it_came() -> None:
+    assert make_step(received_signal=lambda: 15)(make_engine(OneWeight()), batch())[STOP] == 15
+
+
+# --- parts of a batch
+
+
+@pytest.mark.parametrize("accumulate", [2, 4, 8])
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(accumulate: int) -> None:
+    torch.testing.assert_close(gradients(accumulate), gradients(1), rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_of_a_batch_in_parts_is_that_of_the_whole() -> None:
+    data = random_batch(8, 4)
+    step = make_step()
+    step.accumulate = 4
+    told = step(make_engine(OneWeight(), BCE), data)
+    expected = functional.binary_cross_entropy_with_logits(data["image"], data["label"])
+    assert told[Keys.LOSS] == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_parts_that_are_not_of_one_size_count_by_their_images() -> None:
+    data = random_batch(5, 4)
+    step = make_step()
+    step.accumulate = 2  # 3 and 2 images
+    told = step(make_engine(OneWeight(), BCE), data)
+    expected = functional.binary_cross_entropy_with_logits(data["image"], data["label"])
+    assert told[Keys.LOSS] == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_no_more_than_a_part_goes_through_the_network_at_a_time() -> None:
+    network = OneWeight()
+    seen: list[int] = []
+    network.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
+    step = make_step()
+    step.accumulate = 4
+    step(make_engine(network), random_batch(8, 4))
+    assert seen == [2, 2, 2, 2]
+
+
+# --- clipping
+
+
+def test_gradients_are_scaled_down_to_the_norm() -> None:
+    network = OneWeight()
+    make_step(clip_norm=0.5)(make_engine(network), batch(8.0))
+    assert network.weight.item() == pytest.approx(0.5, abs=1e-5)
+
+
+def test_the_norm_is_that_of_all_gradients_together_and_of_all_parts() -> None:
+    network = Learner(unet())
+    step = make_step(clip_norm=1e-3)
+    step.accumulate = 2
+    step(make_engine(network, BCE), random_batch())
+    squares = [value.grad.square().sum() for value in network.parameters() if value.grad is not None]
+    assert math.sqrt(sum(float(square) for square in squares)) == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("clip_norm", [0.5, None])
+def test_a_small_gradient_is_not_scaled_up(clip_norm: float | None) -> None:
+    network = OneWeight()
+    make_step(clip_norm=clip_norm)(make_engine(network), batch(0.25))
+    assert network.weight.item() == 0.75
+
+
+# --- what is no number
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_ends_the_run_and_names_the_cases_of_the_batch(bad: float) -> None:
+    network = OneWeight()
+    with pytest.raises(JobError, match=r"the loss is (nan|inf) at step 7; .*: case07, case03$") as caught:
+        make_step()(make_engine(network, iteration=7), batch(bad, index=(7, 3)))
+    assert len(str(caught.value).splitlines()) == 1
+    assert network.weight.item() == 1
+
+
+def root(outputs: TrainingOutputs, _: Tensor) -> Tensor:
+    return torch.sqrt(outputs.logits.sum() * 0)  # 0, with an infinite slope
+
+
+@pytest.mark.parametrize("clip_norm", [1.0, None])
+def test_a_gradient_that_is_no_number_ends_the_run_before_it_reaches_the_weights(
+    clip_norm: float | None,
+) -> None:
+    network = OneWeight()
+    with pytest.raises(JobError, match=r"the gradient's norm is nan at step 1.*: case04, case09$"):
+        make_step(clip_norm=clip_norm)(make_engine(network, root), batch(1.0))
+    assert network.weight.item() == 1
+
+
+def with_a_bad_image() -> dict[str, Any]:
+    data = random_batch(4)
+    data["image"][2, 0, 5, 5] = math.nan
+    return data
+
+
+@pytest.mark.parametrize("normalization", ["none", "batch", "instance", "group"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_step_that_is_left_out_leaves_all_of_the_network_to_the_bit(
+    normalization: str, accumulate: int
+) -> None:
+    network = Learner(unet(normalization=normalization))
+    step = make_step(on_bad_step="skip")
+    step.accumulate = accumulate
+    engine = make_engine(network, BCE)
+    step(engine, random_batch(4))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    step(engine, with_a_bad_image())
+    after = network.state_dict()
+    assert [name for name, value in before.items() if not torch.equal(after[name], value)] == []
+
+
+def test_steps_that_are_left_out_are_counted_and_the_run_goes_on() -> None:
+    network = OneWeight()
+    step, engine = make_step(on_bad_step="skip"), make_engine(network)
+    for value in (math.nan, 0.25, math.inf, 0.5):
+        step(engine, batch(value))
+    assert step.skipped == 2
+    assert network.weight.item() == 0.25
+
+
+def test_a_gradient_that_is_no_number_is_left_out_as_well() -> None:
+    network = OneWeight()
+    step = make_step(on_bad_step="skip")
+    step(make_engine(network, root), batch())
+    assert (step.skipped, network.weight.item()) == (1, 1)
+
+
+# --- chance and precision
+
+
+def test_dropout_is_a_function_of_seed_and_step() -> None:
+    def weight(seed: int, iteration: int, disturb: int = 0) -> float:
+        network = OneWeight(dropout=0.5)
+        torch.manual_seed(disturb)
+        data = random_batch(2, 8)
+        make_step(seed=seed)(make_engine(network, iteration=iteration), data)
+        return network.weight.item()
+
+    assert weight(1, 1) == weight(1, 1, disturb=5)
+    assert len({weight(1, 1), weight(2, 1), weight(1, 2)}) == 3
+
+
+def test_the_highest_seed_works() -> None:
+    make_step(seed=2**32 - 1)(make_engine(OneWeight()), batch())
+
+
+def test_the_network_computes_in_the_precision_and_weights_stay_float32() -> None:
+    network = Learner(unet())
+    seen: list[torch.dtype] = []
+
+    def loss(outputs: TrainingOutputs, label: Tensor) -> Tensor:
+        seen.append(outputs.logits.dtype)
+        return BCE(outputs, label)
+
+    make_step(Precision(CPU, torch.bfloat16))(make_engine(network, loss), random_batch(2))
+    assert seen == [torch.bfloat16]
+    assert {value.dtype for value in network.parameters()} == {torch.float32}
+    assert {value.grad.dtype for value in network.parameters() if value.grad is not None} == {torch.float32}
