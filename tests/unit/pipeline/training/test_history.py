@@ -3,13 +3,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
-    EventAccumulator,
-)
-from torch.utils.tensorboard import SummaryWriter
 
-from pneumoseg.pipeline.training.history import COLUMNS, History, draw_progress
+from pneumoseg.pipeline.training.gallery import Gallery
+from pneumoseg.pipeline.training.history import COLUMNS, History, WrittenHistory, draw_progress
 
 
 def row(epoch: int, **values: Any) -> dict[str, Any]:
@@ -22,12 +20,57 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+class Told:
+    """A tracker that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.pictures: list[tuple[str, Figure, int]] = []
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+
+    def show(self, name: str, figure: Figure, epoch: int) -> None:
+        self.pictures.append((name, figure, epoch))
+
+    def close(self) -> None:
+        pass
+
+
+class TwoPictures(Gallery):
+    """Two pictures without a network."""
+
+    def __init__(self) -> None:
+        self.figures = [("a", Figure()), ("b", Figure())]
+
+    def draw(self, _: Any) -> Any:
+        return iter(self.figures)
+
+
 @pytest.fixture
-def history(tmp_path: Path) -> History:
-    return History(tmp_path, SummaryWriter(str(tmp_path / "tensorboard")))
+def history(tmp_path: Path) -> WrittenHistory:
+    return WrittenHistory(tmp_path)
 
 
-def test_each_epoch_is_a_row_of_the_table(history: History, tmp_path: Path) -> None:
+def test_a_history_of_a_process_that_writes_nothing_keeps_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    history = History([row(1)])
+    history.add(row(2))
+    history.show_best(None)  # type: ignore[arg-type]
+    assert [one["epoch"] for one in history.rows] == [1, 2]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_that_are_handed_over_are_not_changed(tmp_path: Path) -> None:
+    rows = [row(1)]
+    History(rows).add(row(2))
+    WrittenHistory(tmp_path, rows=rows).add(row(2))
+    assert len(rows) == 1
+
+
+def test_each_epoch_is_a_row_of_the_table(history: WrittenHistory, tmp_path: Path) -> None:
     history.add(row(1))
     history.add(row(2))
     rows = read(tmp_path / "metrics.csv")
@@ -38,24 +81,43 @@ def test_each_epoch_is_a_row_of_the_table(history: History, tmp_path: Path) -> N
     ]
 
 
-def test_a_score_that_there_is_not_is_an_empty_cell(history: History, tmp_path: Path) -> None:
+def test_a_score_that_there_is_not_is_an_empty_cell(history: WrittenHistory, tmp_path: Path) -> None:
     history.add(row(1, dice_positive=None, auc=None))
     assert read(tmp_path / "metrics.csv")[0]["auc"] == ""
 
 
 def test_a_run_that_goes_on_keeps_the_rows_before(tmp_path: Path) -> None:
-    history = History(tmp_path, SummaryWriter(str(tmp_path / "tensorboard")), [row(1), row(2)])
+    history = WrittenHistory(tmp_path, rows=[row(1), row(2)])
     history.add(row(3))
     assert [one["epoch"] for one in read(tmp_path / "metrics.csv")] == ["1", "2", "3"]
 
 
-def test_tensorboard_shows_the_numbers_by_epoch(history: History, tmp_path: Path) -> None:
-    history.add(row(1, auc=None))
+def test_every_tracker_gets_each_row(tmp_path: Path) -> None:
+    trackers = [Told(), Told()]
+    history = WrittenHistory(tmp_path, trackers=trackers, rows=[row(1)])
     history.add(row(2))
-    history.writer.close()
-    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [(event.step, event.value) for event in board.Scalars("loss")] == [(1, 1.0), (2, 0.5)]
-    assert [event.step for event in board.Scalars("auc")] == [2]
+    history.add(row(3))
+    assert [tracker.rows for tracker in trackers] == [[row(2), row(3)]] * 2
+
+
+def test_every_tracker_gets_the_pictures_of_the_best_epoch(tmp_path: Path) -> None:
+    trackers, gallery = [Told(), Told()], TwoPictures()
+    history = WrittenHistory(tmp_path, trackers=trackers, gallery=gallery)
+    history.add(row(1))
+    history.add(row(2))
+    history.show_best(None)  # type: ignore[arg-type]
+    assert [tracker.pictures for tracker in trackers] == [[(*one, 2) for one in gallery.figures]] * 2
+
+
+def test_without_trackers_no_picture_is_drawn(tmp_path: Path) -> None:
+    class Never(TwoPictures):
+        def draw(self, _: Any) -> Any:
+            raise AssertionError
+
+    history = WrittenHistory(tmp_path, gallery=Never())
+    history.add(row(1))
+    history.show_best(None)  # type: ignore[arg-type]
+    assert history.trackers == ()
 
 
 @pytest.mark.parametrize(
@@ -68,6 +130,6 @@ def test_the_picture_is_drawn_for_one_epoch_and_for_many(tmp_path: Path, rows: l
         assert picture.width > picture.height > 300
 
 
-def test_the_picture_comes_with_the_table(history: History, tmp_path: Path) -> None:
+def test_the_picture_comes_with_the_table(history: WrittenHistory, tmp_path: Path) -> None:
     history.add(row(1))
     assert (tmp_path / "progress.png").stat().st_size > 1000

@@ -1,0 +1,117 @@
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.training.best_epochs import BestEpochs
+
+
+def weights(value: float = 0.0) -> dict[str, Tensor]:
+    return {"w": torch.full((3,), value), "seen": torch.tensor(7)}
+
+
+def offered(folder: Path, *dices: float, count: int = 2) -> BestEpochs:
+    """Epochs from 1 on, the weights of each its number."""
+    best = BestEpochs(folder, count)
+    for epoch, dice in enumerate(dices, start=1):
+        best.offer(dice, epoch, weights(epoch))
+    return best
+
+
+def epochs(best: BestEpochs) -> list[int]:
+    return [entry.epoch for entry in best.entries]
+
+
+def test_as_many_as_asked_for_are_kept_the_best_first(tmp_path: Path) -> None:
+    assert epochs(offered(tmp_path, 0.3, 0.9, 0.1, 0.5, count=3)) == [2, 4, 1]
+
+
+def test_among_equals_the_longer_trained_one_is_better(tmp_path: Path) -> None:
+    assert epochs(offered(tmp_path, 0.7, 0.7, 0.7)) == [3, 2]
+
+
+def test_it_is_told_whether_an_epoch_is_the_best_one(tmp_path: Path) -> None:
+    best = BestEpochs(tmp_path, 2)
+    told = [
+        best.offer(dice, epoch, weights()) for epoch, dice in enumerate((0.5, 0.4, 0.6, 0.6, 0.1), start=1)
+    ]
+    assert told == [True, False, True, True, False]
+
+
+def test_the_weights_of_each_can_be_read_back(tmp_path: Path) -> None:
+    best = offered(tmp_path, 0.3, 0.9, 0.5)
+    for entry in best.entries:
+        loaded = best.load(entry)
+        assert loaded["w"].tolist() == [entry.epoch] * 3
+        assert loaded["seen"].item() == 7
+
+
+def test_an_epoch_that_is_none_of_the_best_is_not_written(tmp_path: Path) -> None:
+    offered(tmp_path, 0.9, 0.8, 0.1)
+    assert sorted(path.name[:9] for path in tmp_path.iterdir()) == ["epoch0001", "epoch0002"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_never_kept(tmp_path: Path, bad: float) -> None:
+    best = BestEpochs(tmp_path, 2)
+    assert best.offer(1.0, 1, weights(bad)) is False
+    assert (best.entries, list(tmp_path.iterdir())) == ([], [])
+
+
+def test_on_a_full_disk_what_was_kept_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    best = offered(tmp_path, 0.5, 0.4)
+    entries, files = list(best.entries), sorted(tmp_path.iterdir())
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        best.offer(0.9, 3, weights(3))
+    assert (best.entries, sorted(tmp_path.iterdir())) == (entries, files)
+
+
+def test_files_go_that_no_entry_and_no_older_state_names(tmp_path: Path) -> None:
+    best = offered(tmp_path, 0.1, 0.2, count=2)
+    before = {entry.file for entry in best.entries}
+    for epoch, dice in ((3, 0.3), (4, 0.4)):
+        best.offer(dice, epoch, weights(epoch))
+    best.delete_others(before)
+    assert len(list(tmp_path.iterdir())) == 4
+    best.delete_others(set())
+    assert {path.name for path in tmp_path.iterdir()} == {entry.file for entry in best.entries}
+    assert epochs(best) == [4, 3]
+
+
+def test_nothing_but_weights_of_epochs_is_deleted(tmp_path: Path) -> None:
+    best = offered(tmp_path, 0.1)
+    (tmp_path / "state-000001-ab.pt").touch()
+    (tmp_path / "epoch-notes.txt").touch()
+    best.delete_others(set())
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_run_that_goes_on_knows_its_best_epochs(tmp_path: Path) -> None:
+    best = offered(tmp_path, 0.3, 0.9, 0.5)
+    torch.save(best.state(), tmp_path / "state.pt")
+    again = BestEpochs(tmp_path, 2)
+    again.restore(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert again.entries == best.entries
+    assert again.offer(0.7, 4, weights(4)) is False
+    assert epochs(again) == [2, 4]
+
+
+def test_weights_that_were_damaged_are_an_error_that_names_the_file(tmp_path: Path) -> None:
+    best = offered(tmp_path, 0.5)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(JobError, match=f"{path.name}: is damaged"):
+        best.load(best.entries[0])
+    path.unlink()
+    with pytest.raises(JobError, match=f"{path.name}: cannot be read"):
+        best.load(best.entries[0])
