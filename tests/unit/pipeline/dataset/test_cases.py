@@ -8,7 +8,7 @@ import torch
 from tests.conftest import Collection, draw_case, make_collection
 
 from pneumoseg.pipeline.dataset.cache import open_cache
-from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, Bytes, CachedCases, FileCases
+from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, Bytes, CachedCases, FileCases, PhasedCases
 from pneumoseg.pipeline.dataset.manifest import Manifest
 from pneumoseg.pipeline.dataset.sampling import Draw
 from pneumoseg.pipeline.errors import JobError
@@ -118,3 +118,27 @@ def test_a_loader_worker_reads_the_same_pixels(cache: Bytes) -> None:
     sent = pickle.loads(pickle.dumps(CachedCases(cache, range(12))))
     assert isinstance(sent.cache, np.memmap)
     np.testing.assert_array_equal(sent.cache, cache)
+
+
+# --- the resolutions of a run
+
+
+def test_a_draw_brings_the_case_at_the_resolution_of_its_phase(cache: Bytes) -> None:
+    small = np.ascontiguousarray(cache[:, :, ::2, ::2])
+    cases = PhasedCases([CachedCases(small, [9, 5]), CachedCases(cache, [9, 5])])
+    assert len(cases) == 2
+    for phase, pixels in enumerate((small, cache)):
+        sample = cases[Draw(index=1, seed=0, phase=phase)]
+        expected = CachedCases(pixels, [5])[0]
+        assert sample["index"] == 5
+        np.testing.assert_array_equal(np.asarray(sample["image"]), np.asarray(expected["image"]))
+        np.testing.assert_array_equal(np.asarray(sample["label"]), np.asarray(expected["label"]))
+
+
+def test_a_draw_of_a_phase_is_augmented_by_its_seed(cache: Bytes) -> None:
+    def make() -> CachedCases:
+        return CachedCases(cache, range(12), training_chain(image_size=SIZE))
+
+    draw = Draw(index=3, seed=11, phase=1)
+    phased = PhasedCases([make(), make()])[draw]
+    np.testing.assert_array_equal(np.asarray(phased["image"]), np.asarray(make()[draw]["image"]))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pneumoseg.pipeline.dataset.cases import CachedCases
+from pneumoseg.pipeline.dataset.cases import CachedCases, PhasedCases
 from pneumoseg.pipeline.dataset.loaders import make_training_loader, make_validation_loader
 from pneumoseg.pipeline.dataset.sampling import BatchPlan, DrawPlan
 from pneumoseg.transforms.chains import training_chain
@@ -15,9 +15,14 @@ def pixels() -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (10, 2, 16, 16), dtype=np.uint8)
 
 
+def at_one_size(pixels: NDArray[np.uint8]) -> PhasedCases:
+    return PhasedCases([CachedCases(pixels, range(10), training_chain(image_size=16))])
+
+
 def test_training_batches_are_those_of_the_plan(pixels: NDArray[np.uint8]) -> None:
-    cases = CachedCases(pixels, range(10), training_chain(image_size=16))
-    loader = make_training_loader(cases, BatchPlan(PLAN, epochs=2), workers=0, pin_memory=False)
+    loader = make_training_loader(
+        at_one_size(pixels), BatchPlan(PLAN, phases=[0, 0]), workers=0, pin_memory=False
+    )
     batches = list(loader)
     assert len(batches) == len(loader) == 10
     expected = np.concatenate([PLAN.epoch(0), PLAN.epoch(1)])
@@ -27,12 +32,34 @@ def test_training_batches_are_those_of_the_plan(pixels: NDArray[np.uint8]) -> No
 
 def test_a_run_that_goes_on_sees_the_same_pixels_as_one_that_never_stopped(pixels: NDArray[np.uint8]) -> None:
     def images(first_step: int) -> list[NDArray[np.float32]]:
-        cases = CachedCases(pixels, range(10), training_chain(image_size=16))
-        batches = BatchPlan(PLAN, epochs=2, first_step=first_step)
-        loader = make_training_loader(cases, batches, workers=0, pin_memory=False)
+        batches = BatchPlan(PLAN, phases=[0, 0], first_step=first_step)
+        loader = make_training_loader(at_one_size(pixels), batches, workers=0, pin_memory=False)
         return [np.asarray(batch["image"]) for batch in loader]
 
     np.testing.assert_array_equal(images(3), images(0)[3:])
+
+
+def test_one_loader_gives_the_images_of_each_phase_in_its_size(pixels: NDArray[np.uint8]) -> None:
+    large = np.repeat(np.repeat(pixels, 2, axis=2), 2, axis=3)
+    cases = PhasedCases(
+        [
+            CachedCases(each, range(10), training_chain(image_size=size))
+            for each, size in ((pixels, 16), (large, 32))
+        ]
+    )
+    loader = make_training_loader(cases, BatchPlan(PLAN, phases=[0, 1]), workers=0, pin_memory=False)
+    assert [batch["image"].shape[-1] for batch in loader] == [16] * 5 + [32] * 5
+
+
+def test_two_processes_see_the_pixels_that_one_would_see(pixels: NDArray[np.uint8]) -> None:
+    def batches(*shard: int) -> list[NDArray[np.float32]]:
+        rank, processes = shard
+        plan = BatchPlan(PLAN, phases=[0], shard=(rank, processes))
+        loader = make_training_loader(at_one_size(pixels), plan, workers=0, pin_memory=False)
+        return [np.asarray(batch["image"]) for batch in loader]
+
+    for whole, first, second in zip(batches(0, 1), batches(0, 2), batches(1, 2), strict=True):
+        np.testing.assert_array_equal(whole, np.concatenate([first, second]))
 
 
 def test_validation_sees_each_case_once_in_order(pixels: NDArray[np.uint8]) -> None:

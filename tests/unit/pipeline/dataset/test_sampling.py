@@ -1,5 +1,6 @@
 from collections import Counter
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,16 @@ from pneumoseg.pipeline.dataset.sampling import BatchPlan, DrawPlan
 
 
 def plan(
-    positives: int = 6, negatives: int = 14, *, rate: float | None = 0.5, batch_size: int = 4, seed: int = 0
+    positives: int = 6,
+    negatives: int = 14,
+    *,
+    rate: float | None = 0.5,
+    batch_size: int = 4,
+    seed: int = 0,
+    **run: Any,
 ) -> DrawPlan:
     flags = [True] * positives + [False] * negatives
-    return DrawPlan(positive=flags, positive_rate=rate, batch_size=batch_size, seed=seed)
+    return DrawPlan(positive=flags, positive_rate=rate, batch_size=batch_size, seed=seed, **run)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.2, 0.25, 0.5, 0.8, 1.0])
@@ -80,22 +87,70 @@ def test_augmentation_seeds_differ_between_draws_epochs_and_runs() -> None:
 
 
 def test_the_batches_of_a_run_are_those_of_its_epochs_in_order() -> None:
-    batches = list(BatchPlan(plan(), epochs=3))
+    batches = list(BatchPlan(plan(), phases=[0, 0, 1]))
     drawn = np.array([[draw.index for draw in batch] for batch in batches])
     np.testing.assert_array_equal(drawn, np.concatenate([plan().epoch(epoch) for epoch in range(3)]))
 
 
+def test_each_draw_knows_the_phase_of_its_epoch() -> None:
+    batches = BatchPlan(plan(), phases=[0, 0, 1, 2], first_step=9)
+    assert [{draw.phase for draw in batch} for batch in batches] == [{0}] + [{1}] * 5 + [{2}] * 5
+
+
 def test_a_run_says_how_many_steps_are_left() -> None:
-    assert len(BatchPlan(plan(), epochs=3)) == 15
-    assert len(BatchPlan(plan(), epochs=3, first_step=7)) == 8
+    assert len(BatchPlan(plan(), phases=[0, 0, 1])) == 15
+    assert len(BatchPlan(plan(), phases=[0, 0, 1], first_step=7)) == 8
 
 
 @pytest.mark.parametrize("done", [0, 1, 5, 7, 10, 14, 15])
 def test_going_on_from_any_step_gives_the_rest_of_the_whole_run(done: int) -> None:
-    whole = list(BatchPlan(plan(), epochs=3))
-    assert list(BatchPlan(plan(), epochs=3, first_step=done)) == whole[done:]
+    whole = list(BatchPlan(plan(), phases=[0, 0, 1]))
+    assert list(BatchPlan(plan(), phases=[0, 0, 1], first_step=done)) == whole[done:]
 
 
 def test_iterating_again_gives_the_same_batches() -> None:
-    batches = BatchPlan(plan(), epochs=2)
+    batches = BatchPlan(plan(), phases=[0, 0])
     assert list(islice(batches, 3)) == list(islice(batches, 3))
+
+
+# --- a share of positives that moves
+
+
+def test_the_share_of_positives_goes_in_a_straight_line_to_its_last() -> None:
+    moving = plan(10, 30, rate=0.8, final_positive_rate=0.2, epochs=5)
+    assert [moving.rate(epoch) for epoch in range(5)] == pytest.approx([0.8, 0.65, 0.5, 0.35, 0.2])
+    drawn = [int((moving.epoch(epoch) < 10).sum()) for epoch in range(5)]
+    assert drawn == [32, 26, 20, 14, 8]  # of 40 draws
+
+
+def test_without_a_last_share_it_stays() -> None:
+    assert {plan(rate=0.8, epochs=5).rate(epoch) for epoch in range(5)} == {0.8}
+
+
+def test_without_a_first_share_there_is_none() -> None:
+    drawn = plan(rate=None, final_positive_rate=0.5, epochs=2).epoch(1)
+    assert sorted(drawn.ravel().tolist()) == list(range(20))
+
+
+def test_a_run_of_one_epoch_has_the_first_share() -> None:
+    assert plan(rate=0.8, final_positive_rate=0.2, epochs=1).rate(0) == 0.8
+
+
+# --- several processes
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_the_shares_of_all_processes_are_the_whole_batch_and_have_nothing_in_common(processes: int) -> None:
+    whole = list(BatchPlan(plan(), phases=[0, 1]))
+    shares = [list(BatchPlan(plan(), phases=[0, 1], shard=(rank, processes))) for rank in range(processes)]
+    for step, batch in enumerate(whole):
+        mine = [share[step] for share in shares]
+        assert {len(share) for share in mine} == {4 // processes}
+        draws = [(draw.index, draw.seed, draw.phase) for share in mine for draw in share]
+        assert sorted(draws) == sorted((draw.index, draw.seed, draw.phase) for draw in batch)
+
+
+def test_a_process_that_goes_on_draws_its_share_of_the_rest() -> None:
+    whole = list(BatchPlan(plan(), phases=[0, 1], shard=(1, 2)))
+    assert list(BatchPlan(plan(), phases=[0, 1], shard=(1, 2), first_step=7)) == whole[7:]
+    assert len(BatchPlan(plan(), phases=[0, 1], shard=(1, 2), first_step=7)) == 3
