@@ -51,8 +51,8 @@ def load_out_of_fold(path: Path) -> OutOfFold:
     Raises: JobError: If it is missing or damaged.
     """
     try:
-        with np.load(path) as file:
-            content = {name: file[name] for name in file.files}
+        with path.open("rb") as file, np.load(file) as archive:  # by a path, a damaged one would stay open
+            content = {name: archive[name] for name in archive.files}
         curves = [
             CaseCurves(
                 index=int(index), area=area, overlap=overlap, label_area=int(label), pixels=int(pixels)
@@ -62,6 +62,7 @@ def load_out_of_fold(path: Path) -> OutOfFold:
             )
         ]
         maps = dict(zip(content["index"].tolist(), content["maps"], strict=True))
-    except (OSError, ValueError, KeyError) as error:
-        raise JobError(f"{path}: cannot be read ({error}); train the fold anew") from None
+    except Exception as error:  # noqa: BLE001  (a damaged archive raises half a dozen kinds)
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise JobError(f"{path}: cannot be read ({reason}); train the fold anew") from None
     return OutOfFold(curves, maps)
