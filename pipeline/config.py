@@ -1,14 +1,14 @@
 """What a training run may be told: frozen models that document and check themselves."""
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pneumoseg.pipeline.errors import UsageError
 from pneumoseg.pipeline.training.losses import BCETerm, DiceTerm, LossTerm
-from pneumoseg.transforms.augmentation import AUGMENTATIONS, DEFAULT_AUGMENTATIONS, Augmentation
+from pneumoseg.transforms.augmentation import DEFAULT_AUGMENTATIONS, Augmentation
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -226,11 +226,18 @@ def _explain(error: ValidationError, *, source: str) -> str:
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    fields = TrainConfig.model_fields
+    here: Any = TrainConfig
     for part in location[:-1]:
-        if part in AUGMENTATIONS:
-            return list(AUGMENTATIONS[str(part)].model_fields)
-        annotation = fields[part].annotation if part in fields else None
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            fields = annotation.model_fields
-    return list(fields)
+        here = _below(here, part)
+    return list(here.model_fields)
+
+
+def _below(annotation: Any, part: int | str) -> Any:
+    """What a part of an error's location leads to: a field of a section, an item of a list, a kind by its name."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation.model_fields[str(part)].annotation
+    inner = get_args(annotation)
+    if isinstance(part, int):
+        return inner[0]
+    kinds = get_args(inner[0]) if get_origin(annotation) is Annotated else inner
+    return next(kind for kind in kinds if kind.model_fields["name"].default == part)

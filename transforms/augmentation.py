@@ -7,7 +7,7 @@ every resolution.
 
 import math
 from collections.abc import Hashable, Mapping
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from skimage.exposure import equalize_adapthist
 from torch import Tensor
 
-__all__ = ["AUGMENTATIONS", "DEFAULT_AUGMENTATIONS", "Augmentation", "RandCLAHEd"]
+__all__ = ["DEFAULT_AUGMENTATIONS", "Augmentation", "RandCLAHEd"]
 
 _IMAGE, _BOTH = "image", ("image", "label")
 _LINEAR = ("bilinear", "bilinear")
@@ -234,10 +234,6 @@ Augmentation = Annotated[
     Field(discriminator="name"),
 ]
 """One of those above; in YAML a mapping with ``name``, ``prob`` and what that name takes."""
-
-AUGMENTATIONS: Final[dict[str, type[BaseModel]]] = {
-    kind.model_fields["name"].default: kind for kind in get_args(get_args(Augmentation)[0])
-}
 
 DEFAULT_AUGMENTATIONS: tuple[Augmentation, ...] = (
     Flip(prob=0.5),

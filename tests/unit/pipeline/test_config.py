@@ -1,11 +1,21 @@
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pneumoseg.pipeline.config import DataConfig, TrainConfig, dump_config, load_config
+from pneumoseg.pipeline.config import (
+    DataConfig,
+    NetworkConfig,
+    TrainConfig,
+    dump_config,
+    load_config,
+    presets,
+)
 from pneumoseg.pipeline.errors import UsageError
 from pneumoseg.pipeline.inference.model_folder import make_network
+from pneumoseg.pipeline.training.losses import TrainingLoss
+from pneumoseg.pipeline.training.phases import plan_phases
 
 
 def test_the_default_network_is_the_articles() -> None:
@@ -48,7 +58,7 @@ def test_an_unknown_key_names_those_that_are_known_beside_it() -> None:
         load_config(settings=["data.imagesize=128"])
     message = str(caught.value)
     assert "data.imagesize" in message
-    assert "image_size, batch_size, positive_rate" in message
+    assert "image_size, stages, batch_size" in message
     assert "learning_rate" not in message
 
 
@@ -147,3 +157,79 @@ def test_an_unknown_augmentation_names_those_there_are() -> None:
 def test_an_unknown_word_of_an_augmentation_names_its_own() -> None:
     with pytest.raises(UsageError, match="known there: name, prob, std"):
         load_config(settings=["augmentation=[{name: noise, sigma: 1}]"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "known"),
+    [
+        ("optimization.loss=[{name: focal, alpha: 1}]", "known there: name, weight, gamma"),
+        ("data.stages=[{image_size: 64, epochs: 1, size: 1}]", "known there: image_size, epochs, accumulate"),
+    ],
+)
+def test_an_unknown_word_in_a_list_names_those_of_its_item(setting: str, known: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_config(settings=[setting])
+    assert known in str(caught.value)
+
+
+def test_an_unknown_loss_names_those_there_are() -> None:
+    with pytest.raises(UsageError, match="'bce', 'dice', 'focal', 'tversky', 'lovasz'"):
+        load_config(settings=["optimization.loss=[{name: hausdorff}]"])
+
+
+# --- presets
+
+
+def test_there_are_three_presets() -> None:
+    assert presets() == ["article", "best", "quick"]
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_a_preset_is_a_configuration_that_a_run_accepts(preset: str) -> None:
+    config = load_config(preset=preset)
+    assert load_config(preset=preset, settings=[]) == config
+    for phase in plan_phases(config):
+        assert config.data.batch_size % phase.accumulate == 0
+    make_network(config.network)
+    TrainingLoss(config.optimization.loss, deep_weight=0.5, image_weight=0.1)
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_a_preset_comes_back_from_the_configuration_that_a_run_writes(preset: str, tmp_path: Path) -> None:
+    config = load_config(preset=preset)
+    (tmp_path / "config.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+def test_the_preset_of_the_article_has_its_network() -> None:
+    assert load_config(preset="article").network == NetworkConfig()
+
+
+def test_the_file_goes_over_the_preset_and_settings_over_both(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("data: {image_size: 64, batch_size: 2}\nnetwork: {dropout: 0.3}\n")
+    config = load_config(tmp_path / "c.yaml", ["data.batch_size=4"], preset="quick")
+    assert (config.data.image_size, config.data.batch_size, config.network.dropout) == (64, 4, 0.3)
+    # what neither names is the preset's
+    assert config.network.normalization == "batch"
+    assert config.optimization.schedule == "one-cycle"
+    # and what the preset leaves out is the default
+    assert config.optimization.clip_norm == TrainConfig().optimization.clip_norm
+
+
+def test_a_list_takes_the_place_of_the_presets_as_a_whole(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("augmentation: [{name: clahe}]\ndata: {stages: []}\n")
+    config = load_config(tmp_path / "c.yaml", preset="best")
+    assert [augmentation.name for augmentation in config.augmentation] == ["clahe"]
+    assert config.data.stages == ()
+    assert config.data.image_size == 1024
+
+
+def test_a_setting_reaches_into_a_preset_and_leaves_the_next_run_alone() -> None:
+    assert load_config(settings=["network.dropout=0.4"], preset="quick").network.dropout == 0.4
+    assert load_config(preset="quick").network.dropout == 0.0
+
+
+@pytest.mark.parametrize("name", ["fast", "", "../presets/quick", "quick.yaml", "Quick"])
+def test_an_unknown_preset_names_those_there_are(name: str) -> None:
+    with pytest.raises(UsageError, match=f"--preset {re.escape(name)}: there are article, best, quick"):
+        load_config(preset=name)
