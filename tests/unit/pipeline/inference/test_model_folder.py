@@ -9,15 +9,18 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import TINY, write_model
 
 from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import sha256_of
 from pneumoseg.pipeline.inference.model_folder import (
     TunedPoint,
+    load_initial_weights,
     load_model,
     make_network,
     model_card,
     place,
     read_description,
+    save_description,
+    save_weights,
 )
 from pneumoseg.transforms.masks import OperatingPoint
 
@@ -184,3 +187,95 @@ def test_the_name_of_a_manifest_is_no_markdown_in_the_card(folder: Path) -> None
 def test_a_description_is_read_without_the_weights(folder: Path) -> None:
     shutil.rmtree(folder / "weights")
     assert read_description(folder).network == TINY
+
+
+# --- several members
+
+
+@pytest.fixture
+def pair(tmp_path: Path, network: AttentionUNet) -> tuple[Path, list[AttentionUNet]]:
+    """A model folder of two networks."""
+    folder = write_model(tmp_path / "pair", network)
+    torch.manual_seed(4)
+    other = make_network(TINY).eval()
+    member = save_weights(folder, other, fold=1)
+    description = read_description(folder)
+    save_description(folder, description.model_copy(update={"members": (*description.members, member)}))
+    return folder, [network, other]
+
+
+def test_a_model_of_two_members_answers_with_the_mean_of_their_probabilities(
+    pair: tuple[Path, list[AttentionUNet]],
+) -> None:
+    folder, members = pair
+    image = torch.rand(1, 1, 32, 48)
+    with torch.no_grad():
+        expected = torch.stack([torch.sigmoid(member(image)) for member in members]).mean(0)
+        result = torch.sigmoid(load_model(folder, CPU).network(image))
+    torch.testing.assert_close(result, expected, atol=1e-6, rtol=0)
+
+
+def test_a_model_of_two_members_is_in_evaluation_mode(pair: tuple[Path, list[AttentionUNet]]) -> None:
+    network = load_model(pair[0], CPU).network
+    assert not any(module.training for module in network.modules())
+
+
+def test_each_member_has_a_file_of_its_own_and_its_fold(pair: tuple[Path, list[AttentionUNet]]) -> None:
+    members = read_description(pair[0]).members
+    assert [member.held_out_fold for member in members] == [0, 1]
+    assert sorted(path.name for path in (pair[0] / "weights").iterdir()) == [
+        "fold0.safetensors",
+        "fold1.safetensors",
+    ]
+
+
+def test_one_member_that_is_altered_is_an_error_that_names_its_file(
+    pair: tuple[Path, list[AttentionUNet]],
+) -> None:
+    path = pair[0] / "weights" / "fold1.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    assert "fold1.safetensors: the weights are not those" in the_error(pair[0])
+
+
+# --- weights to begin with
+
+
+def test_weights_to_begin_with_are_those_of_the_first_member(pair: tuple[Path, list[AttentionUNet]]) -> None:
+    folder, members = pair
+    loaded = load_initial_weights(folder, TINY)
+    assert all(torch.equal(loaded[name], value) for name, value in members[0].state_dict().items())
+
+
+def test_weights_of_another_network_are_a_usage_error_that_names_the_difference(folder: Path) -> None:
+    wanted = TINY.model_copy(update={"features": (4, 8, 8, 8, 16), "image_head": True})
+    with pytest.raises(UsageError, match="is of another network") as caught:
+        load_initial_weights(folder, wanted)
+    message = str(caught.value)
+    assert "features is (4, 8, 8, 8, 8), image_head is False;" in message
+    assert "dropout" not in message
+    assert len(message.splitlines()) == 1
+
+
+def test_a_folder_that_is_no_model_is_no_beginning(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=r"holds no model\.json"):
+        load_initial_weights(tmp_path, TINY)
+
+
+def test_altered_weights_are_no_beginning(folder: Path) -> None:
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1] + b"\xff")
+    with pytest.raises(JobError, match="not those that"):
+        load_initial_weights(folder, TINY)
+
+
+@pytest.mark.parametrize("normalization", ["batch", "instance", "group"])
+def test_normalizations_and_further_heads_are_kept(tmp_path: Path, normalization: Any) -> None:
+    config = TINY.model_copy(
+        update={"normalization": normalization, "deep_supervision": True, "image_head": True}
+    )
+    network = make_network(config)
+    network(torch.rand(2, 1, 32, 32))  # moves the running means
+    folder = write_model(tmp_path / "model", network)
+    alter(folder, network=config.model_dump(mode="json"))
+    loaded = load_initial_weights(folder, config)
+    assert loaded.keys() == network.state_dict().keys()
+    assert all(torch.equal(loaded[name], value) for name, value in network.state_dict().items())
