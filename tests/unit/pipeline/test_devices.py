@@ -1,8 +1,18 @@
+import os
+
 import pytest
 import torch
 
 from pneumoseg.pipeline.config import PrecisionName
-from pneumoseg.pipeline.devices import Precision, computes_in_bf16, resolve_device, resolve_precision
+from pneumoseg.pipeline.devices import (
+    Precision,
+    computes_in_bf16,
+    deterministic_algorithms,
+    gather,
+    process_group,
+    resolve_device,
+    resolve_precision,
+)
 from pneumoseg.pipeline.errors import UsageError
 
 CPU = torch.device("cpu")
@@ -89,3 +99,64 @@ def test_the_network_computes_in_the_precision(precision: PrecisionName, dtype: 
 )
 def test_only_fp16_needs_its_gradients_scaled(dtype: torch.dtype, scales: bool) -> None:
     assert Precision(CPU, dtype).make_scaler().is_enabled() is scales
+
+
+@pytest.mark.parametrize("before", [(False, True), (True, False)])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_deterministic_algorithms_end_with_the_run(
+    monkeypatch: pytest.MonkeyPatch, before: tuple[bool, bool], wanted: bool
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+
+    def now() -> tuple[bool, bool]:
+        return torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+
+    at_first = now()
+    try:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+        with pytest.raises(RuntimeError), deterministic_algorithms(wanted):  # noqa: PT012
+            assert now() == ((True, False) if wanted else before)
+            raise RuntimeError
+        assert now() == before
+    finally:
+        torch.use_deterministic_algorithms(at_first[0])
+        torch.backends.cudnn.benchmark = at_first[1]
+
+
+def test_where_one_is_asked_for_an_algorithm_that_differs_is_refused() -> None:
+    def unsure() -> torch.Tensor:  # which of two values for one place stays is left open
+        return torch.zeros(3).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))
+
+    unsure()
+    with deterministic_algorithms(True), pytest.raises(RuntimeError, match="deterministic"):
+        unsure()
+
+
+def test_what_cublas_is_told_by_the_user_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    with deterministic_algorithms(True):
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+
+
+@pytest.mark.parametrize("thing", [3, "text", [1, 2], {"a": None}])
+def test_alone_there_is_one_thing_to_gather(thing: object) -> None:
+    assert gather(thing) == [thing]
+
+
+@pytest.mark.usefixtures("no_cuda")
+def test_alone_there_is_no_group_to_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with process_group("auto") as device:
+        assert device == CPU
+        assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.usefixtures("no_cuda")
+def test_a_device_that_there_is_not_is_an_error_before_a_group_is_joined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for processes in ("1", "2"):
+        monkeypatch.setenv("WORLD_SIZE", processes)
+        with pytest.raises(UsageError, match="0 CUDA devices"), process_group("cuda"):
+            raise AssertionError

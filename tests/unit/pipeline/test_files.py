@@ -1,14 +1,21 @@
 import csv
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import (
     claim_file,
     claim_folder,
+    locked,
     sha256_of,
     write_csv,
     write_json,
@@ -203,3 +210,75 @@ def test_a_file_that_could_not_be_made_is_an_error_before_the_work(
 def test_a_folder_in_place_of_a_file_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a folder"):
         claim_file(tmp_path, overwrite=True)
+
+
+# --- one process at a time
+
+HOLD = """
+import sys
+from pathlib import Path
+from pneumoseg.pipeline.files import locked
+with locked(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_process_in(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A process that has the folder until its input ends."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "locked\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_second_process_is_kept_out_of_a_folder(tmp_path: Path) -> None:
+    with another_process_in(tmp_path):
+        started = time.monotonic()
+        with pytest.raises(JobError, match="is in use by another process"), locked(tmp_path):
+            raise AssertionError
+        assert time.monotonic() - started < 1  # it does not wait
+
+
+@pytest.mark.parametrize("how", ["killed", "ended"])
+def test_a_lock_ends_with_its_process_however_that_ends(tmp_path: Path, how: str) -> None:
+    with another_process_in(tmp_path) as process:
+        if how == "killed":
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert process.returncode == -signal.SIGKILL
+        else:
+            process.communicate()
+            assert process.returncode == 0
+        with locked(tmp_path):
+            pass
+
+
+def test_a_folder_is_free_again_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), locked(tmp_path):
+        raise RuntimeError
+    with locked(tmp_path):
+        pass
+
+
+def test_two_runs_in_one_process_are_kept_apart_too(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(JobError, match="in use"), locked(tmp_path):
+        raise AssertionError
+
+
+def test_other_folders_are_not_locked(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    with locked(tmp_path / "a"), locked(tmp_path / "b"):
+        pass
