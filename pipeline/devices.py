@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import ignite.distributed as idist
@@ -48,7 +49,8 @@ def process_group(device: str = "auto") -> Iterator[torch.device]:
     if found.type == "cuda":
         found = resolve_device(f"cuda:{os.environ['LOCAL_RANK']}")
         torch.cuda.set_device(found)
-    idist.initialize("nccl" if found.type == "cuda" else "gloo")
+    # the first process may decode a whole collection, or train a fold, before the others hear of it
+    idist.initialize("nccl" if found.type == "cuda" else "gloo", timeout=timedelta(days=7))
     try:
         yield found
     finally:

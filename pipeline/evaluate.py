@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
 from torch.utils.data import DataLoader
 
 from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, FileCases
-from pneumoseg.pipeline.dataset.manifest import Case, manifest_sha256, read_manifest
+from pneumoseg.pipeline.dataset.manifest import Case, Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.devices import resolve_device, resolve_precision
 from pneumoseg.pipeline.errors import UsageError
 from pneumoseg.pipeline.files import claim_folder, write_csv, write_json
-from pneumoseg.pipeline.inference.model_folder import load_model
-from pneumoseg.pipeline.scoring.decision import Decisions, decide
+from pneumoseg.pipeline.inference.model_folder import Model, load_model
+from pneumoseg.pipeline.scoring.decision import CaseCurves, Decisions, decide
 from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
 from pneumoseg.pipeline.training.engines import make_evaluator
 from pneumoseg.transforms.chains import evaluation_chain
@@ -57,8 +58,8 @@ def evaluate_model(
         manifest_path: From `prepare_manifest`; not necessarily the one trained on.
         output: Folder for ``scores.json`` and ``cases.csv``.
         fold: Which fold; None takes the one that the model never saw, or all folds of a manifest that it was
-            not trained on.
-        all_folds: Score every case of the manifest instead.
+            not trained on. Of a model with a network for each fold, the one that held a case out scores it.
+        all_folds: Score every case of the manifest with the whole model instead.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
         workers: Processes that decode; none decodes in this one, without protection from damaged files.
@@ -71,32 +72,38 @@ def evaluate_model(
     precision = resolve_precision("auto", resolve_device(device))
     model = load_model(model_folder, precision.device)
     manifest = read_manifest(manifest_path)
-    if (
-        fold is None
-        and not all_folds
-        and manifest_sha256(manifest) == model.description.trained_on.manifest_sha256
-    ):
+    own = manifest_sha256(manifest) == model.description.trained_on.manifest_sha256
+    by_member = own and not all_folds and len(model.networks) > 1
+    if own and fold is None and not all_folds and not by_member:
         fold = model.description.members[0].held_out_fold
-    indices = [index for index, case in enumerate(manifest.training) if fold in (None, case.fold)]
+    parts = [
+        (network, [index for index, case in enumerate(manifest.training) if case.fold in folds])
+        for network, folds in _who_scores_what(model, manifest, fold, by_member=by_member)
+    ]
+    indices = sorted(index for _, part in parts for index in part)
     if not indices:
         raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
     claim_folder(output, overwrite=overwrite, command="evaluate", inputs=[model_folder, manifest_path])
 
     chain = evaluation_chain(image_size=model.image_size, gates=ALL_GATES_OPEN)
-    cases = FileCases(manifest, manifest_path, indices, chain=chain, workers=workers)
     metric = ChallengeMetric(model.operating_point)
-    make_evaluator(
-        model.network,
-        DataLoader(cases, batch_size=batch_size),
-        precision=precision,
-        postprocessing=MeasureCurves(manifest.training),
-        key_metric=("dice", metric["dice"]),
-        metrics={"challenge": metric},
-    ).run()
-    decisions = decide(metric.curves, model.operating_point)
+    curves: list[CaseCurves] = []
+    for network, part in parts:
+        make_evaluator(
+            network,
+            DataLoader(
+                FileCases(manifest, manifest_path, part, chain=chain, workers=workers), batch_size=batch_size
+            ),
+            precision=precision,
+            postprocessing=MeasureCurves(manifest.training),
+            key_metric=("dice", metric["dice"]),
+            metrics={"challenge": metric},
+        ).run()
+        curves += metric.curves
+    decisions = decide(sorted(curves, key=lambda each: each.index), model.operating_point)
 
     scored = [manifest.training[index] for index in indices]
-    seen = [model.has_seen(case.sha256) for case in scored]
+    seen = [not by_member and model.has_seen(case.sha256) for case in scored]
     report = EvaluateReport(fold=fold, decisions=decisions, trained_on=sum(seen))
     write_csv(output / "cases.csv", _case_rows(scored, seen, decisions), CASE_COLUMNS)
     write_json(
@@ -114,6 +121,19 @@ def evaluate_model(
         },
     )
     return report
+
+
+def _who_scores_what(
+    model: Model, manifest: Manifest, fold: int | None, *, by_member: bool
+) -> list[tuple[nn.Module, set[int]]]:
+    """Networks, and the folds that each is to score."""
+    wanted = set(range(manifest.folds)) if fold is None else {fold}
+    if not by_member:
+        return [(model.network, wanted)]
+    held_out = [member.held_out_fold for member in model.description.members]
+    return [
+        (network, {mine}) for network, mine in zip(model.networks, held_out, strict=True) if mine in wanted
+    ]
 
 
 def _case_rows(cases: list[Case], seen: list[bool], found: Decisions) -> list[dict[str, object]]:

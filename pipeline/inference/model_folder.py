@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.config import NetworkConfig
@@ -96,6 +96,11 @@ class Model:
     folder: Path
     description: ModelDescription
     network: AttentionUNet | Ensemble
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Each member on its own."""
+        return tuple(self.network.members) if isinstance(self.network, Ensemble) else (self.network,)
 
     @property
     def image_size(self) -> int:

@@ -306,8 +306,9 @@ def _explain(error: Exception, run: TrainingRun) -> Exception:
         )
     # what is noticed first is that the process is gone, or that nobody answers for what it has sent
     if "DataLoader worker" in str(error) or (run.workers and isinstance(error, ConnectionError | EOFError)):
+        what = (str(error) or type(error).__name__).splitlines()[0]
         return JobError(
-            f"a loader process ended ({(str(error) or type(error).__name__).splitlines()[0]}); the run is saved and --resume goes on; too little "
-            "memory is the usual reason: fewer --workers would fit"
+            f"a loader process ended ({what}); the run is saved and --resume goes on; too little memory is the usual "
+            "reason: fewer --workers would fit"
         )
     return error

@@ -19,6 +19,7 @@ from pneumoseg.pipeline.cross_validate import cross_validate
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.devices import resolve_device
 from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.evaluate import evaluate_model
 from pneumoseg.pipeline.files import locked
 from pneumoseg.pipeline.inference.ensemble import Ensemble
 from pneumoseg.pipeline.inference.model_folder import load_model, read_description
@@ -171,6 +172,17 @@ def test_every_case_is_predicted_by_the_network_that_never_saw_it(
         assert [
             curves.index for curves in load_out_of_fold(crossed / f"fold{fold}" / OUT_OF_FOLD).curves
         ] == mine
+
+
+def test_evaluation_of_all_folds_gives_the_scores_of_the_cross_validation(
+    collection: Collection, crossed: Path, tmp_path: Path
+) -> None:
+    report = evaluate_model(crossed / "model", collection.manifest_path, tmp_path / "out", device="cpu")
+    expected = read_description(crossed / "model").validation
+    assert (report.decisions.score.images, report.trained_on) == (12, 0)
+    assert report.decisions.score.dice == pytest.approx(
+        expected["dice"], abs=0.01
+    )  # bf16 here, where there is such
 
 
 def test_cross_validation_goes_on_where_it_stopped(
