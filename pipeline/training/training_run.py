@@ -118,7 +118,7 @@ class TrainingRun:
         )
 
         mine = validation[self.rank :: self.processes]
-        parts = max(phase.accumulate for phase in self.phases)  # the evaluator wants as many batches in all phases
+        parts = max(phase.accumulate for phase in self.phases)  # as many batches in all phases
         self.validation_loaders = [
             make_validation_loader(
                 CachedCases(caches[phase.image_size], mine),
