@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,10 +11,10 @@ from pathlib import Path
 import ignite.distributed as idist
 
 from pneumoseg.pipeline.config import TrainConfig
-from pneumoseg.pipeline.console import say
+from pneumoseg.pipeline.console import console, say
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.devices import process_group
-from pneumoseg.pipeline.files import claim_folder, write_json, written_atomically
+from pneumoseg.pipeline.files import claim_folder, write_json, write_text, written_atomically
 from pneumoseg.pipeline.inference.model_folder import (
     DESCRIPTION,
     Member,
@@ -77,6 +78,7 @@ def cross_validate(
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if not resume and rank == 0:
         claim_folder(run_dir, overwrite=overwrite, command="train", inputs=[manifest_path])
+    _start_together(run_dir, rank)
     with _each_process_for_itself():
         for fold in range(rank, manifest.folds, processes):
             folder = run_dir / f"fold{fold}"
@@ -97,6 +99,7 @@ def cross_validate(
                 initial=initial,
                 mlflow=mlflow,
             )
+    console.quiet = console.quiet or rank > 0
     with process_group(device):
         idist.barrier()
         found = _all_folds(run_dir, manifest.folds)
@@ -145,6 +148,18 @@ def _write_ensemble(run_dir: Path, manifest: Manifest, found: Decisions) -> None
             "each_fold": [description.validation for description in descriptions],
         },
     )
+
+
+def _start_together(run_dir: Path, rank: int) -> None:
+    """Wait until the first process has made the run folder; a process group could not be joined twice."""
+    launch = "-".join(
+        os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT")
+    )
+    note = run_dir / ".launch"
+    if rank == 0:
+        write_text(note, launch)
+    while not note.is_file() or note.read_text(encoding="utf-8") != launch:
+        time.sleep(0.1)  # torchrun ends all processes when the first one fails
 
 
 @contextmanager

@@ -218,6 +218,18 @@ def together(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -
     return run
 
 
+def test_two_processes_share_the_folds(collection: Collection, crossed: Path, tmp_path: Path) -> None:
+    torchrun(
+        ["train", collection.manifest_path, "-o", tmp_path / "run", "-d", "cpu", "--fold", "all", *OPTIONS]
+    )
+    for fold in range(3):
+        one, other = (
+            load_file(folder / "model" / "weights" / f"fold{fold}.safetensors")
+            for folder in (crossed, tmp_path / "run")
+        )
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_two_processes_train_as_one_does(collection: Collection, together: Path, tmp_path: Path) -> None:
     alone = train_model(collection.manifest_path, tmp_path / "run", config=CONFIG, device="cpu").model
     one = load_file(alone / "weights" / "fold0.safetensors")
