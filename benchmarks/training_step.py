@@ -1,4 +1,4 @@
-"""What a training step costs: precisions against each other, and MONAI's engine against a bare loop.
+"""What a training step costs: precisions against each other, MONAI's engine against a bare loop, and the loader.
 
     python benchmarks/training_step.py [--size 256] [--batch 4] [--rounds 7] [--device auto]
 
@@ -32,7 +32,7 @@ from pneumoseg.pipeline.training.training_run import TrainingRun
 
 CASES = 32
 LOSS = DiceCELoss(sigmoid=True, batch=True)
-MAX_BF16_SHARE, MAX_ENGINE_OVERHEAD = 0.5, 0.05
+MAX_BF16_SHARE, MAX_ENGINE_OVERHEAD, MAX_LOADER_SHARE = 0.5, 0.05, 1 / 3
 
 
 def main() -> None:
@@ -71,6 +71,16 @@ def main() -> None:
 
     seconds = take_turns({"bare loop": bare, "engine, all handlers": engine}, rounds=words.rounds)
     report("the same batches", seconds, limit=1 + MAX_ENGINE_OVERHEAD)
+
+    step = make_step(auto, image, label, channels_last=True)
+    seconds = take_turns(
+        {
+            "the network, a batch": step,
+            "the loader, a batch": lambda: run_loader(pixels, cases, auto, words.batch),
+        },
+        rounds=words.rounds,
+    )
+    report("loading with all augmentations, in one process", seconds, limit=MAX_LOADER_SHARE)
 
 
 def make_cases(size: int) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], tuple[Case, ...]]:
@@ -132,6 +142,16 @@ def run_bare_loop(pixels: Any, cases: tuple[Case, ...], precision: Precision, ba
         label = samples["label"].to(precision.device)
         update(run.network.train(), run.optimizer, precision, image, label)
     synchronize(precision.device)
+    return (time.perf_counter() - started) / run.plan.steps
+
+
+def run_loader(pixels: Any, cases: tuple[Case, ...], precision: Precision, batch: int) -> float:
+    """Seconds a batch of loading and augmenting alone."""
+    run = make_run(pixels, cases, precision, batch)
+    batches = run.make_batches()
+    started = time.perf_counter()
+    for _ in batches:
+        pass
     return (time.perf_counter() - started) / run.plan.steps
 
 
