@@ -375,16 +375,29 @@ def submit(
 
 @_command
 def score(
-    submission: Annotated[Path, typer.Argument(help="CSV to score.", show_default=False)],
+    submissions: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SUBMISSION",
+            help="CSVs to score; several are compared with the first.",
+            show_default=False,
+        ),
+    ],
     truth: Annotated[Path, typer.Argument(help="CSV of true masks, of any generation.", show_default=False)],
+    groups: Annotated[
+        Path | None, typer.Option(help="CSV with the columns ImageId,PatientGroup, for intervals by patient.")
+    ] = None,
 ) -> None:
     """Replay the leaderboard; a submission with faults gets their list instead."""
-    from pneumoseg.pipeline.score import score_submission, score_table
+    from pneumoseg.pipeline.score import comparison_table, score_submissions, score_table
 
-    result = score_submission(submission, truth)
-    _warn_some([str(issue) for issue in result.unscored], "rows of the truth cannot be trusted")
-    console.print(score_table(result))
-    raise typer.Exit(result.exit_code)
+    results = score_submissions(submissions, truth, groups=groups)
+    _warn_some([str(issue) for issue in results[0].unscored], "rows of the truth cannot be trusted")
+    if len(results) == 1:
+        console.print(score_table(results[0]))
+    else:
+        console.print(comparison_table([str(path) for path in submissions], results))
+    raise typer.Exit(results[0].exit_code)
 
 
 @_command

@@ -1,7 +1,7 @@
 """Replay the leaderboard: check a submission, then score it against the truth, on runs instead of pixels."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from pneumoseg.pipeline.dataset.groups import group_by_file, read_groups
 from pneumoseg.pipeline.dataset.label_files import read_trusted_labels
 from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.scoring.challenge import ChallengeScore, dice_from_counts, summarise
+from pneumoseg.pipeline.scoring.headline import ScoredImages, compare
+from pneumoseg.pipeline.summaries import difference_cell, interval_cell, number_cell, scores_table
 from pneumoseg.transforms.label_file import LabelFileError
 from pneumoseg.transforms.labels import LabelIssue, Labels, read_labels
 from pneumoseg.transforms.runs import area_px, overlap_px
@@ -65,6 +68,7 @@ class SubmissionScore:
         pred_px: Pixels of each predicted mask, shape (images,).
         true_px: Pixels of each true mask, shape (images,).
         shared_px: Pixels that are in both, shape (images,).
+        groups: The patient of each image; None where none are known, and each image counts as a patient.
         unscored: Rows of the truth that cannot be trusted; their images count for nothing.
     """
 
@@ -73,7 +77,18 @@ class SubmissionScore:
     pred_px: NDArray[np.int64]
     true_px: NDArray[np.int64]
     shared_px: NDArray[np.int64]
+    groups: tuple[str, ...] | None
     unscored: tuple[LabelIssue, ...]
+
+    @property
+    def images(self) -> ScoredImages:
+        """The counts of all images, for numbers with intervals."""
+        return ScoredImages(
+            groups=self.groups or self.ids,
+            pred_px=self.pred_px,
+            true_px=self.true_px,
+            shared_px=self.shared_px,
+        )
 
     @property
     def dice(self) -> NDArray[np.float64]:
@@ -87,20 +102,43 @@ class SubmissionScore:
 
 
 def score_submission(
-    submission: Path, truth: Path, *, shape: tuple[int, int] = CHALLENGE_SHAPE
+    submission: Path, truth: Path, *, groups: Path | None = None, shape: tuple[int, int] = CHALLENGE_SHAPE
 ) -> SubmissionScore:
     """Score a submission against a truth, both label CSVs of any generation.
 
     Args:
         submission: One row for each image of the truth.
         truth: The masks of an image may have a row each.
+        groups: CSV that says which patient an image is of; intervals are too narrow without it.
         shape: Size of every image as ``(rows, columns)``.
 
     Raises:
         InvalidSubmissionError: If the submission has any fault.
         JobError: If the truth cannot be read or trusted.
     """
+    return score_submissions([submission], truth, groups=groups, shape=shape)[0]
+
+
+def score_submissions(
+    submissions: Sequence[Path],
+    truth: Path,
+    *,
+    groups: Path | None = None,
+    shape: tuple[int, int] = CHALLENGE_SHAPE,
+) -> list[SubmissionScore]:
+    """Score several submissions against one truth: see `score_submission`."""
     labels = _read_truth(truth, shape)
+    patients = (
+        None
+        if groups is None
+        else group_by_file([[name] for name in labels.images], read_groups(groups)).names
+    )
+    return [_score(submission, labels, patients, shape) for submission in submissions]
+
+
+def _score(
+    submission: Path, labels: Labels, patients: tuple[str, ...] | None, shape: tuple[int, int]
+) -> SubmissionScore:
     unscored = {issue.image_id for issue in labels.errors}
     try:
         predictions = read_labels(submission, shape=shape)
@@ -120,6 +158,7 @@ def score_submission(
         pred_px=pred_px,
         true_px=true_px,
         shared_px=shared_px,
+        groups=patients,
         unscored=tuple(labels.errors),
     )
 
@@ -139,28 +178,47 @@ def check_submission(
 
 def score_table(result: SubmissionScore) -> Table:
     """Lay out a score beside what an empty mask for every image would have."""
-    score, true_px = result.score, result.true_px
-    nothing = summarise(np.zeros_like(true_px), true_px, np.zeros_like(true_px))
-    table = Table("", "submission", "predict nothing", title="Challenge score")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name, ours, theirs in (
-        ("Dice (the challenge's score)", score.dice, nothing.dice),
-        ("Dice on positives", score.dice_positive, nothing.dice_positive),
-        ("Dice where both hold pixels", score.dice_both, nothing.dice_both),
-        ("sensitivity", score.sensitivity, nothing.sensitivity),
-        ("specificity", score.specificity, nothing.specificity),
-        ("precision", score.precision, nothing.precision),
-    ):
-        table.add_row(name, _shown(ours), _shown(theirs))
+    score = result.score
+    nothing = summarise(np.zeros_like(result.pred_px), result.true_px, np.zeros_like(result.pred_px))
+    table = scores_table(result.images, title="Challenge score", column="submission")
     table.add_section()
-    table.add_row("images", str(score.images), str(nothing.images))
-    table.add_row("with a pneumothorax", str(score.positives), str(nothing.positives))
-    table.add_row("called positive", str(score.called_positive), str(nothing.called_positive))
-    table.add_row("of these rightly", str(score.found), str(nothing.found))
+    table.add_row("images", str(score.images), "", str(nothing.images))
+    table.add_row("with a pneumothorax", str(score.positives), "", str(nothing.positives))
+    table.add_row("called positive", str(score.called_positive), "", str(nothing.called_positive))
+    table.add_row("of these rightly", str(score.found), "", str(nothing.found))
     if result.unscored:
         images = {issue.image_id for issue in result.unscored}
-        table.add_row("not scored, their truth was refused", str(len(images)), str(len(images)))
+        table.add_row("not scored, their truth was refused", str(len(images)), "", str(len(images)))
+    table.caption = (
+        "resampled by patient" if result.groups else "resampled by image: give --groups for patients"
+    )
+    return table
+
+
+def comparison_table(names: Sequence[str], results: Sequence[SubmissionScore]) -> Table:
+    """Lay out several submissions, and how much each is above the first on the same images."""
+    table = Table("submission", "Dice", "95 % interval", "on positives", "sensitivity", "specificity")
+    for header in ("above the first", "95 % interval", "p"):
+        table.add_column(header)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    nothing = results[0].images.predicting_nothing()
+    table.add_row("predict nothing", number_cell(nothing["dice"]), *[""] * 7)
+    for name, result in zip(names, results, strict=True):
+        found = result.images.measure()
+        values = [number_cell(found[each].value) for each in ("dice_positive", "sensitivity", "specificity")]
+        above = compare(result.images, results[0].images)["dice"]
+        table.add_row(
+            name,
+            number_cell(found["dice"].value),
+            interval_cell(found["dice"]),
+            *values,
+            *([""] * 3 if result is results[0] else difference_cell(above)),
+        )
+    images = f"{results[0].score.images} images, {results[0].score.positives} with a pneumothorax"
+    table.caption = (
+        f"{images}; resampled by {'patient' if results[0].groups else 'image: give --groups for patients'}"
+    )
     return table
 
 
@@ -195,7 +253,3 @@ def _find_faults(
         if name not in present
     ]
     return faults
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

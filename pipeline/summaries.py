@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # the jobs load MONAI
     from pneumoseg.pipeline.predict import PredictReport
     from pneumoseg.pipeline.prepare import PrepareReport
     from pneumoseg.pipeline.scoring.decision import Decisions
+    from pneumoseg.pipeline.scoring.headline import ScoredImages
+    from pneumoseg.pipeline.scoring.intervals import Difference, Measured
 
 
 def prepare_summary(report: "PrepareReport") -> list[str | Table]:
@@ -59,6 +61,42 @@ def decisions_table(found: "Decisions", *, title: str) -> Table:
     table.caption = f"{images}; {score.called_positive} called positive"
     table.caption_justify = "left"
     return table
+
+
+def scores_table(images: "ScoredImages", *, title: str, column: str = "model") -> Table:
+    """Lay out every number with its interval, beside what an empty mask for every image would have."""
+    from pneumoseg.pipeline.scoring.headline import TITLES  # noqa: PLC0415  (late, as `--help` does not need it)
+
+    found, nothing = images.measure(), images.predicting_nothing()
+    table = Table("", column, "95 % interval", "predict nothing", title=title, title_justify="left")
+    for each in table.columns[1:]:
+        each.justify = "right"
+    for name, measured in found.items():
+        cells = number_cell(measured.value), interval_cell(measured), number_cell(nothing[name])
+        table.add_row(TITLES[name], *cells)
+    table.caption_justify = "left"
+    return table
+
+
+def number_cell(value: float | None) -> str:
+    """A number of a table: four places, or fewer where it is large."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def interval_cell(measured: "Measured") -> str:
+    """An interval of a table."""
+    if measured.low is None or measured.high is None:
+        return "-"
+    return f"{number_cell(measured.low)} to {number_cell(measured.high)}"
+
+
+def difference_cell(difference: "Difference") -> tuple[str, str, str]:
+    """A difference with its sign, its interval and its p-value."""
+    value = "-" if difference.value is None else f"{difference.value:+.4f}"
+    p_value = "-" if difference.p_value is None else f"{difference.p_value:.4f}"
+    return value, interval_cell(difference), p_value
 
 
 def predict_summary(report: "PredictReport") -> list[str | Table]:

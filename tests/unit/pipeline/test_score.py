@@ -1,4 +1,5 @@
 import io
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -6,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.score import (
     InvalidSubmissionError,
     SubmissionScore,
     check_submission,
+    comparison_table,
     score_submission,
+    score_submissions,
     score_table,
 )
 from pneumoseg.transforms.labels import read_labels
@@ -193,19 +197,85 @@ def test_a_truth_of_absolute_starts_is_not_scored_against(score: Score) -> None:
 # the table
 
 
-def printed(result: SubmissionScore) -> str:
-    console = Console(width=100, file=io.StringIO())
+def printed(table: Table) -> str:
+    console = Console(width=160, file=io.StringIO())
     with console.capture() as capture:
-        console.print(score_table(result))
+        console.print(table)
     return capture.get()
 
 
+def cells(text: str, start: str) -> list[str]:
+    line = next(line for line in text.splitlines() if start in line)
+    return [cell.strip() for cell in line.strip("│").split("│")]
+
+
 def test_the_table_shows_each_number_beside_that_of_predicting_nothing(score: Score) -> None:
-    text = printed(score("a,-1\nb,-1\nc,3 3\nd,-1\n", "a,-1\nb,-1\nc,3 3\nd,0 1\n"))
-    [line] = [line for line in text.splitlines() if "the challenge's score" in line]
-    assert line.split()[-4:-1:2] == ["0.7500", "0.5000"]  # 3 of 4 right; 2 of 4 empty
+    text = printed(score_table(score("a,-1\nb,-1\nc,3 3\nd,-1\n", "a,-1\nb,-1\nc,3 3\nd,0 1\n")))
+    found = cells(text, "the challenge's score")
+    assert found[1::2] == ["0.7500", "0.5000"]  # 3 of 4 right; 2 of 4 empty
+    assert found[2] == "0.2500 to 1.0000"
+    assert "resampled by image: give --groups" in text
 
 
 def test_the_table_counts_images_that_were_not_scored(score: Score) -> None:
-    assert "not scored" not in printed(score("a,-1\n", "a,-1\n"))
-    assert "not scored" in printed(score("a,-1\n", "a,-1\nb,\n"))
+    assert "not scored" not in printed(score_table(score("a,-1\n", "a,-1\n")))
+    assert "not scored" in printed(score_table(score("a,-1\n", "a,-1\nb,\n")))
+
+
+# intervals and comparisons
+
+
+def four_of_two_patients(write: Write) -> tuple[Path, Path]:
+    groups = write("groups", "")
+    groups.write_text("ImageId,PatientGroup\na,p\nb,p\nc,q\nd,q\n")
+    return write("truth", "a,-1\nb,-1\nc,3 3\nd,0 1\n"), groups
+
+
+def test_intervals_are_by_patient_where_patients_are_known(write: Write) -> None:
+    truth, groups = four_of_two_patients(write)
+    result = score_submission(write("s", "a,-1\nb,-1\nc,3 3\nd,-1\n"), truth, groups=groups, shape=SHAPE)
+    assert result.groups == ("p", "p", "q", "q")
+    dice = result.images.measure()["dice"]
+    assert (dice.value, dice.low, dice.high) == (0.75, 0.5, 1.0)  # q alone, p alone
+    assert "resampled by patient" in printed(score_table(result))
+
+
+def test_an_image_that_the_groups_do_not_know_is_a_patient_of_its_own(write: Write) -> None:
+    truth, groups = four_of_two_patients(write)
+    groups.write_text("ImageId,PatientGroup\na,p\nb,p\n")
+    result = score_submission(write("s", "a,-1\nb,-1\nc,-1\nd,-1\n"), truth, groups=groups, shape=SHAPE)
+    assert result.groups is not None
+    assert len(set(result.groups)) == 3
+
+
+def test_several_submissions_are_compared_with_the_first_on_the_same_images(write: Write) -> None:
+    truth, groups = four_of_two_patients(write)
+    paths = [write("nothing", "a,-1\nb,-1\nc,-1\nd,-1\n"), write("better", "d,-1\nc,3 3\nb,-1\na,-1\n")]
+    results = score_submissions(paths, truth, groups=groups, shape=SHAPE)
+    text = printed(comparison_table(["nothing", "better"], results))
+    assert cells(text, "predict nothing")[1] == "0.5000"
+    assert cells(text, "│ nothing")[6:] == ["", "", ""]
+    found = cells(text, "│ better")
+    assert found[1] == "0.7500"
+    assert found[6:8] == ["+0.2500", "0.0000 to 0.5000"]  # p alone: no difference; q alone: one of two
+
+
+def test_one_invalid_submission_of_several_is_named(write: Write) -> None:
+    truth, _ = four_of_two_patients(write)
+    paths = [write("good", "a,-1\nb,-1\nc,-1\nd,-1\n"), write("bad", "a,-1\n")]
+    with pytest.raises(InvalidSubmissionError, match=r"bad\.csv is not a valid submission; faults: 3"):
+        score_submissions(paths, truth, shape=SHAPE)
+
+
+def test_1372_images_are_scored_with_intervals_in_seconds(write: Write) -> None:
+    """As many as the public test of the challenge, each with a mask of a thousand runs on both sides."""
+    random = np.random.default_rng(0)
+    masks = [encode_rle(random.random((1024, 1024)) < 0.001) for _ in range(4)]
+    rows = [f"i{number},{{}}\n" for number in range(1372)]
+    truth = write("truth", "".join(row.format(masks[n % 4]) for n, row in enumerate(rows)))
+    pred = write("pred", "".join(row.format(masks[n % 3]) for n, row in enumerate(rows)))
+    start = time.perf_counter()
+    result = score_submission(pred, truth)
+    result.images.measure()
+    assert time.perf_counter() - start < 10  # well under one on a core of its own
+    assert 0 < result.score.dice < 1

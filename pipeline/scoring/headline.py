@@ -1,0 +1,131 @@
+"""The numbers that a set of images is judged by, and what predicting nothing has beside them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumoseg.pipeline.scoring.challenge import dice_from_counts, iou_from_counts
+from pneumoseg.pipeline.scoring.intervals import RESAMPLES, Difference, Measured, PatientBootstrap
+from pneumoseg.pipeline.scoring.statistics import (
+    Floats,
+    Statistic,
+    auc_of,
+    average_precision_of,
+    calibration_error_of,
+    mean_of,
+    value_of,
+)
+
+TITLES: Final = {
+    "dice": "Dice (the challenge's score)",
+    "dice_positive": "Dice on positives",
+    "dice_both": "Dice where both hold pixels",
+    "iou": "IoU",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "precision": "precision",
+    "auc": "AUC of the image probability",
+    "average_precision": "average precision",
+    "surface_dice": "surface Dice",
+    "hausdorff95_mm": "95 % Hausdorff distance, mm",
+    "false_positive_px": "false-positive pixels on negatives",
+    "image_calibration_error": "calibration error, images",
+    "pixel_calibration_error": "calibration error, pixels",
+}
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ScoredImages:
+    """What is known of each image, each of shape (images,).
+
+    Attributes:
+        groups: The patient.
+        pred_px: Pixels of the predicted mask.
+        true_px: Pixels of the true mask.
+        shared_px: Pixels that are in both.
+        probabilities: That there is a pneumothorax; None where only masks are known.
+        distances: Further numbers, NaN for an image that has none; their means are reported.
+    """
+
+    groups: Sequence[str]
+    pred_px: Counts
+    true_px: Counts
+    shared_px: Counts
+    probabilities: Floats | None = None
+    distances: Mapping[str, Floats] | None = None
+
+    def __len__(self) -> int:
+        return len(self.true_px)
+
+    @cached_property
+    def statistics(self) -> dict[str, Statistic]:
+        """Each number of `TITLES` that can be had from what is known."""
+        counts = self.pred_px, self.true_px, self.shared_px
+        dice = dice_from_counts(*counts)
+        called, positive = self.pred_px > 0, self.true_px > 0
+        found = {
+            "dice": mean_of(dice),
+            "dice_positive": mean_of(dice, positive),
+            "dice_both": mean_of(dice, positive & called),
+            "iou": mean_of(iou_from_counts(*counts)),
+            "sensitivity": mean_of(called, positive),
+            "specificity": mean_of(~called, ~positive),
+            "precision": mean_of(positive, called),
+            "false_positive_px": mean_of(self.pred_px, ~positive),
+        }
+        if self.probabilities is not None:
+            found["auc"] = auc_of(self.probabilities, positive)
+            found["average_precision"] = average_precision_of(self.probabilities, positive)
+            found["image_calibration_error"] = calibration_error_of(self.probabilities, positive)
+        for name, values in (self.distances or {}).items():
+            found[name] = mean_of(values, ~np.isnan(values))
+        return {name: found[name] for name in TITLES if name in found}
+
+    def select(self, where: npt.NDArray[np.bool_]) -> "ScoredImages":
+        """Those of the images for which *where* is true."""
+        return replace(
+            self,
+            groups=[group for group, wanted in zip(self.groups, where, strict=True) if wanted],
+            pred_px=self.pred_px[where],
+            true_px=self.true_px[where],
+            shared_px=self.shared_px[where],
+            probabilities=None if self.probabilities is None else self.probabilities[where],
+            distances={name: values[where] for name, values in (self.distances or {}).items()},
+        )
+
+    def measure(self, *, resamples: int = RESAMPLES) -> dict[str, Measured]:
+        """Each number with its interval."""
+        return PatientBootstrap(self.groups, resamples=resamples).measure(self.statistics)
+
+    def predicting_nothing(self) -> dict[str, float | None]:
+        """The same numbers for an empty mask on each of these images."""
+        none = np.zeros_like(self.true_px)
+        probabilities = None if self.probabilities is None else np.zeros(len(self))
+        nothing = replace(self, pred_px=none, shared_px=none, probabilities=probabilities, distances=None)
+        found: dict[str, float | None] = dict.fromkeys(self.statistics)
+        return found | {name: value_of(each, len(self)) for name, each in nothing.statistics.items()}
+
+
+def compare(
+    first: ScoredImages, second: ScoredImages, *, resamples: int = RESAMPLES
+) -> dict[str, Difference]:
+    """How much the first is above the second on the same images, in each number, tested by patient.
+
+    Raises: ValueError: If they are not of the same images.
+    """
+    same = list(first.groups) == list(second.groups) and np.array_equal(first.true_px, second.true_px)
+    if not same:
+        raise ValueError("two models can be compared on the same images only, in the same order")
+    return PatientBootstrap(first.groups, resamples=resamples).compare(first.statistics, second.statistics)
+
+
+def as_numbers(measured: Mapping[str, Measured]) -> dict[str, Any]:
+    """Values and intervals as JSON takes them."""
+    return {
+        name: {"value": each.value, "low": each.low, "high": each.high} for name, each in measured.items()
+    }

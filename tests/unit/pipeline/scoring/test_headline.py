@@ -1,0 +1,142 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import jaccard_score, precision_score, recall_score
+
+from pneumoseg.pipeline.scoring.challenge import summarise
+from pneumoseg.pipeline.scoring.headline import TITLES, ScoredImages, as_numbers, compare
+
+CORNERS: dict[str, Any] = {
+    "groups": ["a", "b", "c", "d"],
+    "pred_px": np.array([0, 5, 0, 5]),
+    "true_px": np.array([0, 0, 5, 3]),
+    "shared_px": np.array([0, 0, 0, 2]),
+}
+
+
+def value(images: ScoredImages, name: str) -> float | None:
+    return images.measure(resamples=10)[name].value
+
+
+def random_images(seed: int = 0, count: int = 200) -> ScoredImages:
+    random = np.random.default_rng(seed)
+    true = random.integers(1, 50, count) * (random.random(count) < 0.4)
+    pred = random.integers(1, 50, count) * (random.random(count) < 0.5)
+    shared = (np.minimum(true, pred) * random.random(count)).astype(np.int64)
+    return ScoredImages(
+        groups=[f"p{number % 90}" for number in range(count)],
+        pred_px=pred,
+        true_px=true,
+        shared_px=shared,
+        probabilities=random.random(count),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("dice", (1 + 0 + 0 + 0.5) / 4),
+        ("dice_positive", 0.25),
+        ("dice_both", 0.5),
+        ("iou", (1 + 0 + 0 + 2 / 6) / 4),
+        ("sensitivity", 0.5),
+        ("specificity", 0.5),
+        ("precision", 0.5),
+        ("false_positive_px", 2.5),
+    ],
+)
+def test_the_four_corners_by_hand(name: str, expected: float) -> None:
+    assert value(ScoredImages(**CORNERS), name) == pytest.approx(expected)
+
+
+def test_the_numbers_are_those_of_the_summary_and_of_scikit_learn() -> None:
+    images = random_images()
+    found, score = images.measure(resamples=10), summarise(images.pred_px, images.true_px, images.shared_px)
+    for name in ("dice", "dice_positive", "dice_both", "sensitivity", "specificity", "precision"):
+        assert found[name].value == pytest.approx(getattr(score, name), abs=1e-12)
+    true, called = images.true_px > 0, images.pred_px > 0
+    assert found["sensitivity"].value == pytest.approx(recall_score(true, called))
+    assert found["specificity"].value == pytest.approx(recall_score(~true, ~called))
+    assert found["precision"].value == pytest.approx(precision_score(true, called))
+
+
+def test_iou_is_scikit_learns() -> None:
+    pred, true = np.zeros(100, np.bool_), np.zeros(100, np.bool_)
+    pred[:30], true[20:70] = True, True
+    images = ScoredImages(
+        groups=["a"], pred_px=np.array([30]), true_px=np.array([50]), shared_px=np.array([10])
+    )
+    assert value(images, "iou") == pytest.approx(jaccard_score(true, pred))
+
+
+def test_masks_alone_have_no_number_that_needs_probabilities() -> None:
+    assert "auc" not in ScoredImages(**CORNERS).statistics
+    with_all = ScoredImages(**CORNERS, probabilities=np.array([0.1, 0.9, 0.2, 0.8])).statistics
+    assert {"auc", "average_precision", "image_calibration_error"} <= with_all.keys()
+
+
+def test_every_number_has_a_title_and_the_order_of_the_titles() -> None:
+    names = list(random_images().statistics)
+    assert names == [name for name in TITLES if name in names]
+
+
+def test_a_distance_is_the_mean_over_the_images_that_have_one() -> None:
+    images = ScoredImages(**CORNERS, distances={"hausdorff95_mm": np.array([np.nan, np.nan, 4.0, 8.0])})
+    assert value(images, "hausdorff95_mm") == 6.0
+    assert images.predicting_nothing()["hausdorff95_mm"] is None
+
+
+def test_predicting_nothing_has_what_empty_masks_have() -> None:
+    nothing = random_images().predicting_nothing()
+    share = float(np.mean(random_images().true_px == 0))
+    assert (nothing["dice"], nothing["iou"]) == pytest.approx((share, share))
+    assert (nothing["sensitivity"], nothing["specificity"], nothing["auc"]) == (0.0, 1.0, 0.5)
+    assert nothing["precision"] is None
+    assert nothing["average_precision"] == pytest.approx(
+        1 - share
+    )  # one score for all: the share of positives
+
+
+def test_every_interval_holds_its_value() -> None:
+    for name, found in random_images().measure().items():
+        assert found.low is not None, name
+        assert found.high is not None, name
+        assert found.value is not None, name
+        assert found.low <= found.value <= found.high or name == "image_calibration_error", name
+
+
+def test_selected_images_are_measured_alone() -> None:
+    images = random_images()
+    where = images.true_px > 0
+    assert value(images.select(where), "dice") == pytest.approx(value(images, "dice_positive"))
+    assert len(images.select(where)) == where.sum()
+
+
+def test_two_models_are_compared_on_the_same_images_only() -> None:
+    with pytest.raises(ValueError, match="same images"):
+        compare(random_images(0), random_images(1))
+
+
+def test_a_better_model_is_above_in_what_it_is_better_in() -> None:
+    worse = random_images()
+    better = ScoredImages(
+        groups=worse.groups,
+        pred_px=worse.pred_px * (worse.true_px > 0),  # without its false alarms
+        true_px=worse.true_px,
+        shared_px=worse.shared_px,
+        probabilities=worse.probabilities,
+    )
+    found = compare(better, worse)
+    assert found["dice"].low is not None
+    assert found["dice"].low > 0
+    assert found["dice"].p_value is not None
+    assert found["dice"].p_value < 0.01
+    assert (found["sensitivity"].value, found["sensitivity"].p_value) == (0.0, 1.0)
+
+
+def test_numbers_are_given_as_json_takes_them() -> None:
+    images = ScoredImages(groups=["a"], pred_px=np.array([0]), true_px=np.array([0]), shared_px=np.array([0]))
+    numbers = as_numbers(images.measure())
+    assert numbers["dice"] == {"value": 1.0, "low": None, "high": None}
+    assert numbers["sensitivity"]["value"] is None

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from pneumoseg.pipeline.scoring.intervals import Difference, Measured, PatientBootstrap
+from pneumoseg.pipeline.scoring.statistics import auc_of, mean_of
+
+VALUES = np.random.default_rng(7).random(60)
+ALONE = [f"patient{number:02}" for number in range(60)]
+
+
+def test_where_every_patient_has_one_image_the_interval_is_that_of_scipy() -> None:
+    expected = stats.bootstrap(
+        (VALUES,), np.mean, n_resamples=3000, method="percentile", rng=np.random.default_rng(5)
+    ).confidence_interval
+    found = PatientBootstrap(ALONE, resamples=3000, seed=5).measure({"mean": mean_of(VALUES)})["mean"]
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_the_resamples_do_not_depend_on_how_many_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = PatientBootstrap(ALONE, resamples=500).measure({"mean": mean_of(VALUES)})
+    monkeypatch.setattr("pneumoseg.pipeline.scoring.intervals._CHUNK", 60 * 7)
+    parts = PatientBootstrap(ALONE, resamples=500).measure({"mean": mean_of(VALUES)})
+    assert (parts["mean"].low, parts["mean"].high) == pytest.approx((whole["mean"].low, whole["mean"].high))
+
+
+def test_a_clustered_case_by_hand() -> None:
+    """Two patients: a has the values 0 and 1, b has 4. They are drawn as aa, ab, ba, bb with the same chance."""
+    means = {("a", "a"): 0.5, ("a", "b"): 5 / 3, ("b", "a"): 5 / 3, ("b", "b"): 4.0}
+    bootstrap = PatientBootstrap(["a", "b", "a"], resamples=4000)
+    drawn = bootstrap.distributions({"mean": mean_of([0.0, 4.0, 1.0])})["mean"]
+    assert np.unique(drawn.round(9)).tolist() == sorted({round(value, 9) for value in means.values()})
+    assert np.mean(drawn) == pytest.approx(np.mean(list(means.values())), abs=0.06)
+    found = bootstrap.measure({"mean": mean_of([0.0, 4.0, 1.0])})["mean"]
+    assert found.value == pytest.approx(5 / 3)
+    assert (found.low, found.high) == (0.5, 4.0)
+
+
+def test_all_images_of_a_patient_come_together() -> None:
+    for weights in PatientBootstrap(["a", "b", "a", "c", "b"], resamples=50).weights():
+        np.testing.assert_array_equal(weights[:, 0], weights[:, 2])
+        np.testing.assert_array_equal(weights[:, 1], weights[:, 4])
+        np.testing.assert_array_equal(weights[:, [0, 1, 3]].sum(axis=1), 3)
+
+
+def test_images_that_are_copies_of_one_another_make_nothing_surer() -> None:
+    alone = PatientBootstrap(ALONE).measure({"mean": mean_of(VALUES)})["mean"]
+    copied = PatientBootstrap(ALONE * 5).measure({"mean": mean_of(np.tile(VALUES, 5))})["mean"]
+    assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high))
+
+
+def test_a_statistic_without_a_value_has_no_interval() -> None:
+    found = PatientBootstrap(["a", "b"]).measure({"auc": auc_of([0.1, 0.2], [True, True])})
+    assert found == {"auc": Measured(None)}
+
+
+def test_one_patient_has_no_interval() -> None:
+    assert PatientBootstrap(["a", "a"]).measure({"mean": mean_of([1.0, 2.0])}) == {"mean": Measured(1.5)}
+
+
+def test_resamples_without_a_positive_are_left_out() -> None:
+    found = PatientBootstrap(["a", "b", "c"]).measure(
+        {"mean": mean_of([1.0, 0.0, 0.0], [True, False, False])}
+    )
+    assert found["mean"] == Measured(1.0, 1.0, 1.0)
+
+
+def test_the_same_model_twice_differs_by_nothing() -> None:
+    found = PatientBootstrap(ALONE).compare({"m": mean_of(VALUES)}, {"m": mean_of(VALUES)})["m"]
+    assert found == Difference(0.0, 0.0, 0.0, p_value=1.0)
+
+
+def test_the_paired_interval_is_that_of_scipy_on_the_differences() -> None:
+    other = VALUES + np.random.default_rng(3).normal(0.02, 0.1, 60)
+    expected = stats.bootstrap(
+        (other - VALUES,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    found = PatientBootstrap(ALONE, resamples=2000).compare({"m": mean_of(other)}, {"m": mean_of(VALUES)})[
+        "m"
+    ]
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.02, 0.04, 0.1])
+def test_the_paired_test_agrees_with_the_paired_t_test(shift: float) -> None:
+    other = VALUES + np.random.default_rng(3).normal(shift, 0.1, 60)
+    expected = stats.ttest_rel(other, VALUES).pvalue
+    found = PatientBootstrap(ALONE, resamples=4000).compare({"m": mean_of(other)}, {"m": mean_of(VALUES)})[
+        "m"
+    ]
+    assert found.p_value == pytest.approx(expected, abs=0.03)
+
+
+def test_a_difference_in_one_patient_out_of_two_is_no_proof() -> None:
+    """Forty images, but of two patients: the resample of one of them alone shows nothing."""
+    groups = ["a"] * 20 + ["b"] * 20
+    first, second = np.r_[np.ones(20), np.zeros(20)], np.zeros(40)
+    by_patient = PatientBootstrap(groups).compare({"m": mean_of(first)}, {"m": mean_of(second)})["m"]
+    by_image = PatientBootstrap([str(n) for n in range(40)]).compare(
+        {"m": mean_of(first)}, {"m": mean_of(second)}
+    )["m"]
+    assert by_patient.p_value is not None
+    assert by_patient.p_value > 0.4
+    assert by_image.p_value is not None
+    assert by_image.p_value < 0.01
