@@ -17,6 +17,7 @@ from tests.conftest import Collection
 from pneumoseg.pipeline.config import TrainConfig
 from pneumoseg.pipeline.cross_validate import cross_validate
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
+from pneumoseg.pipeline.dataset.manifest import write_manifest
 from pneumoseg.pipeline.devices import resolve_device
 from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.evaluate import evaluate_model
@@ -35,6 +36,9 @@ SETTINGS: dict[str, Any] = {
     "precision": "float32",
 }
 CONFIG = TrainConfig.model_validate(SETTINGS)
+STILL = TrainConfig.model_validate(  # stays where it begins
+    {**SETTINGS, "optimization": {"epochs": 1, "learning_rate": 1e-30, "weight_decay": 0}}
+)
 FOREVER = ["--set", "optimization.epochs=100000", "--set", "optimization.patience=null"]
 OPTIONS = [
     word
@@ -136,13 +140,25 @@ def test_a_damaged_state_is_named_and_the_one_before_it_used(
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
+def test_a_deterministic_run_is_the_same_to_the_bit_when_it_is_repeated(
+    collection: Collection, tmp_path: Path
+) -> None:
+    config = CONFIG.model_copy(update={"deterministic": True})
+    one, other = (
+        load_file(
+            train_model(collection.manifest_path, tmp_path / name, config=config, device="cpu").model
+            / "weights"
+            / "fold0.safetensors"
+        )
+        for name in ("one", "other")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_a_training_can_begin_with_the_weights_of_a_model(collection: Collection, tmp_path: Path) -> None:
     first = train_model(collection.manifest_path, tmp_path / "first", config=CONFIG, device="cpu").model
-    still = TrainConfig.model_validate(
-        {**SETTINGS, "optimization": {"epochs": 1, "learning_rate": 1e-30, "weight_decay": 0}}
-    )
     second = train_model(
-        collection.manifest_path, tmp_path / "second", config=still, device="cpu", initial=first
+        collection.manifest_path, tmp_path / "second", config=STILL, device="cpu", initial=first
     ).model
     one, other = (load_file(model / "weights" / "fold0.safetensors") for model in (first, second))
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -211,10 +227,21 @@ def torchrun(words: list[str | Path], *, processes: int = 2) -> None:
 
 
 @pytest.fixture(scope="module")
-def together(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uneven(collection: Collection) -> Path:
+    """A manifest whose first fold has three cases, which two processes cannot share evenly."""
+    whole = collection.manifest
+    left_out = next(case for case in whole.training if case.fold == 0)
+    cases = tuple(case for case in whole.training if case is not left_out)
+    path = collection.folder / "uneven.json"
+    write_manifest(path, whole.model_copy(update={"training": cases, "size": len(cases)}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def together(uneven: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of two processes."""
     run = tmp_path_factory.mktemp("together") / "run"
-    torchrun(["train", collection.manifest_path, "-o", run, "-d", "cpu", *OPTIONS])
+    torchrun(["train", uneven, "-o", run, "-d", "cpu", *OPTIONS])
     return run
 
 
@@ -230,28 +257,18 @@ def test_two_processes_share_the_folds(collection: Collection, crossed: Path, tm
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_two_processes_train_as_one_does(collection: Collection, together: Path, tmp_path: Path) -> None:
-    alone = train_model(collection.manifest_path, tmp_path / "run", config=CONFIG, device="cpu").model
+def test_two_processes_train_as_one_does(uneven: Path, together: Path, tmp_path: Path) -> None:
+    alone = train_model(uneven, tmp_path / "run", config=CONFIG, device="cpu").model
     one = load_file(alone / "weights" / "fold0.safetensors")
     two = load_file(together / "model" / "weights" / "fold0.safetensors")
     # Dice is over the images of a process, so that the gradients are near to each other and not the same
     assert all(torch.allclose(one[name], two[name], atol=0.02) for name in one)
 
 
-def test_validation_of_two_processes_is_that_of_one(
-    collection: Collection, together: Path, tmp_path: Path
-) -> None:
+def test_validation_of_two_processes_is_that_of_one(uneven: Path, together: Path, tmp_path: Path) -> None:
     scores = read_description(together / "model").validation
-    still = TrainConfig.model_validate(
-        {**SETTINGS, "optimization": {"epochs": 1, "learning_rate": 1e-30, "weight_decay": 0}}
-    )
-    alone = train_model(
-        collection.manifest_path,
-        tmp_path / "run",
-        config=still,
-        device="cpu",
-        initial=together / "model",
-    )
+    alone = train_model(uneven, tmp_path / "run", config=STILL, device="cpu", initial=together / "model")
+    assert scores["images"] == 3
     assert read_description(alone.model).validation == pytest.approx(scores, abs=1e-6)
 
 
