@@ -16,7 +16,7 @@ _SMALLEST, _LARGEST = 0.001, 50.0  # mm; no pixel of a chest radiograph is small
 DESCRIPTION_KEYWORDS = (
     *("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"),
     *("PatientID", "PatientSex", "PatientAge"),
-    *("ViewPosition", "ViewCodeSequence", "ImageLaterality", "Laterality"),
+    *("ViewPosition", "ViewCodeSequence", "ImageLaterality", "Laterality", "PatientOrientation"),
     *("BodyPartExamined", "AnatomicRegionSequence"),
     *("PixelSpacing", "ImagerPixelSpacing", "EstimatedRadiographicMagnificationFactor", "PixelAspectRatio"),
 )
@@ -61,6 +61,20 @@ def _meaning(elements: Elements, keyword: str) -> str:
     except Exception:  # noqa: BLE001  (pydicom raises all kinds, and a damaged optional sequence tells nothing)
         return ""
     return items[0].text("CodeMeaning").upper() if items else ""
+
+
+def read_orientation(elements: Elements) -> tuple[str, str] | None:
+    """Return where rows and columns lead, letters of ``A P R L H F`` each (PS3.3 C.7.6.1.1.1); else None."""
+    directions = [part.strip().upper() for part in elements.text("PatientOrientation").split("\\")]
+    if len(directions) != 2 or not all(map(_is_direction, directions)):
+        return None
+    return directions[0], directions[1]
+
+
+def _is_direction(text: str) -> bool:
+    """Tell whether *text* names one to three of the three axes, each once."""
+    axes = [axis for letter in text for axis in ("AP", "LR", "HF") if letter in axis]
+    return 0 < len(text) == len(axes) == len(set(axes))
 
 
 def read_age(elements: Elements) -> int | None:

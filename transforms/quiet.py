@@ -8,8 +8,14 @@ from contextvars import ContextVar
 from threading import Lock
 
 _reading: ContextVar[bool] = ContextVar("reading", default=False)
-_NOISY_MODULES = r"(pydicom|PIL|openjpeg|imagecodecs)\b"
-_NOISY_LOGGERS = ("pydicom", "pydicom.pixels.decoders.base", "pydicom.pixels.utils")
+_NOISY_MODULES = r"(pydicom|highdicom|PIL|openjpeg|imagecodecs)\b"
+_NOISY_LOGGERS = (
+    "pydicom",
+    "pydicom.pixels.decoders.base",
+    "pydicom.pixels.utils",
+    "highdicom.base",
+    "highdicom.sc.sop",
+)
 
 for _name in _NOISY_LOGGERS:
     logging.getLogger(_name).addFilter(lambda _record: not _reading.get())

@@ -26,6 +26,8 @@ class Radiograph:
         patient_id: As in the file; it identifies a person.
         view: ``AP``, ``PA``, ... in capitals.
         laterality: ``L``, ``R``, ``B`` or ``U``.
+        patient_orientation: Where in the patient the rows and the columns lead, as ``("L", "F")``; None where that
+            is missing or no orientation.
         body_part: In capitals.
         sex: ``F``, ``M`` or ``O``.
         age_years: Full years; also read from ages without a unit, as the challenge has them.
@@ -48,6 +50,7 @@ class Radiograph:
     patient_id: str | None = None
     view: str | None = None
     laterality: str | None = None
+    patient_orientation: tuple[str, str] | None = None
     body_part: str | None = None
     sex: str | None = None
     age_years: int | None = None

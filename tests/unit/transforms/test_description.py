@@ -161,3 +161,22 @@ def test_a_damaged_code_sequence_tells_nothing() -> None:
             raise OSError(keyword)
 
     assert description.read_view(Damaged()) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "orientation"),
+    [
+        ("L\\F", ("L", "F")),
+        ("r \\ f", ("R", "F")),
+        ("LF\\FAR", ("LF", "FAR")),
+        ("A\\F", ("A", "F")),
+        ("", None),
+        ("L", None),
+        ("L\\F\\P", None),
+        ("LR\\F", None),
+        ("LEFT\\F", None),
+        ("L\\", None),
+    ],
+)
+def test_the_orientation_is_two_directions_or_none(text: str, orientation: tuple[str, str] | None) -> None:
+    assert description.read_orientation(Header(PatientOrientation=text)) == orientation

@@ -1,0 +1,245 @@
+"""What can be said of a mask in numbers and in words, and how each number was found.
+
+Nothing here rests on anatomy: no lung, mediastinum or rib is segmented, so that there is no share of a lung, no
+apical or basal, and the side is that of the picture's half.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from skimage.measure import approximate_polygon, find_contours
+
+Side = Literal["left", "right"]
+Sides = Literal["left", "right", "both"]
+
+METHODS: Final = {
+    "probability": "the highest threshold at which the image would still be called positive",
+    "components": "pixels of the mask that touch, also at corners, are one component",
+    "area": "number of pixels, times row spacing times column spacing",
+    "width": "longest horizontal run of pixels within one component, times column spacing",
+    "height": "rows from the highest to the lowest pixel of one component, times row spacing",
+    "side": "the half of the image that holds the centroid of the component",
+    "spacing": "as the file gives it, in the plane of the detector where it was not calibrated",
+}
+"""How each number is found; nothing that is not told here is measured."""
+
+_CORNERS: Final = np.ones((3, 3), dtype=np.uint8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """One connected part of a mask.
+
+    Attributes:
+        side: Of the patient; None where the orientation does not tell.
+        area_px: Pixels.
+        area_mm2: None where the spacing is not known, as are all lengths in millimetres.
+        width_px: Longest horizontal run.
+        width_mm: The same.
+        height_px: From its highest to its lowest pixel.
+        height_mm: The same.
+        box: First row, first column, row behind the last, column behind the last.
+    """
+
+    side: Side | None
+    area_px: int
+    area_mm2: float | None
+    width_px: int
+    width_mm: float | None
+    height_px: int
+    height_mm: float | None
+    box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurements:
+    """What is measured of one mask.
+
+    Attributes:
+        components: Largest first.
+        side: Of the patient; None where nothing is drawn, or the orientation does not tell.
+        side_basis: What says which half of the image is which side of the patient.
+        sentence: For a reader.
+    """
+
+    components: tuple[Component, ...]
+    area_px: int
+    area_mm2: float | None
+    width_px: int
+    width_mm: float | None
+    height_px: int
+    height_mm: float | None
+    side: Sides | None
+    side_basis: str
+    sentence: str
+
+    def as_json(self) -> dict[str, object]:
+        """All of it, as JSON has it."""
+        return {**asdict(self), "components": [asdict(component) for component in self.components]}
+
+
+def measure(
+    mask: npt.NDArray[np.uint8],
+    *,
+    probability: float,
+    spacing_mm: tuple[float, float] | None,
+    patient_orientation: tuple[str, str] | None,
+) -> Measurements:
+    """Measure a mask.
+
+    Args:
+        mask: Zeros and ones, shape ``(rows, columns)``.
+        probability: Of the image, for the sentence.
+        spacing_mm: Between rows, between columns; without it nothing is given in millimetres.
+        patient_orientation: Where rows and columns lead, as PatientOrientation; without it the image is taken to
+            be shown as usual, with the patient's left on the right.
+    """
+    components = tuple(
+        sorted(
+            _components(mask, spacing_mm, patient_orientation),
+            key=lambda component: (-component.area_px, component.box),
+        )
+    )
+    area_px = sum(component.area_px for component in components)
+    width_px = max((component.width_px for component in components), default=0)
+    height_px = max((component.height_px for component in components), default=0)
+    sides = {component.side for component in components} - {None}
+    side: Sides | None = "both" if len(sides) == 2 else next(iter(sides), None)
+    per_row, per_column = spacing_mm or (None, None)
+    area_mm2 = _times(area_px, per_row, per_column)
+    width_mm = _times(width_px, per_column)
+    basis = _side_basis(patient_orientation)
+    return Measurements(
+        components=components,
+        area_px=area_px,
+        area_mm2=area_mm2,
+        width_px=width_px,
+        width_mm=width_mm,
+        height_px=height_px,
+        height_mm=_times(height_px, per_row),
+        side=side,
+        side_basis=basis,
+        sentence=_sentence(
+            probability, len(components), side, basis, area_px=area_px, area_mm2=area_mm2, width_mm=width_mm
+        ),
+    )
+
+
+def outlines(mask: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float64]]:
+    """The outer border of each component, largest component first, as in `measure`.
+
+    A border runs halfway between pixels inside and pixels outside, so that whoever fills it gets the component
+    back to the pixel; a hole in it is filled, too.
+
+    Returns: Closed lines of (column, row) points, shape (n, 2). The top left corner of the image is (0, 0), and
+        the centre of its first pixel (0.5, 0.5).
+    Source: DICOM PS3.3 C.18.6.1.1 (image relative coordinates).
+    """
+    labels, count = ndimage.label(mask, structure=_CORNERS)
+    found = []
+    for number, place in enumerate(ndimage.find_objects(labels), start=1):
+        inside = labels[place] == number
+        lines = find_contours(np.pad(inside, 1).astype(np.float64), 0.5, fully_connected="high")
+        outer = max(lines, key=lambda line: float(np.ptp(line[:, 0]) * np.ptp(line[:, 1])))
+        top, left = place[0].start, place[1].start
+        points = approximate_polygon(outer, tolerance=0)[:, ::-1] - 0.5 + (left, top)
+        found.append((-int(inside.sum()), top, left, points))
+    found.sort(key=lambda entry: entry[:3])
+    assert len(found) == count  # noqa: S101  (each label has its place)
+    return [points for *_, points in found]
+
+
+def _components(
+    mask: npt.NDArray[np.uint8],
+    spacing_mm: tuple[float, float] | None,
+    patient_orientation: tuple[str, str] | None,
+) -> list[Component]:
+    per_row, per_column = spacing_mm or (None, None)
+    labels, _ = ndimage.label(mask, structure=_CORNERS)
+    found = []
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        inside = labels[rows, columns] == number
+        area, width, height = int(inside.sum()), _longest_run(inside), rows.stop - rows.start
+        centre_row, centre_column = (np.argwhere(inside).mean(axis=0) + (rows.start, columns.start) + 0.5) / (
+            mask.shape
+        )
+        found.append(
+            Component(
+                side=_side(centre_row, centre_column, patient_orientation),
+                area_px=area,
+                area_mm2=_times(area, per_row, per_column),
+                width_px=width,
+                width_mm=_times(width, per_column),
+                height_px=height,
+                height_mm=_times(height, per_row),
+                box=(rows.start, columns.start, rows.stop, columns.stop),
+            )
+        )
+    return found
+
+
+def _longest_run(inside: npt.NDArray[np.bool_]) -> int:
+    """The most pixels that lie side by side in one row."""
+    steps = np.diff(np.pad(inside, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    begins, ends = (np.argwhere(steps == step)[:, 1] for step in (1, -1))
+    return int((ends - begins).max())
+
+
+def _times(pixels: int, *spacings: float | None) -> float | None:
+    """Pixels in millimetres; None where a spacing is not known."""
+    product = float(pixels)
+    for spacing in spacings:
+        if spacing is None:
+            return None
+        product *= spacing
+    return product
+
+
+def _side(row: float, column: float, orientation: tuple[str, str] | None) -> Side | None:
+    """The patient's side of a place given as shares of rows and columns; None on the midline or where untold."""
+    along_columns, along_rows = orientation or ("L", "F")
+    for direction, share in ((along_columns, column), (along_rows, row)):
+        if direction[0] in "LR":  # the letter that counts most comes first
+            if share == 0.5:
+                return None
+            return "left" if (direction[0] == "L") == (share > 0.5) else "right"
+    return None
+
+
+def _side_basis(orientation: tuple[str, str] | None) -> str:
+    if orientation is None:
+        return "assumed: the image is shown as usual, with the patient's left on its right"
+    if any(direction[0] in "LR" for direction in orientation):
+        return "PatientOrientation"
+    return "unknown: PatientOrientation is not that of a frontal view"
+
+
+def _sentence(
+    probability: float,
+    components: int,
+    side: Sides | None,
+    basis: str,
+    *,
+    area_px: int,
+    area_mm2: float | None,
+    width_mm: float | None,
+) -> str:
+    if not components:
+        return f"No pneumothorax was found (probability {probability:.2f})."
+    where = {
+        "left": " in the half of the image that is the patient's left",
+        "right": " in the half of the image that is the patient's right",
+        "both": " in both halves of the image",
+        None: "",
+    }[side]
+    areas = "1 area" if components == 1 else f"{components} areas"
+    size = (
+        f"{area_px} pixels; millimetres are not given, as the file does not tell the spacing"
+        if area_mm2 is None
+        else f"{area_mm2:.0f} mm2, at most {width_mm:.1f} mm wide"
+    )
+    assumed = "" if basis == "PatientOrientation" or side in (None, "both") else f" Side {basis}."
+    return f"Pneumothorax suspected (probability {probability:.2f}): {areas}{where}, {size}.{assumed}"
