@@ -7,15 +7,18 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.names import cell
+
+LOCK: Final = ".lock"
+_UNFINISHED: Final = ".writing-"
 
 
 @contextmanager
@@ -25,7 +28,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
     The temporary name keeps the suffixes, since many writers choose the format by them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".writing-{secrets.token_hex(6)}{''.join(path.suffixes[-2:])}")
+    temporary = path.with_name(f"{_UNFINISHED}{secrets.token_hex(6)}{''.join(path.suffixes[-2:])}")
     temporary.touch(exist_ok=False)
     try:
         yield temporary
@@ -35,6 +38,16 @@ def written_atomically(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in a folder outlive a power cut, where the system can do so."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -82,7 +95,9 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def claim_folder(folder: Path, *, overwrite: bool, command: str, inputs: Sequence[Path] = ()) -> None:
+def claim_folder(
+    folder: Path, *, overwrite: bool, command: str, inputs: Sequence[Path] = (), resume: bool = False
+) -> None:
     """Make an output folder, and never write over another run's results by accident.
 
     Args:
@@ -90,6 +105,7 @@ def claim_folder(folder: Path, *, overwrite: bool, command: str, inputs: Sequenc
         overwrite: Whether results that are there may be deleted.
         command: Whose results; the folder is marked with it, and only a marked one is ever deleted.
         inputs: What the results are made from, and must not be deleted with earlier ones.
+        resume: Whether earlier results of the same command are gone on with; then nothing is deleted here.
 
     Raises: UsageError: If the folder holds something and may not, or must not, be emptied.
     """
@@ -97,7 +113,9 @@ def claim_folder(folder: Path, *, overwrite: bool, command: str, inputs: Sequenc
     if folder.is_file():
         raise UsageError(f"{folder} is a file; give a folder for the results")
     if folder.exists() and any(folder.iterdir()):
-        if not overwrite:
+        if resume and marker.exists():
+            return
+        if not overwrite and not resume:
             raise UsageError(f"{folder} is not empty; name another folder or give --overwrite")
         if not marker.exists():
             raise UsageError(f"{folder} is not an earlier result of `{command}`; name another folder")
@@ -110,15 +128,34 @@ def claim_folder(folder: Path, *, overwrite: bool, command: str, inputs: Sequenc
     marker.touch()  # first of all: what is interrupted can be overwritten, too
 
 
+def empty_folder(folder: Path, *, keep: Collection[str]) -> None:
+    """Delete all that lies in a folder but files of these names."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name not in keep:
+            path.unlink()
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete, with its subfolders, what a process was writing when it was killed; none may be writing there now."""
+    for path in folder.rglob(f"{_UNFINISHED}*"):
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, patience_s: float = 0) -> Iterator[None]:
     """Keep other processes out of a folder; the lock ends with the process, however that ends.
+
+    Args:
+        folder: Gets a file called ``.lock``.
+        patience_s: How long to wait for another process.
 
     Raises: JobError: If another process has the folder.
     """
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience_s)
     except Timeout:
         raise JobError(
             f"{folder} is in use by another process; wait for its end, or give another folder"

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 
 from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.files import written_atomically
+from pneumoseg.pipeline.files import sync_folder, written_atomically
 
 State = dict[str, Any]
 
@@ -48,6 +48,7 @@ def save_weights_file(folder: Path, stem: str, state: State) -> str:
     name = f"{stem}-{_checksum(content.getvalue())}.pt"
     with written_atomically(folder / name) as temporary:
         temporary.write_bytes(content.getbuffer())
+    sync_folder(folder)
     return name
 
 

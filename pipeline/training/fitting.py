@@ -1,5 +1,6 @@
 """A training run from its first step, or from where it stopped, to its last; saved so that nothing is lost."""
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -172,17 +173,12 @@ class _Fitting:
 
     def _stop_when_stale(self, engine: Engine) -> None:
         final = self.done // self.training.plan.steps >= self.training.phases[-1].first_epoch
+        scores = engine.state.metrics["challenge"]
+        best = max([scores["dice"], *(row["dice"] for row in self.history.rows)])
         # a network from scratch ties with predicting nothing for a long while: patience begins after that
-        if (
-            final
-            and max(engine.state.metrics["dice"], self._best_dice())
-            > engine.state.metrics["challenge"]["predict_nothing"]
-        ):
+        if final and best > scores["predict_nothing"]:
             self.early_stop(engine)
             self.stopped_early = self.trainer.should_terminate is not False
-
-    def _best_dice(self) -> float:
-        return self.best.entries[0].dice if self.best.entries else 0.0
 
     def _after_epoch(self) -> None:
         run = self.training
@@ -229,6 +225,7 @@ class _Fitting:
             "stopped_early": self.stopped_early,
             "best": self.best.state(),
             "epoch": self.epoch.state(),
+            "skipped": run.step.skipped,
             "history": self.history.rows,
         }
         try:
@@ -247,6 +244,7 @@ class _Fitting:
         self.stopped_early = state["stopped_early"]
         self.best.restore(state["best"])
         self.epoch.restore(state["epoch"])
+        self.training.step.skipped = state["skipped"]
         self.named_before = {entry.file for entry in self.best.entries}
 
 
@@ -265,9 +263,10 @@ class _Epoch:
         self.seconds = 0.0
 
     def add(self, loss: float) -> None:
-        """Take in the loss of a step."""
-        self.steps += 1
-        self.total += loss
+        """Take in the loss of a step; one that is no number was skipped."""
+        if math.isfinite(loss):
+            self.steps += 1
+            self.total += loss
         self.seconds = time.monotonic() - self.started
 
     @property

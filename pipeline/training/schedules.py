@@ -1,6 +1,7 @@
 """How the learning rate moves, by name. All but one are a function of the step alone."""
 
 import math
+import warnings
 from typing import Any
 
 from torch.optim import Optimizer
@@ -66,7 +67,9 @@ class Schedule:
 
     def after_step(self) -> None:
         """Call after each step of the optimizer."""
-        self._stepwise.step()
+        with warnings.catch_warnings():  # torch takes a first step that was left out for a mistake
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            self._stepwise.step()
 
     def after_epoch(self, dice: float) -> None:
         """Call after each validation."""

@@ -362,6 +362,30 @@ def test_weights_that_are_no_numbers_are_never_saved(
         assert all(value.isfinite().all() for value in load_file(path)["network"].values())
 
 
+def test_a_skipped_step_is_left_out_of_the_loss_and_counted_on(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    run = make_run(cases, pixels, configure(on_bad_step="skip"))
+    before_step(run, 1, lambda: spoil_once(run))
+    train(run, tmp_path)
+    state = last(tmp_path)
+    assert state["skipped"] == 1
+    assert all(math.isfinite(row["loss"]) for row in state["history"])
+    resumed = make_run(cases, pixels, configure(on_bad_step="skip"))
+    train(resumed, tmp_path, state=state)
+    assert resumed.step.skipped == 1
+
+
+def spoil_once(run: TrainingRun) -> None:
+    """Let the next loss be no number."""
+
+    def answer(_: Any, __: Any, logits: Tensor) -> Tensor:
+        handle.remove()
+        return logits * math.nan
+
+    handle = run.network.head.register_forward_hook(answer)
+
+
 def spoil(run: TrainingRun) -> None:
     with torch.no_grad():
         next(run.network.parameters()).fill_(math.nan)
