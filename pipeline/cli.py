@@ -230,7 +230,7 @@ def train(
     ] = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that decode, and then load.")] = 0,
     threads: Threads = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Over the configuration's.")] = None,
     deterministic: Annotated[

@@ -77,7 +77,8 @@ def train_model(
         fold: Held out.
         config: What the run may be told; None takes the defaults.
         device: ``auto``, ``cpu`` or ``cuda:N``.
-        workers: Loader processes; 0 loads in this one, which the cache makes fast enough on a CPU.
+        workers: Processes that decode and, while training, load; 0 decodes in one and loads in this one, which the
+            cache makes fast enough on a CPU.
         resume: Go on from the last step that *run_dir* holds.
         overwrite: Delete the run that *run_dir* holds.
         cache: Folder of the decoded images; None puts it beside the manifest.
@@ -106,7 +107,12 @@ def train_model(
             stack.enter_context(_claimed(run_dir, resume=resume, overwrite=overwrite))
             write_text(run_dir / "config.yaml", dump_config(config))
         caches = _open_caches(
-            manifest, manifest_path, config, cache or cache_folder(manifest_path), leads=leads
+            manifest,
+            manifest_path,
+            config,
+            cache or cache_folder(manifest_path),
+            workers=max(1, workers),
+            leads=leads,
         )
         say(
             f"fold {fold} held out: {len(training)} images to train on, {len(validation)} to validate; "
@@ -189,7 +195,7 @@ def _claimed(run_dir: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
 
 
 def _open_caches(
-    manifest: Manifest, manifest_path: Path, config: TrainConfig, folder: Path, *, leads: bool
+    manifest: Manifest, manifest_path: Path, config: TrainConfig, folder: Path, *, workers: int, leads: bool
 ) -> dict[int, Bytes]:
     """The cache of each resolution; the process that leads makes what is not there, the others wait for it."""
     if not leads:
@@ -198,7 +204,7 @@ def _open_caches(
     for size in {phase.image_size for phase in plan_phases(config)}:
         with tracked(f"decode at {size} px", total=len(manifest.training)) as advance:
             caches[size] = open_cache(
-                manifest, manifest_path, image_size=size, folder=folder, on_case=advance
+                manifest, manifest_path, image_size=size, folder=folder, workers=workers, on_case=advance
             )
     if leads:
         idist.barrier()

@@ -34,6 +34,7 @@ def open_cache(
     *,
     image_size: int,
     folder: Path,
+    workers: int = 1,
     on_case: Callable[[], None] = lambda: None,
 ) -> Bytes:
     """The pixels of all cases of a manifest, made if they are not there yet.
@@ -43,6 +44,7 @@ def open_cache(
         manifest_path: Image paths are relative to it.
         image_size: Side of the square that the network sees, in pixels.
         folder: Where caches are kept.
+        workers: Processes that decode; none decodes in this one, without protection from damaged files.
         on_case: Called after each case that is decoded.
 
     Returns: A read-only memory map of shape ``(cases, 2, image_size, image_size)``: image and label, the
@@ -53,7 +55,9 @@ def open_cache(
     if not path.exists():
         shape = (len(manifest.training), 2, image_size, image_size)
         chain = cache_chain(image_size=image_size, gates=ALL_GATES_OPEN)
-        cases = FileCases(manifest, manifest_path, range(len(manifest.training)), chain=chain)
+        cases = FileCases(
+            manifest, manifest_path, range(len(manifest.training)), chain=chain, workers=workers
+        )
         try:
             # plain writes, not the map: a full disk is an error there and the end of the process here
             with written_atomically(path) as temporary, temporary.open("wb") as file:
