@@ -1,29 +1,50 @@
 """Probabilities to a decision: is there a pneumothorax, and if so, where?"""
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
-__all__ = ["OperatingPoint", "image_probability", "to_mask"]
+__all__ = ["OperatingPoint", "clean", "clean_all", "image_probability", "to_mask"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
     """The rule that turns probabilities into a mask.
 
-    An image is called positive when more than `min_area_fraction` of its pixels exceed `threshold`;
-    then all of these pixels are its mask. The area is a share of the image, so that one rule serves
-    images of all sizes: 0.001 is 1,048 of the 1024 x 1024 pixels of the challenge.
+    An image is called positive when more than `min_area_fraction` of its pixels exceed `threshold`. Its mask then
+    is all pixels above `bottom_threshold`, less the components that are not larger than `min_component_fraction`,
+    with holes filled where `fill_holes` says so; the largest component always stays, so that an image that is
+    called positive has a mask. Areas are shares of the image, so that one rule serves images of all sizes: 0.001
+    is 1,048 of the 1024 x 1024 pixels of the challenge.
     """
 
     threshold: float = 0.5
     min_area_fraction: float = 0.0
+    bottom_threshold: float | None = None
+    """Not above `threshold`; None takes that one."""
+    min_component_fraction: float = 0.0
+    fill_holes: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold < 1 or not 0 <= self.min_area_fraction < 1:
-            raise ValueError(f"operating point {self}: threshold and min_area_fraction have to lie in [0, 1)")
+        shares = self.threshold, self.min_area_fraction, self.min_component_fraction
+        if not all(0 <= share < 1 for share in shares):
+            raise ValueError(f"operating point {self}: thresholds and shares have to lie in [0, 1)")
+        if self.bottom_threshold is not None and not 0 <= self.bottom_threshold <= self.threshold:
+            raise ValueError(f"operating point {self}: bottom_threshold has to lie in [0, threshold]")
+
+    @property
+    def drawn_threshold(self) -> float:
+        """Pixels above this are drawn."""
+        return self.threshold if self.bottom_threshold is None else self.bottom_threshold
+
+    @property
+    def cleans(self) -> bool:
+        """Whether the mask is more than the pixels above a threshold."""
+        return self.min_component_fraction > 0 or self.fill_holes
 
     def min_area_px(self, shape: tuple[int, int]) -> int:
         """The largest area in pixels that still counts as nothing, for an image of *shape*."""
@@ -60,7 +81,53 @@ def to_mask(probabilities: npt.NDArray[np.float32], point: OperatingPoint) -> np
     Returns: Zeros and ones, shape ``(rows, columns)``; all zeros where the rule says "no pneumothorax".
     """
     # as float64: the threshold itself decides, and not the float32 next to it, as in `image_probability`
+    shape = (probabilities.shape[0], probabilities.shape[1])
     mask = probabilities > np.float64(point.threshold)
-    if np.count_nonzero(mask) <= point.min_area_px((mask.shape[0], mask.shape[1])):
+    if np.count_nonzero(mask) <= point.min_area_px(shape):
         mask[:] = False
+    else:
+        if point.bottom_threshold is not None:
+            mask = probabilities > np.float64(point.bottom_threshold)
+        if point.cleans:
+            smallest = min_area_px(point.min_component_fraction, mask.size)
+            mask = clean(mask, min_component_px=smallest, fill_holes=point.fill_holes)
     return mask.view(np.uint8)
+
+
+def clean(mask: npt.NDArray[np.bool_], *, min_component_px: int, fill_holes: bool) -> npt.NDArray[np.bool_]:
+    """Drop small components of a mask, then fill the holes of those that are left.
+
+    Args:
+        mask: Shape ``(rows, columns)``.
+        min_component_px: Components of no more pixels are dropped, but never the largest. Pixels that touch at a
+            corner are of one component.
+        fill_holes: Whether to fill what is not in the mask and has no way to the border of the image.
+    """
+    return next(clean_all(mask, [min_component_px], fill_holes=fill_holes))
+
+
+def clean_all(
+    mask: npt.NDArray[np.bool_], min_components_px: Iterable[int], *, fill_holes: bool
+) -> Iterator[npt.NDArray[np.bool_]]:
+    """Clean a mask for each of several smallest components; one that changes nothing gives the mask before again."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if rows.size else np.s_[:0, :0]
+    components, count = ndimage.label(mask[box], structure=np.ones((3, 3)))
+    areas = np.bincount(components.ravel(), minlength=count + 1)
+    areas[0] = 0
+    cleaned, before = mask, -1
+    for least in min_components_px:
+        stays = areas > min(least, max(areas.max() - 1, 0))
+        if (count := int(np.count_nonzero(stays))) != before:
+            before = count
+            inside = stays[components]
+            cleaned = np.zeros_like(mask)
+            cleaned[box] = _without_holes(inside) if fill_holes else inside
+        yield cleaned
+
+
+def _without_holes(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """As `scipy.ndimage.binary_fill_holes`, which takes several times as long."""
+    background, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
+    filled: npt.NDArray[np.bool_] = background[1:-1, 1:-1] != background[0, 0]
+    return filled

@@ -93,13 +93,16 @@ class Decisions:
 
 
 def decide(curves: Sequence[CaseCurves], point: OperatingPoint) -> Decisions:
-    """Score *point*, whose threshold is rounded down to a multiple of 1/256, on cases."""
-    step = int(point.threshold * STEPS)
+    """Score *point*, whose thresholds are rounded down to multiples of 1/256, on cases.
+
+    Curves know of no components and no holes: masks are scored as they are drawn, before they are cleaned.
+    """
+    top, bottom = int(point.threshold * STEPS), int(point.drawn_threshold * STEPS)
     label_area = np.array([case.label_area for case in curves])
-    areas = np.array([case.area[step] for case in curves])
-    overlap = np.array([case.overlap[step] for case in curves])
+    areas = np.array([case.area[bottom] for case in curves])
+    overlap = np.array([case.overlap[bottom] for case in curves])
     least = np.array([min_area_px(point.min_area_fraction, case.pixels) for case in curves])
-    called = areas > least
+    called = np.array([case.area[top] for case in curves]) > least
     areas, overlap = np.where(called, areas, 0), np.where(called, overlap, 0)
     probabilities = np.array([case.probability(point.min_area_fraction) for case in curves])
     positive = label_area > 0

@@ -100,6 +100,14 @@ def test_every_score_is_that_of_the_masks_by_monai(threshold: float, fraction: f
     assert found.areas.tolist() == [int(to_mask(probabilities, point).sum()) for probabilities, _ in made]
 
 
+@pytest.mark.parametrize("bottom", [0.0, 0.25, 0.5])
+def test_every_score_with_a_bottom_threshold_is_that_of_the_masks_by_monai(bottom: float) -> None:
+    point, made = OperatingPoint(threshold=0.625, min_area_fraction=0.05, bottom_threshold=bottom), maps()
+    found = decide(curves_of(made), point)
+    assert found.dices.tolist() == pytest.approx(brute_force_dice(made, point))
+    assert found.areas.tolist() == [int(to_mask(probabilities, point).sum()) for probabilities, _ in made]
+
+
 @pytest.mark.parametrize("fraction", [0.0, 0.05])
 @pytest.mark.parametrize("threshold", [0.0, 0.2, 0.5, 0.8])
 def test_an_image_is_called_positive_exactly_when_its_probability_exceeds_the_threshold(

@@ -1,0 +1,316 @@
+import time
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.morphology import remove_small_objects
+from tests.conftest import make_case
+
+from pneumoseg.pipeline.scoring import search as module
+from pneumoseg.pipeline.scoring.decision import MIN_AREA_FRACTIONS, STEPS, CaseCurves
+from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
+from pneumoseg.pipeline.scoring.search import (
+    CLEANINGS,
+    Drawing,
+    Search,
+    SearchCase,
+    part_of,
+    search_cases,
+)
+from pneumoseg.transforms.masks import OperatingPoint, to_mask
+from pneumoseg.transforms.rle import encode_rle
+
+SIDE = 40
+
+
+def make_search_case(levels: NDArray[np.uint8], label: NDArray[np.bool_], group: str = "p") -> SearchCase:
+    probabilities = torch.from_numpy(levels.astype(np.float64) / 255)
+    return SearchCase(
+        CaseCurves.measure(probabilities, torch.from_numpy(label), index=0), levels, label, group
+    )
+
+
+def blobs(count: int = 8, seed: int = 0, side: int = SIDE) -> list[SearchCase]:
+    """Maps with a blob about the label, with holes in it and specks beside it; every other one has no label."""
+    random = np.random.default_rng(seed)
+    cases = []
+    for number in range(count):
+        label = np.zeros((side, side), dtype=np.bool_)
+        if number % 2:
+            top, left = random.integers(2, side // 2, size=2)
+            label[top : top + side // 3, left : left + side // 4] = True
+        smooth = ndimage.gaussian_filter(label.astype(np.float64), side / 20) * random.uniform(0.4, 1)
+        noise = random.random((side, side))
+        smooth[noise < 0.02] += 0.4  # specks
+        smooth[noise > 0.97] *= 0.2  # holes
+        levels = (255 * np.clip(smooth + 0.1 * random.random((side, side)), 0, 1)).round().astype(np.uint8)
+        cases.append(make_search_case(levels, label, f"patient{number // 2}"))
+    return cases
+
+
+def brute_force_dice(case: SearchCase, point: OperatingPoint) -> float:
+    """By scikit-image and scipy, on the map itself."""
+    probabilities = case.levels.astype(np.float64) / 255
+    mask = probabilities > point.threshold
+    if mask.sum() > int(point.min_area_fraction * mask.size):
+        mask = probabilities > point.drawn_threshold
+        kept = remove_small_objects(
+            mask, max_size=int(point.min_component_fraction * mask.size), connectivity=2
+        )
+        if not kept.any():
+            components, _ = ndimage.label(mask, np.ones((3, 3)))
+            areas = np.bincount(components[components > 0])
+            kept = np.isin(components, np.flatnonzero(areas == areas.max()))
+        mask = ndimage.binary_fill_holes(kept) if point.fill_holes else kept
+    else:
+        mask[:] = False
+    total = int(mask.sum()) + int(case.label.sum())
+    return 2 * int((mask & case.label).sum()) / total if total else 1.0
+
+
+def point_of(top: int, area: float, drawing: Drawing) -> OperatingPoint:
+    return OperatingPoint(
+        threshold=top / STEPS,
+        min_area_fraction=area,
+        bottom_threshold=drawing.bottom / STEPS,
+        **drawing.cleaning._asdict(),
+    )
+
+
+SOME_POINTS = [
+    point_of(top, area, Drawing(bottom, cleaning))
+    for top, bottom, area, cleaning in product((30, 110), (10, 30), (0.0, 0.02), CLEANINGS)
+]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_combination_scores_as_the_masks_themselves_do(seed: int) -> None:
+    cases = blobs(seed=seed)
+    search = Search(cases)
+    for point in SOME_POINTS:
+        expected = [brute_force_dice(case, point) for case in cases]
+        np.testing.assert_allclose(search.dices(point), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_masks_of_a_point_are_those_that_were_searched(seed: int) -> None:
+    for case, point in product(blobs(4, seed=seed), SOME_POINTS):
+        mask = to_mask((case.levels.astype(np.float64) / 255).astype(np.float32), point) > 0
+        total = int(mask.sum()) + int(case.label.sum())
+        dice = 2 * int((mask & case.label).sum()) / total if total else 1.0
+        assert dice == pytest.approx(brute_force_dice(case, point))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_best_is_that_of_brute_force_over_all_thresholds_and_areas(seed: int) -> None:
+    cases = blobs(4, seed=seed, side=16)
+    found = Search(cases, cleaning_gain=2).best()  # no cleaning is worth that
+    best = 0.0
+    for top in range(0, STEPS, 1):
+        called = [(case.levels > top * 255 / 256).sum() for case in cases]
+        for area in {int(fraction * 256) for fraction in MIN_AREA_FRACTIONS}:
+            for bottom in range(0, top + 1, 1) if top % 8 == 7 else (top,):
+                dices = []
+                for case, count in zip(cases, called, strict=True):
+                    mask = (case.levels > bottom * 255 / 256) & (count > area)
+                    total = int(mask.sum()) + int(case.label.sum())
+                    dices.append(2 * int((mask & case.label).sum()) / total if total else 1.0)
+                best = max(best, sum(dices) / len(dices))
+    assert not found.point.cleans
+    assert found.dice >= best - 1e-12
+    assert found.dice == pytest.approx(np.mean([brute_force_dice(case, found.point) for case in cases]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_best_with_cleaning_is_that_of_brute_force(seed: int) -> None:
+    """Over a grid that holds all bottom thresholds which the search looks at first."""
+    cases = blobs(6, seed=seed)
+    search = Search(cases, cleaning_gain=0)
+    found = search.best()
+    best = max(
+        float(
+            np.mean(
+                [brute_force_dice(case, point_of(top, area, Drawing(bottom, cleaning))) for case in cases]
+            )
+        )
+        for top, bottom in product(range(0, STEPS, 32), repeat=2)
+        if bottom <= top
+        for area in (0.0, 0.004, 0.032)
+        for cleaning in CLEANINGS
+    )
+    assert found.dice >= best - 1e-12
+    assert found.dice == pytest.approx(np.mean([brute_force_dice(case, found.point) for case in cases]))
+
+
+def test_specks_and_holes_are_cleaned_away_where_that_is_worth_it() -> None:
+    label = np.zeros((SIDE, SIDE), dtype=np.bool_)
+    label[10:30, 10:30] = True
+    levels = np.where(label, 200, 10).astype(np.uint8)
+    levels[15:18, 15:18] = 10
+    levels[2:38:4, 2] = 220
+    found = Search([make_search_case(levels, label)]).best()
+    assert (found.point.fill_holes, found.point.min_component_fraction > 0, found.dice) == (True, True, 1.0)
+
+
+def test_what_gains_nothing_is_left_out() -> None:
+    label = np.zeros((SIDE, SIDE), dtype=np.bool_)
+    label[10:30, 10:30] = True
+    point = Search([make_search_case(np.where(label, 200, 10).astype(np.uint8), label)]).best().point
+    assert point == OperatingPoint(threshold=11 / 256, min_area_fraction=0.0)
+
+
+def test_a_negative_that_is_called_scores_nothing_however_it_is_drawn() -> None:
+    cases = blobs(6)
+    point = OperatingPoint(threshold=0.0)
+    assert Search(cases).dices(point)[::2].tolist() == [0.0, 0.0, 0.0]
+
+
+# aims
+
+
+def calls(cases: list[SearchCase], point: OperatingPoint) -> tuple[float, float]:
+    """Sensitivity and specificity by hand."""
+    called = np.array([brute_force_called(case, point) for case in cases])
+    positive = np.array([case.label.any() for case in cases])
+    return float(called[positive].mean()), float((~called)[~positive].mean())
+
+
+def brute_force_called(case: SearchCase, point: OperatingPoint) -> bool:
+    return bool((case.levels / 255 > point.threshold).sum() > int(point.min_area_fraction * case.levels.size))
+
+
+def graded(seed: int = 0, count: int = 60) -> list[SearchCase]:
+    """Maps of one block, brighter on most positives."""
+    random = np.random.default_rng(seed)
+    cases = []
+    for number in range(count):
+        label, levels = np.zeros((8, 8), dtype=np.bool_), np.zeros((8, 8), dtype=np.uint8)
+        label[2:5, 2:5] = number % 3 == 0
+        levels[2:5, 2:6] = random.integers(20, 180) + 60 * (number % 3 == 0)
+        cases.append(make_search_case(levels, label, f"p{number}"))
+    return cases
+
+
+def test_the_best_sensitivity_at_a_specificity() -> None:
+    cases = graded()
+    found = Search(cases).best("specificity")
+    all_points = [OperatingPoint(threshold=top / STEPS) for top in range(STEPS)]
+    expected = max(
+        sensitivity
+        for sensitivity, specificity in (calls(cases, each) for each in all_points)
+        if specificity >= 0.95
+    )
+    assert calls(cases, found.point) == pytest.approx((found.sensitivity, found.specificity))
+    assert found.specificity is not None
+    assert found.specificity >= 0.95
+    assert found.sensitivity == pytest.approx(expected)
+
+
+def test_the_best_specificity_at_a_sensitivity_for_screening() -> None:
+    cases = graded()
+    found = Search(cases).best("screening")
+    all_points = [OperatingPoint(threshold=top / STEPS) for top in range(STEPS)]
+    expected = max(
+        specificity
+        for sensitivity, specificity in (calls(cases, each) for each in all_points)
+        if sensitivity >= 0.95
+    )
+    assert found.sensitivity is not None
+    assert found.sensitivity >= 0.95
+    assert found.specificity == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_cases_of_one_kind_give_a_point_for_every_aim(kind: int) -> None:
+    search = Search([case for case in blobs() if case.label.any() == kind])
+    found = [search.best(aim) for aim in ("challenge", "specificity", "screening")]
+    assert all((each.sensitivity is None) == (kind == 0) for each in found)
+    assert all((each.specificity is None) == (kind == 1) for each in found)
+
+
+# cross-fitting
+
+
+def test_a_patient_is_in_the_same_part_always() -> None:
+    parts = [part_of(f"patient{number}") for number in range(500)]
+    assert parts == [part_of(f"patient{number}") for number in range(500)]
+    assert all(70 < parts.count(number) < 130 for number in range(5))
+
+
+def test_each_part_is_scored_by_a_point_that_was_searched_without_it() -> None:
+    cases = graded()
+    search = Search(cases)
+    fitted = search.cross_fit(3)
+    assert fitted is not None
+    dices = []
+    for number, point in enumerate(fitted.points):
+        inside = [case for case in cases if part_of(case.group, 3) == number]
+        outside = [case for case in cases if part_of(case.group, 3) != number]
+        assert point == Search(outside).best().point
+        dices += [brute_force_dice(case, point) for case in inside]
+    assert fitted.dice == pytest.approx(np.mean(dices))
+
+
+def test_a_score_on_noise_is_higher_where_the_search_has_seen_it() -> None:
+    random = np.random.default_rng(0)
+    gaps = []
+    for seed in range(3):
+        cases = [
+            make_search_case(random.integers(0, 255, (8, 8)).astype(np.uint8), case.label, case.group)
+            for case in graded(seed)
+        ]
+        fitted = Search(cases).cross_fit()
+        assert fitted is not None
+        gaps.append(Search(cases).best().dice - fitted.dice)
+    assert min(gaps) >= 0
+    assert max(gaps) > 0
+
+
+def test_one_patient_cannot_be_scored_by_the_others() -> None:
+    assert Search(blobs(2)).cross_fit() is None
+
+
+# curve
+
+
+def test_the_curve_has_what_each_top_threshold_would_have() -> None:
+    cases = graded()
+    search = Search(cases)
+    curve = search.curve(search.best().point)
+    assert [row.point.threshold for row in curve] == [top / STEPS for top in range(0, STEPS, 4)]
+    for row in curve[::9]:
+        assert row.dice == pytest.approx(np.mean([brute_force_dice(case, row.point) for case in cases]))
+        assert (row.sensitivity, row.specificity) == pytest.approx(calls(cases, row.point))
+
+
+# cases from a run
+
+
+@pytest.mark.parametrize("shape", [(64, 48), (48, 64), (64, 64)])
+def test_a_stored_map_is_brought_to_its_label_without_its_padding(shape: tuple[int, int]) -> None:
+    mask = np.zeros(shape, dtype=np.uint8)
+    mask[16:40, 8:24] = 1
+    case = make_case(1, shape=shape, label=(encode_rle(mask),), area_px=int(mask.sum()))
+    top, left = (64 - shape[0]) // 2, (64 - shape[1]) // 2
+    square = np.zeros((64, 64), dtype=np.uint8)
+    square[top : top + shape[0], left : left + shape[1]] = mask * 200
+    half = square.reshape(32, 2, 32, 2).max(axis=(1, 3))
+    curves = CaseCurves.measure(torch.from_numpy(mask * 0.8), torch.from_numpy(mask), index=1)
+    [found] = search_cases(OutOfFold([curves], {1: half}), [make_case(0), case])
+    assert found.levels.shape == (shape[0] // 2, shape[1] // 2)
+    np.testing.assert_array_equal(found.label, found.levels > 0)
+    assert found.group == "group1"
+
+
+def test_960_maps_of_256_pixels_are_searched_in_time() -> None:
+    """More than a million combinations; 4 s on a core of its own, and the bound is for a busy one."""
+    made = blobs(24, side=256)
+    cases = [made[2 * (number % 12) + (number % 4 == 0)] for number in range(960)]
+    assert sum(case.curves.label_area > 0 for case in cases) == 240
+    start = time.perf_counter()
+    Search(cases).best()
+    assert time.perf_counter() - start < 20
+    assert len(MIN_AREA_FRACTIONS) * STEPS * STEPS / 2 + len(module.CLEANINGS) * 8 > 2_000
