@@ -92,6 +92,29 @@ def test_an_unknown_key_in_the_configuration_is_a_usage_error(workshop: Workshop
     assert "learning_rate" in error
 
 
+def test_an_unknown_preset_names_those_there_are(workshop: Workshop, tmp_path: Path) -> None:
+    result = pneumoseg("train", workshop.manifest, "-o", tmp_path / "run", "--preset", "better")
+    assert "there are article, best, quick" in the_error(result, 2)
+
+
+def test_a_fold_that_is_no_number_is_a_usage_error(workshop: Workshop, tmp_path: Path) -> None:
+    result = pneumoseg("train", workshop.manifest, "-o", tmp_path / "run", "--fold", "first")
+    assert "a number or `all` would fit" in the_error(result, 2)
+
+
+def test_the_configuration_that_is_shown_can_be_given_back(workshop: Workshop, tmp_path: Path) -> None:
+    words = ("train", workshop.manifest, "-o", tmp_path / "run", "--show-config")
+    shown = pneumoseg(*words, "--preset", "best", "--set", "seed=5").stdout
+    (tmp_path / "config.yaml").write_text(shown)
+    assert pneumoseg(*words, "--config", tmp_path / "config.yaml").stdout == shown
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_another_network_are_no_beginning(workshop: Workshop, tmp_path: Path) -> None:
+    result = pneumoseg("train", workshop.manifest, "-o", tmp_path / "run", "--init", workshop.model)
+    assert "is of another network: features is (4, 8, 8, 16, 16)" in the_error(result, 2)
+
+
 def test_an_output_that_exists_is_not_written_over(workshop: Workshop) -> None:
     result = prepare(workshop, workshop.phantoms.images, workshop.phantoms.labels, workshop.manifest)
     assert "--overwrite" in the_error(result, 2)
