@@ -408,8 +408,18 @@ def predict(
         Path, typer.Option("-o", "--output", help="Folder for the results.", show_default=False)
     ],
     kinds: Annotated[
-        str, typer.Option("-t", "--type", help="What to write, with commas.")
-    ] = "csv,png,nifti,overlay",
+        str,
+        typer.Option(
+            "-t",
+            "--type",
+            help="What to write, with commas: csv, json, png, nifti, seg, sr, sc, overlay, attention, probability.",
+        ),
+    ] = "csv,json,png,nifti,overlay",
+    research: Annotated[
+        bool, typer.Option("--research", help="Keep names, dates, paths and quoted tags out of all results.")
+    ] = False,
+    num_parts: Annotated[int, typer.Option(min=1, help="Runs that share the folder, as in a job array.")] = 1,
+    part_id: Annotated[int | None, typer.Option(min=0, help="Which of them this is, from 0.")] = None,
     any_view: AnyView = False,
     any_modality: AnyModality = False,
     any_body_part: AnyBodyPart = False,
@@ -420,10 +430,16 @@ def predict(
     workers: Workers = 1,
     threads: Threads = None,
 ) -> None:
-    """Segment every radiograph under a folder: a row, and a result or a reason, for each file."""
+    """Segment every radiograph under a folder: a row, and a result or a reason, for each file.
+
+    An interrupted run is gone on with by the same command.
+    """
     from pneumoseg.pipeline.predict import predict_folder
+    from pneumoseg.pipeline.prediction.planning import Part
     from pneumoseg.pipeline.summaries import predict_summary
 
+    if num_parts > 1 and part_id is None:
+        raise UsageError(f"--num-parts {num_parts} needs --part-id: which of them this run is, from 0")
     _set_threads(threads)
     report = predict_folder(
         model,
@@ -440,9 +456,15 @@ def predict(
         ),
         workers=workers,
         overwrite=overwrite,
+        research=research,
+        part=None if part_id is None else Part(part_id, num_parts),
     )
     console.print(*predict_summary(report), sep="\n")
-    say(f"wrote {output / 'predictions.csv'}")
+    say(
+        f"wrote {output / 'predictions.csv'}"
+        if report.has_tables
+        else f"wrote results to {output}; the part that is done last writes predictions.csv"
+    )
     raise typer.Exit(report.exit_code)
 
 

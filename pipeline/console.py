@@ -4,7 +4,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from pneumoseg.pipeline.names import shown
@@ -29,10 +37,18 @@ def complain(*lines: str) -> None:
     error_console.print(*map(shown, lines), sep="\n")
 
 
+class _RateColumn(ProgressColumn):
+    """Items a second, of late."""
+
+    def render(self, task: Task) -> Text:
+        """What stands in the bar."""
+        return Text("" if task.speed is None else f"{task.speed:.3g}/s")
+
+
 @contextmanager
 def tracked(what: str, *, total: int) -> Iterator[Callable[[], None]]:
     """Show a bar while a loop runs, where somebody can see it; call what is given once an item."""
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), _RateColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=total)
         yield lambda: progress.advance(task)

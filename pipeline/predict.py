@@ -1,36 +1,32 @@
 """Segment every radiograph under a folder: a row and the files that were asked for, for each."""
 
-import os
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import Final
 
 from pneumoseg.pipeline.console import tracked
 from pneumoseg.pipeline.devices import resolve_device, resolve_precision
-from pneumoseg.pipeline.errors import UsageError
-from pneumoseg.pipeline.files import claim_folder, write_csv
 from pneumoseg.pipeline.inference.model_folder import load_model
 from pneumoseg.pipeline.inference.segment import NotRead, Segmented, segment_files
-from pneumoseg.pipeline.names import safe_name
-from pneumoseg.pipeline.output.nifti import save_nifti
-from pneumoseg.pipeline.output.pictures import overlay, save_png
+from pneumoseg.pipeline.prediction.output_folder import claimed, remove_leftovers
+from pneumoseg.pipeline.prediction.planning import Part, Planned, content_sha256, plan, read_content
+from pneumoseg.pipeline.prediction.receipts import Receipt, is_valid, read_receipt, withdraw, write_receipt
+from pneumoseg.pipeline.prediction.rows import row_of, row_without_result
+from pneumoseg.pipeline.prediction.run_log import counts, logged
+from pneumoseg.pipeline.prediction.settings import DEFAULT_KINDS, check_kinds, make_settings
+from pneumoseg.pipeline.prediction.tables import collect, write_tables
+from pneumoseg.pipeline.prediction.writing import Writer
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.transforms.gates import Gates
+from pneumoseg.transforms.measurements import measure
 from pneumoseg.transforms.reasons import Outcome
-
-KINDS: Final = ("csv", "png", "nifti", "overlay")
-COLUMNS: Final = (
-    "image", "status", "decision", "probability", "area_px", "area_mm2", "rows", "columns", "spacing_row_mm",
-    "spacing_column_mm", "sop_instance_uid", "name", "reason", "detail",
-)  # fmt: skip
-Row = dict[str, object]
 
 
 @dataclass(frozen=True)
 class PredictReport:
-    """What became of the files of a folder."""
+    """What became of the files of a folder, or of a part of it."""
 
     segmented: int
     called_positive: int
@@ -39,6 +35,12 @@ class PredictReport:
     refused: int
     """Those among them that should have been radiographs; the others are skipped, as they are none."""
     other_files: int
+    kept: int = 0
+    """Results of an earlier run that are whole, and were left as they are."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Images without a file of some kind, by kind and reason."""
+    has_tables: bool = True
+    """Whether the tables are written: not before all parts are done."""
 
     @property
     def exit_code(self) -> int:
@@ -51,105 +53,161 @@ def predict_folder(
     folder: Path,
     output: Path,
     *,
-    kinds: Collection[str] = KINDS,
+    kinds: Collection[str] = DEFAULT_KINDS,
     device: str = "auto",
     batch_size: int = 4,
     gates: Gates | None = None,
     workers: int = 1,
     overwrite: bool = False,
+    research: bool = False,
+    part: Part | None = None,
 ) -> PredictReport:
-    """Segment every radiograph under a folder.
+    """Segment every radiograph under a folder, or go on where an earlier run was interrupted.
+
+    Each file has a receipt, written last, of what its results were made from: a rerun makes only those anew whose
+    file, model or settings have changed, or whose results are not whole.
 
     Args:
         model_folder: From `train_model`; its operating point decides.
         folder: Searched with its subfolders.
-        output: Gets ``predictions.csv``, ``masks/``, ``nifti/`` and ``overlays/``.
-        kinds: Of ``csv``, ``png``, ``nifti`` and ``overlay``; the table is always written.
+        output: Gets ``predictions.csv``, a folder for each kind, ``receipts/`` and ``run.log``.
+        kinds: Of `pneumoseg.pipeline.prediction.settings.KINDS`; ``predictions.csv`` is always written.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
         gates: Which files count as frontal chest radiographs, and whether text in one is harmless: without that
-            it has no overlay, for the text may be a name.
+            no picture is made of it, for the text may be a name.
         workers: Processes that decode; none decodes in this one, without protection from damaged files.
         overwrite: Delete an earlier result in *output*.
+        research: Keep out of all results what tells of a person: names, numbers, dates, paths, quoted tags.
+        part: Do only this part; the one that is done last writes the tables.
 
     Raises:
         UsageError: If an argument does not fit.
-        JobError: If the model cannot be used, or the folder holds no radiograph.
+        JobError: If the model cannot be used, the folder holds no radiograph, or another process works on *output*.
     """
-    if unknown := [kind for kind in kinds if kind not in KINDS]:
-        raise UsageError(f"--type {unknown[0]}: {', '.join(KINDS)} would fit")
+    check_kinds(kinds)
     gates = gates or Gates()
     precision = resolve_precision("auto", resolve_device(device))
     model = load_model(model_folder, precision.device)
     found = find_radiographs(folder, leave_out=[output])
-    claim_folder(output, overwrite=overwrite, command="predict", inputs=[model_folder, folder])
-
-    rows: list[Row] = []
-    taken: set[str] = set()
-    with tracked("segment", total=len(found.images)) as advance:
-        for result in segment_files(
-            model, found.images, precision=precision, gates=gates, batch_size=batch_size, workers=workers
+    settings = make_settings(
+        kinds, gates=gates, research=research, batch_size=batch_size, precision=precision, model=model
+    )
+    with claimed(output, part=part, overwrite=overwrite, inputs=[model_folder, folder]):
+        within = folder if folder.is_dir() else folder.parent
+        planned = plan(found.images, within, research=research, max_bytes=gates.max_bytes)
+        mine = part.of(planned) if part else planned
+        if part is None:
+            remove_leftovers(output, planned)
+        facts = {"pneumoseg": version("pneumoseg"), "files": len(mine), "settings": settings.sha256[:16]}
+        log_path = output / (f"run-{part}.log" if part else "run.log")
+        with (
+            logged(log_path, total=len(mine), facts=facts) as log,
+            tracked("segment", total=len(mine)) as advance,
         ):
-            where = os.path.relpath(result.path, folder if folder.is_dir() else folder.parent)
-            if isinstance(result, NotRead):
-                rows.append(_row_without_result(where, result))
-            else:
-                name = _free_name(result, taken)
-                _write_files(output, name, result, kinds, gates)
-                rows.append(_row(where, name, result))
-            advance()
-    write_csv(output / "predictions.csv", rows, COLUMNS)
+            files = _Files(Writer(output, settings, model, precision))
+            due = []
+            for file in mine:
+                if files.is_done(file):
+                    log.advance()
+                    advance()
+                else:
+                    due.append(file)
+            results = segment_files(
+                model,
+                [file.path for file in due],
+                precision=precision,
+                gates=gates,
+                batch_size=min(batch_size, len(planned)),
+                workers=workers,
+                even_batches=True,
+            )
+            for file, result in zip(due, results, strict=True):
+                files.finish(file, result)
+                log.advance()
+                advance()
+            receipts = collect(output, planned, settings)
+            if receipts is not None:
+                write_tables(output, planned, receipts, settings, model)
+            own = receipts if part is None else collect(output, mine, settings)
+            report = _report(
+                own or [],
+                other_files=found.others,
+                kept=len(mine) - len(due),
+                has_tables=receipts is not None,
+            )
+            log.line(
+                f"segmented {report.segmented}, {report.kept} of them before; "
+                f"without result: {counts(report.reasons)}"
+            )
+    return report
+
+
+class _Files:
+    """Does one file after the other.
+
+    Args:
+        writer: Of their results.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+        self.output, self.settings = writer.output, writer.settings
+        self._digests: dict[Path, str | None] = {}
+
+    def is_done(self, file: Planned) -> bool:
+        """Whether an earlier run has made all that this one would make of a file."""
+        digest = content_sha256(file.path, self.settings.gates.max_bytes)
+        self._digests[file.path] = digest  # of before it is read: what is changed meanwhile is done again
+        return is_valid(
+            read_receipt(self.output, file.name),
+            self.output,
+            input_sha256=digest,
+            settings_sha256=self.settings.sha256,
+        )
+
+    def finish(self, file: Planned, result: Segmented | NotRead) -> None:
+        """Write all that is asked for of a file, and at last its receipt."""
+        withdraw(self.output, file.name, keep=frozenset(self.writer.paths(file.name).values()))
+        research, outputs = self.settings.research, {}
+        if isinstance(result, NotRead):
+            row = row_without_result(result, research=research)
+            for path in self.writer.paths(file.name).values():
+                (self.output / path).unlink(missing_ok=True)
+        else:
+            radiograph = result.radiograph
+            measurements = measure(
+                result.mask,
+                probability=result.probability,
+                spacing_mm=radiograph.spacing_mm,
+                patient_orientation=radiograph.patient_orientation,
+            )
+            content = read_content(file.path, self.settings.gates.max_bytes)
+            written = self.writer.write(file.name, result, measurements, content)
+            outputs = written.outputs
+            row = row_of(result, file.name, measurements, written.left_out, research=research)
+        write_receipt(
+            self.output,
+            file.name,
+            Receipt(
+                input_sha256=self._digests[file.path],
+                settings_sha256=self.settings.sha256,
+                row=row,
+                outputs=outputs,
+            ),
+        )
+
+
+def _report(receipts: Sequence[Receipt], *, other_files: int, kept: int, has_tables: bool) -> PredictReport:
+    rows = [receipt.row for receipt in receipts]
+    left_out = [why for row in rows for why in str(row.get("left_out") or "").split("; ") if why]
     return PredictReport(
-        segmented=sum(row["status"] == "segmented" for row in rows),
+        segmented=sum(receipt.is_result for receipt in receipts),
         called_positive=sum(row.get("decision") == "positive" for row in rows),
         reasons=Counter(str(row["reason"]) for row in rows if row["status"] != "segmented"),
         refused=sum(row["status"] == Outcome.REFUSED for row in rows),
-        other_files=found.others,
+        other_files=other_files,
+        kept=kept,
+        left_out=Counter(left_out),
+        has_tables=has_tables,
     )
-
-
-def _free_name(result: Segmented, taken: set[str]) -> str:
-    """A file name for the results of an image: its UID if it has one, else its own name; never one twice."""
-    base = safe_name(result.radiograph.sop_instance_uid or result.path.stem)
-    name, number = base, 1
-    while name.casefold() in taken:  # file systems that fold case would write one over the other
-        number += 1
-        name = f"{base}-{number}"
-    taken.add(name.casefold())
-    return name
-
-
-def _write_files(output: Path, name: str, result: Segmented, kinds: Collection[str], gates: Gates) -> None:
-    if "png" in kinds:
-        save_png(output / "masks" / f"{name}.png", result.mask * 255)
-    if "nifti" in kinds:
-        save_nifti(output / "nifti" / f"{name}.nii.gz", result.mask, result.radiograph.spacing_mm)
-    if "overlay" in kinds and (gates.allow_burned_in or not result.radiograph.burned_in):
-        save_png(output / "overlays" / f"{name}.png", overlay(result.radiograph.image, result.mask))
-
-
-def _row(where: str, name: str, result: Segmented) -> Row:
-    radiograph = result.radiograph
-    rows, columns = radiograph.shape
-    row_spacing, column_spacing = radiograph.spacing_mm or (None, None)
-    return {
-        "image": where,
-        "status": "segmented",
-        "decision": "positive" if result.mask.any() else "negative",
-        "probability": result.probability,
-        "area_px": result.area_px,
-        "area_mm2": result.area_mm2,
-        "rows": rows,
-        "columns": columns,
-        "spacing_row_mm": row_spacing,
-        "spacing_column_mm": column_spacing,
-        "sop_instance_uid": radiograph.sop_instance_uid,
-        "name": name,
-        "reason": " ".join(dict.fromkeys(reason for reason, _ in radiograph.warnings)),
-        "detail": "; ".join(detail for _, detail in radiograph.warnings),
-    }
-
-
-def _row_without_result(where: str, result: NotRead) -> Row:
-    error = result.error
-    return {"image": where, "status": error.reason.outcome, "reason": error.reason, "detail": error.detail}

@@ -106,6 +106,9 @@ def predict_summary(report: "PredictReport") -> list[str | Table]:
         f"{report.segmented} images segmented, {report.called_positive} called positive; {report.refused} refused, "
         f"{skipped} skipped, {report.other_files} other files"
     ]
+    if report.kept:
+        lines.append(f"{report.kept} of them had their results from an earlier run")
+    lines += [f"{count} images without {why}" for why, count in report.left_out.most_common()]
     return [*lines, reasons_table(report.reasons)] if report.reasons else lines
 
 

@@ -102,6 +102,26 @@ def read_dicom_file(data: bytes, keywords: frozenset[str], *, max_bytes: int) ->
     return DicomFile(meta, elements, body, scan.pixels, transfer_syntax, little_endian, warnings)
 
 
+def peek(start: bytes, keyword: str) -> Elements:
+    """Read one of the first elements of a DICOM file from its first bytes.
+
+    Returns: The element, or none where the bytes do not tell: the file is then to be read as a whole.
+    """
+    nothing = Elements(Dataset())
+    if not looks_like_dicom(start[:132]):
+        return nothing
+    (tag,) = tags_of([keyword])
+    try:
+        meta, position = _read_meta(start, 132 if start[128:132] == b"DICM" else 0)
+        implicit, little_endian = _encoding(
+            start[position : position + 6], meta.text("TransferSyntaxUID") or None, []
+        )
+        scan = _Scan(start, position, stop=lambda found: found > tag)
+        return Elements(scan.read(implicit=implicit, little_endian=little_endian, tags=[tag]), little_endian)
+    except RadiographError:
+        return nothing
+
+
 def _read_meta(data: bytes, start: int) -> tuple[Elements, int]:
     """Read group 0002, always explicit little endian; return it and where the data set begins."""
     if data[start : start + 2] != b"\x02\x00":

@@ -68,6 +68,7 @@ def segment_files(
     gates: Gates | None = None,
     batch_size: int = 4,
     workers: int = 1,
+    even_batches: bool = False,
 ) -> Iterator[Segmented | NotRead]:
     """Apply a model to files; each gives one result, in the order of *paths*.
 
@@ -79,6 +80,8 @@ def segment_files(
         batch_size: Images at a time; memory grows with it, not with the number of files.
         workers: Processes that decode while the network computes; none decodes in this one, without protection
             from damaged files.
+        even_batches: Fill each batch up, so that what is said of a file does not depend, not even in its last bit,
+            on how many others go with it.
     """
     chain = inference_chain(image_size=model.image_size)
     infer = PaddedInferer(precision)
@@ -89,6 +92,8 @@ def segment_files(
             logits = iter(())
             if samples:
                 images = torch.stack([sample["image"] for sample in samples])
+                if even_batches:
+                    images = functional.pad(images, (0, 0) * 3 + (0, batch_size - len(images)))
                 logits = iter(infer(images.to(precision.device, non_blocking=True), model.network))
             for path, read in batch:
                 yield (

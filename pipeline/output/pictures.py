@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import colormaps
 from PIL import Image
 from skimage.segmentation import find_boundaries
 
@@ -12,6 +13,7 @@ from pneumoseg.pipeline.files import written_atomically
 
 OUTLINE: Final = (255, 176, 0)  # orange stands out from grey, also for most who do not tell red from green
 FILL_OPACITY: Final = 0.18
+HEAT_OPACITY: Final = 0.55
 
 
 def overlay(
@@ -41,7 +43,24 @@ def overlay(
     return picture.round().clip(0, 255).astype(np.uint8)
 
 
-def save_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
-    """Write 8-bit pixels, grey or RGB, as PNG."""
+def heat(image: npt.NDArray[np.float32], map_: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Draw a map over a radiograph: dark where it is low, yellow where it is high.
+
+    Args:
+        image: Values in [0, 1], shape ``(rows, columns)``.
+        map_: Of the same shape; all but the 2 % at each end are stretched to the whole colour scale.
+
+    Returns: Shape ``(rows, columns, 3)``.
+    """
+    low, high = np.quantile(map_, (0.02, 0.98))
+    stretched = np.clip((map_ - low) / max(float(high - low), 1e-6), 0, 1)
+    colours = colormaps["inferno"](stretched)[..., :3]
+    picture = image[..., np.newaxis] + HEAT_OPACITY * (colours - image[..., np.newaxis])
+    bytes_: npt.NDArray[np.uint8] = (255 * picture).round().clip(0, 255).astype(np.uint8)
+    return bytes_
+
+
+def save_png(path: Path, pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> None:
+    """Write pixels as PNG: grey of 8 or 16 bits, or RGB of 8."""
     with written_atomically(path) as temporary:
         Image.fromarray(pixels).save(temporary, optimize=False)

@@ -1,16 +1,36 @@
 import csv
+import errno
+import gzip
+import hashlib
+import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
-from tests.conftest import SHAPE, Collection, draw_case, write_radiograph
+from pydicom import dcmread
+from tests.conftest import (
+    SHAPE,
+    Collection,
+    bright_pixel_network,
+    draw_case,
+    write_model,
+    write_radiograph,
+)
 
 from pneumoseg.pipeline.errors import JobError, UsageError
+from pneumoseg.pipeline.files import locked
+from pneumoseg.pipeline.inference.model_folder import TunedPoint
 from pneumoseg.pipeline.predict import PredictReport, predict_folder
+from pneumoseg.pipeline.prediction.output_folder import claimed
+from pneumoseg.pipeline.prediction.planning import Part
+from pneumoseg.pipeline.prediction.settings import KINDS
+from pneumoseg.transforms import decode_rle
 from pneumoseg.transforms.gates import Gates
 
 
@@ -33,10 +53,16 @@ def predict(
 
 
 def files(folder: Path) -> list[str]:
+    """All results; not the receipts and the log that are there in any case."""
+    paths = [path.relative_to(folder / "out") for path in (folder / "out").rglob("*") if path.is_file()]
     return sorted(
-        path.relative_to(folder / "out").as_posix()
-        for path in (folder / "out").rglob("*") if path.is_file() and not path.name.startswith(".pneumoseg")
+        path.as_posix() for path in paths
+        if not path.name.startswith((".", "run")) and path.parts[0] not in {"receipts", ".parts"}
     )  # fmt: skip
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / "out" / name).read_bytes() for name in files(folder)}
 
 
 def test_every_image_has_a_row_in_the_order_of_the_folder(
@@ -78,7 +104,14 @@ def test_an_image_has_a_mask_a_nifti_file_and_an_overlay(
 
 @pytest.mark.parametrize(
     ("kinds", "folders"),
-    [(["csv"], set()), (["png"], {"masks"}), (["nifti", "overlay"], {"nifti", "overlays"})],
+    [
+        (["csv"], set()),
+        (["json"], {"predictions.json"}),
+        (["png"], {"masks"}),
+        (["nifti", "overlay"], {"nifti", "overlays"}),
+        (["seg", "sr", "sc"], {"seg", "sr", "sc"}),
+        (["attention", "probability"], {"attention", "probabilities"}),
+    ],
 )
 def test_only_what_is_asked_for_is_written(
     model_folder: Path, images: Path, tmp_path: Path, kinds: list[str], folders: set[str]
@@ -90,8 +123,10 @@ def test_only_what_is_asked_for_is_written(
 def test_an_unknown_kind_is_a_usage_error_that_says_what_would_fit(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="csv, png, nifti, overlay"):
-        predict(model_folder, images, tmp_path, kinds=["seg"])
+    with pytest.raises(
+        UsageError, match="csv, json, png, nifti, seg, sr, sc, overlay, attention, probability"
+    ):
+        predict(model_folder, images, tmp_path, kinds=["dicom"])
 
 
 def test_a_refused_file_has_a_row_with_its_reason(model_folder: Path, images: Path, tmp_path: Path) -> None:
@@ -191,7 +226,7 @@ def test_any_number_of_workers_writes_the_same_bytes(
     results = set()
     for workers in (0, 1, 2):
         predict(model_folder, images, tmp_path, workers=workers, overwrite=True)
-        results.add(tuple((name, (tmp_path / "out" / name).read_bytes()) for name in files(tmp_path)))
+        results.add(tuple(contents(tmp_path).items()))
     assert len(results) == 1
 
 
@@ -220,7 +255,358 @@ def test_a_folder_without_radiographs_is_an_error_and_makes_no_folder(
     assert not (tmp_path / "out").exists()
 
 
-def test_earlier_results_are_not_written_over(model_folder: Path, images: Path, tmp_path: Path) -> None:
+def test_the_results_of_another_command_are_not_written_over(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep me")
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match="not an earlier result"):
+            predict(model_folder, images, tmp_path, overwrite=overwrite)
+    assert (tmp_path / "out" / "mine.txt").read_text() == "keep me"
+
+
+def test_a_model_inside_the_results_is_not_deleted_with_them(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
     predict(model_folder, images, tmp_path)
-    with pytest.raises(UsageError, match="--overwrite"):
+    shutil.copytree(model_folder, tmp_path / "out" / "model")
+    with pytest.raises(UsageError, match="would be emptied"):
+        predict(tmp_path / "out" / "model", images, tmp_path, overwrite=True)
+
+
+# what is written
+
+
+def test_the_run_lengths_are_those_of_the_mask(model_folder: Path, images: Path, tmp_path: Path) -> None:
+    _, rows = predict(model_folder, images, tmp_path)
+    np.testing.assert_array_equal(decode_rle(rows[0]["rle"], SHAPE), draw_case(0, positive=True)[1])
+    assert rows[2]["rle"] == "-1"
+
+
+def test_the_manifest_of_a_run_tells_of_what_and_how(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    (images / "broken.dcm").write_bytes(b"broken")
+    predict(model_folder, images, tmp_path, kinds=["json", "png"])
+    told = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert (told["statuses"], told["reasons"]) == ({"refused": 1, "segmented": 4}, {"NOT_DICOM": 1})
+    assert told["operating_point"]["threshold"] == 0.5
+    image = told["images"][1]
+    assert image["input_sha256"] == hashlib.sha256((images / "case00.dcm").read_bytes()).hexdigest()
+    mask = tmp_path / "out" / "masks" / f"{image['name']}.png"
+    assert image["outputs"] == {f"masks/{image['name']}.png": hashlib.sha256(mask.read_bytes()).hexdigest()}
+    # 8 rows of 10 pixels, from (4, 2), of 0.5 x 0.25 mm
+    (component,) = image["components"]
+    assert (component["area_mm2"], component["width_mm"], component["height_mm"]) == (10, 2.5, 4)
+    assert component["box"] == [4, 2, 12, 12]
+    assert image["side"] == "right"
+    assert "longest horizontal run" in told["methods"]["width"]
+    assert str(tmp_path) not in (tmp_path / "out" / "predictions.json").read_text()
+
+
+def test_segmentations_hold_the_same_mask(model_folder: Path, images: Path, tmp_path: Path) -> None:
+    _, rows = predict(model_folder, images, tmp_path, kinds=["seg", "sr", "sc"])
+    for row, number in ((rows[0], 0), (rows[2], 6)):
+        segmentation = hd.seg.segread(tmp_path / "out" / "seg" / f"{row['name']}.dcm")
+        mask = draw_case(number, positive=number < 6)[1]
+        np.testing.assert_array_equal(segmentation.pixel_array, mask)
+        assert hd.sr.srread(tmp_path / "out" / "sr" / f"{row['name']}.dcm").PatientID == "id" + str(number)
+        assert dcmread(tmp_path / "out" / "sc" / f"{row['name']}.dcm").pixel_array.shape == (*SHAPE, 3)
+
+
+def test_probabilities_and_attention_have_the_size_of_the_image(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    _, rows = predict(model_folder, images, tmp_path, kinds=["probability", "attention"])
+    with Image.open(tmp_path / "out" / "probabilities" / f"{rows[0]['name']}.png") as picture:
+        probabilities = np.asarray(picture) / 65535
+    np.testing.assert_array_equal(probabilities > 0.5, draw_case(0, positive=True)[1])
+    with Image.open(tmp_path / "out" / "attention" / f"{rows[0]['name']}.png") as picture:
+        assert (picture.size, picture.mode) == ((SHAPE[1], SHAPE[0]), "RGB")
+
+
+def test_a_png_has_no_dicom_result_and_its_row_says_why(model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    Image.fromarray(draw_case(0, positive=True)[0]).save(tmp_path / "images" / "scan.png")
+    report, rows = predict(model_folder, tmp_path / "images", tmp_path, kinds=["seg", "sr", "png"])
+    assert rows[0]["left_out"] == "seg: the image is not DICOM; sr: the image is not DICOM"
+    assert (rows[0]["area_mm2"], rows[0]["width_mm"]) == ("", "")
+    assert files(tmp_path) == ["masks/scan.png", "predictions.csv"]
+    assert report.left_out.total() == 2
+
+
+# going on
+
+
+def test_a_second_run_keeps_what_is_there(model_folder: Path, images: Path, tmp_path: Path) -> None:
+    (images / "broken.dcm").write_bytes(b"broken")
+    first, _ = predict(model_folder, images, tmp_path)
+    before = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in files(tmp_path)}
+    second, rows = predict(model_folder, images, tmp_path)
+    assert (first.kept, second.kept, second.segmented, second.exit_code) == (0, 4, 4, 3)
+    assert len(rows) == 5
+    changed = [name for name in before if (tmp_path / "out" / name).stat().st_mtime_ns != before[name]]
+    assert changed == ["predictions.csv", "predictions.json"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "receipt"])
+def test_a_result_that_is_not_whole_is_made_again(
+    model_folder: Path, images: Path, tmp_path: Path, damage: str
+) -> None:
+    _, rows = predict(model_folder, images, tmp_path)
+    good = contents(tmp_path)
+    mask = tmp_path / "out" / "masks" / f"{rows[1]['name']}.png"
+    if damage == "cut":
+        mask.write_bytes(mask.read_bytes()[:-1])
+    elif damage == "gone":
+        mask.unlink()
+    else:
+        (tmp_path / "out" / "receipts" / f"{rows[1]['name']}.json").write_text("{")
+    report, _ = predict(model_folder, images, tmp_path)
+    assert report.kept == 3
+    assert contents(tmp_path) == good
+
+
+def test_a_changed_file_is_segmented_again(model_folder: Path, images: Path, tmp_path: Path) -> None:
+    predict(model_folder, images, tmp_path)
+    write_radiograph(images / "case01.dcm", draw_case(3, positive=True)[0], SOPInstanceUID="1.2.1")
+    report, rows = predict(model_folder, images, tmp_path)
+    assert report.kept == 3
+    with Image.open(tmp_path / "out" / "masks" / f"{rows[1]['name']}.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture) // 255, draw_case(3, positive=True)[1])
+
+
+def test_another_threshold_or_other_settings_do_all_again(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    predict(model_folder, images, tmp_path)
+    other = write_model(
+        tmp_path / "model", bright_pixel_network(), point=TunedPoint(threshold=0.25, min_area_fraction=0)
+    )
+    assert predict(other, images, tmp_path)[0].kept == 0
+    assert predict(other, images, tmp_path)[0].kept == 4
+    assert predict(other, images, tmp_path, gates=Gates(any_view=True))[0].kept == 0
+
+
+def test_results_of_kinds_and_files_that_are_not_asked_for_any_more_are_gone(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    predict(model_folder, images, tmp_path, kinds=["png", "nifti"])
+    (images / "case07.dcm").unlink()
+    _, rows = predict(model_folder, images, tmp_path, kinds=["png"])
+    assert files(tmp_path) == [*sorted(f"masks/{row['name']}.png" for row in rows), "predictions.csv"]
+
+
+def test_a_folder_in_use_is_refused(model_folder: Path, images: Path, tmp_path: Path) -> None:
+    predict(model_folder, images, tmp_path)
+    for overwrite in (False, True):
+        with locked(tmp_path / "out"), pytest.raises(JobError, match="in use by another process"):
+            predict(model_folder, images, tmp_path, overwrite=overwrite)
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(
+    model_folder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict(model_folder, images, tmp_path / "whole")
+    really, room = os.fsync, iter(range(7))
+
+    def fsync(descriptor: int) -> None:
+        if next(room, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space left"):
         predict(model_folder, images, tmp_path)
+    monkeypatch.undo()
+    whole = contents(tmp_path / "whole")
+    half = contents(tmp_path)
+    assert 0 < len(half) < len(whole)
+    assert half.items() <= whole.items()
+    predict(model_folder, images, tmp_path)
+    assert contents(tmp_path) == whole
+
+
+def test_what_a_killed_run_was_writing_is_removed(model_folder: Path, images: Path, tmp_path: Path) -> None:
+    predict(model_folder, images, tmp_path)
+    (tmp_path / "out" / "masks" / ".writing-0123.png").write_bytes(b"half")
+    predict(model_folder, images, tmp_path)
+    assert not list((tmp_path / "out").rglob(".writing*"))
+
+
+# parts
+
+
+def test_parts_make_together_what_one_run_makes(model_folder: Path, images: Path, tmp_path: Path) -> None:
+    (images / "broken.dcm").write_bytes(b"broken")
+    write_radiograph(images / "other" / "a.dcm", draw_case(4, positive=True)[0], SOPInstanceUID="1.2.0")
+    predict(model_folder, images, tmp_path / "whole", kinds=KINDS)
+    reports = []
+    for number in (2, 0, 1):
+        assert not (tmp_path / "out" / "predictions.csv").exists()
+        reports.append(
+            predict_folder(
+                model_folder,
+                images,
+                tmp_path / "out",
+                device="cpu",
+                workers=0,
+                kinds=KINDS,
+                part=Part(number, 3),
+            )
+        )
+    assert contents(tmp_path) == contents(tmp_path / "whole")
+    assert [report.has_tables for report in reports] == [False, False, True]
+    assert [report.segmented for report in reports] == [2, 1, 2]
+    assert [report.exit_code for report in reports] == [0, 3, 0]
+
+
+def test_neither_a_part_runs_twice_nor_beside_a_run_of_the_whole(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with claimed(out, part=Part(0, 2), overwrite=False, inputs=[]):
+        with (
+            pytest.raises(JobError, match="in use"),
+            claimed(out, part=Part(0, 2), overwrite=False, inputs=[]),
+        ):
+            pass
+        with pytest.raises(JobError, match="in use"):
+            predict(model_folder, images, tmp_path)
+        with claimed(out, part=Part(1, 2), overwrite=False, inputs=[]):
+            pass
+    predict(model_folder, images, tmp_path)
+
+
+@pytest.mark.parametrize(("number", "count"), [(2, 2), (-1, 2), (0, 0)])
+def test_a_part_that_there_is_not_is_a_usage_error(number: int, count: int) -> None:
+    with pytest.raises(UsageError, match="--part-id"):
+        Part(number, count)
+
+
+def test_a_part_does_not_delete_what_others_have_made(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="leave it out"):
+        predict(model_folder, images, tmp_path, part=Part(0, 2), overwrite=True)
+
+
+# research
+
+
+PLANTED: dict[str, Any] = {
+    "PatientName": "PLANTED01^A",
+    "PatientID": "PLANTED02",
+    "OtherPatientIDs": "PLANTED03",
+    "PatientComments": "PLANTED04",
+    "StudyDescription": "PLANTED05",
+    "SeriesDescription": "PLANTED06",
+    "AccessionNumber": "PLANTED07",
+    "StudyID": "PLANTED08",
+    "ReferringPhysicianName": "PLANTED09",
+    "InstitutionName": "PLANTED10",
+    "OperatorsName": "PLANTED11",
+    "StationName": "PLANTED12",
+    "ImageComments": "PLANTED13",
+    "RequestedProcedureDescription": "PLANTED14",
+    "DeviceSerialNumber": "PLANTED15",
+    "PatientAddress": "PLANTED16",
+    "IssuerOfPatientID": "PLANTED17",
+    "PatientBirthDate": "19230405",
+    "StudyDate": "19870605",
+    "StudyTime": "135724",
+}
+SECRETS = ("PLANTED", "19230405", "19870605", "135724")
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Path:
+    """Radiographs that say PLANTED in 20 tags, a private one, their names and their folder; one is refused for it."""
+    folder = tmp_path / "PLANTED18" / "images"
+    pixels = draw_case(0, positive=True)[0]
+    path = write_radiograph(folder / "PLANTED19.dcm", pixels, SOPInstanceUID="1.2.0", **PLANTED)
+    data = dcmread(path)
+    data.private_block(0x0011, "PLANTED20", create=True).add_new(1, "LO", "PLANTED21")
+    data.save_as(path)
+    write_radiograph(folder / "PLANTED22.dcm", pixels, **{**PLANTED, "ViewPosition": "PLANTED23"})
+    write_radiograph(folder / "PLANTED24.dcm", pixels, SOPInstanceUID="1.2.1", **PLANTED, PixelSpacing=[0, 0])
+    Image.fromarray(pixels).save(folder / "PLANTED25.png")
+    (folder / "PLANTED26.dcm").write_bytes(b"PLANTED27")
+    write_radiograph(
+        folder / "PLANTED28.dcm", pixels, SOPInstanceUID="1.2.2", BurnedInAnnotation="YES", **PLANTED
+    )
+    return folder
+
+
+def found_in(folder: Path) -> set[str]:
+    """Where a planted string stands: in a name, in content, in what gzip has packed."""
+    found = set()
+    for path in folder.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        if path.suffix == ".gz":
+            content += gzip.decompress(content)
+        if any(secret in path.name or secret.encode() in content for secret in SECRETS):
+            found.add(path.relative_to(folder).as_posix())
+    return found
+
+
+def test_nothing_of_a_person_gets_into_research_results(
+    model_folder: Path, planted: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for workers in (0, 1):
+        report, rows = predict(
+            model_folder, planted, tmp_path, kinds=KINDS, research=True, workers=workers, overwrite=True
+        )
+        assert (report.segmented, report.refused, len(rows)) == (4, 1, 6)
+        assert found_in(tmp_path / "out") == set()
+    assert not any(secret in text for text in capfd.readouterr() for secret in SECRETS)
+    by_name = {row["name"]: row for row in rows}
+    assert {row["image"] for row in rows} >= {"1.2.0", "1.2.1", "1.2.2"}
+    assert (tmp_path / "out" / "seg" / "1.2.0.dcm").is_file()
+    assert set(by_name["1.2.2"]["left_out"].split("; ")) == {
+        f"{kind}: text is burned into the image" for kind in ("sc", "overlay", "attention")
+    }
+
+
+def test_otherwise_the_dicom_results_alone_keep_what_filing_needs(
+    model_folder: Path, planted: Path, tmp_path: Path
+) -> None:
+    predict(model_folder, planted, tmp_path, kinds=KINDS)
+    found = found_in(tmp_path / "out")
+    # tables name the files by their paths, and quote the view that was refused, as receipts do
+    named = {name for name in found if name.startswith(("predictions", "receipts")) or "PLANTED" in name}
+    assert {name.partition("/")[0] for name in found - named} == {"seg", "sr", "sc"}
+    result = dcmread(tmp_path / "out" / "seg" / "1.2.0.dcm")
+    assert (result.PatientID, result.StudyDate, result.AccessionNumber) == (
+        "PLANTED02",
+        "19870605",
+        "PLANTED07",
+    )
+    text = str(result)
+    assert not any(
+        f"PLANTED{number:02}" in text for number in (3, 4, 5, 6, 10, 11, 12, 13, 14, 15, 16, 20, 21)
+    )
+
+
+def test_the_log_holds_no_identifier(model_folder: Path, planted: Path, tmp_path: Path) -> None:
+    predict(model_folder, planted, tmp_path)
+    log = (tmp_path / "out" / "run.log").read_text()
+    assert "PLANTED" not in log
+    assert "1.2.0" not in log
+    assert "segmented 4" in log
+    assert log.rstrip().endswith("end")
+
+
+def test_the_log_tells_how_a_run_ended(
+    model_folder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "PLANTED")
+
+    monkeypatch.setattr("pneumoseg.pipeline.predict.write_tables", fail)
+    with pytest.raises(OSError, match="PLANTED"):
+        predict(model_folder, images, tmp_path)
+    log = (tmp_path / "out" / "run.log").read_text()
+    assert log.rstrip().endswith("ended by OSError")
+    assert "PLANTED" not in log

@@ -1,0 +1,59 @@
+"""``run.log``: when a run began, how it went and how it ended; no name, number or path gets into it."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+_EVERY_S: Final = 30.0
+
+
+class RunLog:
+    """Lines with the time in front, added to what earlier runs have left.
+
+    Args:
+        path: Of the file.
+        total: Files to go through.
+    """
+
+    def __init__(self, path: Path, *, total: int) -> None:
+        self.path = path
+        self.total = total
+        self._began = self._told = time.monotonic()
+        self._done = 0
+
+    def line(self, text: str) -> None:
+        """Add a line; *text* is ours, and quotes no file."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{now} {text}\n")
+
+    def advance(self) -> None:
+        """One file more is done; twice a minute that is told, with the rate and the time left."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._told >= _EVERY_S:
+            self._told = now
+            rate = self._done / (now - self._began)
+            left = (self.total - self._done) / rate
+            self.line(f"{self._done} of {self.total}, {rate:.3g}/s, {left:.0f} s left")
+
+
+@contextmanager
+def logged(path: Path, *, total: int, facts: Mapping[str, object]) -> Iterator[RunLog]:
+    """Log a run: what it begins with, and how it ends."""
+    log = RunLog(path, total=total)
+    log.line("begin " + " ".join(f"{key}={value}" for key, value in facts.items()))
+    try:
+        yield log
+    except BaseException as error:
+        log.line(f"ended by {type(error).__name__}")  # its text may quote a file
+        raise
+    log.line("end")
+
+
+def counts(reasons: Counter[str]) -> str:
+    """Reasons and how often each was found."""
+    return " ".join(f"{reason}={count}" for reason, count in sorted(reasons.items())) or "none"

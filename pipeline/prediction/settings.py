@@ -1,0 +1,94 @@
+"""All that decides what is made of a file, and nothing else: two runs that agree in it may share their results."""
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any, Final
+
+from pneumoseg.pipeline.devices import Precision
+from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.inference.model_folder import Model
+from pneumoseg.pipeline.prediction.receipts import digest_of
+from pneumoseg.transforms.gates import Gates
+
+KINDS: Final = (
+    "csv", "json", "png", "nifti", "seg", "sr", "sc", "overlay", "attention", "probability",
+)  # fmt: skip
+DEFAULT_KINDS: Final = ("csv", "json", "png", "nifti", "overlay")
+FOLDERS: Final = {
+    "png": "masks",
+    "nifti": "nifti",
+    "seg": "seg",
+    "sr": "sr",
+    "sc": "sc",
+    "overlay": "overlays",
+    "attention": "attention",
+    "probability": "probabilities",
+}
+"""Where the files of each kind go."""
+SUFFIXES: Final = {"nifti": ".nii.gz", "seg": ".dcm", "sr": ".dcm", "sc": ".dcm"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked for.
+
+    Attributes:
+        kinds: Sorted as in `KINDS`.
+        gates: What counts as a frontal chest radiograph.
+        research: Whether everything that tells of a person stays out.
+        batch_size: Images at a time.
+        precision: In which the network computes, and on which kind of device.
+        model_sha256: Of all that decides what a mask looks like.
+    """
+
+    kinds: tuple[str, ...]
+    gates: Gates
+    research: bool
+    batch_size: int
+    precision: str
+    model_sha256: str
+
+    @property
+    def sha256(self) -> str:
+        """Of all of it, and of this release."""
+        return digest_of(self.as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, as JSON has it."""
+        return {"pneumoseg": version("pneumoseg"), **asdict(self)}
+
+
+def make_settings(
+    kinds: Collection[str],
+    *,
+    gates: Gates,
+    research: bool,
+    batch_size: int,
+    precision: Precision,
+    model: Model,
+) -> Settings:
+    """Put settings together."""
+    return Settings(
+        kinds=tuple(kind for kind in KINDS if kind in kinds),
+        gates=gates,
+        research=research,
+        batch_size=batch_size,
+        precision=f"{precision.name} on {precision.device.type}",
+        model_sha256=model_sha256(model),
+    )
+
+
+def check_kinds(kinds: Collection[str]) -> None:
+    """Refuse kinds that there are not.
+
+    Raises: UsageError: Naming those that there are.
+    """
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise UsageError(f"--type {unknown[0]}: {', '.join(KINDS)} would fit")
+
+
+def model_sha256(model: Model) -> str:
+    """The hash of what decides a mask: network, weights, preprocessing and operating point."""
+    deciding = {"architecture", "network", "preprocessing", "operating_point", "members"}
+    return digest_of(model.description.model_dump(mode="json", include=deciding))

@@ -1,0 +1,136 @@
+"""The files that are asked for, of one image: a function of its file, the model and the settings alone."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from pneumoseg.pipeline.devices import Precision
+from pneumoseg.pipeline.dicom_output.origin import Origin, save_dicom
+from pneumoseg.pipeline.dicom_output.sc import make_sc
+from pneumoseg.pipeline.dicom_output.seg import make_seg
+from pneumoseg.pipeline.dicom_output.source import NoDicomResultError, Source, read_source
+from pneumoseg.pipeline.dicom_output.sr import make_sr
+from pneumoseg.pipeline.files import sha256_of
+from pneumoseg.pipeline.inference.model_folder import Model
+from pneumoseg.pipeline.inference.segment import Segmented, attention_maps
+from pneumoseg.pipeline.output.nifti import save_nifti
+from pneumoseg.pipeline.output.pictures import heat, overlay, save_png
+from pneumoseg.pipeline.prediction.settings import FOLDERS, SUFFIXES, Settings
+from pneumoseg.transforms.measurements import Measurements
+
+_SHOW_THE_IMAGE = ("sc", "overlay", "attention")
+_DICOM = ("seg", "sr", "sc")
+_FINEST_GATE = -1
+
+
+@dataclass
+class Written:
+    """What was written of an image.
+
+    Attributes:
+        outputs: SHA-256 of each file, by its path within the output folder.
+        left_out: Why kinds that were asked for have no file.
+    """
+
+    outputs: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes the files of one image after the other.
+
+    Args:
+        output: The folder of the results.
+        settings: What is asked for.
+        model: Asked again for its attention.
+        precision: In which it computes.
+    """
+
+    output: Path
+    settings: Settings
+    model: Model
+    precision: Precision
+
+    def paths(self, name: str) -> dict[str, str]:
+        """Where the file of each kind of this name goes, within the output folder."""
+        return {
+            kind: f"{folder}/{name}{SUFFIXES.get(kind, '.png')}"
+            for kind, folder in FOLDERS.items()
+            if kind in self.settings.kinds
+        }
+
+    def write(
+        self, name: str, result: Segmented, measurements: Measurements, content: bytes | None
+    ) -> Written:
+        """Write all that is asked for.
+
+        Args:
+            name: Of the files, less the ending.
+            result: What the model says.
+            measurements: Of its mask.
+            content: Of the image's file, for the DICOM kinds; None where it has gone.
+        """
+        written = Written()
+        source = self._source(result, content, written)
+        for kind, place in self.paths(name).items():
+            if kind in _SHOW_THE_IMAGE and self._hides(result, kind):
+                written.left_out[kind] = "text is burned into the image"
+            if kind in written.left_out:
+                (self.output / place).unlink(missing_ok=True)  # of an earlier run with other settings
+                continue
+            self._save(kind, self.output / place, result, measurements, source)
+            written.outputs[place] = sha256_of(self.output / place)
+        return written
+
+    def _hides(self, result: Segmented, kind: str) -> bool:
+        """Text in an image may be a name; an archive holds it anyway, and its objects say that it is there."""
+        is_clinical = kind in _DICOM and not self.settings.research
+        return result.radiograph.burned_in and not self.settings.gates.allow_burned_in and not is_clinical
+
+    def _source(self, result: Segmented, content: bytes | None, written: Written) -> Source | None:
+        asked = [kind for kind in _DICOM if kind in self.settings.kinds]
+        if not asked:
+            return None
+        try:
+            if content is None:
+                raise NoDicomResultError("the file has gone")
+            return read_source(
+                content,
+                result.radiograph,
+                with_identity=not self.settings.research,
+                max_bytes=self.settings.gates.max_bytes,
+            )
+        except NoDicomResultError as error:
+            written.left_out |= dict.fromkeys(asked, str(error))
+            return None
+
+    def _save(
+        self, kind: str, path: Path, result: Segmented, measurements: Measurements, source: Source | None
+    ) -> None:
+        radiograph, mask = result.radiograph, result.mask
+        match kind:
+            case "png":
+                save_png(path, mask * 255)
+            case "nifti":
+                save_nifti(path, mask, radiograph.spacing_mm)
+            case "overlay":
+                save_png(path, overlay(radiograph.image, mask))
+            case "attention":
+                maps = attention_maps(self.model, radiograph, precision=self.precision)
+                save_png(path, heat(radiograph.image, maps[_FINEST_GATE]))
+            case "probability":
+                save_png(path, (result.probabilities * 65535).round().astype(np.uint16))
+            case _:
+                assert source is not None  # noqa: S101  (else the kind is left out)
+                save_dicom(path, self._dicom(kind, source, result, measurements))
+
+    def _dicom(self, kind: str, source: Source, result: Segmented, measurements: Measurements) -> Dataset:
+        origin = Origin(self.settings.model_sha256)
+        if kind == "seg":
+            return make_seg(source, result.mask, origin)
+        if kind == "sr":
+            return make_sr(source, result.mask, measurements, result.probability, origin)
+        return make_sc(source, overlay(result.radiograph.image, result.mask), origin)
