@@ -17,18 +17,20 @@ from pneumoseg.pipeline.devices import process_group
 from pneumoseg.pipeline.files import claim_folder, write_json, write_text, written_atomically
 from pneumoseg.pipeline.inference.model_folder import (
     DESCRIPTION,
+    Decision,
     Member,
     TunedPoint,
     read_description,
     save_description,
 )
-from pneumoseg.pipeline.scoring.decision import Decisions, decide, search
+from pneumoseg.pipeline.scoring.decision import Decisions, decide
 from pneumoseg.pipeline.scoring.out_of_fold import (
     OUT_OF_FOLD,
     OutOfFold,
     load_out_of_fold,
     save_out_of_fold,
 )
+from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.pipeline.train import describe_training, train_model
 from pneumoseg.pipeline.training.checkpoint import has_state
 
@@ -103,10 +105,11 @@ def cross_validate(
     with process_group(device):
         idist.barrier()
         found = _all_folds(run_dir, manifest.folds)
-        decisions = decide(found.curves, search(found.curves))
+        tuned = tune(found, manifest.training)
+        decisions = decide(found.curves, tuned.point)
         if rank == 0:
             save_out_of_fold(run_dir / OUT_OF_FOLD, found)
-            _write_ensemble(run_dir, manifest, decisions)
+            _write_ensemble(run_dir, manifest, decisions, tuned.decision)
         idist.barrier()
     return CrossValidateReport(model=run_dir / "model", out_of_fold=decisions, folds=manifest.folds)
 
@@ -117,7 +120,7 @@ def _all_folds(run_dir: Path, folds: int) -> OutOfFold:
     return OutOfFold(curves, {index: level for part in parts for index, level in part.maps.items()})
 
 
-def _write_ensemble(run_dir: Path, manifest: Manifest, found: Decisions) -> None:
+def _write_ensemble(run_dir: Path, manifest: Manifest, found: Decisions, decision: Decision) -> None:
     descriptions = [read_description(run_dir / f"fold{fold}" / "model") for fold in range(manifest.folds)]
     members: list[Member] = []
     for fold, description in enumerate(descriptions):
@@ -125,7 +128,7 @@ def _write_ensemble(run_dir: Path, manifest: Manifest, found: Decisions) -> None
             with written_atomically(run_dir / "model" / member.weights) as temporary:
                 shutil.copyfile(run_dir / f"fold{fold}" / "model" / member.weights, temporary)
             members.append(member)
-    point = TunedPoint(threshold=found.point.threshold, min_area_fraction=found.point.min_area_fraction)
+    point = TunedPoint.of(found.point)
     scores = {**found.score.as_dict(), "auc": found.auc}
     save_description(
         run_dir / "model",
@@ -133,6 +136,7 @@ def _write_ensemble(run_dir: Path, manifest: Manifest, found: Decisions) -> None
             update={
                 "members": tuple(members),
                 "operating_point": point,
+                "decision": decision,
                 "trained_on": describe_training(manifest, list(range(manifest.size))),
                 "validation": scores,
             }

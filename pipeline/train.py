@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from pneumoseg.pipeline.devices import deterministic_algorithms, gather, process
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import claim_folder, locked, write_json, write_text
 from pneumoseg.pipeline.inference.model_folder import (
+    Decision,
     ModelDescription,
     Preprocessing,
     Training,
@@ -29,8 +30,9 @@ from pneumoseg.pipeline.inference.model_folder import (
     save_description,
     save_weights,
 )
-from pneumoseg.pipeline.scoring.decision import Decisions, decide, search
+from pneumoseg.pipeline.scoring.decision import Decisions, decide
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, OutOfFold, save_out_of_fold
+from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
 from pneumoseg.pipeline.training.checkpoint import State, load_state
 from pneumoseg.pipeline.training.fitting import fit
@@ -149,10 +151,11 @@ def train_model(
 
         kept = _keep_the_better(run, best)
         curves = run.metric.all_curves()
-        found = decide(curves, search(curves))
         maps = run.predict_validation()
+        tuned = tune(OutOfFold(curves, maps), manifest.training)
+        found = decide(curves, tuned.point)
         if leads:
-            _write_model(run_dir, run, manifest, training, fold=fold, found=found)
+            _write_model(run_dir, run, manifest, training, fold=fold, found=found, decision=tuned.decision)
             save_out_of_fold(run_dir / OUT_OF_FOLD, OutOfFold(curves, maps))
             _write_summary(run_dir, run, manifest, found, fold=fold, kept=kept, initial=initial)
     return TrainReport(model=run_dir / "model", best_epoch=kept.epoch, validation=found)
@@ -212,16 +215,22 @@ def _open_caches(
 
 
 def _write_model(
-    run_dir: Path, run: TrainingRun, manifest: Manifest, training: list[int], *, fold: int, found: Decisions
+    run_dir: Path,
+    run: TrainingRun,
+    manifest: Manifest,
+    training: list[int],
+    *,
+    fold: int,
+    found: Decisions,
+    decision: Decision,
 ) -> None:
     config = run.config
     member = save_weights(run_dir / "model", run.evaluated, fold=fold)
     description = ModelDescription(
         network=config.network,
         preprocessing=Preprocessing(image_size=config.data.image_size),
-        operating_point=TunedPoint(
-            threshold=found.point.threshold, min_area_fraction=found.point.min_area_fraction
-        ),
+        operating_point=TunedPoint.of(found.point),
+        decision=decision,
         members=(member,),
         trained_on=describe_training(manifest, training),
         validation={**found.score.as_dict(), "auc": found.auc},
@@ -261,10 +270,7 @@ def _write_summary(
             "initial_weights_sha256": read_description(initial).members[0].sha256 if initial else None,
             "seed": run.config.seed,
             "config": run.config.model_dump(mode="json"),
-            "operating_point": {
-                "threshold": found.point.threshold,
-                "min_area_fraction": found.point.min_area_fraction,
-            },
+            "operating_point": asdict(found.point),
             "validation": {**found.score.as_dict(), "auc": found.auc},
             "versions": {name: version(name) for name in LIBRARIES},
         },

@@ -1,13 +1,13 @@
 """A trained model as a folder: weights, what they need to be used rightly, and a card for people."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -42,6 +42,70 @@ class TunedPoint(_Part):
     """Pixels above this probability are drawn; in the steps that `decision` counts in."""
     min_area_fraction: Annotated[float, Field(ge=0, lt=1)]
     """An image with no larger share of such pixels is called negative."""
+    bottom_threshold: Annotated[float, Field(ge=0, lt=1, multiple_of=1 / 256)] | None = None
+    """Of an image called positive, pixels above this one are drawn; null draws those above the threshold."""
+    min_component_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Components with no larger share of the pixels are dropped, but never the largest."""
+    fill_holes: bool = False
+    """Whether holes in the mask are filled."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.as_point()
+        return self
+
+    @classmethod
+    def of(cls, point: OperatingPoint) -> Self:
+        """Keep a point."""
+        return cls(**asdict(point))
+
+    def as_point(self) -> OperatingPoint:
+        """The point, ready for use."""
+        return OperatingPoint(**self.model_dump())
+
+
+class AimedPoint(_Part):
+    """The best operating point for an aim, and what it had on the cases that it was searched on."""
+
+    point: TunedPoint
+    dice: float
+    """The challenge's score."""
+    sensitivity: float | None
+    """Share of the positives called positive."""
+    specificity: float | None
+    """Share of the negatives called negative."""
+
+
+class CurvePoint(_Part):
+    """What a threshold would have, with its own best minimum area."""
+
+    threshold: float
+    min_area_fraction: float
+    dice: float
+    sensitivity: float | None
+    specificity: float | None
+
+
+class CrossFittedPoints(_Part):
+    """Points that were searched without some of the patients, and score these."""
+
+    points: Annotated[tuple[TunedPoint, ...], Field(min_length=2)]
+    """For each part of the patients, the point that the others gave; `part_of` says who is in which part."""
+    dice: float
+    """The challenge's score, each case by the point of its part, with masks as large as the stored maps."""
+
+
+class Decision(_Part):
+    """How the operating point was searched, on cases that the networks had not seen."""
+
+    cases: int
+    """Searched on."""
+    aims: dict[str, AimedPoint]
+    """The points that `--aim` chooses from."""
+    curve: tuple[CurvePoint, ...]
+    """For each top threshold."""
+    cross_fitted: CrossFittedPoints | None
+    """Null where the cases are of too few patients."""
 
 
 class Member(_Part):
@@ -80,6 +144,10 @@ class ModelDescription(_Part):
     network: NetworkConfig
     preprocessing: Preprocessing
     operating_point: TunedPoint
+    decision: Decision | None = None
+    """How the operating point was found, and others; null where it was simply given."""
+    temperature: Annotated[float, Field(gt=0)] | None = None
+    """Logits divided by this are calibrated; null where nothing was fitted."""
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
     """One for each network; their probabilities are averaged."""
     trained_on: Training
@@ -96,6 +164,8 @@ class Model:
     folder: Path
     description: ModelDescription
     network: AttentionUNet | Ensemble
+    aim: str | None = None
+    """What the operating point is to be best for; None takes the one of ``model.json``."""
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:
@@ -107,10 +177,13 @@ class Model:
         """Side of the square that the network sees, in pixels."""
         return self.description.preprocessing.image_size
 
-    @property
+    @cached_property
     def operating_point(self) -> OperatingPoint:
-        """The rule that turns probabilities into masks."""
-        return OperatingPoint(**self.description.operating_point.model_dump())
+        """The rule that turns probabilities into masks.
+
+        Raises: UsageError: If the model knows no point for its aim.
+        """
+        return point_for(self.description, self.aim)
 
     @cached_property
     def _digests(self) -> frozenset[str]:
@@ -150,16 +223,67 @@ def save_description(folder: Path, description: ModelDescription) -> None:
     write_json(folder / DESCRIPTION, description.model_dump(mode="json"))
 
 
-def load_model(folder: Path, device: torch.device) -> Model:
+def load_model(folder: Path, device: torch.device, *, aim: str | None = None) -> Model:
     """Read a model folder.
 
-    Raises: JobError: If the folder is no model, or its weights are missing, altered or of another network.
+    Args:
+        folder: From `train_model`.
+        device: Where the networks shall be.
+        aim: What the operating point is to be best for: see `point_for`.
+
+    Raises:
+        UsageError: If the model knows no operating point for *aim*.
+        JobError: If the folder is no model, or its weights are missing, altered or of another network.
     """
     description = read_description(folder)
+    point_for(description, aim)  # a word that does not fit is told before the weights are read
     networks = [
         place(load_member(folder, description, member), device).eval() for member in description.members
     ]
-    return Model(folder, description, networks[0] if len(networks) == 1 else Ensemble(networks).eval())
+    network = networks[0] if len(networks) == 1 else Ensemble(networks).eval()
+    return Model(folder, description, network, aim)
+
+
+def point_for(description: ModelDescription, aim: str | None) -> OperatingPoint:
+    """The operating point of a model for an aim.
+
+    Args:
+        description: Of the model.
+        aim: None takes the model's own. ``challenge``, ``specificity`` and ``screening`` are searched by training;
+            ``specificity=0.9`` takes the highest sensitivity, and ``sensitivity=0.9`` the highest specificity, that
+            the curve of the search has beside at least that.
+
+    Raises: UsageError: If the model knows no such point.
+    """
+    if aim is None:
+        return description.operating_point.as_point()
+    decision = description.decision
+    if decision is None:
+        raise UsageError(
+            f"--aim {aim}: the model has one operating point, and no search to choose others from"
+        )
+    if aim in decision.aims:
+        return decision.aims[aim].point.as_point()
+    held, _, least = aim.partition("=")
+    try:
+        if held not in {"sensitivity", "specificity"} or not 0 <= float(least) <= 1:
+            raise ValueError
+    except ValueError:
+        raise UsageError(
+            f"--aim {aim}: {', '.join(decision.aims)}, specificity=0.9 or sensitivity=0.9 would fit"
+        ) from None
+    other = "specificity" if held == "sensitivity" else "sensitivity"
+    rows = [
+        row for row in decision.curve if (value := getattr(row, held)) is not None and value >= float(least)
+    ]
+    if not rows:
+        raise UsageError(f"--aim {aim}: the search of this model found no point like that")
+    best = max(rows, key=lambda row: (getattr(row, other) or 0, row.dice))
+    drawn = description.operating_point.as_point()
+    bottom = None if drawn.bottom_threshold is None else min(drawn.bottom_threshold, best.threshold)
+    return replace(
+        drawn, threshold=best.threshold, min_area_fraction=best.min_area_fraction, bottom_threshold=bottom
+    )
 
 
 def load_member(folder: Path, description: ModelDescription, member: Member) -> AttentionUNet:
@@ -236,6 +360,12 @@ def model_card(description: ModelDescription) -> str:
         if training.grouped_by == "nothing"
         else f"No patient of the held-out fold was trained on (grouped by {training.grouped_by})."
     )
+    crossed = description.decision.cross_fitted if description.decision else None
+    honest = (
+        f": with a decision that has not seen the patient in question, Dice is {crossed.dice:.4f}"
+        if crossed
+        else ""
+    )
     return f"""# Pneumothorax segmentation model
 
 Research software. **Not a medical device; not for diagnosis.**
@@ -246,13 +376,13 @@ Research software. **Not a medical device; not for diagnosis.**
 - **Trained on**: {markdown(training.manifest)}: {training.cases} images, {training.positive} with a \
 pneumothorax. {leak}
 - **Decision**: an image is positive when more than {point.min_area_fraction:.4%} of its pixels exceed \
-{point.threshold:.3f}; these pixels are its mask.
+{point.threshold:.3f}; {_how_drawn(point)}
 
 ## Scores on the held-out fold
 
 Dice is the challenge's: 1 where label and mask are both empty, 0 where exactly one is. To be read beside what an
 empty mask for every image would score. The decision was tuned on this same fold, so that the scores are somewhat
-too high.
+too high{honest}.
 
 | score | value |
 | --- | --- |
@@ -263,3 +393,13 @@ too high.
 Lateral views, children, other devices and other hospitals than those trained on were not measured. A small
 pneumothorax is often missed. Chest tubes, skin folds and bullae may be taken for one.
 """
+
+
+def _how_drawn(point: TunedPoint) -> str:
+    if point.bottom_threshold is None:
+        text = "these pixels are its mask"
+    else:
+        text = f"the pixels above {point.bottom_threshold:.3f} are its mask"
+    if point.min_component_fraction:
+        text += f", without components of {point.min_component_fraction:.4%} of the image or less"
+    return text + (", with holes filled." if point.fill_holes else ".")

@@ -235,12 +235,15 @@ class _Table:
     def __init__(self, search: Search, where: Bools, aim: AimName) -> None:
         self.search = search
         positive = search.positive[where]
-        called = np.stack([search.called(fraction, where) for fraction in MIN_AREA_FRACTIONS])
         self.rows = where[search.positive]
-        self.called = called[:, :, positive]
         self.count = len(positive)
         negatives = self.count - int(positive.sum())
-        alarms = called[:, :, ~positive].sum(axis=-1)
+        called, alarms = [], np.empty((len(MIN_AREA_FRACTIONS), STEPS))
+        for area, fraction in enumerate(MIN_AREA_FRACTIONS):
+            each = search.called(fraction, where)
+            called.append(each[:, positive])
+            alarms[area] = each[:, ~positive].sum(axis=-1)
+        self.called = np.stack(called)
         self.right_negatives = negatives - alarms
         self.sensitivity = self.called.mean(axis=-1) if positive.any() else np.full(alarms.shape, np.nan)
         self.specificity = self.right_negatives / negatives if negatives else np.full(alarms.shape, np.nan)

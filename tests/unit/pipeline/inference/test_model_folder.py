@@ -12,12 +12,16 @@ from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import sha256_of
 from pneumoseg.pipeline.inference.model_folder import (
+    AimedPoint,
+    CurvePoint,
+    Decision,
     TunedPoint,
     load_initial_weights,
     load_model,
     make_network,
     model_card,
     place,
+    point_for,
     read_description,
     save_description,
     save_weights,
@@ -279,3 +283,101 @@ def test_normalizations_and_further_heads_are_kept(tmp_path: Path, normalization
     loaded = load_initial_weights(folder, config)
     assert loaded.keys() == network.state_dict().keys()
     assert all(torch.equal(loaded[name], value) for name, value in network.state_dict().items())
+
+
+# the operating point and its search
+
+WHOLE = TunedPoint(
+    threshold=0.75,
+    min_area_fraction=0.001,
+    bottom_threshold=0.375,
+    min_component_fraction=0.0005,
+    fill_holes=True,
+)
+
+
+def searched(folder: Path) -> Path:
+    """A model whose search found three points on a curve."""
+    rows = [(0.25, 0.7, 1.0, 0.5), (0.5, 0.8, 0.8, 0.9), (0.75, 0.78, 0.6, 1.0)]
+    decision = Decision(
+        cases=20,
+        aims={"screening": AimedPoint(point=WHOLE, dice=0.7, sensitivity=1.0, specificity=0.5)},
+        curve=tuple(
+            CurvePoint(
+                threshold=top, min_area_fraction=0.002, dice=dice, sensitivity=found, specificity=spared
+            )
+            for top, dice, found, spared in rows
+        ),
+        cross_fitted=None,
+    )
+    point = TunedPoint(threshold=0.5, min_area_fraction=0.0, bottom_threshold=0.375)
+    save_description(
+        folder, read_description(folder).model_copy(update={"decision": decision, "operating_point": point})
+    )
+    return folder
+
+
+def test_a_whole_operating_point_comes_back(tmp_path: Path, network: AttentionUNet) -> None:
+    expected = OperatingPoint(
+        threshold=0.75,
+        min_area_fraction=0.001,
+        bottom_threshold=0.375,
+        min_component_fraction=0.0005,
+        fill_holes=True,
+    )
+    assert load_model(write_model(tmp_path, network, point=WHOLE), CPU).operating_point == expected
+    assert TunedPoint.of(expected) == WHOLE
+
+
+def test_a_folder_of_an_earlier_release_has_the_point_that_it_had(folder: Path) -> None:
+    content = json.loads((folder / "model.json").read_text())
+    del content["decision"], content["temperature"]
+    content["operating_point"] = {"threshold": 0.5, "min_area_fraction": 0.125}
+    (folder / "model.json").write_text(json.dumps(content))
+    assert load_model(folder, CPU).operating_point == OperatingPoint(threshold=0.5, min_area_fraction=0.125)
+
+
+def test_a_bottom_threshold_above_the_top_is_an_error(folder: Path) -> None:
+    alter(folder, operating_point={"threshold": 0.25, "min_area_fraction": 0, "bottom_threshold": 0.5})
+    assert "bottom_threshold has to lie in [0, threshold]" in the_error(folder)
+
+
+def test_an_aim_has_the_point_that_was_searched_for_it(folder: Path) -> None:
+    searched(folder)
+    assert load_model(folder, CPU).operating_point.threshold == 0.5
+    assert load_model(folder, CPU, aim="screening").operating_point == WHOLE.as_point()
+
+
+@pytest.mark.parametrize(
+    ("aim", "top", "bottom"),
+    [
+        ("specificity=0.85", 0.5, 0.375),
+        ("specificity=1", 0.75, 0.375),
+        ("sensitivity=0.9", 0.25, 0.25),
+        ("sensitivity=0.5", 0.75, 0.375),
+    ],
+)
+def test_an_aim_with_a_number_has_the_best_point_of_the_curve(
+    folder: Path, aim: str, top: float, bottom: float
+) -> None:
+    point = point_for(read_description(searched(folder)), aim)
+    assert point == OperatingPoint(threshold=top, min_area_fraction=0.002, bottom_threshold=bottom)
+
+
+@pytest.mark.parametrize(
+    "aim", ["", "beauty", "specificity=", "specificity=2", "precision=0.5", "specificity=nan"]
+)
+def test_an_aim_that_is_none_is_an_error_that_names_those_there_are(folder: Path, aim: str) -> None:
+    with pytest.raises(UsageError, match=r"screening, specificity=0\.9 or sensitivity=0\.9 would fit"):
+        load_model(searched(folder), CPU, aim=aim)
+
+
+def test_a_model_without_a_search_has_no_aims(folder: Path) -> None:
+    with pytest.raises(UsageError, match="no search to choose others from"):
+        load_model(folder, CPU, aim="challenge")
+
+
+def test_the_card_says_how_a_mask_is_drawn(tmp_path: Path, network: AttentionUNet) -> None:
+    card = model_card(read_description(write_model(tmp_path, network, point=WHOLE)))
+    assert "more than 0.1000% of its pixels exceed 0.750; the pixels above 0.375 are its mask" in card
+    assert "without components of 0.0500% of the image or less, with holes filled." in card

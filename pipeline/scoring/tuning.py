@@ -1,0 +1,66 @@
+"""From what networks said of cases that they never saw to the decision of a model folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pneumoseg.pipeline.dataset.manifest import Case
+from pneumoseg.pipeline.inference.model_folder import (
+    AimedPoint,
+    CrossFittedPoints,
+    CurvePoint,
+    Decision,
+    TunedPoint,
+)
+from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
+from pneumoseg.pipeline.scoring.search import AimName, Found, Search, search_cases
+from pneumoseg.transforms.masks import OperatingPoint
+
+AIMS: Final[tuple[AimName, ...]] = ("challenge", "specificity", "screening")
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The operating point that a model uses, and how it was found."""
+
+    point: OperatingPoint
+    decision: Decision
+
+
+def tune(found: OutOfFold, cases: Sequence[Case]) -> Tuned:
+    """Search the decision on maps that no network had learned from.
+
+    Args:
+        found: The maps and curves.
+        cases: All of the manifest.
+    """
+    search = Search(search_cases(found, cases))
+    best = search.best()
+    fitted = search.cross_fit()
+    decision = Decision(
+        cases=len(search.cases),
+        aims={aim: _aimed(best if aim == "challenge" else search.best(aim)) for aim in AIMS},
+        curve=tuple(
+            CurvePoint(
+                threshold=row.point.threshold,
+                min_area_fraction=row.point.min_area_fraction,
+                dice=row.dice,
+                sensitivity=row.sensitivity,
+                specificity=row.specificity,
+            )
+            for row in search.curve(best.point)
+        ),
+        cross_fitted=None
+        if fitted is None
+        else CrossFittedPoints(points=tuple(map(TunedPoint.of, fitted.points)), dice=fitted.dice),
+    )
+    return Tuned(best.point, decision)
+
+
+def _aimed(found: Found) -> AimedPoint:
+    return AimedPoint(
+        point=TunedPoint.of(found.point),
+        dice=found.dice,
+        sensitivity=found.sensitivity,
+        specificity=found.specificity,
+    )

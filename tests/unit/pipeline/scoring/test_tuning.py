@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+import torch
+from tests.conftest import make_case
+
+from pneumoseg.pipeline.dataset.manifest import Case
+from pneumoseg.pipeline.inference.model_folder import Decision
+from pneumoseg.pipeline.scoring.decision import CaseCurves, decide
+from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
+from pneumoseg.pipeline.scoring.tuning import tune
+from pneumoseg.transforms.rle import encode_rle
+
+SHAPE = (32, 32)
+
+
+def learned(count: int = 40) -> tuple[OutOfFold, list[Case]]:
+    """What a network said that finds most of what there is, and the manifest's cases, of which it saw two thirds."""
+    random = np.random.default_rng(0)
+    cases, curves, maps = [], [], {}
+    for number in range(count):
+        mask = np.zeros(SHAPE, dtype=np.uint8)
+        if number % 4 == 0:
+            mask[4:20, 6:14] = 1
+        label = (encode_rle(mask),) if mask.any() else ()
+        cases.append(
+            make_case(number, shape=SHAPE, label=label, area_px=int(mask.sum()), group=f"g{number // 2}")
+        )
+        if number % 3 == 0:
+            levels = np.where(mask, random.integers(90, 255), random.integers(0, 140, SHAPE)).astype(np.uint8)
+            probabilities = torch.from_numpy(levels / 255)
+            curves.append(CaseCurves.measure(probabilities, torch.from_numpy(mask), index=number))
+            maps[number] = levels
+    return OutOfFold(curves, maps), cases
+
+
+def test_the_point_is_the_best_for_the_challenge_and_its_score_is_that_of_its_masks() -> None:
+    found, cases = learned()
+    tuned = tune(found, cases)
+    challenge = tuned.decision.aims["challenge"]
+    assert challenge.point.as_point() == tuned.point
+    if not tuned.point.cleans:
+        assert decide(found.curves, tuned.point).score.dice == pytest.approx(challenge.dice)
+    assert challenge.dice >= max(row.dice for row in tuned.decision.curve) - 1e-9
+    assert challenge.dice >= decide(found.curves, tuned.point).score.predict_nothing
+
+
+def test_all_that_was_found_goes_through_json() -> None:
+    decision = tune(*learned()).decision
+    assert Decision.model_validate_json(decision.model_dump_json()) == decision
+    assert (decision.cases, set(decision.aims)) == (14, {"challenge", "specificity", "screening"})
+    assert decision.cross_fitted is not None
+    assert decision.cross_fitted.dice <= decision.aims["challenge"].dice
+    assert len(decision.cross_fitted.points) == 5
+
+
+def test_cases_of_one_patient_are_not_cross_fitted() -> None:
+    found, cases = learned()
+    alone = [case.model_copy(update={"group": "p"}) for case in cases]
+    assert tune(found, alone).decision.cross_fitted is None
