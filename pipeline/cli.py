@@ -96,6 +96,13 @@ AllowBurnedIn = Annotated[
     bool, typer.Option("--allow-burned-in", help="Take text burned into an image for harmless.")
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that decode.")]
+Aim = Annotated[
+    str | None,
+    typer.Option(
+        help="What the decision is to be best for: challenge, specificity, screening, or like specificity=0.9.",
+        show_default=False,
+    ),
+]
 
 
 def main() -> None:
@@ -294,9 +301,10 @@ def evaluate(
     model: ModelFolder,
     manifest: ManifestFile,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for scores.json and cases.csv.", show_default=False)
+        Path, typer.Option("-o", "--output", help="Folder for scores.json and tables.", show_default=False)
     ],
     fold: Annotated[str | None, typer.Option(help="A fold, or `all`; the one held out if left out.")] = None,
+    aim: Aim = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
     batch_size: BatchSize = 8,
@@ -305,7 +313,7 @@ def evaluate(
 ) -> None:
     """Score a model on the fold that it never saw, beside predicting nothing."""
     from pneumoseg.pipeline.evaluate import evaluate_model
-    from pneumoseg.pipeline.summaries import decisions_table
+    from pneumoseg.pipeline.summaries import scores_table
 
     if fold is not None and fold != "all" and not fold.isdecimal():
         raise UsageError(f"--fold {fold}: a number or `all` would fit")
@@ -316,19 +324,20 @@ def evaluate(
         output,
         fold=int(fold) if fold not in (None, "all") else None,
         all_folds=fold == "all",
+        aim=aim,
         device=device,
         batch_size=batch_size,
         workers=workers,
         overwrite=overwrite,
     )
     title = "all folds" if report.fold is None else f"fold {report.fold}"
-    console.print(decisions_table(report.decisions, title=title))
+    console.print(scores_table(report.images, title=title, unseen=report.unseen))
     if report.trained_on:
         warn(
             f"the model was trained on {report.trained_on} of these {report.decisions.score.images} images "
             "(column trained_on of cases.csv): this score says nothing about new ones"
         )
-    say(f"wrote {output / 'scores.json'} and {output / 'cases.csv'}")
+    say(f"wrote {output / 'scores.json'}, {output / 'cases.csv'} and {output / 'subgroups.csv'}")
     raise typer.Exit(report.exit_code)
 
 

@@ -1,8 +1,10 @@
 """Score a model on cases of a manifest, at the model's own operating point."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -12,14 +14,22 @@ from pneumoseg.pipeline.devices import resolve_device, resolve_precision
 from pneumoseg.pipeline.errors import UsageError
 from pneumoseg.pipeline.files import claim_folder, write_csv, write_json
 from pneumoseg.pipeline.inference.model_folder import Model, load_model
+from pneumoseg.pipeline.scoring.calibration import image_reliability, pixel_gaps, pixel_reliability
+from pneumoseg.pipeline.scoring.challenge import dice_from_counts, iou_from_counts, summarise
 from pneumoseg.pipeline.scoring.decision import CaseCurves, Decisions, decide
-from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
+from pneumoseg.pipeline.scoring.headline import ScoredImages, as_numbers
+from pneumoseg.pipeline.scoring.metrics import CaseMasks, ChallengeMetric, CollectMasks, MeasureMasks
+from pneumoseg.pipeline.scoring.search import part_of
+from pneumoseg.pipeline.scoring.subgroups import COLUMNS as SUBGROUP_COLUMNS
+from pneumoseg.pipeline.scoring.subgroups import subgroup_rows
 from pneumoseg.pipeline.training.engines import make_evaluator
 from pneumoseg.transforms.chains import evaluation_chain
+from pneumoseg.transforms.masks import OperatingPoint
 
 CASE_COLUMNS = (
-    "id", "group", "fold", "trained_on", "positive", "called_positive", "probability", "dice", "label_area_px",
-    "area_px", "view", "sex", "age",
+    "id", "group", "fold", "trained_on", "positive", "called_positive", "probability", "dice", "iou",
+    "label_area_px", "area_px", "overlap_px", "surface_dice", "hausdorff95_mm", "unseen_decision_dice",
+    "unseen_decision_area_px", "view", "sex", "age", "spacing_row_mm", "spacing_column_mm",
 )  # fmt: skip
 
 
@@ -31,11 +41,16 @@ class EvaluateReport:
         fold: The fold that was scored; None stands for all of them.
         decisions: Scores, and what they come from.
         trained_on: How many of the cases the weights have seen; their scores say nothing about new images.
+        images: What all numbers come from, at the operating point.
+        unseen: The same where each case was decided by a point that had not seen its patient; None where the
+            operating point was not searched on these cases, or cannot be searched without some of them.
     """
 
     fold: int | None
     decisions: Decisions
     trained_on: int
+    images: ScoredImages
+    unseen: ScoredImages | None
     exit_code: int = 0
 
 
@@ -46,6 +61,7 @@ def evaluate_model(
     *,
     fold: int | None = None,
     all_folds: bool = False,
+    aim: str | None = None,
     device: str = "auto",
     batch_size: int = 8,
     workers: int = 1,
@@ -56,10 +72,11 @@ def evaluate_model(
     Args:
         model_folder: From `train_model`.
         manifest_path: From `prepare_manifest`; not necessarily the one trained on.
-        output: Folder for ``scores.json`` and ``cases.csv``.
+        output: Folder for ``scores.json``, ``cases.csv`` and ``subgroups.csv``.
         fold: Which fold; None takes the one that the model never saw, or all folds of a manifest that it was
             not trained on. Of a model with a network for each fold, the one that held a case out scores it.
         all_folds: Score every case of the manifest with the whole model instead.
+        aim: What the operating point is to be best for: see `point_for`; None takes the model's own.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
         workers: Processes that decode; none decodes in this one, without protection from damaged files.
@@ -70,7 +87,7 @@ def evaluate_model(
         JobError: If model, manifest or an image cannot be used.
     """
     precision = resolve_precision("auto", resolve_device(device))
-    model = load_model(model_folder, precision.device)
+    model = load_model(model_folder, precision.device, aim=aim)
     manifest = read_manifest(manifest_path)
     own = manifest_sha256(manifest) == model.description.trained_on.manifest_sha256
     by_member = own and not all_folds and len(model.networks) > 1
@@ -86,8 +103,15 @@ def evaluate_model(
     claim_folder(output, overwrite=overwrite, command="evaluate", inputs=[model_folder, manifest_path])
 
     chain = evaluation_chain(image_size=model.image_size, gates=ALL_GATES_OPEN)
-    metric = ChallengeMetric(model.operating_point)
+    searched_here = (
+        own and not all_folds and (by_member or fold == model.description.members[0].held_out_fold)
+    )
+    measure = MeasureMasks(
+        manifest.training, model.operating_point, _unseen(model) if searched_here else lambda _: None
+    )
+    metric, collect = ChallengeMetric(model.operating_point), CollectMasks()
     curves: list[CaseCurves] = []
+    masks: list[CaseMasks] = []
     for network, part in parts:
         make_evaluator(
             network,
@@ -95,17 +119,23 @@ def evaluate_model(
                 FileCases(manifest, manifest_path, part, chain=chain, workers=workers), batch_size=batch_size
             ),
             precision=precision,
-            postprocessing=MeasureCurves(manifest.training),
+            postprocessing=measure,
             key_metric=("dice", metric["dice"]),
-            metrics={"challenge": metric},
+            metrics={"challenge": metric, "masks": collect},
         ).run()
         curves += metric.curves
-    decisions = decide(sorted(curves, key=lambda each: each.index), model.operating_point)
+        masks += collect.masks
+    curves.sort(key=lambda each: each.index)
+    masks.sort(key=lambda each: each.index)
 
     scored = [manifest.training[index] for index in indices]
     seen = [not by_member and model.has_seen(case.sha256) for case in scored]
-    report = EvaluateReport(fold=fold, decisions=decisions, trained_on=sum(seen))
-    write_csv(output / "cases.csv", _case_rows(scored, seen, decisions), CASE_COLUMNS)
+    report = _report(fold, scored, curves, masks, model.operating_point, trained_on=sum(seen))
+    write_csv(output / "cases.csv", _case_rows(scored, seen, report.decisions, masks), CASE_COLUMNS)
+    write_csv(
+        output / "subgroups.csv", subgroup_rows(scored, report.unseen or report.images), SUBGROUP_COLUMNS
+    )
+    decisions = report.decisions
     write_json(
         output / "scores.json",
         {
@@ -114,13 +144,77 @@ def evaluate_model(
             "trained_on": report.trained_on,
             **decisions.score.as_dict(),
             "auc": decisions.auc,
-            "threshold": decisions.point.threshold,
-            "min_area_fraction": decisions.point.min_area_fraction,
+            "aim": aim,
+            **asdict(decisions.point),
+            "patients": len(set(report.images.groups)),
+            "numbers": as_numbers(report.images.measure()),
+            "unseen_decision": as_numbers(report.unseen.measure()) if report.unseen else None,
+            "predict_nothing_numbers": report.images.predicting_nothing(),
+            "reliability": {
+                "images": [
+                    asdict(each)
+                    for each in image_reliability(decisions.probabilities, report.images.true_px > 0)
+                ],
+                "pixels": [asdict(each) for each in pixel_reliability(curves)],
+            },
             "model_weights_sha256": [member.sha256 for member in model.description.members],
             "manifest_sha256": manifest_sha256(manifest),
         },
     )
     return report
+
+
+def _unseen(model: Model) -> Callable[[Case], OperatingPoint | None]:
+    """The point that has not seen the patient of a case, of those that cross-fitting left in the model folder."""
+    decision = model.description.decision
+    if model.aim is not None or decision is None or decision.cross_fitted is None:
+        return lambda _: None
+    points = [point.as_point() for point in decision.cross_fitted.points]
+    return lambda case: points[part_of(case.group, len(points))]
+
+
+def _report(
+    fold: int | None,
+    cases: Sequence[Case],
+    curves: Sequence[CaseCurves],
+    masks: Sequence[CaseMasks],
+    point: OperatingPoint,
+    *,
+    trained_on: int,
+) -> EvaluateReport:
+    by_curves = decide(curves, point)
+    areas, overlaps = (
+        np.array([getattr(each, name) for each in masks]) for name in ("area_px", "overlap_px")
+    )
+    labels = np.array([each.label_area for each in curves])
+    images = ScoredImages(
+        groups=[case.group for case in cases],
+        pred_px=areas,
+        true_px=labels,
+        shared_px=overlaps,
+        probabilities=by_curves.probabilities,
+        pixel_gaps=pixel_gaps(curves),
+        pixels=np.array([each.pixels for each in curves]),
+        distances={
+            name: np.array([getattr(each, name) for each in masks])
+            for name in ("surface_dice", "hausdorff95_mm")
+        },
+    )
+    unseen = None
+    if all(each.unseen_area_px is not None for each in masks):
+        unseen = replace(
+            images,
+            pred_px=np.array([each.unseen_area_px for each in masks]),
+            shared_px=np.array([each.unseen_overlap_px for each in masks]),
+            distances=None,
+        )
+    decisions = replace(
+        by_curves,
+        areas=areas,
+        dices=dice_from_counts(areas, labels, overlaps),
+        score=summarise(areas, labels, overlaps),
+    )
+    return EvaluateReport(fold=fold, decisions=decisions, trained_on=trained_on, images=images, unseen=unseen)
 
 
 def _who_scores_what(
@@ -136,24 +230,39 @@ def _who_scores_what(
     ]
 
 
-def _case_rows(cases: list[Case], seen: list[bool], found: Decisions) -> list[dict[str, object]]:
-    return [
-        {
-            "id": case.id,
-            "group": case.group,
-            "fold": case.fold,
-            "trained_on": int(trained_on),
-            "positive": int(case.is_positive),
-            "called_positive": int(area > 0),
-            "probability": float(probability),
-            "dice": float(dice),
-            "label_area_px": case.area_px,
-            "area_px": int(area),
-            "view": case.view,
-            "sex": case.sex,
-            "age": case.age,
-        }
-        for case, trained_on, area, probability, dice in zip(
-            cases, seen, found.areas, found.probabilities, found.dices, strict=True
+def _case_rows(
+    cases: Sequence[Case], seen: Sequence[bool], found: Decisions, masks: Sequence[CaseMasks]
+) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for case, trained_on, mask, probability, dice in zip(
+        cases, seen, masks, found.probabilities, found.dices, strict=True
+    ):
+        row_spacing, column_spacing = case.spacing_mm or (None, None)
+        rows.append(
+            {
+                "id": case.id,
+                "group": case.group,
+                "fold": case.fold,
+                "trained_on": int(trained_on),
+                "positive": int(case.is_positive),
+                "called_positive": int(mask.area_px > 0),
+                "probability": float(probability),
+                "dice": float(dice),
+                "iou": float(iou_from_counts(mask.area_px, case.area_px, mask.overlap_px)),
+                "label_area_px": case.area_px,
+                "area_px": mask.area_px,
+                "overlap_px": mask.overlap_px,
+                "surface_dice": None if np.isnan(mask.surface_dice) else mask.surface_dice,
+                "hausdorff95_mm": None if np.isnan(mask.hausdorff95_mm) else mask.hausdorff95_mm,
+                "unseen_decision_dice": None
+                if mask.unseen_area_px is None or mask.unseen_overlap_px is None
+                else float(dice_from_counts(mask.unseen_area_px, case.area_px, mask.unseen_overlap_px)),
+                "unseen_decision_area_px": mask.unseen_area_px,
+                "view": case.view,
+                "sex": case.sex,
+                "age": case.age,
+                "spacing_row_mm": row_spacing,
+                "spacing_column_mm": column_spacing,
+            }
         )
-    ]
+    return rows

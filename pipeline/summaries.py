@@ -63,17 +63,34 @@ def decisions_table(found: "Decisions", *, title: str) -> Table:
     return table
 
 
-def scores_table(images: "ScoredImages", *, title: str, column: str = "model") -> Table:
-    """Lay out every number with its interval, beside what an empty mask for every image would have."""
+def scores_table(
+    images: "ScoredImages", *, title: str, column: str = "model", unseen: "ScoredImages | None" = None
+) -> Table:
+    """Lay out every number with its interval, beside what an empty mask for every image would have.
+
+    Args:
+        images: What the numbers come from.
+        title: Above the table.
+        column: What is scored.
+        unseen: The same images by decisions that had not seen the patient in question: these are the numbers to
+            quote then, and those of *images* stand beside them as tuned on these images.
+    """
     from pneumoseg.pipeline.scoring.headline import TITLES  # noqa: PLC0415  (late, as `--help` does not need it)
 
-    found, nothing = images.measure(), images.predicting_nothing()
-    table = Table("", column, "95 % interval", "predict nothing", title=title, title_justify="left")
+    tuned, nothing = images.measure(), images.predicting_nothing()
+    found = unseen.measure() if unseen else tuned
+    table = Table("", column, "95 % interval", title=title, title_justify="left")
+    if unseen:
+        table.add_column("tuned on these")
+    table.add_column("predict nothing")
     for each in table.columns[1:]:
         each.justify = "right"
-    for name, measured in found.items():
-        cells = number_cell(measured.value), interval_cell(measured), number_cell(nothing[name])
+    for name, at_point in tuned.items():
+        measured = found.get(name, at_point)
+        beside = [number_cell(at_point.value)] if unseen else []
+        cells = number_cell(measured.value), interval_cell(measured), *beside, number_cell(nothing[name])
         table.add_row(TITLES[name], *cells)
+    table.caption = f"{len(images)} images of {len(set(images.groups))} patients, resampled by patient"
     table.caption_justify = "left"
     return table
 

@@ -16,6 +16,7 @@ from pneumoseg.pipeline.scoring.statistics import (
     auc_of,
     average_precision_of,
     calibration_error_of,
+    gap_of,
     mean_of,
     value_of,
 )
@@ -49,6 +50,8 @@ class ScoredImages:
         true_px: Pixels of the true mask.
         shared_px: Pixels that are in both.
         probabilities: That there is a pneumothorax; None where only masks are known.
+        pixel_gaps: Of `pixel_gaps`, shape ``(images, bins)``.
+        pixels: Of each whole image; known where `pixel_gaps` are.
         distances: Further numbers, NaN for an image that has none; their means are reported.
     """
 
@@ -57,6 +60,8 @@ class ScoredImages:
     true_px: Counts
     shared_px: Counts
     probabilities: Floats | None = None
+    pixel_gaps: Floats | None = None
+    pixels: Counts | None = None
     distances: Mapping[str, Floats] | None = None
 
     def __len__(self) -> int:
@@ -82,6 +87,8 @@ class ScoredImages:
             found["auc"] = auc_of(self.probabilities, positive)
             found["average_precision"] = average_precision_of(self.probabilities, positive)
             found["image_calibration_error"] = calibration_error_of(self.probabilities, positive)
+        if self.pixel_gaps is not None and self.pixels is not None:
+            found["pixel_calibration_error"] = gap_of(self.pixel_gaps, self.pixels)
         for name, values in (self.distances or {}).items():
             found[name] = mean_of(values, ~np.isnan(values))
         return {name: found[name] for name in TITLES if name in found}
@@ -95,6 +102,8 @@ class ScoredImages:
             true_px=self.true_px[where],
             shared_px=self.shared_px[where],
             probabilities=None if self.probabilities is None else self.probabilities[where],
+            pixel_gaps=None if self.pixel_gaps is None else self.pixel_gaps[where],
+            pixels=None if self.pixels is None else self.pixels[where],
             distances={name: values[where] for name, values in (self.distances or {}).items()},
         )
 
@@ -106,7 +115,9 @@ class ScoredImages:
         """The same numbers for an empty mask on each of these images."""
         none = np.zeros_like(self.true_px)
         probabilities = None if self.probabilities is None else np.zeros(len(self))
-        nothing = replace(self, pred_px=none, shared_px=none, probabilities=probabilities, distances=None)
+        nothing = replace(
+            self, pred_px=none, shared_px=none, probabilities=probabilities, pixel_gaps=None, distances=None
+        )
         found: dict[str, float | None] = dict.fromkeys(self.statistics)
         return found | {name: value_of(each, len(self)) for name, each in nothing.statistics.items()}
 

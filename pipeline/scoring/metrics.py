@@ -1,22 +1,28 @@
 """The challenge's metric inside Ignite's and MONAI's engines."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced
 from monai.transforms import Transform
 from monai.utils import CommonKeys as Keys
+from torch import Tensor
 
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.devices import gather
 from pneumoseg.pipeline.scoring.decision import CaseCurves, decide, search
+from pneumoseg.pipeline.scoring.distances import outline_distances
 from pneumoseg.transforms.geometry import to_original_size
-from pneumoseg.transforms.masks import OperatingPoint
+from pneumoseg.transforms.masks import OperatingPoint, to_mask
 from pneumoseg.transforms.rle import decode_rle
 
 CURVES = "curves"
+MASKS = "masks"
 
 
 class MeasureCurves(Transform):
@@ -31,11 +37,103 @@ class MeasureCurves(Transform):
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         """Measure ``pred``, the logits of shape ``(1, size, size)``."""
+        return {**data, CURVES: self._measure(data)[0]}
+
+    def _measure(self, data: dict[str, Any]) -> tuple[CaseCurves, Tensor, npt.NDArray[np.uint8]]:
+        """Curves, probabilities and label at the size of the original image."""
         index = int(data["index"])
         case = self.cases[index]
         probabilities = to_original_size(torch.sigmoid(data[Keys.PRED].float()), case.shape)[0]
-        label = torch.from_numpy(decode_rle(case.label, case.shape)).to(probabilities.device)
-        return {**data, CURVES: CaseCurves.measure(probabilities, label, index=index)}
+        label = decode_rle(case.label, case.shape)
+        curves = CaseCurves.measure(
+            probabilities, torch.from_numpy(label).to(probabilities.device), index=index
+        )
+        return curves, probabilities, label
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseMasks:
+    """What the masks of one case are, at the size of the original image.
+
+    Attributes:
+        index: The case's place in the manifest.
+        area_px: Pixels of the mask.
+        overlap_px: Those of them that are in the label.
+        surface_dice: NaN where it is not known, as the next.
+        hausdorff95_mm: Distance of the outlines.
+        unseen_area_px: Pixels of the mask by a decision that has not seen the patient; None where there is none.
+        unseen_overlap_px: Those of them that are in the label.
+    """
+
+    index: int
+    area_px: int
+    overlap_px: int
+    surface_dice: float
+    hausdorff95_mm: float
+    unseen_area_px: int | None = None
+    unseen_overlap_px: int | None = None
+
+
+class MeasureMasks(MeasureCurves):
+    """Postprocessing of one case: logits to its curves, and to its masks as they are drawn and cleaned.
+
+    Args:
+        cases: All cases of the manifest.
+        point: Draws the masks.
+        unseen: The operating point that has not seen the patient of a case, where there is one.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        point: OperatingPoint,
+        unseen: Callable[[Case], OperatingPoint | None] = lambda _: None,
+    ) -> None:
+        super().__init__(cases)
+        self.point = point
+        self.unseen = unseen
+
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Measure ``pred``, the logits of shape ``(1, size, size)``."""
+        curves, on_device, label = self._measure(data)
+        case, probabilities = self.cases[curves.index], on_device.cpu().numpy()
+        mask = to_mask(probabilities, self.point)
+        surface_dice, hausdorff = outline_distances(mask, label, case.spacing_mm)
+        other = self.unseen(case)
+        unseen = None if other is None else to_mask(probabilities, other)
+        found = CaseMasks(
+            index=curves.index,
+            area_px=int(np.count_nonzero(mask)),
+            overlap_px=int(np.count_nonzero(mask & label)),
+            surface_dice=surface_dice,
+            hausdorff95_mm=hausdorff,
+            unseen_area_px=None if unseen is None else int(np.count_nonzero(unseen)),
+            unseen_overlap_px=None if unseen is None else int(np.count_nonzero(unseen & label)),
+        )
+        return {**data, CURVES: curves, MASKS: found}
+
+
+class CollectMasks(Metric):
+    """The `CaseMasks` of all cases that were seen, in the order of the manifest."""
+
+    def __init__(self) -> None:
+        self.masks: list[CaseMasks] = []
+        super().__init__(output_transform=lambda output: [item[MASKS] for item in output])
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        """Forget all cases."""
+        self.masks = []
+
+    @reinit__is_reduced
+    def update(self, output: list[CaseMasks]) -> None:
+        """Take in the cases of a batch."""
+        self.masks.extend(output)
+
+    def compute(self) -> list[CaseMasks]:
+        """Give all of them."""
+        everywhere = (masks for shard in gather(self.masks) for masks in shard)
+        return sorted(everywhere, key=lambda masks: masks.index)
 
 
 class ChallengeMetric(Metric):

@@ -89,10 +89,20 @@ def calibration_error_of(
     numbers = np.asarray(probabilities, dtype=np.float64)
     gaps = numbers - np.asarray(positive, dtype=np.float64)
     bin_of = np.clip(np.ceil(numbers * bins) - 1, 0, bins - 1)
-    gaps_in_bin = gaps[:, None] * (bin_of[:, None] == np.arange(bins))
+    return gap_of(gaps[:, None] * (bin_of[:, None] == np.arange(bins)), np.ones(numbers.shape))
+
+
+def gap_of(gaps: Floats, sizes: npt.ArrayLike) -> Statistic:
+    """The mean gap over bins, where what lies above in one image makes up for what lies below in another.
+
+    Args:
+        gaps: What each image adds to each bin, shape ``(images, bins)``.
+        sizes: Of each image: how many values its gaps are of, shape ``(images,)``.
+    """
+    counts = np.asarray(sizes, dtype=np.float64)
 
     def statistic(weights: Floats) -> Floats:
-        return _divide(np.abs(weights @ gaps_in_bin).sum(axis=1), weights.sum(axis=1))
+        return _divide(np.abs(weights @ gaps).sum(axis=1), weights @ counts)
 
     return statistic
 

@@ -10,7 +10,15 @@ from pneumoseg.pipeline.dataset.manifest import manifest_sha256
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.files import sha256_of
-from pneumoseg.pipeline.inference.model_folder import TunedPoint
+from pneumoseg.pipeline.inference.model_folder import (
+    AimedPoint,
+    CrossFittedPoints,
+    Decision,
+    TunedPoint,
+    read_description,
+    save_description,
+)
+from pneumoseg.pipeline.scoring.search import part_of
 
 
 def evaluate(
@@ -133,3 +141,100 @@ def test_an_earlier_evaluation_is_not_written_over(
     evaluate(model_folder, collection, tmp_path)
     with pytest.raises(UsageError, match="--overwrite"):
         evaluate(model_folder, collection, tmp_path)
+
+
+# numbers with intervals
+
+
+def test_every_number_has_its_interval_and_what_predicting_nothing_has(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    evaluate(model_folder, collection, tmp_path, all_folds=True)
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert scores["numbers"]["dice"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert scores["numbers"]["surface_dice"]["value"] == 1.0
+    assert scores["numbers"]["hausdorff95_mm"]["value"] == 0.0
+    assert scores["numbers"]["false_positive_px"]["value"] == 0.0
+    assert set(scores["predict_nothing_numbers"]) == set(scores["numbers"])
+    assert (scores["patients"], scores["unseen_decision"]) == (6, None)
+    assert sum(each["count"] for each in scores["reliability"]["images"]) == 12
+    assert sum(each["count"] for each in scores["reliability"]["pixels"]) == 12 * 48 * 32
+
+
+def test_a_case_has_its_distances_in_mm_where_there_are_any(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    _, rows = evaluate(model_folder, collection, tmp_path, all_folds=True)
+    positive, negative = rows[0], rows[6]
+    assert (positive["iou"], positive["surface_dice"], positive["hausdorff95_mm"]) == ("1", "1", "0")
+    assert (negative["iou"], negative["surface_dice"], negative["hausdorff95_mm"]) == ("1", "", "")
+    assert (positive["spacing_row_mm"], positive["spacing_column_mm"]) == ("0.5", "0.25")
+
+
+def test_subgroups_are_written(model_folder: Path, collection: Collection, tmp_path: Path) -> None:
+    evaluate(model_folder, collection, tmp_path, all_folds=True)
+    with (tmp_path / "out" / "subgroups.csv").open(newline="") as file:
+        rows = {(row["subgroup"], row["value"]): row for row in csv.DictReader(file)}
+    assert rows["view", "PA"]["images"] == "12"
+    assert rows["mask_area", "no pneumothorax"]["specificity"] == "1"
+    assert (rows["mask_area", "quartile 1"]["dice"], rows["age", "40 to 60"]["patients"]) == ("1", "6")
+
+
+BLIND = TunedPoint(threshold=0.5, min_area_fraction=0.9)
+SHARP = TunedPoint(threshold=0.5, min_area_fraction=0.0)
+
+
+def model_with_a_search(folder: Path, collection: Collection, *points: TunedPoint) -> Path:
+    model = write_model(
+        folder, bright_pixel_network(), fold=1, manifest_sha256=manifest_sha256(collection.manifest)
+    )
+    decision = Decision(
+        cases=4,
+        aims={"screening": AimedPoint(point=BLIND, dice=0.5, sensitivity=0.0, specificity=1.0)},
+        curve=(),
+        cross_fitted=CrossFittedPoints(points=points, dice=0.75),
+    )
+    save_description(model, read_description(model).model_copy(update={"decision": decision}))
+    return model
+
+
+def test_each_case_is_also_scored_by_the_decision_that_has_not_seen_its_patient(
+    collection: Collection, tmp_path: Path
+) -> None:
+    model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
+    report, rows = evaluate(model, collection, tmp_path)
+    assert report.unseen is not None
+    for row in rows:
+        blind = part_of(row["group"], 2) == 0
+        expected = "0" if blind and row["positive"] == "1" else "1"
+        assert (row["unseen_decision_dice"], row["dice"]) == (expected, "1")
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    dices = [float(row["unseen_decision_dice"]) for row in rows]
+    assert scores["unseen_decision"]["dice"]["value"] == pytest.approx(sum(dices) / len(dices))
+    assert scores["dice"] == 1.0
+
+
+def test_a_decision_is_not_unseen_on_cases_that_it_was_not_searched_on(
+    collection: Collection, tmp_path: Path
+) -> None:
+    model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
+    assert evaluate(model, collection, tmp_path, fold=0)[0].unseen is None
+    assert evaluate(model, collection, tmp_path, all_folds=True, overwrite=True)[0].unseen is None
+
+
+def test_another_aim_decides_otherwise(collection: Collection, tmp_path: Path) -> None:
+    model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
+    report, _ = evaluate(model, collection, tmp_path, aim="screening")
+    assert (report.decisions.score.called_positive, report.unseen) == (0, None)
+    with pytest.raises(UsageError, match="--aim beauty: screening"):
+        evaluate(model, collection, tmp_path, aim="beauty", overwrite=True)
+
+
+def test_a_mask_is_scored_as_it_is_cleaned(collection: Collection, tmp_path: Path) -> None:
+    """A bottom threshold of 0 draws the whole image; without cleaning, curves would say the same."""
+    point = TunedPoint(threshold=0.5, min_area_fraction=0.0, bottom_threshold=0.0, fill_holes=True)
+    model = write_model(tmp_path / "model", bright_pixel_network(), point=point)
+    report, rows = evaluate(model, collection, tmp_path, all_folds=True)
+    assert rows[0]["area_px"] == str(48 * 32)
+    assert float(rows[0]["dice"]) == pytest.approx(2 * 80 / (80 + 48 * 32), rel=1e-5)
+    assert report.decisions.areas[0] == 48 * 32

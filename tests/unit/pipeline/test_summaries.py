@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from pneumoseg.pipeline.doctor import Decoder, DoctorReport, Library
 from pneumoseg.pipeline.predict import PredictReport
 from pneumoseg.pipeline.prepare import PrepareReport
 from pneumoseg.pipeline.scoring.decision import CaseCurves, decide
+from pneumoseg.pipeline.scoring.headline import ScoredImages
 from pneumoseg.pipeline.summaries import (
     check_summary,
     decisions_table,
@@ -20,6 +22,7 @@ from pneumoseg.pipeline.summaries import (
     predict_summary,
     prepare_summary,
     reasons_table,
+    scores_table,
 )
 from pneumoseg.transforms.masks import OperatingPoint
 
@@ -105,6 +108,24 @@ def test_a_score_that_no_image_counts_for_is_a_dash() -> None:
     text = scores((0, 0), (0, 0))
     for name in ("Dice on positives", "sensitivity", "AUC"):
         assert cells(text, name)[1:] == ["-", "-"]
+
+
+def test_scores_stand_with_intervals_between_tuned_and_nothing() -> None:
+    tuned = ScoredImages(
+        groups=["a", "b", "c", "d"],
+        pred_px=np.array([0, 0, 4, 0]),
+        true_px=np.array([0, 0, 4, 4]),
+        shared_px=np.array([0, 0, 4, 0]),
+    )
+    unseen = replace(tuned, pred_px=np.array([0, 4, 4, 0]))
+    text = printed(scores_table(tuned, title="fold 3", unseen=unseen))
+    assert cells(text, "the challenge's score")[1:] == ["0.5000", "0.0000 to 1.0000", "0.7500", "0.5000"]
+    assert "4 images of 4 patients, resampled by patient" in text
+    assert cells(printed(scores_table(tuned, title="fold 3")), "specificity")[1:] == [
+        "1.0000",
+        "1.0000 to 1.0000",
+        "1.0000",
+    ]
 
 
 def test_predict_counts_what_became_of_the_files() -> None:

@@ -140,3 +140,17 @@ def test_numbers_are_given_as_json_takes_them() -> None:
     numbers = as_numbers(images.measure())
     assert numbers["dice"] == {"value": 1.0, "low": None, "high": None}
     assert numbers["sensitivity"]["value"] is None
+
+
+def test_all_that_is_known_is_selected_together() -> None:
+    images = ScoredImages(
+        **CORNERS,
+        probabilities=np.array([0.1, 0.9, 0.2, 0.8]),
+        pixel_gaps=np.array([[1.0, -1.0], [2.0, 0.0], [0.0, 0.0], [-3.0, 0.0]]),
+        pixels=np.array([10, 10, 10, 10]),
+        distances={"surface_dice": np.array([np.nan, np.nan, 0.5, 1.0])},
+    )
+    assert value(images, "pixel_calibration_error") == pytest.approx((0 + 1) / 40)
+    some = images.select(np.array([False, True, False, True]))
+    assert value(some, "pixel_calibration_error") == pytest.approx(1 / 20)
+    assert (value(some, "surface_dice"), value(some, "auc")) == (1.0, 0.0)

@@ -1,0 +1,77 @@
+"""Whether probabilities are what they say: of images, and of pixels from the curves that are kept of each case."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumoseg.pipeline.scoring.decision import STEPS, CaseCurves
+from pneumoseg.pipeline.scoring.statistics import Floats
+
+BINS: Final = 10
+_MIDDLES: Final = np.r_[0, (np.arange(STEPS) + 0.5) / STEPS]
+"""What stands for the probabilities of a level: 0, or a step of 1/256."""
+_BIN_OF: Final = np.clip(np.ceil(_MIDDLES * BINS) - 1, 0, BINS - 1).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class ReliabilityPoint:
+    """One bin of a reliability curve.
+
+    Attributes:
+        confidence: Mean probability in the bin.
+        share: How many of them are positive.
+        count: Images, or pixels.
+    """
+
+    confidence: float
+    share: float
+    count: int
+
+
+def levels_of(curves: CaseCurves) -> npt.NDArray[np.int64]:
+    """How many pixels have each level, outside of the label and inside: shape ``(2, 257)``."""
+    inside = -np.diff(curves.overlap, prepend=curves.label_area, append=0)
+    everywhere = -np.diff(curves.area, prepend=curves.pixels, append=0)
+    return np.stack([everywhere - inside, inside])
+
+
+def pixel_gaps(cases: Sequence[CaseCurves]) -> Floats:
+    """How far the pixels' probabilities are above their labels in all, case by case and bin by bin: (cases, bins)."""
+    gaps = np.zeros((len(cases), BINS))
+    for row, curves in zip(gaps, cases, strict=True):
+        outside, inside = levels_of(curves)
+        np.add.at(row, _BIN_OF, (outside + inside) * _MIDDLES - inside)
+    return gaps
+
+
+def pixel_reliability(cases: Sequence[CaseCurves]) -> list[ReliabilityPoint]:
+    """The reliability curve of all pixels, in bins of equal width."""
+    outside, inside = np.sum([levels_of(curves) for curves in cases], axis=0)
+    return _curve(_MIDDLES, inside, outside + inside, _BIN_OF)
+
+
+def image_reliability(probabilities: Floats, positive: npt.NDArray[np.bool_]) -> list[ReliabilityPoint]:
+    """The reliability curve of the images, in bins of equal width; a value on a border is in the bin below."""
+    bin_of = np.clip(np.ceil(probabilities * BINS) - 1, 0, BINS - 1).astype(np.int64)
+    return _curve(probabilities, positive.astype(np.int64), np.ones(len(positive), np.int64), bin_of)
+
+
+def _curve(
+    confidence: Floats,
+    positive: npt.NDArray[np.int64],
+    count: npt.NDArray[np.int64],
+    bin_of: npt.NDArray[np.int64],
+) -> list[ReliabilityPoint]:
+    totals, positives = (np.bincount(bin_of, each, minlength=BINS) for each in (count, positive))
+    sums = np.bincount(bin_of, confidence * count, minlength=BINS)
+    return [
+        ReliabilityPoint(
+            confidence=float(sums[each] / totals[each]),
+            share=float(positives[each] / totals[each]),
+            count=int(totals[each]),
+        )
+        for each in np.flatnonzero(totals)
+    ]

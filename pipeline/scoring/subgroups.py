@@ -1,0 +1,83 @@
+"""Parts of a collection that a model may do better or worse on."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumoseg.pipeline.dataset.manifest import Case
+from pneumoseg.pipeline.scoring.headline import ScoredImages
+
+UNKNOWN: Final = "unknown"
+AGES: Final = (18, 40, 60, 80)
+SPACINGS_MM: Final = (0.15, 0.18)
+SHOWN: Final = ("dice", "dice_positive", "sensitivity", "specificity", "auc")
+COLUMNS: Final = (
+    "subgroup", "value", "images", "patients", "positives", "called_positive",
+    *(f"{name}{bound}" for name in SHOWN for bound in ("", "_low", "_high")),
+)  # fmt: skip
+
+
+def subgroups(cases: Sequence[Case]) -> Iterator[tuple[str, str, npt.NDArray[np.bool_]]]:
+    """Name each subgroup and its values, with the cases that have the value; those of no case are left out."""
+    named: dict[str, Callable[[Case], str]] = {
+        "view": lambda case: case.view or UNKNOWN,
+        "sex": lambda case: case.sex or UNKNOWN,
+        "age": lambda case: _band(case.age, AGES),
+        "spacing_mm": lambda case: _band(case.spacing_mm and case.spacing_mm[0], SPACINGS_MM),
+        "mask_area": _quartiles(cases),
+    }
+    for name, value_of in named.items():
+        values = np.array([value_of(case) for case in cases])
+        for value in np.unique(values):
+            yield name, str(value), values == value
+
+
+def subgroup_rows(cases: Sequence[Case], images: ScoredImages) -> list[dict[str, object]]:
+    """A row for each subgroup: counts, and numbers with their intervals.
+
+    Args:
+        cases: Of the manifest.
+        images: What is known of them, in the same order.
+    """
+    rows = []
+    for name, value, where in subgroups(cases):
+        part = images.select(where)
+        row: dict[str, object] = {
+            "subgroup": name,
+            "value": value,
+            "images": len(part),
+            "patients": len(set(part.groups)),
+            "positives": int((part.true_px > 0).sum()),
+            "called_positive": int((part.pred_px > 0).sum()),
+        }
+        for number, measured in part.measure().items():
+            bounds = {"": measured.value, "_low": measured.low, "_high": measured.high}
+            row |= {f"{number}{bound}": each for bound, each in bounds.items() if number in SHOWN}
+        rows.append(row)
+    return rows
+
+
+def _band(value: float | None, borders: Sequence[float]) -> str:
+    """The half-open band that a value is in."""
+    if value is None:
+        return UNKNOWN
+    number = sum(value >= border for border in borders)
+    if number == 0:
+        return f"below {borders[0]}"
+    return f"{borders[number - 1]} to {borders[number]}" if number < len(borders) else f"from {borders[-1]}"
+
+
+def _quartiles(cases: Sequence[Case]) -> Callable[[Case], str]:
+    """The quartile of a label among those that are not empty, by its share of the image."""
+    shares = [case.area_px / (case.shape[0] * case.shape[1]) for case in cases if case.is_positive]
+    borders = np.quantile(shares, [0.25, 0.5, 0.75]) if shares else np.empty(0)
+
+    def quartile(case: Case) -> str:
+        if not case.is_positive:
+            return "no pneumothorax"
+        share = case.area_px / (case.shape[0] * case.shape[1])
+        return f"quartile {1 + int(np.searchsorted(borders, share, side='left'))}"
+
+    return quartile
