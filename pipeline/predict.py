@@ -19,6 +19,7 @@ from pneumoseg.pipeline.prediction.settings import DEFAULT_KINDS, check_kinds, m
 from pneumoseg.pipeline.prediction.tables import collect, write_tables
 from pneumoseg.pipeline.prediction.writing import Writer
 from pneumoseg.pipeline.reading.folders import find_radiographs
+from pneumoseg.pipeline.training.interruption import InterruptedRunError, Interruption
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.measurements import measure
 from pneumoseg.transforms.reasons import Outcome
@@ -83,7 +84,8 @@ def predict_folder(
 
     Raises:
         UsageError: If an argument does not fit.
-        JobError: If the model cannot be used, the folder holds no radiograph, or another process works on *output*.
+        JobError: If the model cannot be used, the folder holds no radiograph, another process works on *output*, or
+            a signal asked to stop.
     """
     check_kinds(kinds)
     gates = gates or Gates()
@@ -104,6 +106,7 @@ def predict_folder(
         with (
             logged(log_path, total=len(mine), facts=facts) as log,
             tracked("segment", total=len(mine)) as advance,
+            Interruption() as interruption,
         ):
             files = _Files(Writer(output, settings, model, precision))
             due = []
@@ -122,7 +125,12 @@ def predict_folder(
                 workers=workers,
                 even_batches=True,
             )
-            for file, result in zip(due, results, strict=True):
+            for number, (file, result) in enumerate(zip(due, results, strict=True)):
+                if interruption.received:
+                    raise InterruptedRunError(
+                        f"interrupted; {number} of {len(due)} files are done, the same command goes on with the rest",
+                        interruption.received,
+                    )
                 files.finish(file, result)
                 log.advance()
                 advance()

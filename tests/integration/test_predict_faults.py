@@ -1,11 +1,16 @@
-"""What happens to a prediction that is killed."""
+"""What happens to a prediction that is killed, interrupted, or done in parts."""
 
+import csv
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
 from tests.conftest import Collection
 
 KILLS = 27
@@ -30,3 +35,55 @@ def test_results_after_any_number_of_kills_are_those_of_an_uninterrupted_run(
     assert told["rounds"] > 0
     assert told["states"] > 5  # it was killed early and late
     assert told["files"] == 12 * 9 + 2  # eight kinds and a receipt for each image, and two tables
+
+
+def pneumoseg(*words: str | Path) -> list[str]:
+    return [sys.executable, "-m", "pneumoseg.pipeline", *map(str, words)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_between_two_files_and_the_next_one_goes_on(
+    collection: Collection, model_folder: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "images").mkdir()
+    for copy in range(60):
+        for path in collection.images.iterdir():
+            shutil.copy(path, tmp_path / "images" / f"{copy}-{path.name}")
+    out = tmp_path / "out"
+    words = pneumoseg("predict", model_folder, tmp_path / "images", "-o", out, "-d", "cpu", "-t", "png,sr")
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(out.glob("receipts/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "the same command goes on" in errors
+    done = {path.stem for path in out.glob("receipts/*.json")}
+    assert 0 < len(done) < 720
+    assert (
+        {path.stem for path in out.glob("masks/*.png")}
+        == done
+        == {path.stem for path in out.glob("sr/*.dcm")}
+    )
+    assert not list(out.rglob(".writing*"))
+
+
+def test_parts_are_run_by_the_command_and_the_last_one_writes_the_tables(
+    collection: Collection, model_folder: Path, tmp_path: Path
+) -> None:
+    words = pneumoseg(
+        "predict", model_folder, collection.images, "-o", tmp_path / "out", "-d", "cpu", "-t", "csv"
+    )
+    told = [
+        subprocess.run(
+            [*words, "--num-parts", "2", "--part-id", part], capture_output=True, text=True, check=True
+        ).stdout
+        for part in ("1", "0")
+    ]
+    assert "the part that is done last writes predictions.csv" in told[0]
+    assert "6 images segmented" in told[1]
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+        assert [row["image"] for row in csv.DictReader(file)] == [f"case{n:02}.dcm" for n in range(12)]
+    alone = subprocess.run([*words, "--num-parts", "2"], capture_output=True, text=True, check=False)
+    assert (alone.returncode, "--part-id" in alone.stderr) == (2, True)

@@ -13,9 +13,12 @@ import pytest
 
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import (
+    LOCK,
     claim_file,
     claim_folder,
+    empty_folder,
     locked,
+    remove_unfinished,
     sha256_of,
     write_csv,
     write_json,
@@ -282,3 +285,43 @@ def test_other_folders_are_not_locked(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     with locked(tmp_path / "a"), locked(tmp_path / "b"):
         pass
+
+
+def test_an_earlier_result_can_be_gone_on_with(tmp_path: Path) -> None:
+    claim_folder(tmp_path / "out", overwrite=False, command="predict", resume=True)
+    (tmp_path / "out" / "result").write_text("keep me")
+    claim_folder(tmp_path / "out", overwrite=False, command="predict", resume=True)
+    assert (tmp_path / "out" / "result").read_text() == "keep me"
+    with pytest.raises(UsageError, match="not an earlier result of `train`"):
+        claim_folder(tmp_path / "out", overwrite=False, command="train", resume=True)
+
+
+def test_a_folder_is_emptied_but_for_what_is_to_stay(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "mine").touch()
+    out = tmp_path / "out"
+    (out / "deep" / "er").mkdir(parents=True)
+    (out / "deep" / "er" / "file").touch()
+    (out / "link").symlink_to(tmp_path / "outside")
+    for name in ("file", LOCK):
+        (out / name).touch()
+    empty_folder(out, keep={LOCK})
+    assert [path.name for path in out.iterdir()] == [LOCK]
+    assert (tmp_path / "outside" / "mine").exists()
+
+
+def test_what_was_being_written_can_be_removed_from_all_subfolders(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    with written_atomically(tmp_path / "masks" / "a.png") as temporary:
+        left = temporary.with_name(f"{temporary.stem}0.png")
+        left.touch()  # as a killed process leaves it
+    (tmp_path / "masks" / "b.png").touch()
+    remove_unfinished(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["a.png", "b.png"]
+
+
+def test_a_lock_can_be_waited_for(tmp_path: Path) -> None:
+    with another_process_in(tmp_path) as process:
+        process.send_signal(signal.SIGKILL)
+        with locked(tmp_path, patience_s=30):
+            pass

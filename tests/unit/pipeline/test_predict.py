@@ -30,6 +30,7 @@ from pneumoseg.pipeline.predict import PredictReport, predict_folder
 from pneumoseg.pipeline.prediction.output_folder import claimed
 from pneumoseg.pipeline.prediction.planning import Part
 from pneumoseg.pipeline.prediction.settings import KINDS
+from pneumoseg.pipeline.summaries import predict_summary
 from pneumoseg.transforms import decode_rle
 from pneumoseg.transforms.gates import Gates
 
@@ -334,6 +335,7 @@ def test_a_png_has_no_dicom_result_and_its_row_says_why(model_folder: Path, tmp_
     assert (rows[0]["area_mm2"], rows[0]["width_mm"]) == ("", "")
     assert files(tmp_path) == ["masks/scan.png", "predictions.csv"]
     assert report.left_out.total() == 2
+    assert "1 images without sr: the image is not DICOM" in predict_summary(report)
 
 
 # going on
@@ -345,6 +347,7 @@ def test_a_second_run_keeps_what_is_there(model_folder: Path, images: Path, tmp_
     before = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in files(tmp_path)}
     second, rows = predict(model_folder, images, tmp_path)
     assert (first.kept, second.kept, second.segmented, second.exit_code) == (0, 4, 4, 3)
+    assert "4 of them had their results from an earlier run" in predict_summary(second)
     assert len(rows) == 5
     changed = [name for name in before if (tmp_path / "out" / name).stat().st_mtime_ns != before[name]]
     assert changed == ["predictions.csv", "predictions.json"]

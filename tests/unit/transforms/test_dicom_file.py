@@ -16,7 +16,7 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
 )
 
-from pneumoseg.transforms.dicom_file import DicomFile, looks_like_dicom, read_dicom_file
+from pneumoseg.transforms.dicom_file import DicomFile, looks_like_dicom, peek, read_dicom_file
 from pneumoseg.transforms.reasons import RadiographError, Reason
 
 WriteDicom = Callable[..., Path]
@@ -157,3 +157,21 @@ def test_sequences_in_sequences_without_end_are_a_bad_header(write_dicom: WriteD
     meta_end = 144 + int.from_bytes(data[140:144], "little")
     level = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
     assert refusal(data[:meta_end] + level * 3000) is Reason.BAD_HEADER
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_an_early_element_is_read_from_the_first_bytes(write_dicom: WriteDicom, syntax: UID) -> None:
+    path = write_dicom(PIXELS, syntax=syntax, SOPInstanceUID="1.2.3.77")
+    assert peek(path.read_bytes()[:600], "SOPInstanceUID").text("SOPInstanceUID") == "1.2.3.77"
+
+
+@pytest.mark.parametrize(
+    "start", [b"", b"no DICOM at all", bytes(128) + b"DICM", bytes(128) + b"DICM\x08\0\x06\0SQ"]
+)
+def test_what_does_not_tell_is_no_error(start: bytes) -> None:
+    assert peek(start, "SOPInstanceUID").text("SOPInstanceUID") == ""
+
+
+def test_what_is_deflated_does_not_tell(write_dicom: WriteDicom) -> None:
+    path = write_dicom(PIXELS, syntax=DeflatedExplicitVRLittleEndian, SOPInstanceUID="1.2.3.77")
+    assert peek(path.read_bytes(), "SOPInstanceUID").text("SOPInstanceUID") == ""

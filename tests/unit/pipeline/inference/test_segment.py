@@ -112,3 +112,27 @@ def test_the_four_gates_maps_have_the_size_of_the_image_deepest_first(
 def test_the_maps_of_a_bad_file_are_its_reason(model: Model, bad: Path) -> None:
     with pytest.raises(RadiographError, match="NOT_DICOM"):
         attention_maps(model, bad, precision=FLOAT32)
+
+
+def test_in_even_batches_a_result_depends_on_its_file_alone(
+    collection: Collection, bad: Path, model: Model
+) -> None:
+    paths = [collection.images / f"case{number:02}.dcm" for number in range(6)]
+    sizes = []
+
+    def note(network: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        sizes.append(len(inputs[0]))
+
+    hook = model.network.register_forward_pre_hook(note)
+    try:
+        results = [
+            list(segment_files(model, some, precision=FLOAT32, workers=0, even_batches=True))
+            for some in (paths, [bad, *paths[4:]])
+        ]
+    finally:
+        hook.remove()
+    assert sizes == [4, 4, 4]
+    for whole, alone in zip(results[0][4:], results[1][1:], strict=True):
+        assert isinstance(whole, Segmented)
+        assert isinstance(alone, Segmented)
+        np.testing.assert_array_equal(whole.probabilities, alone.probabilities)

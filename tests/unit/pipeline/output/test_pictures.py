@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pneumoseg.pipeline.output.pictures import FILL_OPACITY, OUTLINE, overlay, save_png
+from pneumoseg.pipeline.output.pictures import FILL_OPACITY, OUTLINE, heat, overlay, save_png
 
 GREY = np.full((40, 30), 0.5, dtype=np.float32)
 
@@ -70,4 +70,28 @@ def test_a_png_comes_back_as_it_was(tmp_path: Path, shape: tuple[int, ...]) -> N
     save_png(tmp_path / "a" / "b.png", pixels)
     with Image.open(tmp_path / "a" / "b.png") as picture:
         assert picture.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(picture), pixels)
+
+
+def test_heat_goes_from_dark_to_yellow_and_keeps_the_size() -> None:
+    image = np.zeros((10, 20), dtype=np.float32)
+    map_ = np.tile(np.linspace(0, 1, 20, dtype=np.float32), (10, 1))
+    picture = heat(image, map_)
+    assert picture.shape == (10, 20, 3)
+    red, green, blue = (picture[0, :, channel].astype(int) for channel in range(3))
+    assert red[-1] > blue[-1]  # yellow is red and green
+    assert green[-1] > blue[-1]
+    assert picture[0, 0].sum() < 10
+    assert picture[0, -1].sum() > picture[0, 10].sum() > picture[0, 0].sum()
+
+
+def test_a_map_of_one_value_is_drawn_too() -> None:
+    picture = heat(np.full((4, 4), 0.5, dtype=np.float32), np.full((4, 4), 0.3, dtype=np.float32))
+    assert (picture == picture[0, 0]).all()
+
+
+def test_sixteen_bits_of_grey_are_kept(tmp_path: Path) -> None:
+    pixels = np.arange(256 * 256, dtype=np.uint16).reshape(256, 256)
+    save_png(tmp_path / "a.png", pixels)
+    with Image.open(tmp_path / "a.png") as picture:
         np.testing.assert_array_equal(np.asarray(picture), pixels)
