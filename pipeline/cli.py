@@ -96,6 +96,12 @@ AllowBurnedIn = Annotated[
     bool, typer.Option("--allow-burned-in", help="Take text burned into an image for harmless.")
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that decode.")]
+Tta = Annotated[
+    str | None,
+    typer.Option(
+        help="See each image also otherwise, and average: flip, scale or flip,scale.", show_default=False
+    ),
+]
 Aim = Annotated[
     str | None,
     typer.Option(
@@ -305,6 +311,7 @@ def evaluate(
     ],
     fold: Annotated[str | None, typer.Option(help="A fold, or `all`; the one held out if left out.")] = None,
     aim: Aim = None,
+    tta: Tta = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
     batch_size: BatchSize = 8,
@@ -313,6 +320,7 @@ def evaluate(
 ) -> None:
     """Score a model on the fold that it never saw, beside predicting nothing."""
     from pneumoseg.pipeline.evaluate import evaluate_model
+    from pneumoseg.pipeline.inference.views import parse_views
     from pneumoseg.pipeline.summaries import scores_table
 
     if fold is not None and fold != "all" and not fold.isdecimal():
@@ -325,6 +333,7 @@ def evaluate(
         fold=int(fold) if fold not in (None, "all") else None,
         all_folds=fold == "all",
         aim=aim,
+        views=parse_views(tta),
         device=device,
         batch_size=batch_size,
         workers=workers,
@@ -351,6 +360,8 @@ def submit(
     sample: Annotated[
         Path | None, typer.Option(help="sample_submission.csv: which images, in which order.")
     ] = None,
+    aim: Aim = None,
+    tta: Tta = None,
     any_view: AnyView = False,
     any_modality: AnyModality = False,
     any_body_part: AnyBodyPart = False,
@@ -361,6 +372,7 @@ def submit(
     threads: Threads = None,
 ) -> None:
     """Write a submission to the challenge, valid or not at all."""
+    from pneumoseg.pipeline.inference.views import parse_views
     from pneumoseg.pipeline.submit import write_submission
 
     _set_threads(threads)
@@ -369,6 +381,8 @@ def submit(
         images,
         output,
         sample=sample,
+        aim=aim,
+        views=parse_views(tta),
         device=device,
         batch_size=batch_size,
         gates=_gates(any_view=any_view, any_modality=any_modality, any_body_part=any_body_part),
@@ -377,7 +391,13 @@ def submit(
     )
     _warn_some([f"{item.path.name}: {item.error}" for item in report.refused], "files have no row")
     left_out = f"; {report.left_out} images left out, as the sample does not ask for them" if sample else ""
-    say(f"{report.images} images, {report.called_positive} called positive{left_out}")
+    share = f" ({report.called_positive / report.images:.1%})" if report.images else ""
+    before = "" if report.validation_rate is None else f"; in validation it was {report.validation_rate:.1%}"
+    say(f"{report.images} images, {report.called_positive} called positive{share}{before}{left_out}")
+    if report.surprising:
+        warn(
+            "that is far from the validation: are these images of another kind, or was something else tuned?"
+        )
     say(f"wrote {output}")
     raise typer.Exit(report.exit_code)
 

@@ -62,6 +62,7 @@ def evaluate_model(
     fold: int | None = None,
     all_folds: bool = False,
     aim: str | None = None,
+    views: Sequence[str] = (),
     device: str = "auto",
     batch_size: int = 8,
     workers: int = 1,
@@ -77,6 +78,7 @@ def evaluate_model(
             not trained on. Of a model with a network for each fold, the one that held a case out scores it.
         all_folds: Score every case of the manifest with the whole model instead.
         aim: What the operating point is to be best for: see `point_for`; None takes the model's own.
+        views: In which each image is seen besides as it is: see `parse_views`.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
         workers: Processes that decode; none decodes in this one, without protection from damaged files.
@@ -87,7 +89,7 @@ def evaluate_model(
         JobError: If model, manifest or an image cannot be used.
     """
     precision = resolve_precision("auto", resolve_device(device))
-    model = load_model(model_folder, precision.device, aim=aim)
+    model = load_model(model_folder, precision.device, aim=aim, views=views)
     manifest = read_manifest(manifest_path)
     own = manifest_sha256(manifest) == model.description.trained_on.manifest_sha256
     by_member = own and not all_folds and len(model.networks) > 1
@@ -145,6 +147,7 @@ def evaluate_model(
             **decisions.score.as_dict(),
             "auc": decisions.auc,
             "aim": aim,
+            "views": list(views),
             **asdict(decisions.point),
             "patients": len(set(report.images.groups)),
             "numbers": as_numbers(report.images.measure()),

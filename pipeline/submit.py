@@ -2,15 +2,19 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+from scipy.stats import fisher_exact
 
 from pneumoseg.pipeline.console import tracked
 from pneumoseg.pipeline.dataset.label_files import read_trusted_labels
 from pneumoseg.pipeline.devices import resolve_device, resolve_precision
 from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.files import claim_file, written_atomically
-from pneumoseg.pipeline.inference.model_folder import load_model
+from pneumoseg.pipeline.inference.model_folder import Model, load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.score import CHALLENGE_SHAPE, check_submission
@@ -18,6 +22,9 @@ from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.labels import is_safe_id
 from pneumoseg.transforms.reasons import Outcome
 from pneumoseg.transforms.rle import encode_rle
+
+SURPRISE: Final = 0.001
+"""How improbable a rate has to be to be remarked upon."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,10 @@ class SubmitReport:
     """Images of the folder that the sample submission does not ask for."""
     refused: tuple[NotRead, ...]
     """Files that could not be used; without a sample submission they have no row."""
+    validation_rate: float | None = None
+    """Share of the images of the validation that the model called positive; None where that is not known."""
+    surprising: bool = False
+    """Whether so many, or so few, called positive can hardly be chance if these images are like those."""
 
     @property
     def exit_code(self) -> int:
@@ -44,6 +55,8 @@ def write_submission(
     *,
     sample: Path | None = None,
     shape: tuple[int, int] = CHALLENGE_SHAPE,
+    aim: str | None = None,
+    views: Sequence[str] = (),
     device: str = "auto",
     batch_size: int = 4,
     gates: Gates | None = None,
@@ -58,6 +71,8 @@ def write_submission(
         output: The CSV.
         sample: Says which images are asked for, and in which order; None takes all, by name.
         shape: ``(rows, columns)`` that the run lengths are counted over, the size of every image.
+        aim: What the operating point is to be best for: see `point_for`; None takes the model's own.
+        views: In which each image is seen besides as it is: see `parse_views`.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
         gates: Which files count as frontal chest radiographs.
@@ -71,7 +86,7 @@ def write_submission(
     """
     claim_file(output, overwrite=overwrite, inputs=[images, *filter(None, [sample])])
     precision = resolve_precision("auto", resolve_device(device))
-    model = load_model(model_folder, precision.device)
+    model = load_model(model_folder, precision.device, aim=aim, views=views)
     found = find_radiographs(images, leave_out=[output]).images
     path_of = {path.stem: path for path in reversed(found)}
     wanted = _read_sample(sample) if sample else sorted(path_of)
@@ -114,12 +129,28 @@ def write_submission(
             f"the first is {first.path.name}: {first.error}"
         )
     _write(output, texts, shape)
+    called_positive = sum(text != "-1" for text in texts.values())
+    validation = None if aim else _called_in_validation(model)
     return SubmitReport(
         images=len(texts),
-        called_positive=sum(text != "-1" for text in texts.values()),
+        called_positive=called_positive,
         left_out=len(path_of) - len(wanted),
         refused=tuple(refused),
+        validation_rate=validation and validation[0] / validation[1],
+        surprising=validation is not None and _is_surprising((called_positive, len(texts)), validation),
     )
+
+
+def _called_in_validation(model: Model) -> tuple[int, int] | None:
+    """How many images of how many the model called positive when it was validated."""
+    called, images = (model.description.validation.get(name) for name in ("called_positive", "images"))
+    return (int(called), int(images)) if called is not None and images else None
+
+
+def _is_surprising(here: tuple[int, int], there: tuple[int, int]) -> bool:
+    """Whether two rates, as counts of how many, differ by more than chance, by Fisher's exact test."""
+    table = [[called, images - called] for called, images in (here, there)]
+    return bool(fisher_exact(table).pvalue < SURPRISE)
 
 
 def _read_sample(path: Path) -> list[str]:

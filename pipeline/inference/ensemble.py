@@ -1,13 +1,12 @@
 """Several networks that answer as one."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from pneumoseg.models import AttentionUNet
-
-_SMALLEST = 1e-7  # a probability nearer to 0 or 1 has no logit in float32
+SMALLEST: Final = 1e-7  # a probability nearer to 0 or 1 has no logit in float32
 
 
 class Ensemble(nn.Module):
@@ -21,7 +20,7 @@ class Ensemble(nn.Module):
         returns: (B, classes, H, W), logits in float32
     """
 
-    def __init__(self, members: Sequence[AttentionUNet]) -> None:
+    def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
@@ -31,7 +30,7 @@ class Ensemble(nn.Module):
         for number, member in enumerate(self.members):
             probabilities = torch.sigmoid(member(image).float())
             total = probabilities if number == 0 else total + probabilities
-        return torch.logit(total / len(self.members), eps=_SMALLEST)
+        return torch.logit(total / len(self.members), eps=SMALLEST)
 
     def attention(self, image: Tensor) -> list[Tensor]:
         """Return the means of the members' gate maps, deepest first."""

@@ -1,10 +1,11 @@
 """A trained model as a folder: weights, what they need to be used rightly, and a card for people."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,6 +18,7 @@ from pneumoseg.pipeline.config import NetworkConfig
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import sha256_of, write_json, write_text, written_atomically
 from pneumoseg.pipeline.inference.ensemble import Ensemble
+from pneumoseg.pipeline.inference.views import Views, with_views
 from pneumoseg.pipeline.names import markdown
 from pneumoseg.transforms.masks import OperatingPoint
 
@@ -163,7 +165,7 @@ class Model:
 
     folder: Path
     description: ModelDescription
-    network: AttentionUNet | Ensemble
+    network: AttentionUNet | Ensemble | Views
     aim: str | None = None
     """What the operating point is to be best for; None takes the one of ``model.json``."""
 
@@ -223,13 +225,16 @@ def save_description(folder: Path, description: ModelDescription) -> None:
     write_json(folder / DESCRIPTION, description.model_dump(mode="json"))
 
 
-def load_model(folder: Path, device: torch.device, *, aim: str | None = None) -> Model:
+def load_model(
+    folder: Path, device: torch.device, *, aim: str | None = None, views: Sequence[str] = ()
+) -> Model:
     """Read a model folder.
 
     Args:
         folder: From `train_model`.
         device: Where the networks shall be.
         aim: What the operating point is to be best for: see `point_for`.
+        views: In which each image is seen besides as it is: see `parse_views`.
 
     Raises:
         UsageError: If the model knows no operating point for *aim*.
@@ -238,10 +243,11 @@ def load_model(folder: Path, device: torch.device, *, aim: str | None = None) ->
     description = read_description(folder)
     point_for(description, aim)  # a word that does not fit is told before the weights are read
     networks = [
-        place(load_member(folder, description, member), device).eval() for member in description.members
+        with_views(place(load_member(folder, description, member), device), views).eval()
+        for member in description.members
     ]
     network = networks[0] if len(networks) == 1 else Ensemble(networks).eval()
-    return Model(folder, description, network, aim)
+    return Model(folder, description, cast("AttentionUNet | Ensemble | Views", network), aim)
 
 
 def point_for(description: ModelDescription, aim: str | None) -> OperatingPoint:

@@ -238,3 +238,11 @@ def test_a_mask_is_scored_as_it_is_cleaned(collection: Collection, tmp_path: Pat
     assert rows[0]["area_px"] == str(48 * 32)
     assert float(rows[0]["dice"]) == pytest.approx(2 * 80 / (80 + 48 * 32), rel=1e-5)
     assert report.decisions.areas[0] == 48 * 32
+
+
+def test_an_image_can_be_seen_from_both_sides(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    report, _ = evaluate(model_folder, collection, tmp_path, all_folds=True, views=("flip",))
+    assert report.decisions.score.dice == 1.0  # the network knows no sides
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["views"] == ["flip"]

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.conftest import draw_case, write_radiograph
+from tests.conftest import bright_pixel_network, draw_case, write_model, write_radiograph
 
 from pneumoseg.pipeline.errors import JobError, UsageError
+from pneumoseg.pipeline.inference.model_folder import TunedPoint, read_description, save_description
 from pneumoseg.pipeline.score import score_submission
 from pneumoseg.pipeline.submit import SubmitReport, write_submission
 from pneumoseg.transforms.rle import decode_rle, encode_rle
@@ -167,3 +168,52 @@ def test_an_earlier_submission_is_not_written_over(model_folder: Path, images: P
     with pytest.raises(UsageError, match="--overwrite"):
         submit(model_folder, images, tmp_path)
     assert (tmp_path / "submission.csv").read_text() == "mine"
+
+
+# the decision and what it comes to
+
+
+def validated(folder: Path, *, called: int, images: int) -> Path:
+    """A model that called so many of so many images positive when it was validated."""
+    model = write_model(folder, bright_pixel_network())
+    scores: dict[str, float | int | None] = {"called_positive": called, "images": images}
+    save_description(model, read_description(model).model_copy(update={"validation": scores}))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("called", "surprising"),
+    [(600, False), (100, False), (10, True), (0, True)],  # the chances, by Fisher: 1, 0.03, 0.0004, 0.000006
+)
+def test_a_rate_that_is_far_from_the_validations_is_remarked_upon(
+    images: Path, tmp_path: Path, called: int, surprising: bool
+) -> None:
+    report, _ = submit(validated(tmp_path / "model", called=called, images=1000), images, tmp_path)
+    assert (report.images, report.called_positive) == (3, 2)
+    assert report.validation_rate == called / 1000
+    assert report.surprising == surprising
+
+
+def test_without_a_rate_of_the_validation_nothing_is_remarked_upon(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    report, _ = submit(model_folder, images, tmp_path)
+    assert (report.validation_rate, report.surprising) == (None, False)
+
+
+def test_the_whole_operating_point_draws_the_masks(images: Path, tmp_path: Path) -> None:
+    point = TunedPoint(threshold=0.5, min_area_fraction=0.0, bottom_threshold=0.0)
+    _, rows = submit(write_model(tmp_path / "model", bright_pixel_network(), point=point), images, tmp_path)
+    assert rows[0]["EncodedPixels"] == f"0 {SIDE * SIDE}"
+    assert rows[2]["EncodedPixels"] == "-1"
+
+
+def test_another_aim_has_to_be_known_to_the_model(model_folder: Path, images: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--aim screening"):
+        submit(model_folder, images, tmp_path, aim="screening")
+    assert not (tmp_path / "submission.csv").exists()
+
+
+def test_more_views_give_a_valid_submission_too(model_folder: Path, images: Path, tmp_path: Path) -> None:
+    report, rows = submit(model_folder, images, tmp_path, views=("flip", "scale"))
+    assert (report.called_positive, rows[2]["EncodedPixels"]) == (2, "-1")
