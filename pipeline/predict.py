@@ -1,5 +1,6 @@
 """Segment every radiograph under a folder: a row and the files that were asked for, for each."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -99,8 +100,6 @@ def predict_folder(
         within = folder if folder.is_dir() else folder.parent
         planned = plan(found.images, within, research=research, max_bytes=gates.max_bytes)
         mine = part.of(planned) if part else planned
-        if part is None:
-            remove_leftovers(output, planned)
         facts = {"pneumoseg": version("pneumoseg"), "files": len(mine), "settings": settings.sha256[:16]}
         log_path = output / (f"run-{part}.log" if part else "run.log")
         with (
@@ -136,6 +135,7 @@ def predict_folder(
                 advance()
             receipts = collect(output, planned, settings)
             if receipts is not None:
+                remove_leftovers(output, planned)
                 write_tables(output, planned, receipts, settings, model)
             own = receipts if part is None else collect(output, mine, settings)
             report = _report(
@@ -190,8 +190,7 @@ class _Files:
                 spacing_mm=radiograph.spacing_mm,
                 patient_orientation=radiograph.patient_orientation,
             )
-            content = read_content(file.path, self.settings.gates.max_bytes)
-            written = self.writer.write(file.name, result, measurements, content)
+            written = self.writer.write(file.name, result, measurements, self._content(file))
             outputs = written.outputs
             row = row_of(result, file.name, measurements, written.left_out, research=research)
         write_receipt(
@@ -204,6 +203,14 @@ class _Files:
                 outputs=outputs,
             ),
         )
+
+    def _content(self, file: Planned) -> bytes | None:
+        """The bytes of a file if they are needed, and still those that it had."""
+        if not self.writer.needs_content:
+            return None
+        content = read_content(file.path, self.settings.gates.max_bytes)
+        is_same = content is not None and hashlib.sha256(content).hexdigest() == self._digests[file.path]
+        return content if is_same else None
 
 
 def _report(receipts: Sequence[Receipt], *, other_files: int, kept: int, has_tables: bool) -> PredictReport:

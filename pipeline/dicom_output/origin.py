@@ -32,8 +32,11 @@ class Origin:
 
     def uid(self, source: Source, *what: str) -> UID:
         """A UID that the same source, model and kind give again, so that a rerun replaces its result."""
+        identity = str(
+            source.header.get("PatientIdentityRemoved", "NO")
+        )  # two results, never one over the other
         return generate_uid(
-            entropy_srcs=[source.sop_instance_uid, source.pixel_sha256, self.model_sha256, *what]
+            entropy_srcs=[source.sop_instance_uid, source.pixel_sha256, self.model_sha256, identity, *what]
         )
 
     def common(self, source: Source, kind: str) -> dict[str, Any]:

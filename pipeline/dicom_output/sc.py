@@ -33,12 +33,11 @@ def make_sc(source: Source, picture: npt.NDArray[np.uint8], origin: Origin) -> S
             **origin.common(source, "sc"),
         )
         image.ImageComments = NOTICE
-        image.BurnedInAnnotation = "YES" if source.burned_in else "NO"
         for keyword in ("DateOfSecondaryCapture", "TimeOfSecondaryCapture"):
             delattr(image, keyword)
         for keyword in (
             "BodyPartExamined", "Laterality", "PatientOrientation", "LossyImageCompression",
-            "LossyImageCompressionRatio", "LossyImageCompressionMethod",
+            "LossyImageCompressionRatio", "LossyImageCompressionMethod", "BurnedInAnnotation",
         ):  # fmt: skip
             if keyword in header:
                 setattr(image, keyword, header[keyword].value)

@@ -38,7 +38,7 @@ _DATES: Final = ("PatientBirthDate", "StudyDate")
 _LOSSY: Final = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _KEYWORDS: Final = frozenset({
     *_UIDS, *_NAMES, *_DATES, *_LOSSY, "StudyTime", "PatientSex", "Modality", "SpecificCharacterSet",
-    "BodyPartExamined", "Laterality", "ImageLaterality", "PatientOrientation",
+    "BodyPartExamined", "Laterality", "ImageLaterality", "PatientOrientation", "BurnedInAnnotation",
 })  # fmt: skip
 _TIME: Final = re.compile(r"([01][0-9]|2[0-3])([0-5][0-9]([0-5][0-9](\.[0-9]{1,6})?)?)?")
 _DECIMAL: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
@@ -58,13 +58,11 @@ class Source:
         header: Identity, study, series and size, each value valid or empty; text in UTF-8.
         spacing_mm: Between rows, between columns; None where it is not known.
         pixel_sha256: Tells it from another image with the same UID.
-        burned_in: Whether its file says that text is burned into its pixels.
     """
 
     header: Dataset
     spacing_mm: tuple[float, float] | None
     pixel_sha256: str
-    burned_in: bool
 
     @property
     def sop_instance_uid(self) -> str:
@@ -104,7 +102,7 @@ def read_source(data: bytes, radiograph: Radiograph, *, with_identity: bool = Tr
         header = _header(elements, radiograph, with_identity=with_identity)
     if header.SOPClassUID not in SOP_CLASSES:
         raise NoDicomResultError("the image is of another SOP class than CR, DX and Secondary Capture")
-    return Source(header, radiograph.spacing_mm, radiograph.pixel_sha256, radiograph.burned_in)
+    return Source(header, radiograph.spacing_mm, radiograph.pixel_sha256)
 
 
 def _header(elements: Elements, radiograph: Radiograph, *, with_identity: bool) -> Dataset:
@@ -126,6 +124,8 @@ def _header(elements: Elements, radiograph: Radiograph, *, with_identity: bool) 
     header.Modality = radiograph.modality or "OT"
     header.Rows, header.Columns = radiograph.shape
     header.PatientOrientation = list(radiograph.patient_orientation or ()) or None
+    if elements.code("BurnedInAnnotation") in {"YES", "NO"}:
+        header.BurnedInAnnotation = elements.code("BurnedInAnnotation")
     _set_body_part(header, elements)
     _set_compression(header, elements)
     return header

@@ -54,6 +54,11 @@ class Writer:
     model: Model
     precision: Precision
 
+    @property
+    def needs_content(self) -> bool:
+        """Whether anything is asked for that is made of the image's file itself."""
+        return not set(_DICOM).isdisjoint(self.settings.kinds)
+
     def paths(self, name: str) -> dict[str, str]:
         """Where the file of each kind of this name goes, within the output folder."""
         return {
@@ -71,7 +76,7 @@ class Writer:
             name: Of the files, less the ending.
             result: What the model says.
             measurements: Of its mask.
-            content: Of the image's file, for the DICOM kinds; None where it has gone.
+            content: Of the image's file, for the DICOM kinds; None where it has gone or changed.
         """
         written = Written()
         source = self._source(result, content, written)
@@ -81,7 +86,11 @@ class Writer:
             if kind in written.left_out:
                 (self.output / place).unlink(missing_ok=True)  # of an earlier run with other settings
                 continue
-            self._save(kind, self.output / place, result, measurements, source)
+            try:
+                self._save(kind, self.output / place, result, measurements, source)
+            except NoDicomResultError as error:
+                written.left_out[kind] = str(error)
+                continue
             written.outputs[place] = sha256_of(self.output / place)
         return written
 
@@ -91,12 +100,12 @@ class Writer:
         return result.radiograph.burned_in and not self.settings.gates.allow_burned_in and not is_clinical
 
     def _source(self, result: Segmented, content: bytes | None, written: Written) -> Source | None:
-        asked = [kind for kind in _DICOM if kind in self.settings.kinds]
-        if not asked:
+        if not self.needs_content:
             return None
+        asked = [kind for kind in _DICOM if kind in self.settings.kinds]
         try:
             if content is None:
-                raise NoDicomResultError("the file has gone")
+                raise NoDicomResultError("the file has gone or changed since it was read")
             return read_source(
                 content,
                 result.radiograph,
@@ -115,7 +124,7 @@ class Writer:
             case "png":
                 save_png(path, mask * 255)
             case "nifti":
-                save_nifti(path, mask, radiograph.spacing_mm)
+                save_nifti(path, mask, radiograph.spacing_mm, radiograph.patient_orientation)
             case "overlay":
                 save_png(path, overlay(radiograph.image, mask))
             case "attention":
@@ -129,8 +138,13 @@ class Writer:
 
     def _dicom(self, kind: str, source: Source, result: Segmented, measurements: Measurements) -> Dataset:
         origin = Origin(self.settings.model_sha256)
-        if kind == "seg":
-            return make_seg(source, result.mask, origin)
-        if kind == "sr":
-            return make_sr(source, result.mask, measurements, result.probability, origin)
-        return make_sc(source, overlay(result.radiograph.image, result.mask), origin)
+        try:
+            if kind == "seg":
+                return make_seg(source, result.mask, origin)
+            if kind == "sr":
+                return make_sr(source, result.mask, measurements, result.probability, origin)
+            return make_sc(source, overlay(result.radiograph.image, result.mask), origin)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # a header may surprise us
+            raise NoDicomResultError(
+                f"highdicom does not take its header ({type(error).__name__})"
+            ) from error

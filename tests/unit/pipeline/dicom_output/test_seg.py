@@ -87,6 +87,12 @@ def test_uids_differ_between_models_and_between_sources(tmp_path: Path) -> None:
     assert len(uids) == 4
 
 
+def test_results_with_and_without_identity_are_two_objects(tmp_path: Path) -> None:
+    sources = (make_source(tmp_path, with_identity=identity) for identity in (True, False))
+    uids = {make_seg(source, make_mask(positive=True), ORIGIN).SOPInstanceUID for source in sources}
+    assert len(uids) == 2
+
+
 def test_no_free_text_of_the_source_is_copied(tmp_path: Path) -> None:
     path = saved(tmp_path, make_seg(make_source(tmp_path), make_mask(positive=True), ORIGIN))
     assert b"SECRET" not in path.read_bytes()

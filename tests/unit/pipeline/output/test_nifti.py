@@ -67,3 +67,28 @@ def test_without_a_spacing_no_unit_is_claimed(tmp_path: Path, mask: NDArray[np.u
 def test_a_name_with_many_dots_is_kept(tmp_path: Path, mask: NDArray[np.uint8]) -> None:
     save_nifti(tmp_path / "1.2.840.nii.gz", mask, None)
     assert [path.name for path in tmp_path.iterdir()] == ["1.2.840.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "axes"),
+    [
+        (("R", "F"), ("R", "A", "I")),  # stored mirrored
+        (("L", "H"), ("L", "A", "S")),
+        (("F", "R"), ("I", "A", "R")),  # stored turned by a quarter
+        (("A", "F"), ("A", "R", "I")),  # a lateral view
+        (("LA", "FP"), ("L", "A", "I")),
+        (("L", "R"), ("L", "A", "I")),  # nonsense
+        (None, ("L", "A", "I")),
+    ],
+)
+def test_axes_lead_where_the_file_says(
+    tmp_path: Path,
+    mask: NDArray[np.uint8],
+    orientation: tuple[str, str] | None,
+    axes: tuple[str, str, str],
+) -> None:
+    save_nifti(tmp_path / "a.nii.gz", mask, (0.5, 0.25), orientation)
+    image = load(tmp_path / "a.nii.gz")
+    assert nib.aff2axcodes(image.affine) == axes
+    assert nib.affines.voxel_sizes(image.affine).tolist() == [0.25, 1, 0.5]
+    np.testing.assert_array_equal(np.asarray(image.dataobj)[:, 0, :].T, mask)
