@@ -40,9 +40,13 @@ _KEYWORDS: Final = frozenset({
     *_UIDS, *_NAMES, *_DATES, *_LOSSY, "StudyTime", "PatientSex", "Modality", "SpecificCharacterSet",
     "BodyPartExamined", "Laterality", "ImageLaterality", "PatientOrientation", "BurnedInAnnotation",
 })  # fmt: skip
+_LONGEST: Final = 64
 _TIME: Final = re.compile(r"([01][0-9]|2[0-3])([0-5][0-9]([0-5][0-9](\.[0-9]{1,6})?)?)?")
 _DECIMAL: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_UNPAIRED: Final = frozenset({
+    "CHEST", "ABDOMEN", "PELVIS", "HEAD", "SKULL", "NECK", "CSPINE", "TSPINE", "LSPINE", "SSPINE", "COCCYX",
+})  # fmt: skip
 _CHEST: Final = re.compile(r"CHEST|THORAX|TORAX|LUNG|PULMO")
 
 
@@ -115,6 +119,8 @@ def _header(elements: Elements, radiograph: Radiograph, *, with_identity: bool) 
         setattr(header, keyword, value)
     for keyword in _NAMES:
         setattr(header, keyword, _text(elements, keyword) if with_identity else "")
+    if len(header.PatientID) > _LONGEST:
+        raise NoDicomResultError(f"PatientID has more than {_LONGEST} letters")  # cut, it might be another's
     for keyword in _DATES:
         setattr(header, keyword, _date(elements.text(keyword)) if with_identity else "")
     header.StudyTime = _time(elements.text("StudyTime")) if with_identity else ""
@@ -134,8 +140,9 @@ def _header(elements: Elements, radiograph: Radiograph, *, with_identity: bool) 
 def _text(elements: Elements, keyword: str) -> str:
     """A text of the file in its own character set."""
     encodings = convert_encodings(elements.text("SpecificCharacterSet").split("\\"))
-    text = decode_bytes(elements.raw(keyword) or b"", encodings, TEXT_VR_DELIMS)
-    return _CONTROL.sub("", text).strip()
+    text = _CONTROL.sub("", decode_bytes(elements.raw(keyword) or b"", encodings, TEXT_VR_DELIMS)).strip()
+    # longer ones than the standard allows are cut, but for the number that tells patients apart
+    return text if keyword == "PatientID" else text[:_LONGEST]
 
 
 def _date(text: str) -> str:
@@ -154,8 +161,8 @@ def _set_body_part(header: Dataset, elements: Elements) -> None:
     part = re.sub(r"[^A-Z0-9 _]", "", elements.code("BodyPartExamined"))[:16]
     header.BodyPartExamined = "CHEST" if not part or _CHEST.search(part) else part
     side = elements.code("Laterality") or elements.code("ImageLaterality")
-    if header.BodyPartExamined != "CHEST" and side in {"L", "R"}:
-        header.Laterality = side
+    if header.BodyPartExamined not in _UNPAIRED:
+        header.Laterality = side if side in {"L", "R"} else ""
 
 
 def _set_compression(header: Dataset, elements: Elements) -> None:

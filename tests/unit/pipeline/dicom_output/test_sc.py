@@ -22,6 +22,23 @@ def test_a_capture_is_valid_and_reads_back_to_the_bit(tmp_path: Path, kind: str,
     assert "BurnedInAnnotation" not in result  # nobody has said so
 
 
+@pytest.mark.parametrize(
+    ("part", "side"),
+    [
+        ("HAND", "R"),
+        ("HAND", ""),
+        ("EXTREMITY", "L"),
+        ("LUNG", "L"),
+        ("ABDOMEN", "R"),
+        ("LSPINE", ""),
+        ("NECK", ""),
+    ],
+)
+def test_a_capture_of_another_body_part_is_valid(tmp_path: Path, part: str, side: str) -> None:
+    source = make_source(tmp_path, BodyPartExamined=part, Laterality=side)
+    assert complaints(saved(tmp_path, make_sc(source, PICTURE, ORIGIN))) == []
+
+
 def test_a_capture_knows_that_its_source_holds_text_and_was_compressed(tmp_path: Path) -> None:
     for told in ("YES", "NO"):
         result = make_sc(make_source(tmp_path, BurnedInAnnotation=told), PICTURE, ORIGIN)

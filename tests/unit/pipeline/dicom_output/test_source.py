@@ -58,3 +58,20 @@ def test_the_body_part_is_the_chest_unless_the_file_says_otherwise(
     tmp_path: Path, given: str, named: str
 ) -> None:
     assert make_source(tmp_path, BodyPartExamined=given).header.BodyPartExamined == named
+
+
+@pytest.mark.filterwarnings("ignore:The (value|PN component) length")
+def test_a_name_may_be_cut_and_a_number_may_not(tmp_path: Path) -> None:
+    assert str(make_source(tmp_path, PatientName="A" * 60_000).header.PatientName) == "A" * 64
+    with pytest.raises(NoDicomResultError, match="PatientID has more than 64 letters"):
+        make_source(tmp_path, PatientID="1" * 65)
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [("ISO_IR 100", "Müller^Jörg"), ("ISO_IR 192", "山田^太郎"), ("ISO_IR 144", "Люкceмбypг")],
+)
+def test_names_keep_their_letters(tmp_path: Path, charset: str, name: str) -> None:
+    source = make_source(tmp_path, SpecificCharacterSet=charset, PatientName=name, ReferringPhysicianName="")
+    assert str(source.header.PatientName) == name
+    assert source.header.SpecificCharacterSet == "ISO_IR 192"
