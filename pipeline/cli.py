@@ -312,6 +312,12 @@ def evaluate(
     fold: Annotated[str | None, typer.Option(help="A fold, or `all`; the one held out if left out.")] = None,
     aim: Aim = None,
     tta: Tta = None,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="Probabilities at the temperature that training has fitted.")
+    ] = False,
+    dropout_passes: Annotated[
+        int, typer.Option(min=0, help="Calls with dropout on, to see how unsure the network is.")
+    ] = 0,
     overwrite: Overwrite = False,
     device: Device = "auto",
     batch_size: BatchSize = 8,
@@ -334,6 +340,8 @@ def evaluate(
         all_folds=fold == "all",
         aim=aim,
         views=parse_views(tta),
+        calibrated=calibrated,
+        dropout_passes=dropout_passes,
         device=device,
         batch_size=batch_size,
         workers=workers,

@@ -14,7 +14,10 @@ from pneumoseg.pipeline.devices import resolve_device, resolve_precision
 from pneumoseg.pipeline.errors import UsageError
 from pneumoseg.pipeline.files import claim_folder, write_csv, write_json
 from pneumoseg.pipeline.inference.model_folder import Model, load_model
-from pneumoseg.pipeline.scoring.calibration import image_reliability, pixel_gaps, pixel_reliability
+from pneumoseg.pipeline.inference.uncertainty import MonteCarloDropout
+from pneumoseg.pipeline.names import safe_name
+from pneumoseg.pipeline.output.pictures import save_png
+from pneumoseg.pipeline.scoring.calibration import calibrate, image_reliability, pixel_gaps, pixel_reliability
 from pneumoseg.pipeline.scoring.challenge import dice_from_counts, iou_from_counts, summarise
 from pneumoseg.pipeline.scoring.decision import CaseCurves, Decisions, decide
 from pneumoseg.pipeline.scoring.headline import ScoredImages, as_numbers
@@ -27,7 +30,7 @@ from pneumoseg.transforms.chains import evaluation_chain
 from pneumoseg.transforms.masks import OperatingPoint
 
 CASE_COLUMNS = (
-    "id", "group", "fold", "trained_on", "positive", "called_positive", "probability", "dice", "iou",
+    "id", "group", "fold", "trained_on", "positive", "called_positive", "probability", "uncertainty", "dice", "iou",
     "label_area_px", "area_px", "overlap_px", "surface_dice", "hausdorff95_mm", "unseen_decision_dice",
     "unseen_decision_area_px", "view", "sex", "age", "spacing_row_mm", "spacing_column_mm",
 )  # fmt: skip
@@ -63,6 +66,8 @@ def evaluate_model(
     all_folds: bool = False,
     aim: str | None = None,
     views: Sequence[str] = (),
+    calibrated: bool = False,
+    dropout_passes: int = 0,
     device: str = "auto",
     batch_size: int = 8,
     workers: int = 1,
@@ -79,6 +84,9 @@ def evaluate_model(
         all_folds: Score every case of the manifest with the whole model instead.
         aim: What the operating point is to be best for: see `point_for`; None takes the model's own.
         views: In which each image is seen besides as it is: see `parse_views`.
+        calibrated: Give probabilities at the temperature that training has fitted; masks stay as they are.
+        dropout_passes: Call the network so often with its dropout on: the mean decides, and ``uncertainty/`` shows
+            the standard deviation of each pixel, from 0 as black to 0.5 as white. 0 leaves dropout off.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
         workers: Processes that decode; none decodes in this one, without protection from damaged files.
@@ -102,6 +110,10 @@ def evaluate_model(
     indices = sorted(index for _, part in parts for index in part)
     if not indices:
         raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
+    temperature = _temperature(model) if calibrated else 1.0
+    if dropout_passes:
+        parts = [(_with_dropout(network, model, dropout_passes), part) for network, part in parts]
+
     claim_folder(output, overwrite=overwrite, command="evaluate", inputs=[model_folder, manifest_path])
 
     chain = evaluation_chain(image_size=model.image_size, gates=ALL_GATES_OPEN)
@@ -109,7 +121,13 @@ def evaluate_model(
         own and not all_folds and (by_member or fold == model.description.members[0].held_out_fold)
     )
     measure = MeasureMasks(
-        manifest.training, model.operating_point, _unseen(model) if searched_here else lambda _: None
+        manifest.training,
+        model.operating_point,
+        unseen=_unseen(model) if searched_here else lambda _: None,
+        on_uncertainty=lambda case, deviation: save_png(
+            output / "uncertainty" / f"{safe_name(case.id)}.png",
+            (510 * deviation).round().clip(0, 255).astype(np.uint8),
+        ),
     )
     metric, collect = ChallengeMetric(model.operating_point), CollectMasks()
     curves: list[CaseCurves] = []
@@ -132,7 +150,9 @@ def evaluate_model(
 
     scored = [manifest.training[index] for index in indices]
     seen = [not by_member and model.has_seen(case.sha256) for case in scored]
-    report = _report(fold, scored, curves, masks, model.operating_point, trained_on=sum(seen))
+    report = _report(
+        fold, scored, curves, masks, model.operating_point, trained_on=sum(seen), temperature=temperature
+    )
     write_csv(output / "cases.csv", _case_rows(scored, seen, report.decisions, masks), CASE_COLUMNS)
     write_csv(
         output / "subgroups.csv", subgroup_rows(scored, report.unseen or report.images), SUBGROUP_COLUMNS
@@ -148,6 +168,8 @@ def evaluate_model(
             "auc": decisions.auc,
             "aim": aim,
             "views": list(views),
+            "temperature": temperature,
+            "dropout_passes": dropout_passes,
             **asdict(decisions.point),
             "patients": len(set(report.images.groups)),
             "numbers": as_numbers(report.images.measure()),
@@ -158,13 +180,29 @@ def evaluate_model(
                     asdict(each)
                     for each in image_reliability(decisions.probabilities, report.images.true_px > 0)
                 ],
-                "pixels": [asdict(each) for each in pixel_reliability(curves)],
+                "pixels": [asdict(each) for each in pixel_reliability(curves, temperature=temperature)],
             },
             "model_weights_sha256": [member.sha256 for member in model.description.members],
             "manifest_sha256": manifest_sha256(manifest),
         },
     )
     return report
+
+
+def _temperature(model: Model) -> float:
+    decision = model.description.decision
+    if decision is None or decision.temperature is None:
+        raise UsageError("--calibrated: the model has no temperature; training fits one where it can")
+    return decision.temperature
+
+
+def _with_dropout(network: nn.Module, model: Model, passes: int) -> nn.Module:
+    try:
+        return MonteCarloDropout(
+            network, passes=passes, min_area_fraction=model.operating_point.min_area_fraction
+        ).eval()
+    except ValueError as error:
+        raise UsageError(f"--dropout-passes: {error}") from None
 
 
 def _unseen(model: Model) -> Callable[[Case], OperatingPoint | None]:
@@ -184,8 +222,10 @@ def _report(
     point: OperatingPoint,
     *,
     trained_on: int,
+    temperature: float,
 ) -> EvaluateReport:
     by_curves = decide(curves, point)
+    by_curves = replace(by_curves, probabilities=calibrate(by_curves.probabilities, temperature))
     areas, overlaps = (
         np.array([getattr(each, name) for each in masks]) for name in ("area_px", "overlap_px")
     )
@@ -196,7 +236,7 @@ def _report(
         true_px=labels,
         shared_px=overlaps,
         probabilities=by_curves.probabilities,
-        pixel_gaps=pixel_gaps(curves),
+        pixel_gaps=pixel_gaps(curves, temperature=temperature),
         pixels=np.array([each.pixels for each in curves]),
         distances={
             name: np.array([getattr(each, name) for each in masks])
@@ -250,6 +290,7 @@ def _case_rows(
                 "positive": int(case.is_positive),
                 "called_positive": int(mask.area_px > 0),
                 "probability": float(probability),
+                "uncertainty": mask.uncertainty,
                 "dice": float(dice),
                 "iou": float(iou_from_counts(mask.area_px, case.area_px, mask.overlap_px)),
                 "label_area_px": case.area_px,

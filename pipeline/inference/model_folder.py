@@ -108,6 +108,8 @@ class Decision(_Part):
     """For each top threshold."""
     cross_fitted: CrossFittedPoints | None
     """Null where the cases are of too few patients."""
+    temperature: Annotated[float, Field(gt=0)] | None = None
+    """Logits divided by this are calibrated on these cases; null where that could not be fitted."""
 
 
 class Member(_Part):
@@ -148,8 +150,6 @@ class ModelDescription(_Part):
     operating_point: TunedPoint
     decision: Decision | None = None
     """How the operating point was found, and others; null where it was simply given."""
-    temperature: Annotated[float, Field(gt=0)] | None = None
-    """Logits divided by this are calibrated; null where nothing was fitted."""
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
     """One for each network; their probabilities are averaged."""
     trained_on: Training

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, logit
 
 from pneumoseg.pipeline.scoring.decision import STEPS, CaseCurves
 from pneumoseg.pipeline.scoring.statistics import Floats
@@ -13,7 +14,6 @@ from pneumoseg.pipeline.scoring.statistics import Floats
 BINS: Final = 10
 _MIDDLES: Final = np.r_[0, (np.arange(STEPS) + 0.5) / STEPS]
 """What stands for the probabilities of a level: 0, or a step of 1/256."""
-_BIN_OF: Final = np.clip(np.ceil(_MIDDLES * BINS) - 1, 0, BINS - 1).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -38,33 +38,43 @@ def levels_of(curves: CaseCurves) -> npt.NDArray[np.int64]:
     return np.stack([everywhere - inside, inside])
 
 
-def pixel_gaps(cases: Sequence[CaseCurves]) -> Floats:
+def pixel_gaps(cases: Sequence[CaseCurves], *, temperature: float = 1.0) -> Floats:
     """How far the pixels' probabilities are above their labels in all, case by case and bin by bin: (cases, bins)."""
+    confidence = calibrate(_MIDDLES, temperature)
+    bin_of = _bin_of(confidence)
     gaps = np.zeros((len(cases), BINS))
     for row, curves in zip(gaps, cases, strict=True):
         outside, inside = levels_of(curves)
-        np.add.at(row, _BIN_OF, (outside + inside) * _MIDDLES - inside)
+        np.add.at(row, bin_of, (outside + inside) * confidence - inside)
     return gaps
 
 
-def pixel_reliability(cases: Sequence[CaseCurves]) -> list[ReliabilityPoint]:
+def pixel_reliability(cases: Sequence[CaseCurves], *, temperature: float = 1.0) -> list[ReliabilityPoint]:
     """The reliability curve of all pixels, in bins of equal width."""
     outside, inside = np.sum([levels_of(curves) for curves in cases], axis=0)
-    return _curve(_MIDDLES, inside, outside + inside, _BIN_OF)
+    return _curve(calibrate(_MIDDLES, temperature), inside, outside + inside)
+
+
+def calibrate(probabilities: npt.ArrayLike, temperature: float) -> Floats:
+    """Probabilities whose logits are divided by a temperature; their order stays, and 1 changes nothing."""
+    numbers = np.asarray(probabilities, dtype=np.float64)
+    return numbers if temperature == 1 else np.asarray(expit(logit(numbers) / temperature), dtype=np.float64)
 
 
 def image_reliability(probabilities: Floats, positive: npt.NDArray[np.bool_]) -> list[ReliabilityPoint]:
     """The reliability curve of the images, in bins of equal width; a value on a border is in the bin below."""
-    bin_of = np.clip(np.ceil(probabilities * BINS) - 1, 0, BINS - 1).astype(np.int64)
-    return _curve(probabilities, positive.astype(np.int64), np.ones(len(positive), np.int64), bin_of)
+    return _curve(probabilities, positive.astype(np.int64), np.ones(len(positive), np.int64))
+
+
+def _bin_of(confidence: Floats) -> npt.NDArray[np.int64]:
+    bin_of: npt.NDArray[np.int64] = np.clip(np.ceil(confidence * BINS) - 1, 0, BINS - 1).astype(np.int64)
+    return bin_of
 
 
 def _curve(
-    confidence: Floats,
-    positive: npt.NDArray[np.int64],
-    count: npt.NDArray[np.int64],
-    bin_of: npt.NDArray[np.int64],
+    confidence: Floats, positive: npt.NDArray[np.int64], count: npt.NDArray[np.int64]
 ) -> list[ReliabilityPoint]:
+    bin_of = _bin_of(confidence)
     totals, positives = (np.bincount(bin_of, each, minlength=BINS) for each in (count, positive))
     sums = np.bincount(bin_of, confidence * count, minlength=BINS)
     return [

@@ -43,7 +43,7 @@ class MeasureCurves(Transform):
         """Curves, probabilities and label at the size of the original image."""
         index = int(data["index"])
         case = self.cases[index]
-        probabilities = to_original_size(torch.sigmoid(data[Keys.PRED].float()), case.shape)[0]
+        probabilities = to_original_size(torch.sigmoid(data[Keys.PRED][:1].float()), case.shape)[0]
         label = decode_rle(case.label, case.shape)
         curves = CaseCurves.measure(
             probabilities, torch.from_numpy(label).to(probabilities.device), index=index
@@ -63,6 +63,7 @@ class CaseMasks:
         hausdorff95_mm: Distance of the outlines.
         unseen_area_px: Pixels of the mask by a decision that has not seen the patient; None where there is none.
         unseen_overlap_px: Those of them that are in the label.
+        uncertainty: Standard deviation of the image's probability; None where dropout was off.
     """
 
     index: int
@@ -72,6 +73,7 @@ class CaseMasks:
     hausdorff95_mm: float
     unseen_area_px: int | None = None
     unseen_overlap_px: int | None = None
+    uncertainty: float | None = None
 
 
 class MeasureMasks(MeasureCurves):
@@ -81,6 +83,8 @@ class MeasureMasks(MeasureCurves):
         cases: All cases of the manifest.
         point: Draws the masks.
         unseen: The operating point that has not seen the patient of a case, where there is one.
+        on_uncertainty: Called with the standard deviation of each pixel's probability, at the size of the original
+            image, where the network is a `MonteCarloDropout`.
     """
 
     def __init__(
@@ -88,8 +92,10 @@ class MeasureMasks(MeasureCurves):
         cases: Sequence[Case],
         point: OperatingPoint,
         unseen: Callable[[Case], OperatingPoint | None] = lambda _: None,
+        on_uncertainty: Callable[[Case, npt.NDArray[np.float32]], None] = lambda *_: None,
     ) -> None:
         super().__init__(cases)
+        self.on_uncertainty = on_uncertainty
         self.point = point
         self.unseen = unseen
 
@@ -101,6 +107,9 @@ class MeasureMasks(MeasureCurves):
         surface_dice, hausdorff = outline_distances(mask, label, case.spacing_mm)
         other = self.unseen(case)
         unseen = None if other is None else to_mask(probabilities, other)
+        deviations = data[Keys.PRED][1:].float()  # none, or of pixels and image
+        if len(deviations):
+            self.on_uncertainty(case, to_original_size(deviations[:1], case.shape)[0].cpu().numpy())
         found = CaseMasks(
             index=curves.index,
             area_px=int(np.count_nonzero(mask)),
@@ -109,6 +118,7 @@ class MeasureMasks(MeasureCurves):
             hausdorff95_mm=hausdorff,
             unseen_area_px=None if unseen is None else int(np.count_nonzero(unseen)),
             unseen_overlap_px=None if unseen is None else int(np.count_nonzero(unseen & label)),
+            uncertainty=float(deviations[1].mean()) if len(deviations) else None,
         )
         return {**data, CURVES: curves, MASKS: found}
 

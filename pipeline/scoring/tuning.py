@@ -14,6 +14,7 @@ from pneumoseg.pipeline.inference.model_folder import (
 )
 from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
 from pneumoseg.pipeline.scoring.search import AimName, Found, Search, search_cases
+from pneumoseg.pipeline.scoring.temperature import fit_temperature
 from pneumoseg.transforms.masks import OperatingPoint
 
 AIMS: Final[tuple[AimName, ...]] = ("challenge", "specificity", "screening")
@@ -53,6 +54,7 @@ def tune(found: OutOfFold, cases: Sequence[Case]) -> Tuned:
         cross_fitted=None
         if fitted is None
         else CrossFittedPoints(points=tuple(map(TunedPoint.of, fitted.points)), dice=fitted.dice),
+        temperature=fit_temperature(found.curves),
     )
     return Tuned(best.point, decision)
 

@@ -3,7 +3,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from tests.conftest import Collection, bright_pixel_network, make_collection, write_model
 
 from pneumoseg.pipeline.dataset.manifest import manifest_sha256
@@ -246,3 +248,48 @@ def test_an_image_can_be_seen_from_both_sides(
     report, _ = evaluate(model_folder, collection, tmp_path, all_folds=True, views=("flip",))
     assert report.decisions.score.dice == 1.0  # the network knows no sides
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["views"] == ["flip"]
+
+
+# calibration and uncertainty
+
+
+def test_calibrated_probabilities_are_at_the_temperature_of_the_model_and_masks_stay(
+    collection: Collection, tmp_path: Path
+) -> None:
+    model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
+    _, plain = evaluate(model, collection, tmp_path)
+    with pytest.raises(UsageError, match="--calibrated"):
+        evaluate(model, collection, tmp_path, calibrated=True, overwrite=True)
+    description = read_description(model)
+    assert description.decision is not None
+    decision = description.decision.model_copy(update={"temperature": 2.0})
+    save_description(model, description.model_copy(update={"decision": decision}))
+    _, rows = evaluate(model, collection, tmp_path, calibrated=True, overwrite=True)
+    for row, before in zip(rows, plain, strict=True):
+        odds = [
+            float(each["probability"]) / (1 - float(each["probability"]) + 1e-12) for each in (row, before)
+        ]
+        assert float(before["probability"]) == 1 or odds[0] ** 2 == pytest.approx(odds[1], rel=1e-3)
+        assert row["area_px"] == before["area_px"]
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["temperature"] == 2.0
+
+
+def test_dropout_shows_how_unsure_the_network_is_of_images_and_pixels(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    _, rows = evaluate(model_folder, collection, tmp_path, fold=0, dropout_passes=4)
+    assert all(0 <= float(row["uncertainty"]) < 0.71 for row in rows)
+    picture = np.asarray(Image.open(tmp_path / "out" / "uncertainty" / f"{rows[0]['id']}.png"))
+    assert picture.shape == (48, 32)
+    assert 20 < picture.max() <= 255  # a bright pixel is dropped in one pass and found in another
+    assert len(list((tmp_path / "out" / "uncertainty").iterdir())) == len(rows)
+
+
+def test_without_dropout_there_is_no_uncertainty(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    _, rows = evaluate(model_folder, collection, tmp_path, fold=0)
+    assert {row["uncertainty"] for row in rows} == {""}
+    assert not (tmp_path / "out" / "uncertainty").exists()
+    with pytest.raises(UsageError, match="--dropout-passes: 1 passes"):
+        evaluate(model_folder, collection, tmp_path, dropout_passes=1, overwrite=True)

@@ -331,7 +331,7 @@ def test_a_whole_operating_point_comes_back(tmp_path: Path, network: AttentionUN
 
 def test_a_folder_of_an_earlier_release_has_the_point_that_it_had(folder: Path) -> None:
     content = json.loads((folder / "model.json").read_text())
-    del content["decision"], content["temperature"]
+    del content["decision"]
     content["operating_point"] = {"threshold": 0.5, "min_area_fraction": 0.125}
     (folder / "model.json").write_text(json.dumps(content))
     assert load_model(folder, CPU).operating_point == OperatingPoint(threshold=0.5, min_area_fraction=0.125)

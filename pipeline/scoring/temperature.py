@@ -1,0 +1,41 @@
+"""Temperature scaling: one number that logits are divided by, so that probabilities are what they say."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import logit
+
+from pneumoseg.pipeline.scoring.calibration import levels_of
+from pneumoseg.pipeline.scoring.decision import STEPS, CaseCurves
+
+LIMIT: Final = 20.0
+"""Of the temperature and of its inverse."""
+_KNOWN: Final = slice(2, STEPS)
+"""Levels whose logits are known well enough: below 1/256 and above 255/256, one level holds very different ones."""
+
+
+def fit_temperature(cases: Sequence[CaseCurves]) -> float | None:
+    """Find the temperature at which the pixels' labels are most likely.
+
+    Args:
+        cases: That the network has not learned from.
+
+    Returns: None where no pixel has a probability between 1/256 and 255/256, or all that have are of one kind.
+
+    Source: Guo et al. 2017, arXiv:1706.04599.
+    """
+    outside, inside = np.sum([levels_of(curves) for curves in cases], axis=0)[:, _KNOWN].astype(np.float64)
+    if not outside.any() or not inside.any():
+        return None
+    logits = logit((np.arange(STEPS) + 0.5) / STEPS)[1:-1]
+
+    def cost(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        return float(inside @ np.logaddexp(0, -scaled) + outside @ np.logaddexp(0, scaled))
+
+    found = minimize_scalar(
+        cost, bounds=(-np.log(LIMIT), np.log(LIMIT)), method="bounded", options={"xatol": 1e-6}
+    )
+    return float(np.exp(found.x))
