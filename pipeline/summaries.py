@@ -85,6 +85,7 @@ def scores_table(
     table.add_column("predict nothing")
     for each in table.columns[1:]:
         each.justify = "right"
+    table.columns[2].no_wrap = True
     for name, at_point in tuned.items():
         measured = found.get(name, at_point)
         beside = [number_cell(at_point.value)] if unseen else []

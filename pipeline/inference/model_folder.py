@@ -168,6 +168,8 @@ class Model:
     network: AttentionUNet | Ensemble | Views
     aim: str | None = None
     """What the operating point is to be best for; None takes the one of ``model.json``."""
+    views: tuple[str, ...] = ()
+    """In which each image is seen besides as it is."""
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:
@@ -247,7 +249,7 @@ def load_model(
         for member in description.members
     ]
     network = networks[0] if len(networks) == 1 else Ensemble(networks).eval()
-    return Model(folder, description, cast("AttentionUNet | Ensemble | Views", network), aim)
+    return Model(folder, description, cast("AttentionUNet | Ensemble | Views", network), aim, tuple(views))
 
 
 def point_for(description: ModelDescription, aim: str | None) -> OperatingPoint:

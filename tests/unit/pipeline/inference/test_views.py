@@ -95,6 +95,7 @@ def test_a_model_folder_is_loaded_with_views(tmp_path: Path, image: Tensor) -> N
     expected = Views(plain.network, flip=True, scales=(0.75, 1.25))(image)
     torch.testing.assert_close(model.network(image), expected)
     assert not model.network.training
+    assert (plain.views, model.views) == ((), ("flip", "scale"))
     assert len(model.networks) == 1
 
 
