@@ -89,6 +89,6 @@ def check_kinds(kinds: Collection[str]) -> None:
 
 
 def model_sha256(model: Model) -> str:
-    """The hash of what decides a mask: network, weights, preprocessing and operating point."""
-    deciding = {"architecture", "network", "preprocessing", "operating_point", "members"}
-    return digest_of(model.description.model_dump(mode="json", include=deciding))
+    """The hash of all that decides a mask or a probability: network, weights, preprocessing, operating point, ..."""
+    telling = {"format_version", "trained_on", "validation", "versions"}  # and deciding nothing
+    return digest_of(model.description.model_dump(mode="json", exclude=telling))
