@@ -91,4 +91,5 @@ def check_kinds(kinds: Collection[str]) -> None:
 def model_sha256(model: Model) -> str:
     """The hash of all that decides a mask or a probability: network, weights, preprocessing, operating point, ..."""
     telling = {"format_version", "trained_on", "validation", "versions"}  # and deciding nothing
-    return digest_of(model.description.model_dump(mode="json", exclude=telling))
+    description = model.description.model_dump(mode="json", exclude=telling)
+    return digest_of([description, model.aim, model.views])

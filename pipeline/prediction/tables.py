@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +46,7 @@ def _manifest(
         "format_version": FORMAT_VERSION,
         "settings": settings.as_json(),
         "settings_sha256": settings.sha256,
-        "operating_point": model.description.operating_point.model_dump(mode="json"),
+        "operating_point": asdict(model.operating_point),
         "methods": METHODS,
         "statuses": Counter(row["status"] for row in rows),
         "reasons": Counter(row["reason"] for row in rows if row["status"] != "segmented"),

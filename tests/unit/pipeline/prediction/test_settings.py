@@ -44,6 +44,8 @@ def test_whatever_decides_a_result_changes_the_settings(model: Model) -> None:
         settings(model, precision=Precision(torch.device("cpu"), torch.bfloat16)),
         settings(changed(model, operating_point=point)),
         settings(changed(model, members=(member,))),
+        settings(replace(model, views=("flip",))),
+        settings(replace(model, aim="sensitive")),
     ]
     assert len(set(found)) == len(found)
 
