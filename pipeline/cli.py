@@ -99,7 +99,8 @@ Workers = Annotated[int, typer.Option(min=1, help="Processes that decode.")]
 Tta = Annotated[
     str | None,
     typer.Option(
-        help="See each image also otherwise, and average: flip, scale or flip,scale.", show_default=False
+        help="See each image otherwise, too: flip, scale or flip,scale. The decision was searched without.",
+        show_default=False,
     ),
 ]
 Aim = Annotated[
@@ -290,6 +291,7 @@ def train(
                 whole.out_of_fold, title=f"each of {whole.folds} folds by the network that held it out"
             )
         )
+        _say_what_is_unseen(whole.model)
         say(f"wrote {whole.model}")
         raise typer.Exit(whole.exit_code)
     from pneumoseg.pipeline.train import train_model
@@ -298,6 +300,7 @@ def train(
     console.print(
         decisions_table(report.validation, title=f"fold {fold}, weights of epoch {report.best_epoch}")
     )
+    _say_what_is_unseen(report.model)
     say(f"wrote {report.model}")
     raise typer.Exit(report.exit_code)
 
@@ -433,7 +436,10 @@ def score(
     if len(results) == 1:
         console.print(score_table(results[0]))
     else:
-        console.print(comparison_table([str(path) for path in submissions], results))
+        names = [path.name for path in submissions]
+        for name, result in zip(names, results, strict=True):
+            console.print(score_table(result, title=name))
+        console.print(comparison_table(names, results))
     raise typer.Exit(results[0].exit_code)
 
 
@@ -575,6 +581,19 @@ def doctor() -> None:
     report = doctor_report()
     console.print(*doctor_summary(report), sep="\n")
     raise typer.Exit(report.exit_code)
+
+
+def _say_what_is_unseen(model: Path) -> None:
+    """Put the score of decisions that had not seen the patient in question beside that of the one that had."""
+    from pneumoseg.pipeline.inference.model_folder import read_description
+
+    decision = read_description(model).decision
+    if decision and decision.cross_fitted:
+        tuned = decision.aims["challenge"].dice
+        say(
+            f"Dice at the size of the stored maps: {tuned:.4f} with the decision tuned on these images, "
+            f"{decision.cross_fitted.dice:.4f} with decisions that had not seen the patient in question"
+        )
 
 
 def _set_threads(threads: int | None) -> None:

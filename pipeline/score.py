@@ -176,11 +176,11 @@ def check_submission(
         return [Fault(error.kind, str(error))]
 
 
-def score_table(result: SubmissionScore) -> Table:
+def score_table(result: SubmissionScore, *, title: str = "Challenge score") -> Table:
     """Lay out a score beside what an empty mask for every image would have."""
     score = result.score
     nothing = summarise(np.zeros_like(result.pred_px), result.true_px, np.zeros_like(result.pred_px))
-    table = scores_table(result.images, title="Challenge score", column="submission")
+    table = scores_table(result.images, title=title, column="submission")
     table.add_section()
     table.add_row("images", str(score.images), "", str(nothing.images))
     table.add_row("with a pneumothorax", str(score.positives), "", str(nothing.positives))
@@ -197,23 +197,19 @@ def score_table(result: SubmissionScore) -> Table:
 
 def comparison_table(names: Sequence[str], results: Sequence[SubmissionScore]) -> Table:
     """Lay out several submissions, and how much each is above the first on the same images."""
-    table = Table("submission", "Dice", "95 % interval", "on positives", "sensitivity", "specificity")
-    for header in ("above the first", "95 % interval", "p"):
-        table.add_column(header)
+    table = Table("submission", "Dice, 95 % interval", "above the first", "p")
+    table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify = "right"
-    nothing = results[0].images.predicting_nothing()
-    table.add_row("predict nothing", number_cell(nothing["dice"]), *[""] * 7)
+        column.no_wrap = True
+    table.add_row("predict nothing", number_cell(results[0].images.predicting_nothing()["dice"]), "", "")
     for name, result in zip(names, results, strict=True):
-        found = result.images.measure()
-        values = [number_cell(found[each].value) for each in ("dice_positive", "sensitivity", "specificity")]
-        above = compare(result.images, results[0].images)["dice"]
+        dice = result.images.measure()["dice"]
+        value, interval, p_value = difference_cell(compare(result.images, results[0].images)["dice"])
         table.add_row(
             name,
-            number_cell(found["dice"].value),
-            interval_cell(found["dice"]),
-            *values,
-            *([""] * 3 if result is results[0] else difference_cell(above)),
+            f"{number_cell(dice.value)}, {interval_cell(dice)}",
+            *(("", "") if result is results[0] else (f"{value}, {interval}", p_value)),
         )
     images = f"{results[0].score.images} images, {results[0].score.positives} with a pneumothorax"
     table.caption = (

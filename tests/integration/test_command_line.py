@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tests.integration.conftest import SIZE, Workshop
 
+from pneumoseg.pipeline.cli import _say_what_is_unseen
+
 
 def pneumoseg(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -139,3 +141,42 @@ def test_help_imports_neither_torch_nor_monai() -> None:
     code = "import sys; from pneumoseg.pipeline import cli; print({'torch', 'monai', 'numpy'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+def test_evaluate_takes_aims_views_and_dropout_together(workshop: Workshop, tmp_path: Path) -> None:
+    words = ("--aim", "specificity=0.5", "--tta", "flip", "--dropout-passes", "2")
+    result = pneumoseg("evaluate", workshop.model, workshop.manifest, "-o", tmp_path / "out", *words)
+    assert result.returncode == 0, result.stderr
+    assert "95 % interval" in result.stdout
+    assert "resampled by patient" in result.stdout
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {
+        "cases.csv",
+        "scores.json",
+        "subgroups.csv",
+        "uncertainty",
+    }
+
+
+def test_an_aim_that_is_none_is_a_usage_error_of_one_line(workshop: Workshop, tmp_path: Path) -> None:
+    result = pneumoseg(
+        "evaluate", workshop.model, workshop.manifest, "-o", tmp_path / "out", "--aim", "beauty"
+    )
+    assert result.returncode == 2
+    assert "challenge, specificity, screening, specificity=0.9 or sensitivity=0.9 would fit" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_submissions_are_scored_against_the_truth_that_comes_last(tmp_path: Path) -> None:
+    rows = {"nothing": "a,-1\nb,-1\n", "something": "a,0 4\nb,-1\n", "truth": "a,0 4\nb,-1\n"}
+    for name, text in rows.items():
+        (tmp_path / f"{name}.csv").write_text(f"ImageId,EncodedPixels\n{text}")
+    result = pneumoseg("score", *(tmp_path / f"{name}.csv" for name in rows))
+    assert result.returncode == 0, result.stderr
+    assert "+0.5000" in result.stdout
+
+
+def test_training_says_what_a_decision_has_that_did_not_see_the_patient(
+    workshop: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _say_what_is_unseen(workshop.model)
+    assert "with decisions that had not seen the patient in question" in capsys.readouterr().out

@@ -39,7 +39,7 @@ def test_an_option_means_the_same_in_every_command() -> None:
         for name, meaning in options(command).items():
             meanings[name].add(meaning)
     for name in (
-        *("any_view", "any_modality", "any_body_part", "allow_burned_in", "workers"),
+        *("any_view", "any_modality", "any_body_part", "allow_burned_in", "workers", "aim", "tta"),
         *("device", "threads", "batch_size", "overwrite", "quiet", "verbose"),
     ):
         assert len(meanings[name]) == 1, name

@@ -197,8 +197,8 @@ def test_a_truth_of_absolute_starts_is_not_scored_against(score: Score) -> None:
 # the table
 
 
-def printed(table: Table) -> str:
-    console = Console(width=160, file=io.StringIO())
+def printed(table: Table, width: int = 160) -> str:
+    console = Console(width=width, file=io.StringIO())
     with console.capture() as capture:
         console.print(table)
     return capture.get()
@@ -254,10 +254,21 @@ def test_several_submissions_are_compared_with_the_first_on_the_same_images(writ
     results = score_submissions(paths, truth, groups=groups, shape=SHAPE)
     text = printed(comparison_table(["nothing", "better"], results))
     assert cells(text, "predict nothing")[1] == "0.5000"
-    assert cells(text, "│ nothing")[6:] == ["", "", ""]
+    assert cells(text, "│ nothing")[2:] == ["", ""]
     found = cells(text, "│ better")
-    assert found[1] == "0.7500"
-    assert found[6:8] == ["+0.2500", "0.0000 to 0.5000"]  # p alone: no difference; q alone: one of two
+    assert found[1] == "0.7500, 0.5000 to 1.0000"
+    assert found[2] == "+0.2500, 0.0000 to 0.5000"  # p alone: no difference; q alone: one of two
+    assert found[3]
+
+
+def test_numbers_are_whole_on_a_narrow_terminal(write: Write) -> None:
+    truth, groups = four_of_two_patients(write)
+    paths = [write("one", "a,-1\nb,-1\nc,-1\nd,-1\n"), write("two", "d,-1\nc,3 3\nb,-1\na,-1\n")]
+    results = score_submissions(paths, truth, groups=groups, shape=SHAPE)
+    text = printed(comparison_table(["a/long/path/one.csv", "a/long/path/two.csv"], results), width=80)
+    assert "+0.2500, 0.0000 to 0.5000" in text
+    assert "0.7500, 0.5000 to 1.0000" in text
+    assert "0.5000 to 1.0000" in printed(score_table(results[1]), width=80)
 
 
 def test_one_invalid_submission_of_several_is_named(write: Write) -> None:
