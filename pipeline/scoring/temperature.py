@@ -12,8 +12,6 @@ from pneumoseg.pipeline.scoring.decision import STEPS, CaseCurves
 
 LIMIT: Final = 20.0
 """Of the temperature and of its inverse."""
-_KNOWN: Final = slice(2, STEPS)
-"""Levels whose logits are known well enough: below 1/256 and above 255/256, one level holds very different ones."""
 
 
 def fit_temperature(cases: Sequence[CaseCurves]) -> float | None:
@@ -22,14 +20,15 @@ def fit_temperature(cases: Sequence[CaseCurves]) -> float | None:
     Args:
         cases: That the network has not learned from.
 
-    Returns: None where no pixel has a probability between 1/256 and 255/256, or all that have are of one kind.
+    Returns: None where all pixels that have a logit are of one kind. What lies within one step of 1/256 counts with
+        the middle of the step.
 
     Source: Guo et al. 2017, arXiv:1706.04599.
     """
-    outside, inside = np.sum([levels_of(curves) for curves in cases], axis=0)[:, _KNOWN].astype(np.float64)
+    outside, inside = np.sum([levels_of(curves) for curves in cases], axis=0)[:, 1:].astype(np.float64)
     if not outside.any() or not inside.any():
         return None
-    logits = logit((np.arange(STEPS) + 0.5) / STEPS)[1:-1]
+    logits = logit((np.arange(STEPS) + 0.5) / STEPS)
 
     def cost(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)
