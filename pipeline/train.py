@@ -158,6 +158,7 @@ def train_model(
             _write_model(run_dir, run, manifest, training, fold=fold, found=found, decision=tuned.decision)
             save_out_of_fold(run_dir / OUT_OF_FOLD, OutOfFold(curves, maps))
             _write_summary(run_dir, run, manifest, found, fold=fold, kept=kept, initial=initial)
+        idist.barrier()  # who reads the model next finds it written
     return TrainReport(model=run_dir / "model", best_epoch=kept.epoch, validation=found)
 
 

@@ -53,6 +53,7 @@ def fit(
     fitting = _Fitting(run, history, checkpoints, origin)
     with run.interruption:
         fitting.run(state)
+    fitting.leave()
     return fitting.best
 
 
@@ -138,6 +139,11 @@ class _Fitting:
         self.early_stop = EarlyStopping(patience, lambda engine: engine.state.metrics["dice"], self.trainer)
         run.validator.add_event_handler(Events.COMPLETED, self._stop_when_stale)
         run.validator.add_event_handler(Events.ITERATION_COMPLETED, self._heed_signal)
+
+    def leave(self) -> None:
+        """Let later validations be none of this run's epochs."""
+        self.training.validator.remove_event_handler(self._stop_when_stale, Events.COMPLETED)
+        self.training.validator.remove_event_handler(self._heed_signal, Events.ITERATION_COMPLETED)
 
     def _before_epoch(self) -> None:
         if self.done % self.training.plan.steps == 0:  # else the run goes on within the epoch
