@@ -54,7 +54,7 @@ def demo_config(seed: int) -> TrainConfig:
             ShiftScaleRotate(prob=0.5, shift=0.03, scale=0.06, degrees=6, border="border"),
             Gamma(prob=0.3, low=0.8, high=1.25),
         ),
-        optimization=OptimizationConfig(epochs=15, learning_rate=2e-3, patience=None),
+        optimization=OptimizationConfig(epochs=18, learning_rate=2e-3, patience=None),
         seed=seed,
     )
 
