@@ -175,7 +175,8 @@ def is_running(process: int) -> bool:
 
 
 PARENT = """
-import sys; sys.path.insert(0, {here!r})
+import signal, sys; sys.path.insert(0, {here!r})
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a script is started without it
 from pathlib import Path
 import hostile_readers
 from pneumoseg.pipeline.reading.readers import Readers
