@@ -122,6 +122,15 @@ def search(curves: Sequence[CaseCurves]) -> OperatingPoint:
     The score of the point that is found is too high on the cases it was found on. Among equals the
     smallest area, then the lowest threshold is taken.
     """
+    best = int(np.argmax(dice_surface(curves)))
+    return OperatingPoint(threshold=best % STEPS / STEPS, min_area_fraction=MIN_AREA_FRACTIONS[best // STEPS])
+
+
+def dice_surface(curves: Sequence[CaseCurves]) -> npt.NDArray[np.float64]:
+    """The mean Dice of the challenge at every threshold and minimum area.
+
+    Returns: Shape ``(minimum areas, 256)``: a row for each of `MIN_AREA_FRACTIONS`, a column for each ``k / 256``.
+    """
     label_area = np.array([case.label_area for case in curves])
     area = np.stack([case.area for case in curves])
     dice = dice_from_counts(area, label_area[:, None], np.stack([case.overlap for case in curves]))
@@ -130,5 +139,4 @@ def search(curves: Sequence[CaseCurves]) -> OperatingPoint:
     for fraction in MIN_AREA_FRACTIONS:
         least = np.array([min_area_px(fraction, case.pixels) for case in curves])
         means.append(np.where(area > least[:, None], dice, dice_if_empty[:, None]).mean(axis=0))
-    best = int(np.argmax(means))
-    return OperatingPoint(threshold=best % STEPS / STEPS, min_area_fraction=MIN_AREA_FRACTIONS[best // STEPS])
+    return np.stack(means)

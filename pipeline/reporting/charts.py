@@ -1,0 +1,161 @@
+"""Charts of scores and probabilities."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from pneumoseg.pipeline.reporting.content import Chart
+from pneumoseg.pipeline.reporting.svg import QUIET, chart_style, to_svg
+
+BLUE, ORANGE, GREEN = "#2f81d6", "#e08a00", "#1c9a6c"  # told apart by most who see colours otherwise
+SIZE = (5.2, 3.9)  # inches
+Floats = npt.NDArray[np.float64]
+
+
+def roc_chart(probabilities: Floats, positive: npt.NDArray[np.bool_], *, auc: float | None) -> Chart:
+    """The ROC curve of the images, with the point where nothing is called."""
+    false, true, _ = roc_curve(positive, probabilities)
+    with chart_style():
+        figure, axes = _square("1 - specificity", "sensitivity")
+        axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
+        axes.plot(false, true, color=BLUE)
+    area = "" if auc is None else f"Area {auc:.3f}; "
+    return Chart("ROC of the images", to_svg(figure, name="roc"), f"{area}dashed: chance.")
+
+
+def precision_recall_chart(
+    probabilities: Floats, positive: npt.NDArray[np.bool_], *, average: float | None
+) -> Chart:
+    """Precision against recall of the images, with the share of positives as what chance gives."""
+    precision, recall, _ = precision_recall_curve(positive, probabilities)
+    with chart_style():
+        figure, axes = _square("recall", "precision")
+        axes.axhline(positive.mean(), color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
+        axes.step(recall, precision, where="post", color=BLUE)
+    text = "" if average is None else f"Average precision {average:.3f}; "
+    return Chart(
+        "Precision and recall", to_svg(figure, name="pr"), f"{text}dashed: the share of positives, by chance."
+    )
+
+
+def reliability_chart(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Chart:
+    """How many are positive among those of a probability: of images and of pixels."""
+    with chart_style():
+        figure, axes = _square("mean probability of the bin", "share of positives")
+        axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
+        for (name, points), colour in zip(curves.items(), (BLUE, ORANGE), strict=False):
+            confidence = [point["confidence"] for point in points]
+            axes.plot(confidence, [point["share"] for point in points], "o-", color=colour, label=name)
+        axes.legend(loc="upper left")
+    return Chart("Reliability", to_svg(figure, name="reliability"), "On the dashed line, probabilities are true.")
+
+
+def size_chart(areas_px: Floats, dices: Floats, called: npt.NDArray[np.bool_]) -> Chart:
+    """Dice of the positives against the size of their label."""
+    with chart_style():
+        figure = Figure(figsize=SIZE, layout="constrained")
+        axes = figure.subplots()
+        for where, colour, marker, name in ((called, BLUE, "o", "found"), (~called, ORANGE, "x", "missed")):
+            axes.plot(areas_px[where], dices[where], marker, color=colour, alpha=0.75, label=name, markersize=5)
+        axes.set(xscale="log", ylim=(-0.04, 1.02), xlabel="pixels of the label", ylabel="Dice")
+        axes.grid(alpha=0.15)
+        axes.legend(loc="best")
+    return Chart("Dice and size", to_svg(figure, name="size"), "One mark is one image with a pneumothorax.")
+
+
+def surface_chart(
+    thresholds: Sequence[float],
+    min_areas: Sequence[float],
+    dice: Floats,
+    *,
+    chosen: tuple[float, float],
+    nothing: float,
+) -> Chart:
+    """The score of each threshold and minimum area.
+
+    Args:
+        thresholds: Of the columns of *dice*.
+        min_areas: Of its rows, as shares of the image.
+        dice: Mean Dice of the challenge, shape ``(minimum areas, thresholds)``.
+        chosen: Threshold and minimum area in use.
+        nothing: The score of predicting nothing: the middle of the colour scale.
+    """
+    reach = max(float(np.abs(dice - nothing).max()), 1e-3)
+    with chart_style():
+        figure = Figure(figsize=(9.5, 3.6), layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(
+            dice,
+            cmap="PuOr",
+            vmin=nothing - reach,
+            vmax=nothing + reach,
+            aspect="auto",
+            origin="lower",
+            interpolation="nearest",
+            extent=(thresholds[0], thresholds[-1], -0.5, len(min_areas) - 0.5),
+        )
+        ticks = list(range(0, len(min_areas), 3))
+        axes.set_yticks(ticks, [f"{min_areas[tick]:.3%}" for tick in ticks])
+        nearest = int(np.argmin(np.abs(np.asarray(min_areas) - chosen[1])))
+        axes.plot(chosen[0], nearest, "o", markersize=11, markerfacecolor="none", markeredgecolor="#d00000", mew=2)
+        axes.set(xlabel="threshold", ylabel="minimum area")
+        bar = figure.colorbar(image, ax=axes, label="Dice")
+        bar.ax.axhline(nothing, color="#000000", linewidth=1.5)
+    return Chart(
+        "Threshold and minimum area",
+        to_svg(figure, name="surface"),
+        "Purple scores above predicting nothing, orange below; the ring is the decision in use.",
+        wide=True,
+    )
+
+
+def decision_chart(rows: Sequence[Mapping[str, float | None]], *, chosen: float) -> Chart:
+    """Dice, sensitivity and specificity for each threshold, each with its own best minimum area."""
+    with chart_style():
+        figure = Figure(figsize=SIZE, layout="constrained")
+        axes = figure.subplots()
+        thresholds = [row["threshold"] for row in rows]
+        for name, colour in (("dice", BLUE), ("sensitivity", ORANGE), ("specificity", GREEN)):
+            values = [np.nan if row[name] is None else row[name] for row in rows]
+            axes.plot(thresholds, values, color=colour, label="Dice" if name == "dice" else name)
+        axes.axvline(chosen, color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
+        axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="threshold")
+        axes.grid(alpha=0.15)
+        axes.legend(loc="best")
+    return Chart(
+        "What each threshold would do",
+        to_svg(figure, name="decision"),
+        "With the minimum area that is best for it; dashed: the one in use.",
+    )
+
+
+def histogram_chart(
+    values: Mapping[str, Floats], *, title: str, label: str, note: str = "", limits: tuple[float, float] | None
+) -> Chart:
+    """How often values occur, for one group of images or several."""
+    known = [each for each in values.values() if len(each)]
+    low, high = limits or (float(min(each.min() for each in known)), float(max(each.max() for each in known)))
+    with chart_style():
+        figure = Figure(figsize=SIZE, layout="constrained")
+        axes = figure.subplots()
+        bins = np.linspace(low, max(high, low + 1e-9), 31)
+        axes.hist(
+            list(values.values()), bins=bins.tolist(), stacked=True, label=list(values), color=[ORANGE, BLUE][: len(values)]
+        )
+        axes.set(xlabel=label, ylabel="images")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        if len(values) > 1:
+            axes.legend(loc="best")
+    return Chart(title, to_svg(figure, name=title.lower().replace(" ", "-")), note)
+
+
+def _square(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=x_label, ylabel=y_label)
+    axes.grid(alpha=0.15)
+    return figure, axes

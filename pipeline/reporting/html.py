@@ -1,0 +1,57 @@
+"""A report as one HTML file: nothing is loaded from elsewhere, and nothing that a file is called can act on it."""
+
+import base64
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Final
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from pneumoseg.pipeline.names import shown
+from pneumoseg.pipeline.reporting.content import Page
+
+SEARCHABLE_FROM: Final = 12  # rows
+
+
+def render(page: Page) -> str:
+    """Make the HTML text of a page; the same page gives the same text."""
+    template = _environment().get_template("page.html")
+    return template.render(page=page, version=version("pneumoseg"), searchable_from=SEARCHABLE_FROM)
+
+
+def data_address(picture: bytes, media_type: str) -> str:
+    """The ``data:`` address of a picture."""
+    return f"data:{media_type};base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import PackageLoader  # noqa: PLC0415
+
+    environment = Environment(
+        loader=PackageLoader("pneumoseg.pipeline.reporting", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_harmless,
+    )
+    environment.filters["kind"] = lambda block: type(block).__name__
+    environment.filters["number"] = _number
+    folder = files("pneumoseg.pipeline.reporting") / "page"
+    environment.globals["style"] = Markup((folder / "style.css").read_text(encoding="utf-8"))  # noqa: S704  (ours)
+    environment.globals["script"] = Markup((folder / "table.js").read_text(encoding="utf-8"))  # noqa: S704
+    return environment
+
+
+def _harmless(value: object) -> object:
+    """Texts from files with all that cannot be printed spelled out; what is markup already is ours."""
+    return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _number(value: str | float | int | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

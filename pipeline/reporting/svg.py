@@ -1,0 +1,61 @@
+"""Figures as SVG that takes its ink from the page around it, so that it can be read by day and by night."""
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+_INK: Final = "#123456"  # stands for the text colour of the page; no curve is drawn in it
+_STYLE: Final = {
+    "axes.edgecolor": _INK,
+    "axes.facecolor": "none",
+    "axes.labelcolor": _INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": _INK,
+    "figure.facecolor": "none",
+    "font.family": ["sans-serif"],
+    "font.size": 10,
+    "grid.color": _INK,
+    "legend.facecolor": "none",
+    "legend.frameon": False,
+    "legend.labelcolor": _INK,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "pneumoseg",
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+}
+_ID: Final = re.compile(r'(\bid="|url\(#|href="#)')
+_SIZE: Final = re.compile(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"|(<svg[^>]*?) height="[^"]*" width="[^"]*"')
+QUIET: Final = _INK
+"""The colour of what is there for comparison: that of the text, to be drawn with dashes or faintly."""
+
+
+@contextmanager
+def chart_style() -> Iterator[None]:
+    """Draw in the ink of the page: figures for `to_svg` are made in here."""
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def to_svg(figure: Figure, *, name: str) -> str:
+    """Write a figure as an SVG element; the same figure gives the same text.
+
+    Args:
+        figure: Made under `chart_style`.
+        name: Of this chart alone on its page: the parts of several must not be taken for one another.
+    """
+    text = io.StringIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = _SIZE.sub(lambda found: found.group(1) or found.group(2), svg, count=1)  # as wide as there is room
+    svg = _ID.sub(rf"\g<1>{name}-", svg)
+    return svg.replace(_INK, "currentColor")
