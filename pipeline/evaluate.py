@@ -1,25 +1,44 @@
 """Score a model on cases of a manifest, at the model's own operating point."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from torch import nn
 from torch.utils.data import DataLoader
 
 from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, FileCases
-from pneumoseg.pipeline.dataset.manifest import Case, Manifest, manifest_sha256, read_manifest
-from pneumoseg.pipeline.devices import resolve_device, resolve_precision
+from pneumoseg.pipeline.dataset.manifest import Case, Manifest, image_path, manifest_sha256, read_manifest
+from pneumoseg.pipeline.devices import Precision, resolve_device, resolve_precision
 from pneumoseg.pipeline.errors import UsageError
 from pneumoseg.pipeline.files import claim_folder, write_csv, write_json
+from pneumoseg.pipeline.inference.examine import Examined, examine_files
 from pneumoseg.pipeline.inference.model_folder import Model, load_model
+from pneumoseg.pipeline.inference.segment import NotRead
 from pneumoseg.pipeline.inference.uncertainty import MonteCarloDropout
 from pneumoseg.pipeline.names import safe_name
 from pneumoseg.pipeline.output.pictures import save_png
+from pneumoseg.pipeline.report import write_report
+from pneumoseg.pipeline.reporting.evaluation import SURFACE as DECISIONS
+from pneumoseg.pipeline.reporting.gallery import Exhibit, save_gallery
+from pneumoseg.pipeline.reporting.panels import case_panels
 from pneumoseg.pipeline.scoring.calibration import calibrate, image_reliability, pixel_gaps, pixel_reliability
-from pneumoseg.pipeline.scoring.challenge import dice_from_counts, iou_from_counts, summarise
-from pneumoseg.pipeline.scoring.decision import CaseCurves, Decisions, decide
+from pneumoseg.pipeline.scoring.case_rows import COLUMNS as CASE_COLUMNS
+from pneumoseg.pipeline.scoring.case_rows import case_rows
+from pneumoseg.pipeline.scoring.challenge import dice_from_counts, summarise
+from pneumoseg.pipeline.scoring.decision import (
+    MIN_AREA_FRACTIONS,
+    STEPS,
+    CaseCurves,
+    Decisions,
+    Floats,
+    Surface,
+    decide,
+    surface,
+)
+from pneumoseg.pipeline.scoring.examples import Example, choose_examples
 from pneumoseg.pipeline.scoring.headline import ScoredImages, as_numbers
 from pneumoseg.pipeline.scoring.metrics import CaseMasks, ChallengeMetric, CollectMasks, MeasureMasks
 from pneumoseg.pipeline.scoring.search import part_of
@@ -28,12 +47,10 @@ from pneumoseg.pipeline.scoring.subgroups import subgroup_rows
 from pneumoseg.pipeline.training.engines import make_evaluator
 from pneumoseg.transforms.chains import evaluation_chain
 from pneumoseg.transforms.masks import OperatingPoint
+from pneumoseg.transforms.rle import decode_rle
 
-CASE_COLUMNS = (
-    "id", "group", "fold", "trained_on", "positive", "called_positive", "probability", "uncertainty", "dice", "iou",
-    "label_area_px", "area_px", "overlap_px", "surface_dice", "hausdorff95_mm", "unseen_decision_dice",
-    "unseen_decision_area_px", "view", "sex", "age", "spacing_row_mm", "spacing_column_mm",
-)  # fmt: skip
+if TYPE_CHECKING:
+    from pneumoseg.models import AttentionUNet
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,7 @@ def evaluate_model(
     device: str = "auto",
     batch_size: int = 8,
     workers: int = 1,
+    examples: int = 3,
     overwrite: bool = False,
 ) -> EvaluateReport:
     """Score the cases of one fold, or of all.
@@ -78,7 +96,8 @@ def evaluate_model(
     Args:
         model_folder: From `train_model`.
         manifest_path: From `prepare_manifest`; not necessarily the one trained on.
-        output: Folder for ``scores.json``, ``cases.csv`` and ``subgroups.csv``.
+        output: Folder for ``report.html`` and what it is made of: ``scores.json``, ``cases.csv``, ``subgroups.csv``,
+            ``decisions.json`` and ``gallery/``.
         fold: Which fold; None takes the one that the model never saw, or all folds of a manifest that it was
             not trained on. Of a model with a network for each fold, the one that held a case out scores it.
         all_folds: Score every case of the manifest with the whole model instead.
@@ -90,6 +109,7 @@ def evaluate_model(
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
         workers: Processes that decode; none decodes in this one, without protection from damaged files.
+        examples: Cases that the report shows of each kind: best, median, worst, missed, false alarm.
         overwrite: Delete an earlier result in *output*.
 
     Raises:
@@ -111,6 +131,7 @@ def evaluate_model(
     if not indices:
         raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
     temperature = _temperature(model) if calibrated else 1.0
+    plain = parts
     if dropout_passes:
         parts = [(_with_dropout(network, model, dropout_passes), part) for network, part in parts]
 
@@ -153,7 +174,7 @@ def evaluate_model(
     report = _report(
         fold, scored, curves, masks, model.operating_point, trained_on=sum(seen), temperature=temperature
     )
-    write_csv(output / "cases.csv", _case_rows(scored, seen, report.decisions, masks), CASE_COLUMNS)
+    write_csv(output / "cases.csv", case_rows(scored, seen, report.decisions, masks), CASE_COLUMNS)
     write_csv(
         output / "subgroups.csv", subgroup_rows(scored, report.unseen or report.images), SUBGROUP_COLUMNS
     )
@@ -162,7 +183,9 @@ def evaluate_model(
         output / "scores.json",
         {
             "manifest": manifest.name,
+            "grouped_by": manifest.grouped_by,
             "fold": fold,
+            "tuned_here": searched_here,
             "trained_on": report.trained_on,
             **decisions.score.as_dict(),
             "auc": decisions.auc,
@@ -186,7 +209,90 @@ def evaluate_model(
             "manifest_sha256": manifest_sha256(manifest),
         },
     )
+    write_json(output / DECISIONS, _decisions(surface(curves)))
+    chosen = choose_examples(report.images.true_px, report.images.pred_px, decisions.dices, each=examples)
+    save_gallery(
+        output,
+        _exhibits(
+            model, plain, manifest, manifest_path, report,
+            chosen={indices[place]: (place, kind) for place, kind in chosen}, precision=precision, workers=workers,
+        ),
+    )  # fmt: skip
+    write_report(output)
     return report
+
+
+def _decisions(found: Surface) -> dict[str, object]:
+    """What all thresholds and minimum areas would have, as JSON takes it: rows of areas, null where there is none."""
+
+    def rows(values: Floats) -> list[list[float | None]]:
+        return [[None if np.isnan(value) else round(value, 6) for value in row] for row in values.tolist()]
+
+    return {
+        "thresholds": [step / STEPS for step in range(STEPS)],
+        "min_area_fractions": MIN_AREA_FRACTIONS,
+        "dice": rows(found.dice),
+        "sensitivity": rows(found.sensitivity),
+        "specificity": rows(found.specificity),
+    }
+
+
+def _exhibits(
+    model: Model,
+    parts: Sequence[tuple[nn.Module, Sequence[int]]],
+    manifest: Manifest,
+    manifest_path: Path,
+    report: EvaluateReport,
+    *,
+    chosen: Mapping[int, tuple[int, Example]],
+    precision: Precision,
+    workers: int,
+) -> list[Exhibit]:
+    """Look at the chosen cases again, each by the network that has scored it; given in the order of *chosen*."""
+    found: dict[int, Exhibit] = {}
+    for network, part in parts:
+        asked = [index for index in part if index in chosen]
+        paths = [image_path(manifest_path, manifest.training[index]) for index in asked]
+        looked = examine_files(
+            replace(model, network=cast("AttentionUNet", network)),
+            paths,
+            precision=precision,
+            gates=ALL_GATES_OPEN,
+            workers=workers,
+        )
+        for index, examined in zip(asked, looked, strict=True):
+            place, kind = chosen[index]
+            found[index] = _exhibit(manifest.training[index], kind, report, place, examined)
+    return [found[index] for index in chosen if index in found]
+
+
+def _exhibit(
+    case: Case, kind: Example, report: EvaluateReport, place: int, examined: Examined | NotRead
+) -> Exhibit:
+    numbers = {
+        "Dice": f"{report.decisions.dices[place]:.3f}",
+        "probability": f"{report.decisions.probabilities[place]:.3f}",
+        "truth": f"{case.area_px} px",
+        "mask": f"{report.images.pred_px[place]} px",
+        "view": case.view,
+        "sex": case.sex,
+        "age": None if case.age is None else str(case.age),
+    }
+    facts = {name: value for name, value in numbers.items() if value is not None}
+    if isinstance(examined, NotRead):
+        return Exhibit(kind, case.id, {**facts, "no picture": str(examined.error.reason)}, ())
+    radiograph = examined.result.radiograph
+    if radiograph.burned_in:  # it may be a name
+        return Exhibit(kind, case.id, {**facts, "no picture": "text is burned into the image"}, ())
+    panels = case_panels(
+        image=radiograph.image,
+        label=decode_rle(case.label, case.shape),
+        pred=examined.result.mask,
+        probabilities=examined.result.probabilities,
+        uncertainty=examined.uncertainty,
+        attention=examined.attention,
+    )
+    return Exhibit(kind, case.id, facts, panels)
 
 
 def _temperature(model: Model) -> float:
@@ -271,42 +377,3 @@ def _who_scores_what(
     return [
         (network, {mine}) for network, mine in zip(model.networks, held_out, strict=True) if mine in wanted
     ]
-
-
-def _case_rows(
-    cases: Sequence[Case], seen: Sequence[bool], found: Decisions, masks: Sequence[CaseMasks]
-) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
-    for case, trained_on, mask, probability, dice in zip(
-        cases, seen, masks, found.probabilities, found.dices, strict=True
-    ):
-        row_spacing, column_spacing = case.spacing_mm or (None, None)
-        rows.append(
-            {
-                "id": case.id,
-                "group": case.group,
-                "fold": case.fold,
-                "trained_on": int(trained_on),
-                "positive": int(case.is_positive),
-                "called_positive": int(mask.area_px > 0),
-                "probability": float(probability),
-                "uncertainty": mask.uncertainty,
-                "dice": float(dice),
-                "iou": float(iou_from_counts(mask.area_px, case.area_px, mask.overlap_px)),
-                "label_area_px": case.area_px,
-                "area_px": mask.area_px,
-                "overlap_px": mask.overlap_px,
-                "surface_dice": None if np.isnan(mask.surface_dice) else mask.surface_dice,
-                "hausdorff95_mm": None if np.isnan(mask.hausdorff95_mm) else mask.hausdorff95_mm,
-                "unseen_decision_dice": None
-                if mask.unseen_area_px is None or mask.unseen_overlap_px is None
-                else float(dice_from_counts(mask.unseen_area_px, case.area_px, mask.unseen_overlap_px)),
-                "unseen_decision_area_px": mask.unseen_area_px,
-                "view": case.view,
-                "sex": case.sex,
-                "age": case.age,
-                "spacing_row_mm": row_spacing,
-                "spacing_column_mm": column_spacing,
-            }
-        )
-    return rows

@@ -12,6 +12,15 @@ from pneumoseg.pipeline.inference.ensemble import SMALLEST
 SEED: Final = 0
 
 
+def has_dropout(network: nn.Module) -> bool:
+    """Whether there is anything in a network that `MonteCarloDropout` could leave on."""
+    return bool(_dropouts(network))
+
+
+def _dropouts(network: nn.Module) -> list[nn.Dropout]:
+    return [part for part in network.modules() if isinstance(part, nn.Dropout) and part.p > 0]
+
+
 class MonteCarloDropout(nn.Module):
     """A network called several times with its dropout on, and how much the answers differ.
 
@@ -33,7 +42,7 @@ class MonteCarloDropout(nn.Module):
 
     def __init__(self, network: nn.Module, *, passes: int, min_area_fraction: float = 0.0) -> None:
         super().__init__()
-        self.dropouts = [part for part in network.modules() if isinstance(part, nn.Dropout) and part.p > 0]
+        self.dropouts = _dropouts(network)
         if not self.dropouts or passes < 2:
             raise ValueError(f"{passes} passes through {len(self.dropouts)} dropouts; 2 and 1 are the least")
         self.network = network

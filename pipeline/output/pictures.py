@@ -43,16 +43,23 @@ def overlay(
     return picture.round().clip(0, 255).astype(np.uint8)
 
 
-def heat(image: npt.NDArray[np.float32], map_: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+def heat(
+    image: npt.NDArray[np.float32],
+    map_: npt.NDArray[np.float32],
+    *,
+    limits: tuple[float, float] | None = None,
+) -> npt.NDArray[np.uint8]:
     """Draw a map over a radiograph: dark where it is low, yellow where it is high.
 
     Args:
         image: Values in [0, 1], shape ``(rows, columns)``.
-        map_: Of the same shape; all but the 2 % at each end are stretched to the whole colour scale.
+        map_: Of the same shape.
+        limits: What is darkest and what is brightest; None stretches all but the 2 % at each end to the whole
+            colour scale, for single pixels at the border of an attention map are far outside of what the rest holds.
 
     Returns: Shape ``(rows, columns, 3)``.
     """
-    low, high = np.quantile(map_, (0.02, 0.98))
+    low, high = limits or np.quantile(map_, (0.02, 0.98))
     stretched = np.clip((map_ - low) / max(float(high - low), 1e-6), 0, 1)
     colours = colormaps["inferno"](stretched)[..., :3]
     picture = image[..., np.newaxis] + HEAT_OPACITY * (colours - image[..., np.newaxis])

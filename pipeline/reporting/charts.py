@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from pneumoseg.pipeline.reporting.content import Chart
@@ -51,7 +52,9 @@ def reliability_chart(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Ch
             confidence = [point["confidence"] for point in points]
             axes.plot(confidence, [point["share"] for point in points], "o-", color=colour, label=name)
         axes.legend(loc="upper left")
-    return Chart("Reliability", to_svg(figure, name="reliability"), "On the dashed line, probabilities are true.")
+    return Chart(
+        "Reliability", to_svg(figure, name="reliability"), "On the dashed line, probabilities are true."
+    )
 
 
 def size_chart(areas_px: Floats, dices: Floats, called: npt.NDArray[np.bool_]) -> Chart:
@@ -60,7 +63,9 @@ def size_chart(areas_px: Floats, dices: Floats, called: npt.NDArray[np.bool_]) -
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.subplots()
         for where, colour, marker, name in ((called, BLUE, "o", "found"), (~called, ORANGE, "x", "missed")):
-            axes.plot(areas_px[where], dices[where], marker, color=colour, alpha=0.75, label=name, markersize=5)
+            axes.plot(
+                areas_px[where], dices[where], marker, color=colour, alpha=0.75, label=name, markersize=5
+            )
         axes.set(xscale="log", ylim=(-0.04, 1.02), xlabel="pixels of the label", ylabel="Dice")
         axes.grid(alpha=0.15)
         axes.legend(loc="best")
@@ -101,7 +106,9 @@ def surface_chart(
         ticks = list(range(0, len(min_areas), 3))
         axes.set_yticks(ticks, [f"{min_areas[tick]:.3%}" for tick in ticks])
         nearest = int(np.argmin(np.abs(np.asarray(min_areas) - chosen[1])))
-        axes.plot(chosen[0], nearest, "o", markersize=11, markerfacecolor="none", markeredgecolor="#d00000", mew=2)
+        axes.plot(
+            chosen[0], nearest, "o", markersize=11, markerfacecolor="none", markeredgecolor="#d00000", mew=2
+        )
         axes.set(xlabel="threshold", ylabel="minimum area")
         bar = figure.colorbar(image, ax=axes, label="Dice")
         bar.ax.axhline(nothing, color="#000000", linewidth=1.5)
@@ -113,28 +120,40 @@ def surface_chart(
     )
 
 
-def decision_chart(rows: Sequence[Mapping[str, float | None]], *, chosen: float) -> Chart:
-    """Dice, sensitivity and specificity for each threshold, each with its own best minimum area."""
+def decision_chart(
+    thresholds: Sequence[float], curves: Mapping[str, Floats], *, chosen: float, min_area: float
+) -> Chart:
+    """What each threshold would have.
+
+    Args:
+        thresholds: Of each value.
+        curves: Of Dice, sensitivity and specificity; NaN where there is none.
+        chosen: The threshold in use.
+        min_area: The minimum area that all of it is for, as a share of the image.
+    """
     with chart_style():
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.subplots()
-        thresholds = [row["threshold"] for row in rows]
-        for name, colour in (("dice", BLUE), ("sensitivity", ORANGE), ("specificity", GREEN)):
-            values = [np.nan if row[name] is None else row[name] for row in rows]
-            axes.plot(thresholds, values, color=colour, label="Dice" if name == "dice" else name)
+        for (name, values), colour in zip(curves.items(), (BLUE, ORANGE, GREEN), strict=False):
+            axes.plot(thresholds, values, color=colour, label=name)
         axes.axvline(chosen, color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
         axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="threshold")
         axes.grid(alpha=0.15)
         axes.legend(loc="best")
     return Chart(
-        "What each threshold would do",
+        "Each threshold",
         to_svg(figure, name="decision"),
-        "With the minimum area that is best for it; dashed: the one in use.",
+        f"With a minimum area of {min_area:.3%} of the image; dashed: the threshold in use.",
     )
 
 
 def histogram_chart(
-    values: Mapping[str, Floats], *, title: str, label: str, note: str = "", limits: tuple[float, float] | None
+    values: Mapping[str, Floats],
+    *,
+    title: str,
+    label: str,
+    note: str = "",
+    limits: tuple[float, float] | None,
 ) -> Chart:
     """How often values occur, for one group of images or several."""
     known = [each for each in values.values() if len(each)]
@@ -144,10 +163,14 @@ def histogram_chart(
         axes = figure.subplots()
         bins = np.linspace(low, max(high, low + 1e-9), 31)
         axes.hist(
-            list(values.values()), bins=bins.tolist(), stacked=True, label=list(values), color=[ORANGE, BLUE][: len(values)]
+            list(values.values()),
+            bins=bins.tolist(),
+            stacked=True,
+            label=list(values),
+            color=[ORANGE, BLUE][: len(values)],
         )
         axes.set(xlabel=label, ylabel="images")
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if len(values) > 1:
             axes.legend(loc="best")
     return Chart(title, to_svg(figure, name=title.lower().replace(" ", "-")), note)

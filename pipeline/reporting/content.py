@@ -78,7 +78,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Panel:
+class Picture:
     """A picture with its name; the picture as a ``data:`` address."""
 
     name: str
@@ -99,7 +99,7 @@ class Shown:
     kind: str
     name: str
     facts: Mapping[str, str]
-    panels: Sequence[Panel]
+    panels: Sequence[Picture]
 
 
 @dataclass(frozen=True)

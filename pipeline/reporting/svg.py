@@ -4,13 +4,13 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 _INK: Final = "#123456"  # stands for the text colour of the page; no curve is drawn in it
-_STYLE: Final = {
+_STYLE: Final[dict[Any, Any]] = {
     "axes.edgecolor": _INK,
     "axes.facecolor": "none",
     "axes.labelcolor": _INK,
@@ -31,7 +31,9 @@ _STYLE: Final = {
     "ytick.color": _INK,
 }
 _ID: Final = re.compile(r'(\bid="|url\(#|href="#)')
-_SIZE: Final = re.compile(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"|(<svg[^>]*?) height="[^"]*" width="[^"]*"')
+_SIZE: Final = re.compile(
+    r'(<svg[^>]*?) width="[^"]*" height="[^"]*"|(<svg[^>]*?) height="[^"]*" width="[^"]*"'
+)
 QUIET: Final = _INK
 """The colour of what is there for comparison: that of the text, to be drawn with dashes or faintly."""
 

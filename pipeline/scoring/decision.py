@@ -26,6 +26,7 @@ MIN_AREA_FRACTIONS: Final = (
     0.024, 0.032, 0.048, 0.064,
 )  # fmt: skip
 Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -122,21 +123,48 @@ def search(curves: Sequence[CaseCurves]) -> OperatingPoint:
     The score of the point that is found is too high on the cases it was found on. Among equals the
     smallest area, then the lowest threshold is taken.
     """
-    best = int(np.argmax(dice_surface(curves)))
+    best = int(np.argmax(surface(curves).dice))
     return OperatingPoint(threshold=best % STEPS / STEPS, min_area_fraction=MIN_AREA_FRACTIONS[best // STEPS])
 
 
-def dice_surface(curves: Sequence[CaseCurves]) -> npt.NDArray[np.float64]:
-    """The mean Dice of the challenge at every threshold and minimum area.
+@dataclass(frozen=True)
+class Surface:
+    """What every threshold and minimum area has on some cases.
 
-    Returns: Shape ``(minimum areas, 256)``: a row for each of `MIN_AREA_FRACTIONS`, a column for each ``k / 256``.
+    Each is of shape ``(minimum areas, 256)``: a row for each of `MIN_AREA_FRACTIONS`, a column for each ``k / 256``.
+
+    Attributes:
+        dice: The mean Dice of the challenge.
+        sensitivity: Share of the positives called positive; NaN where there are none.
+        specificity: Share of the negatives called negative; NaN where there are none.
     """
+
+    dice: Floats
+    sensitivity: Floats
+    specificity: Floats
+
+
+def surface(curves: Sequence[CaseCurves]) -> Surface:
+    """Score all thresholds and minimum areas, with masks drawn at the threshold and not cleaned."""
     label_area = np.array([case.label_area for case in curves])
     area = np.stack([case.area for case in curves])
     dice = dice_from_counts(area, label_area[:, None], np.stack([case.overlap for case in curves]))
     dice_if_empty = dice_from_counts(np.zeros_like(label_area), label_area, np.zeros_like(label_area))
-    means = []
+    positive = label_area > 0
+    rows = []
     for fraction in MIN_AREA_FRACTIONS:
         least = np.array([min_area_px(fraction, case.pixels) for case in curves])
-        means.append(np.where(area > least[:, None], dice, dice_if_empty[:, None]).mean(axis=0))
-    return np.stack(means)
+        called = area > least[:, None]
+        rows.append(
+            (
+                np.where(called, dice, dice_if_empty[:, None]).mean(axis=0),
+                _share(called[positive]),
+                _share(~called[~positive]),
+            )
+        )
+    return Surface(*(np.stack(each) for each in zip(*rows, strict=True)))
+
+
+def _share(rows: npt.NDArray[np.bool_]) -> Floats:
+    """The share of the rows that are true in each column; NaN where there is no row."""
+    return rows.mean(axis=0) if len(rows) else np.full(rows.shape[1], np.nan)

@@ -41,7 +41,13 @@ def choose_examples(
     }
     share = max(1, min(each, len(found) // 3))  # a handful of cases is not all best ones
     chosen: dict[Example, list[int]] = {}
-    for kind in ("best", "worst", "median", "missed", "false alarm"):  # the extremes first, where there are few
+    for kind in (
+        "best",
+        "worst",
+        "median",
+        "missed",
+        "false alarm",
+    ):  # the extremes first, where there are few
         most = share if kind in ("best", "worst", "median") else each
         taken = {place for places in chosen.values() for place in places}
         chosen[kind] = [place for place in ranked[kind].tolist() if place not in taken][:most]

@@ -1,15 +1,13 @@
 """The numbers of a run, epoch by epoch: a table, a picture, and what trackers make of them."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.files import write_csv, written_atomically
+from pneumoseg.pipeline.output.curves import LEARNING_CURVES
 from pneumoseg.pipeline.training.gallery import Gallery
 from pneumoseg.pipeline.training.tracking import Row, Tracker
 
@@ -77,35 +75,9 @@ class WrittenHistory(History):
 
 
 def draw_progress(rows: list[Row], path: Path) -> None:
-    """Draw the learning curves: loss and rate, Dice beside predict-nothing, and the rates of the decision."""
+    """Draw the learning curves side by side: loss and rate, Dice beside predict-nothing, images told apart."""
     figure = Figure(figsize=(12, 3.6), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
-    epochs = [row["epoch"] for row in rows]
-
-    def line(axes: Axes, name: str, label: str, **style: Any) -> None:
-        values = [math.nan if row.get(name) is None else row[name] for row in rows]
-        axes.plot(epochs, values, label=label, marker="." if len(rows) < 30 else None, **style)
-
-    line(left, "loss", "training loss")
-    left.set_ylabel("loss")
-    rate = left.twinx()
-    line(rate, "learning_rate", "learning rate", color="0.7")
-    rate.set_ylabel("learning rate", color="0.5")
-    rate.set_ylim(bottom=0)
-    line(middle, "dice", "all images")
-    line(middle, "predict_nothing", "predict nothing", color="0.5", linestyle="--")
-    line(middle, "dice_positive", "positives")
-    middle.set_ylabel("validation Dice")
-    line(right, "auc", "AUC")
-    line(right, "sensitivity", "sensitivity")
-    line(right, "specificity", "specificity")
-    right.set_ylabel("validation, per image")
-    for axes in (left, middle, right):
-        axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-    for axes in (middle, right):
-        axes.set_ylim(-0.02, 1.02)
-        axes.legend(loc="best")
+    for axes, draw in zip(figure.subplots(1, 3), LEARNING_CURVES.values(), strict=True):
+        draw(axes, rows)
     with written_atomically(path) as temporary:
         figure.savefig(temporary, dpi=120)

@@ -1,0 +1,59 @@
+"""The learning curves of a run, each upon axes of its own: for its picture and for its report."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+Rows: TypeAlias = Sequence[Mapping[str, Any]]
+"""Of ``metrics.csv``: one for each epoch, with None for what is not known."""
+
+
+def draw_loss(axes: Axes, rows: Rows) -> None:
+    """The training loss, and the learning rate."""
+    _line(axes, rows, "loss", "training loss")
+    axes.set_ylabel("loss")
+    rate = axes.twinx()
+    _line(rate, rows, "learning_rate", "learning rate", color="0.6")
+    rate.set_ylabel("learning rate", color="0.5")
+    rate.set_ylim(bottom=0)
+
+
+def draw_dice(axes: Axes, rows: Rows) -> None:
+    """The challenge's Dice of the validation beside predicting nothing, and Dice on positives."""
+    _line(axes, rows, "dice", "all images")
+    _line(axes, rows, "predict_nothing", "predict nothing", color="0.5", linestyle="--")
+    _line(axes, rows, "dice_positive", "positives")
+    _share(axes, "validation Dice")
+
+
+def draw_rates(axes: Axes, rows: Rows) -> None:
+    """How well the images of the validation are told apart."""
+    for name, label in (("auc", "AUC"), ("sensitivity", "sensitivity"), ("specificity", "specificity")):
+        _line(axes, rows, name, label)
+    _share(axes, "validation, per image")
+
+
+LEARNING_CURVES: Final[Mapping[str, Callable[[Axes, Rows], None]]] = {
+    "Loss": draw_loss,
+    "Dice": draw_dice,
+    "Images": draw_rates,
+}
+
+
+def _line(axes: Axes, rows: Rows, name: str, label: str, **style: Any) -> None:
+    values = [math.nan if row.get(name) is None else row[name] for row in rows]
+    axes.plot(
+        [row["epoch"] for row in rows], values, label=label, marker="." if len(rows) < 30 else None, **style
+    )
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _share(axes: Axes, label: str) -> None:
+    axes.set_ylabel(label)
+    axes.set_ylim(-0.02, 1.02)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best")

@@ -1,0 +1,318 @@
+"""What an evaluation came to, as sections of a report; all of it is read from the files that it left."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.reporting import charts
+from pneumoseg.pipeline.reporting.content import (
+    Block,
+    Chart,
+    Charts,
+    Folded,
+    Page,
+    Section,
+    Table,
+    Text,
+    Tile,
+    Tiles,
+)
+from pneumoseg.pipeline.reporting.gallery import load_gallery
+from pneumoseg.pipeline.reporting.reading import Row, number, number_or_text, read_json, read_rows
+from pneumoseg.pipeline.scoring.headline import TITLES
+from pneumoseg.pipeline.summaries import number_cell
+
+FILES: Final = ("scores.json", "cases.csv", "subgroups.csv")
+SURFACE: Final = "decisions.json"
+_HEADLINES: Final = ("dice", "dice_positive", "sensitivity", "specificity", "auc", "average_precision")
+_SHOWN_CASES: Final = 5000
+_MEANINGS: Final = (
+    "Dice is the challenge's: of each image at its own size, 1 where truth and prediction are both empty, 0 where "
+    "exactly one is; the mean over all images. Read it beside the score of predicting nothing.",
+    "Intervals hold 95 % of 2,000 resamples of the patients, each with all images: images of one patient are alike.",
+    "Distances and surface Dice are of images where both masks hold pixels and the spacing is known. The calibration "
+    "error is the mean gap between a probability and how often it is right, over ten bins.",
+)
+
+
+def evaluation_page(folder: Path) -> Page:
+    """The whole report of an evaluation.
+
+    Raises: JobError: If the folder does not hold what `evaluate` writes.
+    """
+    scores = read_json(folder / "scores.json")
+    return Page(
+        title="Evaluation",
+        subtitle=subtitle(scores),
+        sections=[*result_sections(folder), how_it_was_made(scores)],
+        warnings=warnings(scores),
+    )
+
+
+def subtitle(scores: Mapping[str, Any]) -> str:
+    """What was scored."""
+    fold = scores.get("fold")
+    which = "all folds" if fold is None else f"fold {fold}, held out"
+    return (
+        f"{scores['manifest']}: {which}; {scores['images']} images of {scores['patients']} patients, "
+        f"{scores['positives']} with a pneumothorax"
+    )
+
+
+def warnings(scores: Mapping[str, Any]) -> list[str]:
+    """What takes worth from the scores."""
+    found = []
+    if scores.get("trained_on"):
+        found.append(
+            f"The model was trained on {scores['trained_on']} of these {scores['images']} images: the scores say "
+            "nothing about new ones."
+        )
+    if scores.get("grouped_by") == "nothing":
+        found.append(
+            "Nothing says which images are of one patient: patients may be in training and validation at once, and "
+            "intervals may be too narrow. Give `prepare` a file with --groups."
+        )
+    return found
+
+
+def result_sections(folder: Path) -> list[Section]:
+    """Summary, decision, probabilities, subgroups, gallery and cases.
+
+    Raises: JobError: If the folder does not hold what `evaluate` writes.
+    """
+    scores, cases = read_json(folder / "scores.json"), read_rows(folder / "cases.csv")
+    subgroups = read_rows(folder / "subgroups.csv")
+    gallery = load_gallery(folder)
+    try:
+        sections = [
+            _summary(scores),
+            _decision(folder, scores),
+            _probabilities(scores, cases),
+            Section("Subgroups", [_subgroup_table(subgroups)]),
+            Section("Gallery", [gallery]) if gallery.cases else None,
+            Section("Cases", [_case_table(cases)]),
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise JobError(
+            f"{folder}: holds an evaluation that this release cannot show ({error!r}); evaluate anew"
+        ) from None
+    return [section for section in sections if section is not None]
+
+
+def how_it_was_made(scores: Mapping[str, Any]) -> Section:
+    """What the words mean, and what was done."""
+    facts = {
+        name: scores.get(name)
+        for name in (
+            "threshold", "bottom_threshold", "min_area_fraction", "min_component_fraction", "fill_holes", "aim",
+            "views", "temperature", "dropout_passes", "grouped_by", "manifest_sha256", "model_weights_sha256",
+        )
+    }  # fmt: skip
+    return Section(
+        "How it was made",
+        [
+            *map(Text, _MEANINGS),
+            Folded("settings", "\n".join(f"{name}: {_plain(value)}" for name, value in facts.items())),
+        ],
+    )
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+def _summary(scores: Mapping[str, Any]) -> Section:
+    tuned, nothing = scores["numbers"], scores["predict_nothing_numbers"]
+    unseen = scores.get("unseen_decision")
+    quoted = unseen or tuned
+    tiles = [
+        Tile(
+            TITLES[name],
+            number_cell(quoted[name]["value"]),
+            f"{_interval(quoted[name])}; nothing: {number_cell(nothing[name])}",
+        )
+        for name in _HEADLINES
+        if name in quoted
+    ]
+    columns = ["", "value", "95 % from", "to", *(["tuned on these"] if unseen else []), "predict nothing"]
+    rows = []
+    for name, title in TITLES.items():
+        if name in tuned:
+            measured = quoted.get(name) or tuned[name]
+            beside = [tuned[name]["value"]] if unseen else []
+            rows.append(
+                [title, measured["value"], measured["low"], measured["high"], *beside, nothing.get(name)]
+            )
+    about = (
+        "These are scores of decisions that had not seen the patient in question: the numbers to quote. Those of the "
+        "decision that was tuned on these images are too high by a little, and stand beside them."
+        if unseen
+        else "Scores of the model's own decision, which was not tuned on these images or cannot be told apart "
+        "from one that was."
+        if not scores.get("tuned_here")
+        else "The decision was tuned on these same images: the scores are too high by a little."
+    )
+    return Section("Summary", [Text(about), Tiles(tiles), Table(columns, rows)])
+
+
+def _interval(measured: Mapping[str, float | None]) -> str:
+    low, high = measured["low"], measured["high"]
+    return "no interval" if low is None or high is None else f"{number_cell(low)} to {number_cell(high)}"
+
+
+def _decision(folder: Path, scores: Mapping[str, Any]) -> Section | None:
+    if not (folder / SURFACE).is_file():
+        return None
+    found = read_json(folder / SURFACE)
+    thresholds, areas = found["thresholds"], found["min_area_fractions"]
+    named = {name: np.array(found[name], dtype=np.float64) for name in ("dice", "sensitivity", "specificity")}
+    nearest = int(np.argmin(np.abs(np.array(areas) - scores["min_area_fraction"])))
+    point = (scores["threshold"], scores["min_area_fraction"])
+    return Section(
+        "Decision",
+        [
+            Text(_decision_words(scores)),
+            Charts(
+                [
+                    charts.surface_chart(
+                        thresholds, areas, named["dice"], chosen=point, nothing=scores["predict_nothing"]
+                    ),
+                    charts.decision_chart(
+                        thresholds,
+                        {
+                            "Dice": named["dice"][nearest],
+                            "sensitivity": named["sensitivity"][nearest],
+                            "specificity": named["specificity"][nearest],
+                        },
+                        chosen=point[0],
+                        min_area=areas[nearest],
+                    ),
+                ]
+            ),
+        ],
+    )
+
+
+def _decision_words(scores: Mapping[str, Any]) -> str:
+    bottom = scores.get("bottom_threshold")
+    drawn = "" if bottom is None else f" Its mask is then drawn at {bottom:.3f}."
+    return (
+        f"An image is called positive when more than {scores['min_area_fraction']:.3%} of its pixels exceed "
+        f"{scores['threshold']:.3f}.{drawn} Both charts are of masks drawn at the threshold itself and not cleaned."
+    )
+
+
+def _probabilities(scores: Mapping[str, Any], cases: Sequence[Row]) -> Section:
+    probabilities = np.array([float(row["probability"]) for row in cases])
+    positive = np.array([row["positive"] == "1" for row in cases])
+    made: list[Chart] = []
+    if positive.any() and not positive.all():
+        numbers = scores["numbers"]
+        made.append(charts.roc_chart(probabilities, positive, auc=numbers["auc"]["value"]))
+        made.append(
+            charts.precision_recall_chart(
+                probabilities, positive, average=numbers["average_precision"]["value"]
+            )
+        )
+    made.append(charts.reliability_chart(scores["reliability"]))
+    made.append(
+        charts.histogram_chart(
+            {"with a pneumothorax": probabilities[positive], "without": probabilities[~positive]},
+            title="Probability of the images",
+            label="probability",
+            limits=(0.0, 1.0),
+        )
+    )
+    if positive.any():
+        areas = np.array([float(row["label_area_px"]) for row in cases])
+        dices = np.array([float(row["dice"]) for row in cases])
+        called = np.array([row["called_positive"] == "1" for row in cases])
+        made.append(charts.size_chart(areas[positive], dices[positive], called[positive]))
+    uncertainty = np.array([value for row in cases if (value := number(row["uncertainty"])) is not None])
+    if len(uncertainty):
+        made.append(
+            charts.histogram_chart(
+                {"all": uncertainty},
+                title="Uncertainty of the images",
+                label="standard deviation of the probability",
+                limits=None,
+            )
+        )
+    return Section("Probabilities", [Charts(made)])
+
+
+def _subgroup_table(rows: Sequence[Row]) -> Block:
+    shown = ("dice", "dice_positive", "sensitivity", "specificity", "auc")
+    heads = ("Dice", "Dice on positives", "sensitivity", "specificity", "AUC")
+    columns = ["subgroup", "value", "images", "patients", "positive", "called"]
+    table: list[list[str | float | int | None]] = []
+    for row in rows:
+        cells: list[str | float | int | None] = [row["subgroup"].replace("_", " "), row["value"]]
+        cells += [
+            number_or_text(row[name]) for name in ("images", "patients", "positives", "called_positive")
+        ]
+        for name in shown:
+            low, high = row[f"{name}_low"], row[f"{name}_high"]
+            interval = f"{float(low):.3f} to {float(high):.3f}" if low and high else None
+            cells += [_rounded(row[name]), interval]
+        table.append(cells)
+    return Table(
+        [*columns, *(part for head in heads for part in (head, "95 %"))], table, file="subgroups.csv"
+    )
+
+
+def _case_table(rows: Sequence[Row]) -> Block:
+    """The cases with those that went worst first."""
+    columns = {
+        "case": "id", "outcome": "", "Dice": "dice", "probability": "probability", "uncertainty": "uncertainty",
+        "truth px": "label_area_px", "mask px": "area_px", "Hausdorff mm": "hausdorff95_mm", "view": "view",
+        "sex": "sex", "age": "age", "fold": "fold",
+    }  # fmt: skip
+    if not any(row["uncertainty"] for row in rows):
+        del columns["uncertainty"]
+    ordered = sorted(rows, key=lambda row: (float(row["dice"]), -float(row["label_area_px"])))
+    table = [
+        [outcome(row) if head == "outcome" else _cell(row, name) for head, name in columns.items()]
+        for row in ordered[:_SHOWN_CASES]
+    ]
+    filters = [
+        name
+        for name in ("outcome", "view", "sex", "fold")
+        if name == "outcome" or _varies(rows, columns[name])
+    ]
+    return Table(
+        list(columns),
+        table,
+        filters=filters,
+        left_out=max(0, len(ordered) - _SHOWN_CASES),
+        file="cases.csv",
+    )
+
+
+def outcome(row: Row) -> str:
+    """What became of a case."""
+    return {
+        ("1", "1"): "found",
+        ("1", "0"): "missed",
+        ("0", "1"): "false alarm",
+        ("0", "0"): "rightly negative",
+    }[row["positive"], row["called_positive"]]
+
+
+def _varies(rows: Sequence[Row], name: str) -> bool:
+    return len({row[name] for row in rows}) > 1
+
+
+def _cell(row: Row, name: str) -> str | float | int | None:
+    text = row[name]
+    return text if name == "id" else number_or_text(text)
+
+
+def _rounded(text: str) -> float | None:
+    value = number(text)
+    return None if value is None else round(value, 4)

@@ -1,0 +1,91 @@
+"""Cases in pictures, kept in a folder so that a report can be made again without network and radiographs."""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.files import write_json, written_atomically
+from pneumoseg.pipeline.reporting.content import Gallery, Picture, Shown
+from pneumoseg.pipeline.reporting.html import data_address
+from pneumoseg.pipeline.reporting.panels import Panel
+
+FOLDER: Final = "gallery"
+_LIST: Final = "gallery.json"
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A case to show.
+
+    Attributes:
+        kind: Why this one.
+        name: Of the case.
+        facts: Names and values.
+        panels: Pictures; none where they must not be shown.
+    """
+
+    kind: str
+    name: str
+    facts: Mapping[str, str]
+    panels: Sequence[Panel]
+
+
+def save_gallery(folder: Path, exhibits: Iterable[Exhibit]) -> None:
+    """Write pictures, and at last the list of them, in place of an earlier gallery.
+
+    Args:
+        folder: Of the results; gets ``gallery/``.
+        exhibits: In the order in which they are to be shown.
+    """
+    place = folder / FOLDER
+    if place.exists():
+        shutil.rmtree(place)
+    listed = []
+    for number, exhibit in enumerate(exhibits, start=1):
+        files = []
+        for panel_number, panel in enumerate(exhibit.panels, start=1):
+            file = f"{number:02}-{panel_number}.jpg"  # the name of a case may be anything
+            with written_atomically(place / file) as temporary:
+                temporary.write_bytes(panel.jpeg)
+            files.append({"name": panel.name, "file": file})
+        listed.append(
+            {"kind": exhibit.kind, "name": exhibit.name, "facts": dict(exhibit.facts), "panels": files}
+        )
+    write_json(place / _LIST, listed)
+
+
+def load_gallery(folder: Path) -> Gallery:
+    """Read what `save_gallery` wrote; a folder without a gallery gives an empty one.
+
+    Raises: JobError: If the list of pictures is damaged.
+    """
+    place = folder / FOLDER
+    if not (place / _LIST).is_file():
+        return Gallery(())
+    try:
+        listed = json.loads((place / _LIST).read_text(encoding="utf-8"))
+        return Gallery(
+            [
+                Shown(
+                    kind=case["kind"],
+                    name=case["name"],
+                    facts=case["facts"],
+                    panels=[
+                        Picture(
+                            each["name"],
+                            data_address((place / Path(each["file"]).name).read_bytes(), "image/jpeg"),
+                        )
+                        for each in case["panels"]
+                    ],
+                )
+                for case in listed
+            ]
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise JobError(
+            f"{place / _LIST}: cannot be read ({type(error).__name__}); evaluate anew, or delete {place}"
+        ) from None

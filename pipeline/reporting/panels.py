@@ -1,0 +1,92 @@
+"""One case as a row of small pictures: what was given, what is true, what the network says and where it looked."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pneumoseg.pipeline.output.figures import LABEL_COLOUR
+from pneumoseg.pipeline.output.pictures import heat, overlay
+
+SIDE_PX: Final = 400
+"""Of the longer side: a report of fifteen cases stays small enough to be mailed."""
+_QUALITY: Final = 85
+_LEAST_SPREAD: Final = 0.02  # of the uncertainty: less is not stretched to the whole colour scale
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture.
+
+    Attributes:
+        name: What it shows.
+        jpeg: The picture.
+    """
+
+    name: str
+    jpeg: bytes
+
+
+def case_panels(
+    *,
+    image: Floats,
+    label: Mask | None,
+    pred: Mask,
+    probabilities: Floats,
+    uncertainty: Floats | None,
+    attention: Sequence[Floats],
+) -> list[Panel]:
+    """Draw a case.
+
+    Args:
+        image: Values in [0, 1], shape ``(rows, columns)``, like all that follow.
+        label: Zeros and ones; None where it is not known.
+        pred: Zeros and ones.
+        probabilities: Of each pixel.
+        uncertainty: Standard deviation of the probability of each pixel; None where the network has no dropout.
+        attention: Coefficients of the gates, deepest first.
+    """
+    small = np.clip(_shrink(image), 0, 1)
+    panels = [("radiograph", overlay(small, np.zeros(small.shape, np.uint8)))]
+    if label is not None:
+        panels.append(("truth", overlay(small, _shrink_mask(label), colour=LABEL_COLOUR)))
+    panels.append(("prediction", overlay(small, _shrink_mask(pred))))
+    panels.append(("probability, 0 to 1", heat(small, _shrink(probabilities), limits=(0.0, 1.0))))
+    if uncertainty is not None:
+        spread = _shrink(uncertainty)
+        most = max(float(spread.max()), _LEAST_SPREAD)
+        panels.append((f"uncertainty, 0 to {most:.2f}", heat(small, spread, limits=(0.0, most))))
+    names = (f"attention gate {number}" for number in range(1, len(attention) + 1))
+    panels += [(name, heat(small, _shrink(gate))) for name, gate in zip(names, attention, strict=True)]
+    return [Panel(name, jpeg_of(picture)) for name, picture in panels]
+
+
+def jpeg_of(picture: npt.NDArray[np.uint8]) -> bytes:
+    """A picture as JPEG, no larger than `SIDE_PX`."""
+    data = io.BytesIO()
+    drawn = Image.fromarray(picture)
+    drawn.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
+    drawn.save(data, "JPEG", quality=_QUALITY)
+    return data.getvalue()
+
+
+def _size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Width and height of a panel."""
+    scale = min(1.0, SIDE_PX / max(shape))
+    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
+
+
+def _shrink(map_: Floats) -> Floats:
+    small = Image.fromarray(map_.astype(np.float32)).resize(_size(map_.shape), Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.float32)
+
+
+def _shrink_mask(mask: Mask) -> Mask:
+    """A pixel of the small mask is set where half of what it stands for is."""
+    return (_shrink(mask.astype(np.float32)) >= 0.5).astype(np.uint8)

@@ -1,0 +1,180 @@
+"""What a prediction came to, as a report; all of it is read from the tables and pictures that it left."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image
+
+from pneumoseg.pipeline.reporting import charts
+from pneumoseg.pipeline.reporting.content import (
+    Charts,
+    Gallery,
+    Page,
+    Picture,
+    Section,
+    Shown,
+    Table,
+    Text,
+    Tile,
+    Tiles,
+)
+from pneumoseg.pipeline.reporting.html import data_address
+from pneumoseg.pipeline.reporting.panels import jpeg_of
+from pneumoseg.pipeline.reporting.reading import Row, number_or_text, read_rows
+from pneumoseg.transforms.reasons import Reason
+
+TABLE: Final = "predictions.csv"
+PICTURES: Final = {"overlay": "overlays", "attention": "attention", "uncertainty": "uncertainty"}
+_SHOWN_ROWS: Final = 5000
+_SHOWN_CASES: Final = 8  # of a kind
+_COLUMNS: Final = {
+    "image": "image", "decision": "decision", "probability": "probability", "uncertainty": "uncertainty",
+    "side": "side", "area px": "area_px", "area mm2": "area_mm2", "width mm": "width_mm",
+    "height mm": "height_mm", "components": "components", "remarks": "reason",
+}  # fmt: skip
+
+
+def prediction_page(folder: Path) -> Page:
+    """The whole report of a prediction.
+
+    Raises: JobError: If the folder does not hold what `predict` writes.
+    """
+    rows = read_rows(folder / TABLE)
+    segmented = [row for row in rows if row["status"] == "segmented"]
+    others = [row for row in rows if row["status"] != "segmented"]
+    sections = [Section("Summary", _summary(segmented, others))]
+    if gallery := _gallery(folder, segmented):
+        sections.append(Section("Gallery", [Text(_HOW_CHOSEN), Gallery(gallery)]))
+    if segmented:
+        sections.append(Section("Images", [_image_table(segmented)]))
+    if others:
+        sections.append(Section("Files without a result", [_reason_table(others), _other_table(others)]))
+    refused = sum(row["status"] == "refused" for row in others)
+    return Page(
+        title="Prediction",
+        subtitle=f"{len(rows)} files, {len(segmented)} of them segmented",
+        sections=sections,
+        warnings=[f"{refused} files that should have been radiographs were refused."] if refused else (),
+    )
+
+
+_HOW_CHOSEN: Final = (
+    "The surest findings, and those on either side of the line between positive and negative: these are the ones to "
+    "look at first."
+)
+
+
+def _summary(segmented: Sequence[Row], others: Sequence[Row]) -> list[Any]:
+    positive = sum(row["decision"] == "positive" for row in segmented)
+    remarks = Counter(reason for row in segmented for reason in row["reason"].split())
+    statuses = Counter(row["status"] for row in others)
+    tiles = [
+        Tile("images", str(len(segmented)), "segmented"),
+        Tile(
+            "called positive",
+            str(positive),
+            f"{positive / len(segmented):.1%} of the images" if segmented else "",
+        ),
+        Tile("with a remark", str(sum(bool(row["reason"]) for row in segmented)), "of the reader"),
+        *(Tile(status, str(count), "files without a result") for status, count in sorted(statuses.items())),
+    ]
+    blocks: list[Any] = [Tiles(tiles)]
+    if segmented:
+        called = np.array([row["decision"] == "positive" for row in segmented])
+        probabilities = np.array([float(row["probability"]) for row in segmented])
+        made = charts.histogram_chart(
+            {"called positive": probabilities[called], "called negative": probabilities[~called]},
+            title="Probability of the images",
+            label="probability",
+            limits=(0.0, 1.0),
+        )
+        blocks.append(Charts([made]))
+    if remarks:
+        blocks.append(Text("Remarks on images that have a result all the same:"))
+        blocks.append(Table(("images", "remark", "what it means"), _counted(remarks)))
+    return blocks
+
+
+def _counted(reasons: Counter[str]) -> list[list[str | float | int | None]]:
+    return [
+        [count, name, Reason[name].sentence if name in Reason.__members__ else None]
+        for name, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def _gallery(folder: Path, segmented: Sequence[Row]) -> list[Shown]:
+    """The images that are most worth a look, of those that have pictures."""
+    ranked = sorted(segmented, key=lambda row: (-float(row["probability"]), row["image"]))
+    positive = [row for row in ranked if row["decision"] == "positive"]
+    negative = [row for row in ranked if row["decision"] != "positive"]
+    shown: list[Shown] = []
+    taken: set[str] = set()
+    for kind, rows in (
+        ("surest", positive),
+        ("positive, but barely", positive[::-1]),
+        ("negative, but barely", negative),
+    ):
+        made = 0
+        for row in rows:
+            if made == _SHOWN_CASES:
+                break
+            pictures = [] if row["name"] in taken else _pictures(folder, row["name"])
+            if pictures:
+                taken.add(row["name"])
+                made += 1
+                shown.append(
+                    Shown(
+                        kind=kind,
+                        name=row["image"],
+                        facts={
+                            "probability": f"{float(row['probability']):.3f}",
+                            "finding": row["sentence"],
+                        },
+                        panels=pictures,
+                    )
+                )
+    return shown
+
+
+def _pictures(folder: Path, name: str) -> list[Picture]:
+    found = []
+    for kind, place in PICTURES.items():
+        path = folder / place / f"{name}.png"
+        if path.is_file():
+            with Image.open(path) as picture:
+                pixels = np.asarray(picture.convert("RGB"))
+            found.append(Picture(kind, data_address(jpeg_of(pixels), "image/jpeg")))
+    return found
+
+
+def _image_table(rows: Sequence[Row]) -> Table:
+    """The images, those with the highest probability first."""
+    ordered = sorted(rows, key=lambda row: (-float(row["probability"]), row["image"]))
+    columns = {head: name for head, name in _COLUMNS.items() if any(row.get(name) for row in rows)}
+    return Table(
+        list(columns),
+        [
+            [row[name] if name == "image" else number_or_text(row[name]) for name in columns.values()]
+            for row in ordered[:_SHOWN_ROWS]
+        ],
+        filters=[head for head in ("decision", "side", "remarks") if head in columns],
+        left_out=max(0, len(ordered) - _SHOWN_ROWS),
+        file=TABLE,
+    )
+
+
+def _reason_table(rows: Sequence[Row]) -> Table:
+    return Table(("files", "reason", "what it means"), _counted(Counter(row["reason"] for row in rows)))
+
+
+def _other_table(rows: Sequence[Row]) -> Table:
+    return Table(
+        ("file", "status", "reason", "detail"),
+        [[row["image"], row["status"], row["reason"], row["detail"] or None] for row in rows[:_SHOWN_ROWS]],
+        filters=("status", "reason"),
+        left_out=max(0, len(rows) - _SHOWN_ROWS),
+        file=TABLE,
+    )

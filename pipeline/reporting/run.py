@@ -1,0 +1,98 @@
+"""What a training run came to, as a report: how it learned, and what its evaluation found."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from matplotlib.figure import Figure
+
+from pneumoseg.pipeline.output.curves import LEARNING_CURVES
+from pneumoseg.pipeline.reporting.charts import SIZE
+from pneumoseg.pipeline.reporting.content import Chart, Charts, Folded, Page, Section, Tile, Tiles
+from pneumoseg.pipeline.reporting.evaluation import how_it_was_made, result_sections, subtitle, warnings
+from pneumoseg.pipeline.reporting.reading import number, read_json, read_rows
+from pneumoseg.pipeline.reporting.svg import chart_style, to_svg
+
+EVALUATION: Final = "evaluation"
+"""The folder, within that of the run, of what was scored at its end."""
+
+
+def run_page(run: Path) -> Page:
+    """The whole report of a training run, or of as much as there is of one that has not ended.
+
+    Raises: JobError: If the folder does not hold what `train` writes.
+    """
+    learning = [section for folder in _folds(run) if (section := _learning(folder, run)) is not None]
+    configuration = _configuration(run)
+    evaluation = run / EVALUATION
+    if not (evaluation / "scores.json").is_file():
+        return Page(
+            title="Training",
+            subtitle="not evaluated",
+            sections=[*learning, *configuration],
+            warnings=["There is no evaluation: the run has not ended, or was told to leave it out."],
+        )
+    scores = read_json(evaluation / "scores.json")
+    summary, *others = result_sections(evaluation)
+    return Page(
+        title="Training",
+        subtitle=subtitle(scores),
+        sections=[summary, *learning, *others, how_it_was_made(scores), *configuration],
+        warnings=warnings(scores),
+    )
+
+
+def _folds(run: Path) -> list[Path]:
+    """The folders of a run that hold learning curves: itself, or one for each fold."""
+    if (run / "metrics.csv").is_file():
+        return [run]
+    return sorted(
+        (path.parent for path in run.glob("fold*/metrics.csv")), key=lambda path: (len(path.name), path.name)
+    )
+
+
+def _learning(folder: Path, run: Path) -> Section | None:
+    rows = [{name: number(value) for name, value in row.items()} for row in read_rows(folder / "metrics.csv")]
+    rows = [row for row in rows if row.get("epoch") is not None]
+    if not rows:
+        return None
+    title = "Learning" if folder == run else f"Learning, {folder.name}"
+    tiles = []
+    if (folder / "summary.json").is_file():
+        tiles = [Tiles(_tiles(read_json(folder / "summary.json"), rows))]
+    name = folder.name if folder != run else "run"
+    return Section(title, [*tiles, Charts(_charts(rows, name))])
+
+
+def _tiles(summary: Mapping[str, Any], rows: Sequence[Mapping[str, float | None]]) -> list[Tile]:
+    best = str(summary["best_epoch"])
+    how = "an average of weights was kept" if summary["averaged"] else "its weights were kept"
+    seconds = sum(row.get("seconds") or 0 for row in rows)
+    return [
+        Tile("best epoch", best, f"of {len(rows)}; {how}"),
+        Tile("steps", str(summary["steps"]), f"{summary['skipped_steps']} skipped"),
+        Tile(
+            "time",
+            f"{seconds / 60:.1f} min",
+            f"on {summary['device']}, {summary['precision']}, in all epochs",
+        ),
+    ]
+
+
+def _charts(rows: Sequence[Mapping[str, float | None]], run: str) -> list[Chart]:
+    made = []
+    for title, draw in LEARNING_CURVES.items():
+        with chart_style():
+            figure = Figure(figsize=SIZE, layout="constrained")
+            draw(figure.subplots(), rows)
+        made.append(Chart(title, to_svg(figure, name=f"{run}-{title.lower()}")))
+    return made
+
+
+def _configuration(run: Path) -> list[Section]:
+    path = next(
+        (path for path in (run / "config.yaml", run / "fold0" / "config.yaml") if path.is_file()), None
+    )
+    if path is None:
+        return []
+    return [Section("Configuration", [Folded("config.yaml", path.read_text(encoding="utf-8"))])]
