@@ -1,8 +1,8 @@
 """Runs, files, devices and the command line.
 
 Every job is one call: `prepare_manifest`, `train_model`, `evaluate_model`, `write_submission`, `score_submission`,
-`predict_folder`, `check_folder`, `doctor_report`, `run_demo`; `Readers` reads files in processes of their own. Names
-are looked up when they are first used, for MONAI takes seconds to import.
+`predict_folder`, `write_report`, `check_folder`, `doctor_report`, `run_demo`; `Readers` reads files in processes of
+their own. Names are looked up when they are first used, for MONAI takes seconds to import.
 """
 
 import importlib
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pneumoseg.pipeline.predict import predict_folder as predict_folder
     from pneumoseg.pipeline.prepare import prepare_manifest as prepare_manifest
     from pneumoseg.pipeline.reading.readers import Readers as Readers
+    from pneumoseg.pipeline.report import write_report as write_report
     from pneumoseg.pipeline.score import score_submission as score_submission
     from pneumoseg.pipeline.submit import write_submission as write_submission
     from pneumoseg.pipeline.train import train_model as train_model
@@ -42,6 +43,7 @@ _HOME = {
     "run_demo": "demo",
     "score_submission": "score",
     "train_model": "train",
+    "write_report": "report",
     "write_submission": "submit",
 }
 __all__ = sorted(_HOME)  # noqa: PLE0605  (a list, made from the one table of names)

@@ -10,12 +10,16 @@ import traceback
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from pneumoseg.pipeline.console import complain, console, say, warn
 from pneumoseg.pipeline.errors import JobError, UsageError
+
+if TYPE_CHECKING:
+    from pneumoseg.pipeline.evaluate import EvaluateReport
+    from pneumoseg.pipeline.scoring.decision import Decisions
 
 _SHOWN_PROBLEMS: Final = 5
 
@@ -254,6 +258,9 @@ def train(
         Path | None, typer.Option(help="Folder of decoded images; beside the manifest if left out.")
     ] = None,
     mlflow: Annotated[str | None, typer.Option(help="Tracking store, like sqlite:///mlruns.db.")] = None,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Evaluate at the end, and make report.html.")
+    ] = True,
 ) -> None:
     """Train on all folds but one, or on each in turn, and make a model folder."""
     from pneumoseg.pipeline.config import dump_config, load_config
@@ -279,30 +286,29 @@ def train(
         "cache": cache,
         "initial": initial,
         "mlflow": mlflow,
+        "report": report,
     }
-    from pneumoseg.pipeline.summaries import decisions_table
-
     if fold == "all":
         from pneumoseg.pipeline.cross_validate import cross_validate
 
         whole = cross_validate(manifest, output, **options)
-        console.print(
-            decisions_table(
-                whole.out_of_fold, title=f"each of {whole.folds} folds by the network that held it out"
-            )
+        _say_scores(
+            whole.out_of_fold,
+            whole.evaluation,
+            whole.model,
+            title=f"each of {whole.folds} folds by the network that held it out",
         )
-        _say_what_is_unseen(whole.model)
-        say(f"wrote {whole.model}")
         raise typer.Exit(whole.exit_code)
     from pneumoseg.pipeline.train import train_model
 
-    report = train_model(manifest, output, fold=int(fold), **options)
-    console.print(
-        decisions_table(report.validation, title=f"fold {fold}, weights of epoch {report.best_epoch}")
+    trained = train_model(manifest, output, fold=int(fold), **options)
+    _say_scores(
+        trained.validation,
+        trained.evaluation,
+        trained.model,
+        title=f"fold {fold}, weights of epoch {trained.best_epoch}",
     )
-    _say_what_is_unseen(report.model)
-    say(f"wrote {report.model}")
-    raise typer.Exit(report.exit_code)
+    raise typer.Exit(trained.exit_code)
 
 
 @_command
@@ -321,6 +327,7 @@ def evaluate(
     dropout_passes: Annotated[
         int, typer.Option(min=0, help="Calls with dropout on, to see how unsure the network is.")
     ] = 0,
+    examples: Annotated[int, typer.Option(min=0, help="Cases of each kind in the report's gallery.")] = 3,
     overwrite: Overwrite = False,
     device: Device = "auto",
     batch_size: BatchSize = 8,
@@ -348,6 +355,7 @@ def evaluate(
         device=device,
         batch_size=batch_size,
         workers=workers,
+        examples=examples,
         overwrite=overwrite,
     )
     title = "all folds" if report.fold is None else f"fold {report.fold}"
@@ -357,7 +365,7 @@ def evaluate(
             f"the model was trained on {report.trained_on} of these {report.decisions.score.images} images "
             "(column trained_on of cases.csv): this score says nothing about new ones"
         )
-    say(f"wrote {output / 'scores.json'}, {output / 'cases.csv'} and {output / 'subgroups.csv'}")
+    say(f"wrote {output / 'report.html'}, {output / 'scores.json'} and {output / 'cases.csv'}")
     raise typer.Exit(report.exit_code)
 
 
@@ -573,6 +581,28 @@ def check(
 
 
 @_command
+def report(
+    folder: Annotated[
+        Path, typer.Argument(help="A folder that train, evaluate or predict made.", show_default=False)
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="The page; report.html in the folder if left out.", show_default=False
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make the HTML report of a run, an evaluation or a prediction anew: one file that needs no other."""
+    from pneumoseg.pipeline.files import claim_file
+    from pneumoseg.pipeline.report import write_report
+
+    if output is not None:
+        claim_file(output, overwrite=overwrite)
+    say(f"wrote {write_report(folder, output)}")
+
+
+@_command
 def doctor() -> None:
     """Look at versions, decoders and devices, and say what should be mended."""
     from pneumoseg.pipeline.doctor import doctor_report
@@ -583,17 +613,26 @@ def doctor() -> None:
     raise typer.Exit(report.exit_code)
 
 
-def _say_what_is_unseen(model: Path) -> None:
-    """Put the score of decisions that had not seen the patient in question beside that of the one that had."""
+def _say_scores(
+    validation: "Decisions", evaluation: "EvaluateReport | None", model: Path, *, title: str
+) -> None:
+    """What a training came to: the evaluation, or where there is none the scores of its validation."""
     from pneumoseg.pipeline.inference.model_folder import read_description
+    from pneumoseg.pipeline.summaries import decisions_table, scores_table
 
     decision = read_description(model).decision
+    if evaluation is not None:
+        console.print(scores_table(evaluation.images, title=title, unseen=evaluation.unseen))
+        say(f"wrote {model} and {model.parent / 'report.html'}")
+        return
+    console.print(decisions_table(validation, title=title))
     if decision and decision.cross_fitted:
         tuned = decision.aims["challenge"].dice
         say(
             f"Dice at the size of the stored maps: {tuned:.4f} with the decision tuned on these images, "
             f"{decision.cross_fitted.dice:.4f} with decisions that had not seen the patient in question"
         )
+    say(f"wrote {model}")
 
 
 def _set_threads(threads: int | None) -> None:

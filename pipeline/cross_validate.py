@@ -14,6 +14,7 @@ from pneumoseg.pipeline.config import TrainConfig
 from pneumoseg.pipeline.console import console, say
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.devices import process_group
+from pneumoseg.pipeline.evaluate import EvaluateReport
 from pneumoseg.pipeline.files import claim_folder, write_json, write_text, written_atomically
 from pneumoseg.pipeline.inference.model_folder import (
     DESCRIPTION,
@@ -31,7 +32,7 @@ from pneumoseg.pipeline.scoring.out_of_fold import (
     save_out_of_fold,
 )
 from pneumoseg.pipeline.scoring.tuning import tune
-from pneumoseg.pipeline.train import describe_training, train_model
+from pneumoseg.pipeline.train import describe_training, evaluate_run, train_model
 from pneumoseg.pipeline.training.checkpoint import has_state
 
 
@@ -42,6 +43,8 @@ class CrossValidateReport:
     model: Path
     out_of_fold: Decisions
     folds: int
+    evaluation: EvaluateReport | None = None
+    """Of all cases, at the original size and with intervals; None where no report was asked for."""
     exit_code: int = 0
 
 
@@ -57,6 +60,7 @@ def cross_validate(
     cache: Path | None = None,
     initial: Path | None = None,
     mlflow: str | None = None,
+    report: bool = True,
 ) -> CrossValidateReport:
     """Train one network for each fold, and write a model folder with all of them.
 
@@ -64,7 +68,8 @@ def cross_validate(
 
     Args:
         manifest_path: From `prepare_manifest`.
-        run_dir: Gets ``fold0/``, ``fold1/``, ..., what each network said of the fold it never saw, and ``model/``.
+        run_dir: Gets ``fold0/``, ``fold1/``, ..., what each network said of the fold it never saw, ``model/``, and
+            with a report also ``evaluation/`` and ``report.html``.
         config: What each run may be told; None takes the defaults.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         workers: Loader processes of each run.
@@ -73,6 +78,7 @@ def cross_validate(
         cache: Folder of the decoded images; None puts it beside the manifest.
         initial: Model folder whose weights to begin with.
         mlflow: Tracking store for MLflow.
+        report: Evaluate each case by the network that never saw it, and make the report of all folds.
 
     Raises: As `train_model` does.
     """
@@ -100,6 +106,7 @@ def cross_validate(
                 cache=cache,
                 initial=initial,
                 mlflow=mlflow,
+                report=False,
             )
     console.quiet = console.quiet or rank > 0
     with process_group(device):
@@ -111,7 +118,14 @@ def cross_validate(
             save_out_of_fold(run_dir / OUT_OF_FOLD, found)
             _write_ensemble(run_dir, manifest, decisions, tuned.decision)
         idist.barrier()
-    return CrossValidateReport(model=run_dir / "model", out_of_fold=decisions, folds=manifest.folds)
+        evaluation = None
+        if report and rank == 0:
+            evaluation = evaluate_run(
+                run_dir, manifest_path, device=device, workers=workers, config=config or TrainConfig()
+            )
+    return CrossValidateReport(
+        model=run_dir / "model", out_of_fold=decisions, folds=manifest.folds, evaluation=evaluation
+    )
 
 
 def _all_folds(run_dir: Path, folds: int) -> OutOfFold:

@@ -10,7 +10,7 @@ from rich.table import Table
 from pneumoseg.pipeline.config import DataConfig, NetworkConfig, OptimizationConfig, TrainConfig
 from pneumoseg.pipeline.console import console, say
 from pneumoseg.pipeline.devices import resolve_device, resolve_precision
-from pneumoseg.pipeline.evaluate import EvaluateReport, evaluate_model
+from pneumoseg.pipeline.evaluate import EvaluateReport
 from pneumoseg.pipeline.files import claim_folder, write_text
 from pneumoseg.pipeline.inference.model_folder import load_model
 from pneumoseg.pipeline.inference.segment import Segmented, attention_maps, segment_files
@@ -20,7 +20,7 @@ from pneumoseg.pipeline.predict import predict_folder
 from pneumoseg.pipeline.prepare import prepare_manifest
 from pneumoseg.pipeline.score import SubmissionScore, score_submission
 from pneumoseg.pipeline.submit import write_submission
-from pneumoseg.pipeline.train import train_model
+from pneumoseg.pipeline.train import evaluate_run, train_model
 from pneumoseg.pipeline.training.gallery import SHOWN_GATE
 from pneumoseg.transforms.augmentation import Flip, Gamma, ShiftScaleRotate
 from pneumoseg.transforms.labels import read_labels
@@ -63,7 +63,7 @@ def run_demo(output: Path, *, device: str = "auto", seed: int = 0, overwrite: bo
     """Draw phantoms, then prepare, train, evaluate, submit, score and predict.
 
     Args:
-        output: Gets ``data/``, ``run/``, ``evaluation/``, ``submission.csv``, ``predictions/`` and ``example.png``.
+        output: Gets ``data/``, ``run/`` with the report, ``submission.csv``, ``predictions/`` and ``example.png``.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         seed: Of the phantoms and of the training.
         overwrite: Delete an earlier demonstration in *output*.
@@ -90,8 +90,8 @@ def run_demo(output: Path, *, device: str = "auto", seed: int = 0, overwrite: bo
         f"{prepared.grouping.leakage}"
     )
 
-    trained = train_model(manifest, output / "run", config=demo_config(seed), device=device)
-    evaluation = evaluate_model(trained.model, manifest, output / "evaluation", device=device)
+    trained = train_model(manifest, output / "run", config=demo_config(seed), device=device, report=False)
+    evaluation = evaluate_run(output / "run", manifest, device=device, workers=1, config=demo_config(seed))
 
     submission = output / "submission.csv"
     write_submission(
@@ -101,7 +101,7 @@ def run_demo(output: Path, *, device: str = "auto", seed: int = 0, overwrite: bo
     predict_folder(trained.model, phantoms.test_images, output / "predictions", device=device)
     _draw_example(trained.model, phantoms, output / "example.png", device=device)
 
-    for made in ("data", "run", "evaluation", "predictions"):  # each may be copied without the others
+    for made in ("data", "run", "predictions"):  # each may be copied without the others
         write_text(output / made / NOTICE, NOTICE_TEXT)
 
     console.print(_table(evaluation, scored))
@@ -110,10 +110,10 @@ def run_demo(output: Path, *, device: str = "auto", seed: int = 0, overwrite: bo
     for name, what in (
         ("example.png", "a phantom, its label, the prediction, and where the network looked"),
         ("data/", "DICOM files, labels, patients and the manifest"),
-        ("run/", "learning curves (progress.png), checkpoints, and the model in model/"),
-        ("evaluation/", "scores and a row for each case of the fold held out"),
+        ("run/", "checkpoints, the model in model/, and in evaluation/ what the fold held out came to"),
         ("submission.csv", "run lengths for the test phantoms"),
-        ("predictions/", "predictions.csv, masks, NIfTI files and overlays"),
+        ("predictions/", "a report of its own, predictions.csv, masks, NIfTI files and overlays"),
+        ("run/report.html", "all of the training and its scores on one page: look at this first"),
     ):
         say(f"  {output / name!s:<32} {what}")
     return DemoReport(phantoms, evaluation, scored)

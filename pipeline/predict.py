@@ -20,6 +20,7 @@ from pneumoseg.pipeline.prediction.settings import DEFAULT_KINDS, check_kinds, m
 from pneumoseg.pipeline.prediction.tables import collect, write_tables
 from pneumoseg.pipeline.prediction.writing import Writer
 from pneumoseg.pipeline.reading.folders import find_radiographs
+from pneumoseg.pipeline.report import write_report
 from pneumoseg.pipeline.training.interruption import InterruptedRunError, Interruption
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.measurements import measure
@@ -72,7 +73,7 @@ def predict_folder(
     Args:
         model_folder: From `train_model`; its operating point decides.
         folder: Searched with its subfolders.
-        output: Gets ``predictions.csv``, a folder for each kind, ``receipts/`` and ``run.log``.
+        output: Gets ``predictions.csv``, ``report.html``, a folder for each kind, ``receipts/`` and ``run.log``.
         kinds: Of `pneumoseg.pipeline.prediction.settings.KINDS`; ``predictions.csv`` is always written.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
@@ -137,6 +138,7 @@ def predict_folder(
             if receipts is not None:
                 remove_leftovers(output, planned)
                 write_tables(output, planned, receipts, settings, model)
+                write_report(output)
             own = receipts if part is None else collect(output, mine, settings)
             report = _report(
                 own or [],

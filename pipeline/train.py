@@ -18,6 +18,7 @@ from pneumoseg.pipeline.dataset.cases import Bytes
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.devices import deterministic_algorithms, gather, process_group, resolve_precision
 from pneumoseg.pipeline.errors import JobError, UsageError
+from pneumoseg.pipeline.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.files import claim_folder, locked, write_json, write_text
 from pneumoseg.pipeline.inference.model_folder import (
     Decision,
@@ -30,6 +31,8 @@ from pneumoseg.pipeline.inference.model_folder import (
     save_description,
     save_weights,
 )
+from pneumoseg.pipeline.report import write_report
+from pneumoseg.pipeline.reporting.run import EVALUATION
 from pneumoseg.pipeline.scoring.decision import Decisions, decide
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, OutOfFold, save_out_of_fold
 from pneumoseg.pipeline.scoring.tuning import tune
@@ -52,6 +55,8 @@ class TrainReport:
     model: Path
     best_epoch: int
     validation: Decisions
+    evaluation: EvaluateReport | None = None
+    """Of the fold held out, at the original size and with intervals; None where no report was asked for."""
     exit_code: int = 0
 
 
@@ -68,14 +73,16 @@ def train_model(
     cache: Path | None = None,
     initial: Path | None = None,
     mlflow: str | None = None,
+    report: bool = True,
 ) -> TrainReport:
-    """Train on all folds but *fold*, validate on that one, and write a model folder.
+    """Train on all folds but *fold*, validate on that one, and write a model folder and a report.
 
     Started by ``torchrun``, the processes train one network together; all of them see the same folders.
 
     Args:
         manifest_path: From `prepare_manifest`.
-        run_dir: Gets configuration, numbers, checkpoints and ``model/``.
+        run_dir: Gets configuration, numbers, checkpoints, ``model/``, and with a report also ``evaluation/`` and
+            ``report.html``.
         fold: Held out.
         config: What the run may be told; None takes the defaults.
         device: ``auto``, ``cpu`` or ``cuda:N``.
@@ -86,6 +93,7 @@ def train_model(
         cache: Folder of the decoded images; None puts it beside the manifest.
         initial: Model folder whose weights to begin with.
         mlflow: Tracking store for MLflow.
+        report: Evaluate the model on the fold held out as `evaluate_model` does, and make the report of the run.
 
     Raises:
         UsageError: If an argument does not fit.
@@ -159,7 +167,31 @@ def train_model(
             save_out_of_fold(run_dir / OUT_OF_FOLD, OutOfFold(curves, maps))
             _write_summary(run_dir, run, manifest, found, fold=fold, kept=kept, initial=initial)
         idist.barrier()  # who reads the model next finds it written
-    return TrainReport(model=run_dir / "model", best_epoch=kept.epoch, validation=found)
+        evaluation = None
+        if report and leads:
+            evaluation = evaluate_run(
+                run_dir, manifest_path, device=str(precision.device), workers=workers, config=config
+            )
+    return TrainReport(
+        model=run_dir / "model", best_epoch=kept.epoch, validation=found, evaluation=evaluation
+    )
+
+
+def evaluate_run(
+    run_dir: Path, manifest_path: Path, *, device: str, workers: int, config: TrainConfig
+) -> EvaluateReport:
+    """Evaluate the model of a run on what its networks never saw, and make the report of the run."""
+    evaluation = evaluate_model(
+        run_dir / "model",
+        manifest_path,
+        run_dir / EVALUATION,
+        device=device,
+        batch_size=max(1, config.data.batch_size // config.data.accumulate),
+        workers=max(1, workers),
+        overwrite=True,
+    )
+    write_report(run_dir)
+    return evaluation
 
 
 @dataclass(frozen=True)

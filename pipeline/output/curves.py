@@ -19,6 +19,7 @@ def draw_loss(axes: Axes, rows: Rows) -> None:
     _line(rate, rows, "learning_rate", "learning rate", color="0.6")
     rate.set_ylabel("learning rate", color="0.5")
     rate.set_ylim(bottom=0)
+    rate.spines.right.set_visible(True)  # also where the style hides it
 
 
 def draw_dice(axes: Axes, rows: Rows) -> None:
@@ -55,5 +56,5 @@ def _line(axes: Axes, rows: Rows, name: str, label: str, **style: Any) -> None:
 def _share(axes: Axes, label: str) -> None:
     axes.set_ylabel(label)
     axes.set_ylim(-0.02, 1.02)
-    axes.grid(alpha=0.3)
+    axes.grid(alpha=0.2)
     axes.legend(loc="best")

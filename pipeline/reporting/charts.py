@@ -10,9 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from pneumoseg.pipeline.reporting.content import Chart
-from pneumoseg.pipeline.reporting.svg import QUIET, chart_style, to_svg
+from pneumoseg.pipeline.reporting.svg import BLUE, GREEN, ORANGE, QUIET, chart_style, to_svg
 
-BLUE, ORANGE, GREEN = "#2f81d6", "#e08a00", "#1c9a6c"  # told apart by most who see colours otherwise
 SIZE = (5.2, 3.9)  # inches
 Floats = npt.NDArray[np.float64]
 
@@ -87,11 +86,12 @@ def surface_chart(
         min_areas: Of its rows, as shares of the image.
         dice: Mean Dice of the challenge, shape ``(minimum areas, thresholds)``.
         chosen: Threshold and minimum area in use.
-        nothing: The score of predicting nothing: the middle of the colour scale.
+        nothing: The score of predicting nothing: the middle of the colour scale, which reaches far enough to tell
+            gains apart; losses are many times as large, and one colour is enough for them.
     """
-    reach = max(float(np.abs(dice - nothing).max()), 1e-3)
+    reach = max(1.2 * float((dice - nothing).max()), 0.02)
     with chart_style():
-        figure = Figure(figsize=(9.5, 3.6), layout="constrained")
+        figure = Figure(figsize=(9.0, 3.9), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(
             dice,
@@ -110,12 +110,13 @@ def surface_chart(
             chosen[0], nearest, "o", markersize=11, markerfacecolor="none", markeredgecolor="#d00000", mew=2
         )
         axes.set(xlabel="threshold", ylabel="minimum area")
-        bar = figure.colorbar(image, ax=axes, label="Dice")
+        bar = figure.colorbar(image, ax=axes, label="Dice", extend="min")
         bar.ax.axhline(nothing, color="#000000", linewidth=1.5)
     return Chart(
         "Threshold and minimum area",
         to_svg(figure, name="surface"),
-        "Purple scores above predicting nothing, orange below; the ring is the decision in use.",
+        "Purple scores above predicting nothing, orange below; the ring is the decision in use, the line on the scale "
+        "the score of predicting nothing.",
         wide=True,
     )
 
@@ -140,11 +141,8 @@ def decision_chart(
         axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="threshold")
         axes.grid(alpha=0.15)
         axes.legend(loc="best")
-    return Chart(
-        "Each threshold",
-        to_svg(figure, name="decision"),
-        f"With a minimum area of {min_area:.3%} of the image; dashed: the threshold in use.",
-    )
+    least = f"With a minimum area of {min_area:.3%} of the image" if min_area else "Without a minimum area"
+    return Chart("Each threshold", to_svg(figure, name="decision"), f"{least}; dashed: the threshold in use.")
 
 
 def histogram_chart(

@@ -199,11 +199,12 @@ def _decision(folder: Path, scores: Mapping[str, Any]) -> Section | None:
 
 
 def _decision_words(scores: Mapping[str, Any]) -> str:
-    bottom = scores.get("bottom_threshold")
+    area, bottom = scores["min_area_fraction"], scores.get("bottom_threshold")
+    many = f"more than {area:.3%} of its pixels exceed" if area else "any of its pixels exceeds"
     drawn = "" if bottom is None else f" Its mask is then drawn at {bottom:.3f}."
     return (
-        f"An image is called positive when more than {scores['min_area_fraction']:.3%} of its pixels exceed "
-        f"{scores['threshold']:.3f}.{drawn} Both charts are of masks drawn at the threshold itself and not cleaned."
+        f"An image is called positive when {many} {scores['threshold']:.3f}.{drawn} "
+        "Both charts are of masks drawn at the threshold itself and not cleaned."
     )
 
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from pneumoseg.pipeline.names import shown
 from pneumoseg.pipeline.reporting.content import Page
 
-SEARCHABLE_FROM: Final = 12  # rows
+SEARCHABLE_FROM: Final = 25  # rows
 
 
 def render(page: Page) -> str:
@@ -52,6 +52,9 @@ def _harmless(value: object) -> object:
 
 
 def _number(value: str | float | int | None) -> str:
+    """A cell: four digits of a fraction, whole numbers in full."""
     if value is None:
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from tests.integration.conftest import SIZE, Workshop
 
-from pneumoseg.pipeline.cli import _say_what_is_unseen
-
 
 def pneumoseg(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -173,10 +171,3 @@ def test_several_submissions_are_scored_against_the_truth_that_comes_last(tmp_pa
     result = pneumoseg("score", *(tmp_path / f"{name}.csv" for name in rows))
     assert result.returncode == 0, result.stderr
     assert "+0.5000" in result.stdout
-
-
-def test_training_says_what_a_decision_has_that_did_not_see_the_patient(
-    workshop: Workshop, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _say_what_is_unseen(workshop.model)
-    assert "with decisions that had not seen the patient in question" in capsys.readouterr().out
