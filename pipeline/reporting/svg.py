@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import matplotlib as mpl
-from cycler import cycler
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 BLUE, ORANGE, GREEN = "#2f81d6", "#e08a00", "#1c9a6c"  # told apart by most who see colours otherwise
 _INK: Final = "#123456"  # stands for the text colour of the page; no curve is drawn in it
