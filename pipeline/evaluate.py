@@ -14,9 +14,8 @@ from pneumoseg.pipeline.devices import resolve_device, resolve_precision
 from pneumoseg.pipeline.errors import UsageError
 from pneumoseg.pipeline.files import claim_folder, write_csv, write_json
 from pneumoseg.pipeline.inference.model_folder import Model, load_model
-from pneumoseg.pipeline.inference.uncertainty import MonteCarloDropout
 from pneumoseg.pipeline.names import safe_name
-from pneumoseg.pipeline.output.pictures import save_png
+from pneumoseg.pipeline.output.pictures import deviation_picture, save_png
 from pneumoseg.pipeline.scoring.calibration import calibrate, image_reliability, pixel_gaps, pixel_reliability
 from pneumoseg.pipeline.scoring.challenge import dice_from_counts, iou_from_counts, summarise
 from pneumoseg.pipeline.scoring.decision import CaseCurves, Decisions, decide
@@ -97,10 +96,17 @@ def evaluate_model(
         JobError: If model, manifest or an image cannot be used.
     """
     precision = resolve_precision("auto", resolve_device(device))
-    model = load_model(model_folder, precision.device, aim=aim, views=views)
+    model = load_model(
+        model_folder,
+        precision.device,
+        aim=aim,
+        views=views,
+        calibrated=calibrated,
+        dropout_passes=dropout_passes,
+    )
     manifest = read_manifest(manifest_path)
     own = manifest_sha256(manifest) == model.description.trained_on.manifest_sha256
-    by_member = own and not all_folds and len(model.networks) > 1
+    by_member = own and not all_folds and len(model.held_out_folds) > 1
     if own and fold is None and not all_folds and not by_member:
         fold = model.description.members[0].held_out_fold
     parts = [
@@ -110,10 +116,6 @@ def evaluate_model(
     indices = sorted(index for _, part in parts for index in part)
     if not indices:
         raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
-    temperature = _temperature(model) if calibrated else 1.0
-    if dropout_passes:
-        parts = [(_with_dropout(network, model, dropout_passes), part) for network, part in parts]
-
     claim_folder(output, overwrite=overwrite, command="evaluate", inputs=[model_folder, manifest_path])
 
     chain = evaluation_chain(image_size=model.image_size, gates=ALL_GATES_OPEN)
@@ -125,8 +127,7 @@ def evaluate_model(
         model.operating_point,
         unseen=_unseen(model) if searched_here else lambda _: None,
         on_uncertainty=lambda case, deviation: save_png(
-            output / "uncertainty" / f"{safe_name(case.id)}.png",
-            (510 * deviation).round().clip(0, 255).astype(np.uint8),
+            output / "uncertainty" / f"{safe_name(case.id)}.png", deviation_picture(deviation)
         ),
     )
     metric, collect = ChallengeMetric(model.operating_point), CollectMasks()
@@ -151,7 +152,13 @@ def evaluate_model(
     scored = [manifest.training[index] for index in indices]
     seen = [not by_member and model.has_seen(case.sha256) for case in scored]
     report = _report(
-        fold, scored, curves, masks, model.operating_point, trained_on=sum(seen), temperature=temperature
+        fold,
+        scored,
+        curves,
+        masks,
+        model.operating_point,
+        trained_on=sum(seen),
+        temperature=model.temperature,
     )
     write_csv(output / "cases.csv", _case_rows(scored, seen, report.decisions, masks), CASE_COLUMNS)
     write_csv(
@@ -168,7 +175,7 @@ def evaluate_model(
             "auc": decisions.auc,
             "aim": aim,
             "views": list(views),
-            "temperature": temperature,
+            "temperature": model.temperature,
             "dropout_passes": dropout_passes,
             **asdict(decisions.point),
             "patients": len(set(report.images.groups)),
@@ -180,29 +187,13 @@ def evaluate_model(
                     asdict(each)
                     for each in image_reliability(decisions.probabilities, report.images.true_px > 0)
                 ],
-                "pixels": [asdict(each) for each in pixel_reliability(curves, temperature=temperature)],
+                "pixels": [asdict(each) for each in pixel_reliability(curves, temperature=model.temperature)],
             },
             "model_weights_sha256": [member.sha256 for member in model.description.members],
             "manifest_sha256": manifest_sha256(manifest),
         },
     )
     return report
-
-
-def _temperature(model: Model) -> float:
-    decision = model.description.decision
-    if decision is None or decision.temperature is None:
-        raise UsageError("--calibrated: the model has no temperature; training fits one where it can")
-    return decision.temperature
-
-
-def _with_dropout(network: nn.Module, model: Model, passes: int) -> nn.Module:
-    try:
-        return MonteCarloDropout(
-            network, passes=passes, min_area_fraction=model.operating_point.min_area_fraction
-        ).eval()
-    except ValueError as error:
-        raise UsageError(f"--dropout-passes: {error}") from None
 
 
 def _unseen(model: Model) -> Callable[[Case], OperatingPoint | None]:
@@ -267,10 +258,7 @@ def _who_scores_what(
     wanted = set(range(manifest.folds)) if fold is None else {fold}
     if not by_member:
         return [(model.network, wanted)]
-    held_out = [member.held_out_fold for member in model.description.members]
-    return [
-        (network, {mine}) for network, mine in zip(model.networks, held_out, strict=True) if mine in wanted
-    ]
+    return [(model.network_without(mine), {mine}) for mine in model.held_out_folds if mine in wanted]
 
 
 def _case_rows(
