@@ -303,8 +303,9 @@ def train(
     from pneumoseg.pipeline.train import train_model
 
     report = train_model(manifest, output, fold=int(fold), **options)
+    others = "" if report.members == 1 else f" and {report.members - 1} more"
     console.print(
-        decisions_table(report.validation, title=f"fold {fold}, weights of epoch {report.best_epoch}")
+        decisions_table(report.validation, title=f"fold {fold}, weights of epoch {report.best_epoch}{others}")
     )
     _say_what_is_unseen(report.model)
     say(f"wrote {report.model}")

@@ -241,9 +241,16 @@ def place(network: AttentionUNet, device: torch.device, *, channels_last: bool =
     return network
 
 
-def save_weights(folder: Path, network: AttentionUNet, *, fold: int) -> Member:
-    """Write the weights of one member of a model."""
-    name = f"weights/fold{fold}.safetensors"
+def save_weights(folder: Path, network: AttentionUNet, *, fold: int, epoch: int | None = None) -> Member:
+    """Write the weights of one member of a model.
+
+    Args:
+        folder: Of the model.
+        network: That has them.
+        fold: Which they never saw.
+        epoch: Of which they are, where the model has several members of a fold.
+    """
+    name = f"weights/fold{fold}{'' if epoch is None else f'-epoch{epoch:04d}'}.safetensors"
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     with written_atomically(folder / name) as temporary:
         save_file(weights, temporary)
@@ -414,6 +421,8 @@ def model_card(description: ModelDescription) -> str:
         if training.grouped_by == "nothing"
         else f"No patient of the held-out fold was trained on (grouped by {training.grouped_by})."
     )
+    members = len(description.members)
+    together = "" if members == 1 else f"; the mean of the probabilities of {members} networks"
     crossed = description.decision.cross_fitted if description.decision else None
     honest = (
         f": with a decision that has not seen the patient in question, Dice is {crossed.dice:.4f}"
@@ -426,7 +435,7 @@ Research software. **Not a medical device; not for diagnosis.**
 
 - **Task**: outline pneumothorax on frontal chest radiographs (PA or AP).
 - **Network**: Attention U-Net, features {list(description.network.features)}, seen at \
-{description.preprocessing.image_size} x {description.preprocessing.image_size} pixels.
+{description.preprocessing.image_size} x {description.preprocessing.image_size} pixels{together}.
 - **Trained on**: {markdown(training.manifest)}: {training.cases} images, {training.positive} with a \
 pneumothorax. {leak}
 - **Decision**: an image is positive when more than {point.min_area_fraction:.4%} of its pixels exceed \

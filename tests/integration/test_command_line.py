@@ -158,7 +158,7 @@ def test_evaluate_takes_aims_views_and_dropout_together(workshop: Workshop, tmp_
 
 
 def test_predict_takes_the_same_options(workshop: Workshop, tmp_path: Path) -> None:
-    words = ("--aim", "specificity=0.5", "--tta", "flip", "--dropout-passes", "2", "--calibrated")
+    words = ("--aim", "specificity=0.5", "--tta", "flip", "--dropout-passes", "2")
     result = pneumoseg(
         "predict",
         workshop.model,
