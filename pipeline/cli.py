@@ -114,6 +114,12 @@ Aim = Annotated[
         show_default=False,
     ),
 ]
+Calibrated = Annotated[
+    bool, typer.Option("--calibrated", help="Probabilities at the temperature that training has fitted.")
+]
+DropoutPasses = Annotated[
+    int, typer.Option(min=0, help="Calls with dropout on, to see how unsure the network is.")
+]
 
 
 def main() -> None:
@@ -302,11 +308,12 @@ def train(
     from pneumoseg.pipeline.train import train_model
 
     trained = train_model(manifest, output, fold=int(fold), **options)
+    others = "" if trained.members == 1 else f" and {trained.members - 1} more"
     _say_scores(
         trained.validation,
         trained.evaluation,
         trained.model,
-        title=f"fold {fold}, weights of epoch {trained.best_epoch}",
+        title=f"fold {fold}, weights of epoch {trained.best_epoch}{others}",
     )
     raise typer.Exit(trained.exit_code)
 
@@ -321,12 +328,8 @@ def evaluate(
     fold: Annotated[str | None, typer.Option(help="A fold, or `all`; the one held out if left out.")] = None,
     aim: Aim = None,
     tta: Tta = None,
-    calibrated: Annotated[
-        bool, typer.Option("--calibrated", help="Probabilities at the temperature that training has fitted.")
-    ] = False,
-    dropout_passes: Annotated[
-        int, typer.Option(min=0, help="Calls with dropout on, to see how unsure the network is.")
-    ] = 0,
+    calibrated: Calibrated = False,
+    dropout_passes: DropoutPasses = 0,
     examples: Annotated[int, typer.Option(min=0, help="Cases of each kind in the report's gallery.")] = 3,
     overwrite: Overwrite = False,
     device: Device = "auto",
@@ -463,9 +466,14 @@ def predict(
         typer.Option(
             "-t",
             "--type",
-            help="What to write, with commas: csv, json, png, nifti, seg, sr, sc, overlay, attention, probability.",
+            help="What to write, with commas: csv, json, png, nifti, seg, sr, sc, overlay, attention, probability "
+            "(of each pixel, as PNG of 16 bits: 65535 is 1), uncertainty (needs --dropout-passes; white is 0.5).",
         ),
     ] = "csv,json,png,nifti,overlay",
+    aim: Aim = None,
+    tta: Tta = None,
+    calibrated: Calibrated = False,
+    dropout_passes: DropoutPasses = 0,
     research: Annotated[
         bool, typer.Option("--research", help="Keep names, dates, paths and quoted tags out of all results.")
     ] = False,
@@ -485,6 +493,7 @@ def predict(
 
     An interrupted run is gone on with by the same command.
     """
+    from pneumoseg.pipeline.inference.views import parse_views
     from pneumoseg.pipeline.predict import predict_folder
     from pneumoseg.pipeline.prediction.planning import Part
     from pneumoseg.pipeline.summaries import predict_summary
@@ -497,6 +506,10 @@ def predict(
         folder,
         output,
         kinds=[kind.strip() for kind in kinds.split(",") if kind.strip()],
+        aim=aim,
+        views=parse_views(tta),
+        calibrated=calibrated,
+        dropout_passes=dropout_passes,
         device=device,
         batch_size=batch_size,
         gates=_gates(

@@ -108,10 +108,11 @@ class OptimizationConfig(_Section):
     """What to do when loss or gradients are no numbers."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of a running average of the weights, which is then validated and kept instead of them."""
-    average: Literal["none", "top", "swa"] = "none"
-    """At the end, of the best epochs (top) or of the last ones (swa); kept if it validates better than the best."""
+    average: Literal["none", "top", "swa", "ensemble"] = "none"
+    """At the end, of the weights of the best epochs (top) or of the last ones (swa), kept if it validates better than
+    the best; or of the probabilities of the best epochs, which all become members of the model (ensemble)."""
     average_top: Annotated[int, Field(ge=2)] = 3
-    """Epochs of top."""
+    """Epochs of top and ensemble."""
     average_share: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Share of the epochs at the final resolution that swa is over."""
     patience: Count | None = 20

@@ -3,10 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from torch import nn
 from torch.utils.data import DataLoader
 
 from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, FileCases
@@ -17,9 +15,8 @@ from pneumoseg.pipeline.files import claim_folder, write_csv, write_json
 from pneumoseg.pipeline.inference.examine import Examined, examine_files
 from pneumoseg.pipeline.inference.model_folder import Model, load_model
 from pneumoseg.pipeline.inference.segment import NotRead
-from pneumoseg.pipeline.inference.uncertainty import MonteCarloDropout
 from pneumoseg.pipeline.names import safe_name
-from pneumoseg.pipeline.output.pictures import save_png
+from pneumoseg.pipeline.output.pictures import deviation_picture, save_png
 from pneumoseg.pipeline.report import write_report
 from pneumoseg.pipeline.reporting.evaluation import SURFACE as DECISIONS
 from pneumoseg.pipeline.reporting.gallery import Exhibit, save_gallery
@@ -48,9 +45,6 @@ from pneumoseg.pipeline.training.engines import make_evaluator
 from pneumoseg.transforms.chains import evaluation_chain
 from pneumoseg.transforms.masks import OperatingPoint
 from pneumoseg.transforms.rle import decode_rle
-
-if TYPE_CHECKING:
-    from pneumoseg.models import AttentionUNet
 
 
 @dataclass(frozen=True)
@@ -117,24 +111,26 @@ def evaluate_model(
         JobError: If model, manifest or an image cannot be used.
     """
     precision = resolve_precision("auto", resolve_device(device))
-    model = load_model(model_folder, precision.device, aim=aim, views=views)
+    model = load_model(
+        model_folder,
+        precision.device,
+        aim=aim,
+        views=views,
+        calibrated=calibrated,
+        dropout_passes=dropout_passes,
+    )
     manifest = read_manifest(manifest_path)
     own = manifest_sha256(manifest) == model.description.trained_on.manifest_sha256
-    by_member = own and not all_folds and len(model.networks) > 1
+    by_member = own and not all_folds and len(model.held_out_folds) > 1
     if own and fold is None and not all_folds and not by_member:
         fold = model.description.members[0].held_out_fold
     parts = [
-        (network, [index for index, case in enumerate(manifest.training) if case.fold in folds])
-        for network, folds in _who_scores_what(model, manifest, fold, by_member=by_member)
+        (part_model, [index for index, case in enumerate(manifest.training) if case.fold in folds])
+        for part_model, folds in _who_scores_what(model, manifest, fold, by_member=by_member)
     ]
     indices = sorted(index for _, part in parts for index in part)
     if not indices:
         raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
-    temperature = _temperature(model) if calibrated else 1.0
-    plain = parts
-    if dropout_passes:
-        parts = [(_with_dropout(network, model, dropout_passes), part) for network, part in parts]
-
     claim_folder(output, overwrite=overwrite, command="evaluate", inputs=[model_folder, manifest_path])
 
     chain = evaluation_chain(image_size=model.image_size, gates=ALL_GATES_OPEN)
@@ -146,16 +142,15 @@ def evaluate_model(
         model.operating_point,
         unseen=_unseen(model) if searched_here else lambda _: None,
         on_uncertainty=lambda case, deviation: save_png(
-            output / "uncertainty" / f"{safe_name(case.id)}.png",
-            (510 * deviation).round().clip(0, 255).astype(np.uint8),
+            output / "uncertainty" / f"{safe_name(case.id)}.png", deviation_picture(deviation)
         ),
     )
     metric, collect = ChallengeMetric(model.operating_point), CollectMasks()
     curves: list[CaseCurves] = []
     masks: list[CaseMasks] = []
-    for network, part in parts:
+    for part_model, part in parts:
         make_evaluator(
-            network,
+            part_model.network,
             DataLoader(
                 FileCases(manifest, manifest_path, part, chain=chain, workers=workers), batch_size=batch_size
             ),
@@ -172,7 +167,13 @@ def evaluate_model(
     scored = [manifest.training[index] for index in indices]
     seen = [not by_member and model.has_seen(case.sha256) for case in scored]
     report = _report(
-        fold, scored, curves, masks, model.operating_point, trained_on=sum(seen), temperature=temperature
+        fold,
+        scored,
+        curves,
+        masks,
+        model.operating_point,
+        trained_on=sum(seen),
+        temperature=model.temperature,
     )
     write_csv(output / "cases.csv", case_rows(scored, seen, report.decisions, masks), CASE_COLUMNS)
     write_csv(
@@ -191,7 +192,7 @@ def evaluate_model(
             "auc": decisions.auc,
             "aim": aim,
             "views": list(views),
-            "temperature": temperature,
+            "temperature": model.temperature,
             "dropout_passes": dropout_passes,
             **asdict(decisions.point),
             "patients": len(set(report.images.groups)),
@@ -203,7 +204,7 @@ def evaluate_model(
                     asdict(each)
                     for each in image_reliability(decisions.probabilities, report.images.true_px > 0)
                 ],
-                "pixels": [asdict(each) for each in pixel_reliability(curves, temperature=temperature)],
+                "pixels": [asdict(each) for each in pixel_reliability(curves, temperature=model.temperature)],
             },
             "model_weights_sha256": [member.sha256 for member in model.description.members],
             "manifest_sha256": manifest_sha256(manifest),
@@ -211,13 +212,11 @@ def evaluate_model(
     )
     write_json(output / DECISIONS, _decisions(surface(curves)))
     chosen = choose_examples(report.images.true_px, report.images.pred_px, decisions.dices, each=examples)
+    places = {indices[place]: (place, kind) for place, kind in chosen}
     save_gallery(
         output,
-        _exhibits(
-            model, plain, manifest, manifest_path, report,
-            chosen={indices[place]: (place, kind) for place, kind in chosen}, precision=precision, workers=workers,
-        ),
-    )  # fmt: skip
+        _exhibits(parts, manifest, manifest_path, report, places, precision=precision, workers=workers),
+    )
     write_report(output)
     return report
 
@@ -238,28 +237,21 @@ def _decisions(found: Surface) -> dict[str, object]:
 
 
 def _exhibits(
-    model: Model,
-    parts: Sequence[tuple[nn.Module, Sequence[int]]],
+    parts: Sequence[tuple[Model, Sequence[int]]],
     manifest: Manifest,
     manifest_path: Path,
     report: EvaluateReport,
-    *,
     chosen: Mapping[int, tuple[int, Example]],
+    *,
     precision: Precision,
     workers: int,
 ) -> list[Exhibit]:
-    """Look at the chosen cases again, each by the network that has scored it; given in the order of *chosen*."""
+    """Look at the chosen cases again, each by the model that has scored it; given in the order of *chosen*."""
     found: dict[int, Exhibit] = {}
-    for network, part in parts:
+    for model, part in parts:
         asked = [index for index in part if index in chosen]
         paths = [image_path(manifest_path, manifest.training[index]) for index in asked]
-        looked = examine_files(
-            replace(model, network=cast("AttentionUNet", network)),
-            paths,
-            precision=precision,
-            gates=ALL_GATES_OPEN,
-            workers=workers,
-        )
+        looked = examine_files(model, paths, precision=precision, gates=ALL_GATES_OPEN, workers=workers)
         for index, examined in zip(asked, looked, strict=True):
             place, kind = chosen[index]
             found[index] = _exhibit(manifest.training[index], kind, report, place, examined)
@@ -293,22 +285,6 @@ def _exhibit(
         attention=examined.attention,
     )
     return Exhibit(kind, case.id, facts, panels)
-
-
-def _temperature(model: Model) -> float:
-    decision = model.description.decision
-    if decision is None or decision.temperature is None:
-        raise UsageError("--calibrated: the model has no temperature; training fits one where it can")
-    return decision.temperature
-
-
-def _with_dropout(network: nn.Module, model: Model, passes: int) -> nn.Module:
-    try:
-        return MonteCarloDropout(
-            network, passes=passes, min_area_fraction=model.operating_point.min_area_fraction
-        ).eval()
-    except ValueError as error:
-        raise UsageError(f"--dropout-passes: {error}") from None
 
 
 def _unseen(model: Model) -> Callable[[Case], OperatingPoint | None]:
@@ -368,12 +344,9 @@ def _report(
 
 def _who_scores_what(
     model: Model, manifest: Manifest, fold: int | None, *, by_member: bool
-) -> list[tuple[nn.Module, set[int]]]:
-    """Networks, and the folds that each is to score."""
+) -> list[tuple[Model, set[int]]]:
+    """Models, and the folds that each is to score."""
     wanted = set(range(manifest.folds)) if fold is None else {fold}
     if not by_member:
-        return [(model.network, wanted)]
-    held_out = [member.held_out_fold for member in model.description.members]
-    return [
-        (network, {mine}) for network, mine in zip(model.networks, held_out, strict=True) if mine in wanted
-    ]
+        return [(model, wanted)]
+    return [(model.without(mine), {mine}) for mine in model.held_out_folds if mine in wanted]

@@ -57,6 +57,10 @@ def predict_folder(
     output: Path,
     *,
     kinds: Collection[str] = DEFAULT_KINDS,
+    aim: str | None = None,
+    views: Sequence[str] = (),
+    calibrated: bool = False,
+    dropout_passes: int = 0,
     device: str = "auto",
     batch_size: int = 4,
     gates: Gates | None = None,
@@ -75,6 +79,11 @@ def predict_folder(
         folder: Searched with its subfolders.
         output: Gets ``predictions.csv``, ``report.html``, a folder for each kind, ``receipts/`` and ``run.log``.
         kinds: Of `pneumoseg.pipeline.prediction.settings.KINDS`; ``predictions.csv`` is always written.
+        aim: What the operating point is to be best for: see `point_for`; None takes the model's own.
+        views: In which each image is seen besides as it is: see `parse_views`.
+        calibrated: Give probabilities at the temperature that training has fitted; masks stay as they are.
+        dropout_passes: Call the network so often with its dropout on: the mean decides, and each result has its
+            uncertainty, the standard deviation of the image's probability. 0 leaves dropout off.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
         gates: Which files count as frontal chest radiographs, and whether text in one is harmless: without that
@@ -89,10 +98,17 @@ def predict_folder(
         JobError: If the model cannot be used, the folder holds no radiograph, another process works on *output*, or
             a signal asked to stop.
     """
-    check_kinds(kinds)
+    check_kinds(kinds, dropout_passes=dropout_passes)
     gates = gates or Gates()
     precision = resolve_precision("auto", resolve_device(device))
-    model = load_model(model_folder, precision.device)
+    model = load_model(
+        model_folder,
+        precision.device,
+        aim=aim,
+        views=views,
+        calibrated=calibrated,
+        dropout_passes=dropout_passes,
+    )
     found = find_radiographs(folder, leave_out=[output])
     settings = make_settings(
         kinds, gates=gates, research=research, batch_size=batch_size, precision=precision, model=model

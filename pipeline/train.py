@@ -55,6 +55,8 @@ class TrainReport:
     model: Path
     best_epoch: int
     validation: Decisions
+    members: int = 1
+    """Networks of the model; those beside the best epoch's are of the next best ones."""
     evaluation: EvaluateReport | None = None
     """Of the fold held out, at the original size and with intervals; None where no report was asked for."""
     exit_code: int = 0
@@ -163,7 +165,9 @@ def train_model(
         tuned = tune(OutOfFold(curves, maps), manifest.training)
         found = decide(curves, tuned.point)
         if leads:
-            _write_model(run_dir, run, manifest, training, fold=fold, found=found, decision=tuned.decision)
+            _write_model(
+                run_dir, run, manifest, training, fold=fold, found=found, decision=tuned.decision, kept=kept
+            )
             save_out_of_fold(run_dir / OUT_OF_FOLD, OutOfFold(curves, maps))
             _write_summary(run_dir, run, manifest, found, fold=fold, kept=kept, initial=initial)
         idist.barrier()  # who reads the model next finds it written
@@ -173,7 +177,11 @@ def train_model(
                 run_dir, manifest_path, device=str(precision.device), workers=workers, config=config
             )
     return TrainReport(
-        model=run_dir / "model", best_epoch=kept.epoch, validation=found, evaluation=evaluation
+        model=run_dir / "model",
+        best_epoch=kept.epoch,
+        validation=found,
+        members=len(run.members),
+        evaluation=evaluation,
     )
 
 
@@ -196,20 +204,30 @@ def evaluate_run(
 
 @dataclass(frozen=True)
 class _Kept:
-    """Which weights became the model: those of the best epoch, or an average."""
+    """Which weights became the model: those of the best epoch, an average, or those of several as members."""
 
     epoch: int
     dice: float
     averaged: bool
     averaged_dice: float | None
+    members: tuple[int, ...] = ()
+    """The epoch of each member, where there are several."""
 
 
 def _keep_the_better(run: TrainingRun, best: BestEpochs) -> _Kept:
-    """Leave in the network the weights of the best epoch or, where it validates better, the average."""
+    """Leave in the network the weights of the best epoch or, where it validates better, the average.
+
+    An ensemble is kept in any case: a mean of probabilities cannot fall out of step with a normalization, as a mean
+    of weights can, and the better one on a few hundred images is chance.
+    """
     best.restore(gather(best.state())[0])  # only the process that leads has saved them
     if not best.entries:
         raise JobError("no epoch at the final resolution left weights that are numbers; look at metrics.csv")
     entry = best.entries[0]
+    if run.config.optimization.average == "ensemble" and len(best.entries) > 1:
+        dice = run.validate_ensemble(best.load(each) for each in best.entries)
+        epochs = tuple(each.epoch for each in best.entries)
+        return _Kept(entry.epoch, dice, averaged=False, averaged_dice=None, members=epochs)
     average = run.averaged(best)
     averaged_dice = None if average is None else run.validate(average)
     if average is not None and averaged_dice is not None and averaged_dice > entry.dice:
@@ -256,15 +274,19 @@ def _write_model(
     fold: int,
     found: Decisions,
     decision: Decision,
+    kept: _Kept,
 ) -> None:
     config = run.config
-    member = save_weights(run_dir / "model", run.evaluated, fold=fold)
+    members = tuple(
+        save_weights(run_dir / "model", network, fold=fold, epoch=epoch)
+        for network, epoch in zip(run.members, kept.members or (None,), strict=True)
+    )
     description = ModelDescription(
         network=config.network,
         preprocessing=Preprocessing(image_size=config.data.image_size),
         operating_point=TunedPoint.of(found.point),
         decision=decision,
-        members=(member,),
+        members=members,
         trained_on=describe_training(manifest, training),
         validation={**found.score.as_dict(), "auc": found.auc},
         versions={name: version(name) for name in LIBRARIES},
@@ -290,6 +312,7 @@ def _write_summary(
             "best_epoch": kept.epoch,
             "averaged": kept.averaged,
             "averaged_dice": kept.averaged_dice,
+            "member_epochs": list(kept.members or (kept.epoch,)),
             "epochs": run.epochs,
             "steps": run.plan.steps,
             "skipped_steps": run.step.skipped,

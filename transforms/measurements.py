@@ -16,7 +16,9 @@ Side = Literal["left", "right"]
 Sides = Literal["left", "right", "both"]
 
 METHODS: Final = {
-    "probability": "the highest threshold at which the image would still be called positive",
+    "probability": "the highest threshold at which the image would still be called positive; "
+    "calibrated, its logit is divided by the temperature",
+    "uncertainty": "standard deviation of the probability, uncalibrated, over passes with dropout on",
     "components": "pixels of the mask that touch, also at corners, are one component",
     "area": "number of pixels, times row spacing times column spacing",
     "width": "longest horizontal run of pixels within one component, times column spacing",

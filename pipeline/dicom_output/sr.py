@@ -38,6 +38,8 @@ def make_sr(
     measurements: Measurements,
     probability: float,
     origin: Origin,
+    *,
+    uncertainty: float | None = None,
 ) -> ComprehensiveSR:
     """Make a preliminary, unverified report.
 
@@ -47,12 +49,12 @@ def make_sr(
         measurements: Of the mask; lengths and areas are reported where they are in millimetres.
         probability: Of the image; reported as certainty in percent.
         origin: What made the mask.
+        uncertainty: Standard deviation of the probability; reported as that of the certainty.
     """
+    certainty = _certainty(probability, uncertainty)
     with quiet_libraries():
         groups = [
-            _present(
-                source, component, outline=outline, probability=probability, origin=origin, number=number
-            )
+            _present(source, component, outline=outline, certainty=certainty, origin=origin, number=number)
             for number, (component, outline) in enumerate(
                 zip(measurements.components, outlines(mask), strict=True), start=1
             )
@@ -60,7 +62,7 @@ def make_sr(
         report = MeasurementReport(
             observation_context=_observer(source, origin),
             procedure_reported=codes.SCT.PlainRadiography,
-            imaging_measurements=groups or [_absent(source, probability, origin)],
+            imaging_measurements=groups or [_absent(source, certainty, origin)],
             title=codes.DCM.ImagingMeasurementReport,
             language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
                 CodedConcept("en", "RFC5646", "English")
@@ -98,12 +100,12 @@ def _present(
     component: Component,
     *,
     outline: npt.NDArray[np.float64],
-    probability: float,
+    certainty: list[Measurement],
     origin: Origin,
     number: int,
 ) -> PlanarROIMeasurementsAndQualitativeEvaluations:
     """One component: where it is, and what was measured of it."""
-    measurements = [_certainty(probability)]
+    measurements = [*certainty]
     if component.area_mm2 is not None and component.width_mm is not None:
         measurements += [
             Measurement(
@@ -132,14 +134,16 @@ def _present(
     )
 
 
-def _absent(source: Source, probability: float, origin: Origin) -> MeasurementsAndQualitativeEvaluations:
+def _absent(
+    source: Source, certainty: list[Measurement], origin: Origin
+) -> MeasurementsAndQualitativeEvaluations:
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
             uid=origin.uid(source, "component", "none"), identifier="no pneumothorax"
         ),
         finding_type=codes.SCT.Pneumothorax,
         algorithm_id=_algorithm(origin),
-        measurements=[_certainty(probability)],
+        measurements=certainty,
         qualitative_evaluations=[QualitativeEvaluation(_PRESENCE, codes.SCT.Absent)],
         source_images=[SourceImageForMeasurementGroup(*_reference(source))],
     )
@@ -149,11 +153,20 @@ def _reference(source: Source) -> tuple[str, str]:
     return str(source.header.SOPClassUID), source.sop_instance_uid
 
 
-def _certainty(probability: float) -> Measurement:
-    """The probability that there is a pneumothorax, also where the answer is no."""
-    return Measurement(
-        name=codes.DCM.CertaintyOfFinding, value=_rounded(100 * probability), unit=codes.UCUM.Percent
-    )
+def _certainty(probability: float, uncertainty: float | None) -> list[Measurement]:
+    """The probability that there is a pneumothorax, also where the answer is no, and how it varies."""
+    given = [(probability, None)]
+    if uncertainty is not None:
+        given.append((uncertainty, codes.SCT.StandardDeviation))
+    return [
+        Measurement(
+            name=codes.DCM.CertaintyOfFinding,
+            value=_rounded(100 * value),
+            unit=codes.UCUM.Percent,
+            derivation=derivation,
+        )
+        for value, derivation in given
+    ]
 
 
 def _algorithm(origin: Origin) -> AlgorithmIdentification:

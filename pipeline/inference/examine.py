@@ -1,7 +1,7 @@
 """A closer look at a few radiographs: besides the result, how unsure the network is and where it looked."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +12,7 @@ from pneumoseg.pipeline.devices import Precision
 from pneumoseg.pipeline.inference.inferer import PaddedInferer
 from pneumoseg.pipeline.inference.model_folder import Model
 from pneumoseg.pipeline.inference.segment import NotRead, Segmented, attention_maps, segment_files
-from pneumoseg.pipeline.inference.uncertainty import MonteCarloDropout, has_dropout
+from pneumoseg.pipeline.inference.uncertainty import has_dropout
 from pneumoseg.transforms.chains import inference_chain
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.geometry import to_original_size
@@ -45,22 +45,19 @@ def examine_files(
     for result in segment_files(
         model, paths, precision=precision, gates=gates, batch_size=1, workers=workers
     ):
-        if isinstance(result, NotRead):
-            yield result
-            continue
-        radiograph = result.radiograph
-        yield Examined(
-            result,
-            uncertainty=_uncertainty(model, radiograph, precision) if has_dropout(model.network) else None,
-            attention=attention_maps(model, radiograph, precision=precision),
-        )
+        yield result if isinstance(result, NotRead) else _look_at(model, result, precision)
 
 
-def _uncertainty(model: Model, radiograph: Radiograph, precision: Precision) -> npt.NDArray[np.float32]:
+def _look_at(model: Model, result: Segmented, precision: Precision) -> Examined:
+    deviations = result.deviations
+    if deviations is None and has_dropout(model.network):
+        deviations = _deviations(replace(model, dropout_passes=PASSES), result.radiograph, precision)
+    return Examined(result, deviations, attention_maps(model, result.radiograph, precision=precision))
+
+
+def _deviations(model: Model, radiograph: Radiograph, precision: Precision) -> npt.NDArray[np.float32]:
     sample = inference_chain(image_size=model.image_size)({"image": radiograph})
-    network = MonteCarloDropout(model.network, passes=PASSES).eval()
-    answer = PaddedInferer(precision)(sample["image"][None].to(precision.device), network)
-    deviation: npt.NDArray[np.float32] = (
-        to_original_size(answer[0, 1:2].float(), radiograph.shape)[0].cpu().numpy()
-    )
-    return deviation
+    answer = PaddedInferer(precision)(sample["image"][None].to(precision.device), model.network)
+    small = answer[0, 1:2].float()  # of each pixel: see `MonteCarloDropout`
+    deviations: npt.NDArray[np.float32] = to_original_size(small, radiograph.shape)[0].cpu().numpy()
+    return deviations

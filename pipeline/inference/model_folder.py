@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self, cast
+from typing import Annotated, Final, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,7 +18,8 @@ from pneumoseg.pipeline.config import NetworkConfig
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import sha256_of, write_json, write_text, written_atomically
 from pneumoseg.pipeline.inference.ensemble import Ensemble
-from pneumoseg.pipeline.inference.views import Views, with_views
+from pneumoseg.pipeline.inference.uncertainty import MonteCarloDropout
+from pneumoseg.pipeline.inference.views import with_views
 from pneumoseg.pipeline.names import markdown
 from pneumoseg.transforms.masks import OperatingPoint
 
@@ -165,16 +166,49 @@ class Model:
 
     folder: Path
     description: ModelDescription
-    network: AttentionUNet | Ensemble | Views
+    networks: tuple[nn.Module, ...]
+    """Each member on its own, with its views."""
     aim: str | None = None
     """What the operating point is to be best for; None takes the one of ``model.json``."""
     views: tuple[str, ...] = ()
     """In which each image is seen besides as it is."""
+    temperature: float = 1.0
+    """Logits of the probabilities that are given out are divided by this; masks are drawn without."""
+    dropout_passes: int = 0
+    """Calls with dropout on: see `MonteCarloDropout`; 0 leaves it off."""
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """All members as one, with dropout on where that was asked for.
+
+        Raises: UsageError: If there is no dropout to be on.
+        """
+        network = self.networks[0] if len(self.networks) == 1 else Ensemble(self.networks).eval()
+        if not self.dropout_passes:
+            return network
+        try:
+            return MonteCarloDropout(
+                network,
+                passes=self.dropout_passes,
+                min_area_fraction=self.operating_point.min_area_fraction,
+            ).eval()
+        except ValueError as error:
+            raise UsageError(f"--dropout-passes: {error}") from None
 
     @property
-    def networks(self) -> tuple[nn.Module, ...]:
-        """Each member on its own."""
-        return tuple(self.network.members) if isinstance(self.network, Ensemble) else (self.network,)
+    def held_out_folds(self) -> tuple[int, ...]:
+        """Those that some member never saw, in the order of the members."""
+        return tuple(dict.fromkeys(member.held_out_fold for member in self.description.members))
+
+    def without(self, fold: int) -> Self:
+        """The model of those members that never saw a fold."""
+        members = tuple(member for member in self.description.members if member.held_out_fold == fold)
+        kept = zip(self.networks, self.description.members, strict=True)
+        return replace(
+            self,
+            description=self.description.model_copy(update={"members": members}),
+            networks=tuple(network for network, member in kept if member in members),
+        )
 
     @property
     def image_size(self) -> int:
@@ -212,9 +246,16 @@ def place(network: AttentionUNet, device: torch.device, *, channels_last: bool =
     return network
 
 
-def save_weights(folder: Path, network: AttentionUNet, *, fold: int) -> Member:
-    """Write the weights of one member of a model."""
-    name = f"weights/fold{fold}.safetensors"
+def save_weights(folder: Path, network: AttentionUNet, *, fold: int, epoch: int | None = None) -> Member:
+    """Write the weights of one member of a model.
+
+    Args:
+        folder: Of the model.
+        network: That has them.
+        fold: Which they never saw.
+        epoch: Of which they are, where the model has several members of a fold.
+    """
+    name = f"weights/fold{fold}{'' if epoch is None else f'-epoch{epoch:04d}'}.safetensors"
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     with written_atomically(folder / name) as temporary:
         save_file(weights, temporary)
@@ -228,7 +269,13 @@ def save_description(folder: Path, description: ModelDescription) -> None:
 
 
 def load_model(
-    folder: Path, device: torch.device, *, aim: str | None = None, views: Sequence[str] = ()
+    folder: Path,
+    device: torch.device,
+    *,
+    aim: str | None = None,
+    views: Sequence[str] = (),
+    calibrated: bool = False,
+    dropout_passes: int = 0,
 ) -> Model:
     """Read a model folder.
 
@@ -237,19 +284,30 @@ def load_model(
         device: Where the networks shall be.
         aim: What the operating point is to be best for: see `point_for`.
         views: In which each image is seen besides as it is: see `parse_views`.
+        calibrated: Give probabilities at the temperature that training has fitted; masks stay as they are.
+        dropout_passes: Call the networks so often with their dropout on; 0 leaves it off.
 
     Raises:
-        UsageError: If the model knows no operating point for *aim*.
+        UsageError: If the model knows no operating point for *aim*, has no temperature, or has no dropout to be on.
         JobError: If the folder is no model, or its weights are missing, altered or of another network.
     """
     description = read_description(folder)
     point_for(description, aim)  # a word that does not fit is told before the weights are read
+    temperature = _temperature(description) if calibrated else 1.0
     networks = [
         with_views(place(load_member(folder, description, member), device), views).eval()
         for member in description.members
     ]
-    network = networks[0] if len(networks) == 1 else Ensemble(networks).eval()
-    return Model(folder, description, cast("AttentionUNet | Ensemble | Views", network), aim, tuple(views))
+    model = Model(folder, description, tuple(networks), aim, tuple(views), temperature, dropout_passes)
+    _ = model.network  # dropout that is not there is told now
+    return model
+
+
+def _temperature(description: ModelDescription) -> float:
+    decision = description.decision
+    if decision is None or decision.temperature is None:
+        raise UsageError("--calibrated: the model has no temperature; training fits one where it can")
+    return decision.temperature
 
 
 def point_for(description: ModelDescription, aim: str | None) -> OperatingPoint:
@@ -368,6 +426,8 @@ def model_card(description: ModelDescription) -> str:
         if training.grouped_by == "nothing"
         else f"No patient of the held-out fold was trained on (grouped by {training.grouped_by})."
     )
+    members = len(description.members)
+    together = "" if members == 1 else f"; the mean of the probabilities of {members} networks"
     crossed = description.decision.cross_fitted if description.decision else None
     honest = (
         f": with a decision that has not seen the patient in question, Dice is {crossed.dice:.4f}"
@@ -380,7 +440,7 @@ Research software. **Not a medical device; not for diagnosis.**
 
 - **Task**: outline pneumothorax on frontal chest radiographs (PA or AP).
 - **Network**: Attention U-Net, features {list(description.network.features)}, seen at \
-{description.preprocessing.image_size} x {description.preprocessing.image_size} pixels.
+{description.preprocessing.image_size} x {description.preprocessing.image_size} pixels{together}.
 - **Trained on**: {markdown(training.manifest)}: {training.cases} images, {training.positive} with a \
 pneumothorax. {leak}
 - **Decision**: an image is positive when more than {point.min_area_fraction:.4%} of its pixels exceed \

@@ -14,6 +14,7 @@ from pneumoseg.pipeline.devices import Precision
 from pneumoseg.pipeline.inference.inferer import PaddedInferer
 from pneumoseg.pipeline.inference.model_folder import Model
 from pneumoseg.pipeline.reading.readers import Readers
+from pneumoseg.pipeline.scoring.calibration import calibrate
 from pneumoseg.transforms.chains import inference_chain
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.geometry import to_original_size
@@ -29,9 +30,12 @@ class Segmented:
     Args:
         path: Of the file.
         radiograph: What was read.
-        probability: That there is a pneumothorax, by the model's operating point.
-        probabilities: Of each pixel of the original image, shape ``(rows, columns)``.
+        probability: That there is a pneumothorax, by the model's operating point, and at its temperature.
+        probabilities: Of each pixel of the original image, shape ``(rows, columns)``, as masks are drawn from them:
+            not at the temperature.
         mask: Zeros and ones of the same shape.
+        uncertainty: Standard deviation of the image's probability; None where dropout was off, as the next.
+        deviations: That of each pixel's probability, shape ``(rows, columns)``. Neither is at the temperature.
     """
 
     path: Path
@@ -39,6 +43,8 @@ class Segmented:
     probability: float
     probabilities: npt.NDArray[np.float32]
     mask: npt.NDArray[np.uint8]
+    uncertainty: float | None = None
+    deviations: npt.NDArray[np.float32] | None = None
 
     @property
     def area_px(self) -> int:
@@ -116,7 +122,7 @@ def attention_maps(
     sample = inference_chain(image_size=model.image_size, gates=gates)({"image": image})
     batch = sample["image"][None].to(precision.device)
     with torch.no_grad(), precision.autocast():
-        maps = model.network.attention(batch)
+        maps = model.network.attention(batch)  # type: ignore[operator]
     size = (
         model.image_size,
         model.image_size,
@@ -126,12 +132,17 @@ def attention_maps(
 
 
 def _finish(model: Model, path: Path, radiograph: Radiograph, logits: torch.Tensor) -> Segmented:
-    probabilities = to_original_size(torch.sigmoid(logits), radiograph.shape)[0].cpu().numpy()
+    probabilities = to_original_size(torch.sigmoid(logits[:1]), radiograph.shape)[0].cpu().numpy()
+    deviations = logits[1:]  # none, or of pixels and image: see `MonteCarloDropout`
     point = model.operating_point
     return Segmented(
         path=path,
         radiograph=radiograph,
-        probability=image_probability(probabilities, point),
+        probability=float(calibrate(image_probability(probabilities, point), model.temperature)),
         probabilities=probabilities,
         mask=to_mask(probabilities, point),
+        uncertainty=float(deviations[1].mean()) if len(deviations) else None,
+        deviations=to_original_size(deviations[:1], radiograph.shape)[0].cpu().numpy()
+        if len(deviations)
+        else None,
     )

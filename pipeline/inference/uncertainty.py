@@ -24,6 +24,9 @@ def _dropouts(network: nn.Module) -> list[nn.Dropout]:
 class MonteCarloDropout(nn.Module):
     """A network called several times with its dropout on, and how much the answers differ.
 
+    Each image is seen on its own and with the same draws, so that what is said of it does not depend on which
+    others go with it, or on its place among them.
+
     Args:
         network: With dropout somewhere in it; nothing else of it behaves as in training.
         passes: How often it is called; means and spreads are kept, not the maps.
@@ -51,6 +54,14 @@ class MonteCarloDropout(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits and standard deviations."""
+        return torch.cat([self._see(image[number : number + 1]) for number in range(len(image))])
+
+    def attention(self, image: Tensor) -> list[Tensor]:
+        """Return the gate maps without dropout, deepest first."""
+        maps: list[Tensor] = self.network.attention(image)  # type: ignore[operator]
+        return maps
+
+    def _see(self, image: Tensor) -> Tensor:
         pixels, images = _Spread(), _Spread()
         with _seeded(image.device), self._dropping_out():
             for _ in range(self.passes):

@@ -67,6 +67,11 @@ def heat(
     return bytes_
 
 
+def deviation_picture(deviations: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Standard deviations of probabilities as grey: 0 is black, and 0.5, the most there is on the whole, white."""
+    return (510 * deviations).round().clip(0, 255).astype(np.uint8)
+
+
 def save_png(path: Path, pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> None:
     """Write pixels as PNG: grey of 8 or 16 bits, or RGB of 8."""
     with written_atomically(path) as temporary:

@@ -9,7 +9,7 @@ from pneumoseg.transforms.measurements import Measurements
 from pneumoseg.transforms.rle import encode_rle
 
 COLUMNS: Final = (
-    "image", "status", "decision", "probability", "area_px", "area_mm2", "side", "width_mm", "height_mm",
+    "image", "status", "decision", "probability", "uncertainty", "area_px", "area_mm2", "side", "width_mm", "height_mm",
     "components", "rows", "columns", "spacing_row_mm", "spacing_column_mm", "sop_instance_uid", "name", "reason",
     "detail", "left_out", "sentence", "rle",
 )  # fmt: skip
@@ -28,6 +28,7 @@ def row_of(
         "status": "segmented",
         "decision": "positive" if measurements.area_px else "negative",
         "probability": result.probability,
+        "uncertainty": result.uncertainty,
         **measurements.as_json(),
         "rows": rows,
         "columns": columns,

@@ -12,7 +12,7 @@ from pneumoseg.pipeline.prediction.receipts import digest_of
 from pneumoseg.transforms.gates import Gates
 
 KINDS: Final = (
-    "csv", "json", "png", "nifti", "seg", "sr", "sc", "overlay", "attention", "probability",
+    "csv", "json", "png", "nifti", "seg", "sr", "sc", "overlay", "attention", "probability", "uncertainty",
 )  # fmt: skip
 DEFAULT_KINDS: Final = ("csv", "json", "png", "nifti", "overlay")
 FOLDERS: Final = {
@@ -24,6 +24,7 @@ FOLDERS: Final = {
     "overlay": "overlays",
     "attention": "attention",
     "probability": "probabilities",
+    "uncertainty": "uncertainty",
 }
 """Where the files of each kind go."""
 SUFFIXES: Final = {"nifti": ".nii.gz", "seg": ".dcm", "sr": ".dcm", "sc": ".dcm"}
@@ -39,7 +40,11 @@ class Settings:
         research: Whether everything that tells of a person stays out.
         batch_size: Images at a time.
         precision: In which the network computes, and on which kind of device.
-        model_sha256: Of all that decides what a mask looks like.
+        model_sha256: Of all that decides what a mask or a probability looks like.
+        aim: As these three, for people: the hash before knows them.
+        views: See `parse_views`.
+        temperature: Of the probabilities.
+        dropout_passes: Calls with dropout on.
     """
 
     kinds: tuple[str, ...]
@@ -48,6 +53,10 @@ class Settings:
     batch_size: int
     precision: str
     model_sha256: str
+    aim: str | None
+    views: tuple[str, ...]
+    temperature: float
+    dropout_passes: int
 
     @property
     def sha256(self) -> str:
@@ -76,20 +85,26 @@ def make_settings(
         batch_size=batch_size,
         precision=f"{precision.name} on {precision.device.type}",
         model_sha256=model_sha256(model),
+        aim=model.aim,
+        views=model.views,
+        temperature=model.temperature,
+        dropout_passes=model.dropout_passes,
     )
 
 
-def check_kinds(kinds: Collection[str]) -> None:
-    """Refuse kinds that there are not.
+def check_kinds(kinds: Collection[str], *, dropout_passes: int = 0) -> None:
+    """Refuse kinds that there are not, or not without dropout.
 
-    Raises: UsageError: Naming those that there are.
+    Raises: UsageError: Naming what would fit.
     """
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise UsageError(f"--type {unknown[0]}: {', '.join(KINDS)} would fit")
+    if "uncertainty" in kinds and not dropout_passes:
+        raise UsageError("--type uncertainty needs --dropout-passes, which it is measured with; 20 would fit")
 
 
 def model_sha256(model: Model) -> str:
     """The hash of all that decides a mask or a probability: network, weights, preprocessing, operating point, ..."""
     telling = {"format_version", "trained_on", "validation", "versions"}  # and deciding nothing
     description = model.description.model_dump(mode="json", exclude=telling)
-    return digest_of([description, model.aim, model.views])
+    return digest_of([description, model.aim, model.views, model.temperature, model.dropout_passes])

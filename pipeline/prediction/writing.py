@@ -16,8 +16,9 @@ from pneumoseg.pipeline.files import sha256_of
 from pneumoseg.pipeline.inference.model_folder import Model
 from pneumoseg.pipeline.inference.segment import Segmented, attention_maps
 from pneumoseg.pipeline.output.nifti import save_nifti
-from pneumoseg.pipeline.output.pictures import heat, overlay, save_png
+from pneumoseg.pipeline.output.pictures import deviation_picture, heat, overlay, save_png
 from pneumoseg.pipeline.prediction.settings import FOLDERS, SUFFIXES, Settings
+from pneumoseg.pipeline.scoring.calibration import calibrate
 from pneumoseg.transforms.measurements import Measurements
 
 _SHOW_THE_IMAGE = ("sc", "overlay", "attention")
@@ -131,7 +132,11 @@ class Writer:
                 maps = attention_maps(self.model, radiograph, precision=self.precision)
                 save_png(path, heat(radiograph.image, maps[_FINEST_GATE]))
             case "probability":
-                save_png(path, (result.probabilities * 65535).round().astype(np.uint16))
+                given_out = calibrate(result.probabilities, self.model.temperature)
+                save_png(path, (given_out * 65535).round().astype(np.uint16))
+            case "uncertainty":
+                assert result.deviations is not None  # noqa: S101  (the kind is refused without dropout)
+                save_png(path, deviation_picture(result.deviations))
             case _:
                 assert source is not None  # noqa: S101  (else the kind is left out)
                 save_dicom(path, self._dicom(kind, source, result, measurements))
@@ -142,7 +147,14 @@ class Writer:
             if kind == "seg":
                 return make_seg(source, result.mask, origin)
             if kind == "sr":
-                return make_sr(source, result.mask, measurements, result.probability, origin)
+                return make_sr(
+                    source,
+                    result.mask,
+                    measurements,
+                    result.probability,
+                    origin,
+                    uncertainty=result.uncertainty,
+                )
             return make_sc(source, overlay(result.radiograph.image, result.mask), origin)
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # a header may surprise us
             raise NoDicomResultError(

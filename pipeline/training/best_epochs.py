@@ -1,4 +1,4 @@
-"""The weights of the best epochs, as files that a later average may be made of."""
+"""The weights of the best epochs, as files that a later average or ensemble may be made of."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -66,7 +66,8 @@ class _Fitting:
         self.checkpoints = checkpoints
         self.origin = origin
         optimization = run.config.optimization
-        self.best = BestEpochs(checkpoints, optimization.average_top if optimization.average == "top" else 1)
+        several = optimization.average in {"top", "ensemble"}
+        self.best = BestEpochs(checkpoints, optimization.average_top if several else 1)
         self.named_before: set[str] = set()  # weights that the state before the newest one names
         self.done = 0  # steps
         self.stopped_early = False

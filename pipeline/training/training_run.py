@@ -1,6 +1,6 @@
 """One training run: its parts, how they are wired together, and its state."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import ignite.distributed as idist
@@ -19,6 +19,7 @@ from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.dataset.sampling import BatchPlan, DrawPlan
 from pneumoseg.pipeline.devices import Precision, gather
 from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.inference.ensemble import Ensemble
 from pneumoseg.pipeline.inference.inferer import PaddedInferer
 from pneumoseg.pipeline.inference.model_folder import make_network, place
 from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
@@ -136,6 +137,8 @@ class TrainingRun:
             key_metric=("dice", self.metric["dice"]),
             metrics={"challenge": self.metric},
         )
+        self.members: tuple[AttentionUNet, ...] = (self.evaluated,)
+        """The networks of the model that the run comes to."""
 
     @property
     def evaluated(self) -> AttentionUNet:
@@ -168,8 +171,22 @@ class TrainingRun:
         self.validator.run()
         return float(self.validator.state.metrics["dice"])
 
+    def validate_ensemble(self, members: Iterable[Mapping[str, Tensor]]) -> float:
+        """Validate networks with these weights as one; from now on they answer, instead of the one trained."""
+        self.members = tuple(self._network_with(weights) for weights in members)
+        self.validator.network = Ensemble(self.members).eval()
+        return self.validate()
+
+    def _network_with(self, weights: Mapping[str, Tensor]) -> AttentionUNet:
+        config = self.config
+        network = place(
+            make_network(config.network), self.precision.device, channels_last=config.channels_last
+        )
+        network.load_state_dict(weights)
+        return network.eval()
+
     def averaged(self, best: BestEpochs) -> Weights | None:
-        """The average over epochs that the configuration asks for; None where it asks for none."""
+        """The average of weights over epochs that the configuration asks for; None where it asks for none."""
         if self.epoch_average is not None and self.epoch_average.epochs > 1:
             return dict(self.epoch_average.model.module.state_dict())
         if self.config.optimization.average == "top" and len(best.entries) > 1:
@@ -181,9 +198,9 @@ class TrainingRun:
         infer = PaddedInferer(self.precision)
         size = min(MAP_SIZE, self.config.data.image_size)
         maps: dict[int, npt.NDArray[np.uint8]] = {}
-        self.evaluated.eval()
+        network = self.validator.network.eval()
         for batch in self.validation_loaders[-1]:
-            logits = infer(batch["image"].to(self.precision.device, non_blocking=True), self.evaluated)
+            logits = infer(batch["image"].to(self.precision.device, non_blocking=True), network)
             small = functional.adaptive_avg_pool2d(torch.sigmoid(logits), size)
             levels = (small * 255).round().to(torch.uint8).cpu().numpy()
             maps.update(zip(batch["index"].tolist(), levels[:, 0], strict=True))

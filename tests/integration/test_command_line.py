@@ -155,6 +155,22 @@ def test_evaluate_takes_aims_views_and_dropout_together(workshop: Workshop, tmp_
     }
 
 
+def test_predict_takes_the_same_options(workshop: Workshop, tmp_path: Path) -> None:
+    words = ("--aim", "specificity=0.5", "--tta", "flip", "--dropout-passes", "2")
+    result = pneumoseg(
+        "predict",
+        workshop.model,
+        workshop.phantoms.test_images,
+        "-o",
+        tmp_path / "out",
+        "-t",
+        "uncertainty",
+        *words,
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(list((tmp_path / "out" / "uncertainty").iterdir())) == 8
+
+
 def test_an_aim_that_is_none_is_a_usage_error_of_one_line(workshop: Workshop, tmp_path: Path) -> None:
     result = pneumoseg(
         "evaluate", workshop.model, workshop.manifest, "-o", tmp_path / "out", "--aim", "beauty"

@@ -25,7 +25,13 @@ from tests.conftest import (
 
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import locked
-from pneumoseg.pipeline.inference.model_folder import TunedPoint
+from pneumoseg.pipeline.inference.model_folder import (
+    AimedPoint,
+    Decision,
+    TunedPoint,
+    read_description,
+    save_description,
+)
 from pneumoseg.pipeline.predict import PredictReport, predict_folder
 from pneumoseg.pipeline.prediction.output_folder import claimed
 from pneumoseg.pipeline.prediction.planning import Part
@@ -51,6 +57,21 @@ def predict(
     report = predict_folder(model, images, folder / "out", **options)
     with (folder / "out" / "predictions.csv").open(newline="") as file:
         return report, list(csv.DictReader(file))
+
+
+def searched_model(folder: Path, temperature: float | None = None) -> Path:
+    """The model of bright blocks, with a search that knows a point which calls nothing, and a temperature."""
+    model = write_model(folder, bright_pixel_network())
+    blind = TunedPoint(threshold=0.5, min_area_fraction=0.9)
+    decision = Decision(
+        cases=4,
+        aims={"specificity": AimedPoint(point=blind, dice=0.5, sensitivity=0.0, specificity=1.0)},
+        curve=(),
+        cross_fitted=None,
+        temperature=temperature,
+    )
+    save_description(model, read_description(model).model_copy(update={"decision": decision}))
+    return model
 
 
 def files(folder: Path) -> list[str]:
@@ -327,6 +348,82 @@ def test_probabilities_and_attention_have_the_size_of_the_image(
         assert (picture.size, picture.mode) == ((SHAPE[1], SHAPE[0]), "RGB")
 
 
+def test_an_aim_of_the_model_decides(collection: Collection, images: Path, tmp_path: Path) -> None:
+    model = searched_model(tmp_path / "model")
+    assert predict(model, images, tmp_path)[0].called_positive == 2
+    report, _ = predict(model, images, tmp_path, aim="specificity")
+    assert (report.called_positive, report.kept) == (0, 0)
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["settings"]["aim"] == "specificity"
+
+
+def test_views_make_all_anew(model_folder: Path, images: Path, tmp_path: Path) -> None:
+    predict(model_folder, images, tmp_path)
+    assert predict(model_folder, images, tmp_path, views=["flip"])[0].kept == 0
+    assert predict(model_folder, images, tmp_path, views=["flip"])[0].kept == 4
+
+
+def test_calibrated_probabilities_are_at_the_models_temperature_and_masks_stay(
+    images: Path, tmp_path: Path
+) -> None:
+    model = searched_model(tmp_path / "model", temperature=2.0)
+    kinds = ["csv", "png", "probability"]
+    _, plain = predict(model, images, tmp_path / "plain", kinds=kinds)
+    _, rows = predict(model, images, tmp_path, kinds=kinds, calibrated=True)
+    for row, before in zip(rows, plain, strict=True):
+        odds = [float(each["probability"]) / (1 - float(each["probability"])) for each in (row, before)]
+        assert odds[0] ** 2 == pytest.approx(odds[1], rel=1e-2)  # a logit halved
+        assert (row["rle"], row["decision"]) == (before["rle"], before["decision"])
+        highest, at_one = (
+            np.asarray(Image.open(folder / "out" / "probabilities" / f"{row['name']}.png")).max() / 65535
+            for folder in (tmp_path, tmp_path / "plain")
+        )
+        assert float(row["probability"]) == pytest.approx(highest, abs=1e-4)
+        assert float(before["probability"]) == pytest.approx(at_one, abs=1e-4)
+
+
+def test_a_model_without_a_temperature_cannot_be_calibrated(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="--calibrated"):
+        predict(model_folder, images, tmp_path, calibrated=True)
+
+
+def test_dropout_gives_each_image_a_number_and_a_map_of_how_unsure_it_is(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    kinds = ["csv", "json", "uncertainty"]
+    _, rows = predict(model_folder, images, tmp_path, kinds=kinds, dropout_passes=4)
+    told = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    for row, image in zip(rows, told["images"], strict=True):
+        assert 0 <= float(row["uncertainty"]) < 0.71
+        assert image["uncertainty"] == pytest.approx(float(row["uncertainty"]), rel=1e-5)
+        picture = np.asarray(Image.open(tmp_path / "out" / "uncertainty" / f"{row['name']}.png"))
+        assert picture.shape == SHAPE
+        if row["decision"] == "positive":  # a bright pixel is dropped in one pass and found in another
+            assert picture.max() > 20
+    assert "standard deviation" in told["methods"]["uncertainty"]
+
+
+def test_uncertainty_does_not_depend_on_what_else_lies_in_the_folder(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    kinds = ["uncertainty", "probability"]
+    predict(model_folder, images, tmp_path / "all", kinds=kinds, dropout_passes=3)
+    (images / "case00.dcm").unlink()
+    (images / "broken.dcm").write_bytes(b"broken")
+    predict(model_folder, images, tmp_path, kinds=kinds, dropout_passes=3)
+    less, more = contents(tmp_path), contents(tmp_path / "all")
+    pictures = [name for name in less if name.endswith(".png")]
+    assert len(pictures) == 6
+    assert all(less[name] == more[name] for name in pictures)
+
+
+def test_without_dropout_there_is_no_uncertainty(model_folder: Path, images: Path, tmp_path: Path) -> None:
+    assert {row["uncertainty"] for row in predict(model_folder, images, tmp_path)[1]} == {""}
+    with pytest.raises(UsageError, match="--type uncertainty needs --dropout-passes"):
+        predict(model_folder, images, tmp_path, kinds=["uncertainty"])
+
+
 def test_a_png_has_no_dicom_result_and_its_row_says_why(model_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     Image.fromarray(draw_case(0, positive=True)[0]).save(tmp_path / "images" / "scan.png")
@@ -444,7 +541,7 @@ def test_what_a_killed_run_was_writing_is_removed(model_folder: Path, images: Pa
 def test_parts_make_together_what_one_run_makes(model_folder: Path, images: Path, tmp_path: Path) -> None:
     (images / "broken.dcm").write_bytes(b"broken")
     write_radiograph(images / "other" / "a.dcm", draw_case(4, positive=True)[0], SOPInstanceUID="1.2.0")
-    predict(model_folder, images, tmp_path / "whole", kinds=KINDS)
+    predict(model_folder, images, tmp_path / "whole", kinds=KINDS, dropout_passes=2)
     reports = []
     for number in (2, 0, 1):
         assert not (tmp_path / "out" / "predictions.csv").exists()
@@ -456,6 +553,7 @@ def test_parts_make_together_what_one_run_makes(model_folder: Path, images: Path
                 device="cpu",
                 workers=0,
                 kinds=KINDS,
+                dropout_passes=2,
                 part=Part(number, 3),
             )
         )
@@ -559,7 +657,14 @@ def test_nothing_of_a_person_gets_into_research_results(
 ) -> None:
     for workers in (0, 1):
         report, rows = predict(
-            model_folder, planted, tmp_path, kinds=KINDS, research=True, workers=workers, overwrite=True
+            model_folder,
+            planted,
+            tmp_path,
+            kinds=KINDS,
+            dropout_passes=2,
+            research=True,
+            workers=workers,
+            overwrite=True,
         )
         assert (report.segmented, report.refused, len(rows)) == (4, 1, 6)
         assert found_in(tmp_path / "out") == set()
@@ -575,7 +680,7 @@ def test_nothing_of_a_person_gets_into_research_results(
 def test_otherwise_the_dicom_results_alone_keep_what_filing_needs(
     model_folder: Path, planted: Path, tmp_path: Path
 ) -> None:
-    predict(model_folder, planted, tmp_path, kinds=KINDS)
+    predict(model_folder, planted, tmp_path, kinds=KINDS, dropout_passes=2)
     found = found_in(tmp_path / "out")
     # tables name the files by their paths, and quote the view that was refused, as receipts do
     named = {name for name in found if name.startswith(("predictions", "receipts")) or "PLANTED" in name}

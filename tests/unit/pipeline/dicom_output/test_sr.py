@@ -16,10 +16,12 @@ from pneumoseg.pipeline.dicom_output.sr import make_sr
 from pneumoseg.transforms.measurements import measure
 
 
-def report(source: Source, *, positive: bool, probability: float = 0.75) -> Any:
+def report(
+    source: Source, *, positive: bool, probability: float = 0.75, uncertainty: float | None = None
+) -> Any:
     mask = make_mask(positive=positive)
     measured = measure(mask, probability=probability, spacing_mm=source.spacing_mm, patient_orientation=None)
-    return make_sr(source, mask, measured, probability, ORIGIN)
+    return make_sr(source, mask, measured, probability, ORIGIN, uncertainty=uncertainty)
 
 
 def groups_of(path: Path) -> tuple[list[Any], list[MeasurementsAndQualitativeEvaluations]]:
@@ -50,6 +52,16 @@ def test_a_finding_has_its_numbers(tmp_path: Path) -> None:
     assert values(regions[0]) == {"Certainty of Finding": 75, "Area": 11.75, "Width": 2.5}
     assert values(regions[1]) == {"Certainty of Finding": 75, "Area": 3.0, "Width": 1.5}
     assert regions[0].finding_type == codes.SCT.Pneumothorax
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_uncertainty_is_the_standard_deviation_of_the_certainty(tmp_path: Path, positive: bool) -> None:
+    path = saved(tmp_path, report(make_source(tmp_path), positive=positive, uncertainty=0.125))
+    assert complaints(path) == []
+    for group in [group for groups in groups_of(path) for group in groups]:
+        plain, spread = group.get_measurements(name=codes.DCM.CertaintyOfFinding)
+        assert (plain.value, plain.derivation) == (75, None)
+        assert (spread.value, spread.derivation) == (12.5, codes.SCT.StandardDeviation)
 
 
 def test_where_the_spacing_is_unknown_nothing_is_in_millimetres(tmp_path: Path) -> None:

@@ -39,9 +39,12 @@ class Coins(nn.Module):
 def test_mean_and_deviation_are_those_of_all_passes_at_once(image: Tensor) -> None:
     network = member()
     found = MonteCarloDropout(network, passes=6)(image)
-    torch.manual_seed(0)
     network.train()
-    passes = torch.stack([torch.sigmoid(network(image)) for _ in range(6)]).numpy()
+    each = []
+    for alone in (image[:1], image[1:]):  # the draws of an image are those of any other
+        torch.manual_seed(0)
+        each.append(torch.stack([torch.sigmoid(network(alone)) for _ in range(6)]))
+    passes = torch.cat(each, dim=1).numpy()
     network.eval()
     np.testing.assert_allclose(torch.sigmoid(found[:, :1]), passes.mean(axis=0), rtol=0, atol=1e-6)
     np.testing.assert_allclose(found[:, 1:2], passes.std(axis=0, ddof=1), rtol=0, atol=1e-6)
@@ -76,6 +79,21 @@ def test_the_same_again_and_nothing_else_is_drawn_differently(image: Tensor) -> 
     first = network(image)
     torch.testing.assert_close(torch.rand(3), expected)
     torch.testing.assert_close(network(image), first, rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_what_is_said_of_an_image_does_not_depend_on_its_place_in_the_batch(image: Tensor) -> None:
+    network = MonteCarloDropout(member(), passes=3)
+    torch.testing.assert_close(network(image.flip(0)), network(image).flip(0), rtol=0, atol=0)
+    torch.testing.assert_close(network(image[1:]), network(image)[1:], rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_attention_is_that_without_dropout(image: Tensor) -> None:
+    network = member()
+    torch.testing.assert_close(
+        MonteCarloDropout(network, passes=2).attention(image), network.attention(image)
+    )
 
 
 @torch.no_grad()

@@ -46,6 +46,8 @@ def test_whatever_decides_a_result_changes_the_settings(model: Model) -> None:
         settings(changed(model, members=(member,))),
         settings(replace(model, views=("flip",))),
         settings(replace(model, aim="sensitive")),
+        settings(replace(model, temperature=2.0)),
+        settings(replace(model, dropout_passes=2)),
     ]
     assert len(set(found)) == len(found)
 
@@ -64,3 +66,9 @@ def test_each_kind_but_the_tables_has_a_folder_of_its_own() -> None:
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(UsageError, match="--type dicom: csv, json"):
         check_kinds(["csv", "dicom"])
+
+
+def test_uncertainty_is_refused_without_dropout() -> None:
+    with pytest.raises(UsageError, match="--type uncertainty needs --dropout-passes"):
+        check_kinds(["uncertainty"])
+    check_kinds(["uncertainty"], dropout_passes=2)
