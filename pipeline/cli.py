@@ -103,7 +103,7 @@ Workers = Annotated[int, typer.Option(min=1, help="Processes that decode.")]
 Tta = Annotated[
     str | None,
     typer.Option(
-        help="See each image otherwise, too: flip, scale or flip,scale. The decision was searched without.",
+        help="See each image otherwise, too: flip, scale, both with a comma, or none; as the model says if left out.",
         show_default=False,
     ),
 ]

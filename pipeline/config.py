@@ -18,6 +18,7 @@ ImageSize = Annotated[int, Field(ge=16, multiple_of=16)]
 Channels = Annotated[int, Field(ge=4)]  # an attention gate works with a quarter of them
 _PRESETS: Final = Path(__file__).with_name("presets")
 PrecisionName = Literal["auto", "bf16", "fp16", "float32"]
+ViewName = Literal["flip", "scale"]
 
 
 class _Section(BaseModel):
@@ -127,6 +128,9 @@ class TrainConfig(_Section):
     augmentation: tuple[Augmentation, ...] = DEFAULT_AUGMENTATIONS
     """What is done to an image and its label each time they are drawn, in this order; [] does nothing."""
     optimization: OptimizationConfig = OptimizationConfig()
+    views: tuple[ViewName, ...] = ()
+    """How the model sees each image besides as it is, once it is trained: a list of flip and scale. The mean of the
+    probabilities counts, and the decision is searched with it."""
     precision: PrecisionName = "auto"
     """`auto`: bf16 where the device computes in it, else float32. `fp16` needs CUDA."""
     channels_last: bool = True

@@ -76,7 +76,7 @@ def evaluate_model(
     fold: int | None = None,
     all_folds: bool = False,
     aim: str | None = None,
-    views: Sequence[str] = (),
+    views: Sequence[str] | None = None,
     calibrated: bool = False,
     dropout_passes: int = 0,
     device: str = "auto",
@@ -96,7 +96,7 @@ def evaluate_model(
             not trained on. Of a model with a network for each fold, the one that held a case out scores it.
         all_folds: Score every case of the manifest with the whole model instead.
         aim: What the operating point is to be best for: see `point_for`; None takes the model's own.
-        views: In which each image is seen besides as it is: see `parse_views`.
+        views: In which each image is seen besides as it is: see `parse_views`; None takes the model's own.
         calibrated: Give probabilities at the temperature that training has fitted; masks stay as they are.
         dropout_passes: Call the network so often with its dropout on: the mean decides, and ``uncertainty/`` shows
             the standard deviation of each pixel, from 0 as black to 0.5 as white. 0 leaves dropout off.
@@ -191,7 +191,7 @@ def evaluate_model(
             **decisions.score.as_dict(),
             "auc": decisions.auc,
             "aim": aim,
-            "views": list(views),
+            "views": list(model.views),
             "temperature": model.temperature,
             "dropout_passes": dropout_passes,
             **asdict(decisions.point),

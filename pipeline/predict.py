@@ -58,7 +58,7 @@ def predict_folder(
     *,
     kinds: Collection[str] = DEFAULT_KINDS,
     aim: str | None = None,
-    views: Sequence[str] = (),
+    views: Sequence[str] | None = None,
     calibrated: bool = False,
     dropout_passes: int = 0,
     device: str = "auto",
@@ -80,7 +80,7 @@ def predict_folder(
         output: Gets ``predictions.csv``, ``report.html``, a folder for each kind, ``receipts/`` and ``run.log``.
         kinds: Of `pneumoseg.pipeline.prediction.settings.KINDS`; ``predictions.csv`` is always written.
         aim: What the operating point is to be best for: see `point_for`; None takes the model's own.
-        views: In which each image is seen besides as it is: see `parse_views`.
+        views: In which each image is seen besides as it is: see `parse_views`; None takes the model's own.
         calibrated: Give probabilities at the temperature that training has fitted; masks stay as they are.
         dropout_passes: Call the network so often with its dropout on: the mean decides, and each result has its
             uncertainty, the standard deviation of the image's probability. 0 leaves dropout off.

@@ -56,7 +56,7 @@ def write_submission(
     sample: Path | None = None,
     shape: tuple[int, int] = CHALLENGE_SHAPE,
     aim: str | None = None,
-    views: Sequence[str] = (),
+    views: Sequence[str] | None = None,
     device: str = "auto",
     batch_size: int = 4,
     gates: Gates | None = None,
@@ -72,7 +72,7 @@ def write_submission(
         sample: Says which images are asked for, and in which order; None takes all, by name.
         shape: ``(rows, columns)`` that the run lengths are counted over, the size of every image.
         aim: What the operating point is to be best for: see `point_for`; None takes the model's own.
-        views: In which each image is seen besides as it is: see `parse_views`.
+        views: In which each image is seen besides as it is: see `parse_views`; None takes the model's own.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
         gates: Which files count as frontal chest radiographs.

@@ -160,6 +160,8 @@ def train_model(
         best = fit(run, history, checkpoints, origin=origin, state=state)
 
         kept = _keep_the_better(run, best)
+        if config.views:
+            run.validate_views(config.views)
         curves = run.metric.all_curves()
         maps = run.predict_validation()
         tuned = tune(OutOfFold(curves, maps), manifest.training)
@@ -287,6 +289,7 @@ def _write_model(
         operating_point=TunedPoint.of(found.point),
         decision=decision,
         members=members,
+        views=config.views,
         trained_on=describe_training(manifest, training),
         validation={**found.score.as_dict(), "auc": found.auc},
         versions={name: version(name) for name in LIBRARIES},

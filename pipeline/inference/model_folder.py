@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.config import NetworkConfig
+from pneumoseg.pipeline.config import NetworkConfig, ViewName
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import sha256_of, write_json, write_text, written_atomically
 from pneumoseg.pipeline.inference.ensemble import Ensemble
@@ -153,6 +153,8 @@ class ModelDescription(_Part):
     """How the operating point was found, and others; null where it was simply given."""
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
     """One for each network; their probabilities are averaged."""
+    views: tuple[ViewName, ...] = ()
+    """In which each image is seen besides as it is: the decision was searched with them."""
     trained_on: Training
     validation: dict[str, float | int | None]
     """Scores on the fold held out, with the operating point tuned on that same fold."""
@@ -273,7 +275,7 @@ def load_model(
     device: torch.device,
     *,
     aim: str | None = None,
-    views: Sequence[str] = (),
+    views: Sequence[str] | None = None,
     calibrated: bool = False,
     dropout_passes: int = 0,
 ) -> Model:
@@ -283,7 +285,7 @@ def load_model(
         folder: From `train_model`.
         device: Where the networks shall be.
         aim: What the operating point is to be best for: see `point_for`.
-        views: In which each image is seen besides as it is: see `parse_views`.
+        views: In which each image is seen besides as it is: see `parse_views`; None takes the model's own.
         calibrated: Give probabilities at the temperature that training has fitted; masks stay as they are.
         dropout_passes: Call the networks so often with their dropout on; 0 leaves it off.
 
@@ -294,11 +296,12 @@ def load_model(
     description = read_description(folder)
     point_for(description, aim)  # a word that does not fit is told before the weights are read
     temperature = _temperature(description) if calibrated else 1.0
+    views = description.views if views is None else tuple(views)
     networks = [
         with_views(place(load_member(folder, description, member), device), views).eval()
         for member in description.members
     ]
-    model = Model(folder, description, tuple(networks), aim, tuple(views), temperature, dropout_passes)
+    model = Model(folder, description, tuple(networks), aim, views, temperature, dropout_passes)
     _ = model.network  # dropout that is not there is told now
     return model
 

@@ -13,6 +13,7 @@ from pneumoseg.pipeline.inference.ensemble import SMALLEST
 SIZE_MULTIPLE: Final = 16
 SCALES: Final = (0.75, 1.25)
 VIEWS: Final = ("flip", "scale")
+NO_VIEWS: Final = "none"
 
 
 class Views(nn.Module):
@@ -59,14 +60,18 @@ class Views(nn.Module):
                 yield probabilities if scale == 1 else _resize(probabilities, list(shape))
 
 
-def parse_views(text: str | None) -> tuple[str, ...]:
-    """Read ``flip``, ``scale`` or both with a comma; None is no view but the image itself.
+def parse_views(text: str | None) -> tuple[str, ...] | None:
+    """Read ``flip``, ``scale`` or both with a comma; ``none`` is no view but the image itself; None stays None.
 
     Raises: UsageError: If there is another word.
     """
-    words = tuple(word.strip() for word in text.split(",")) if text is not None else ()
+    if text is None or text.strip() == NO_VIEWS:
+        return None if text is None else ()
+    words = tuple(word.strip() for word in text.split(","))
     if unknown := [word for word in words if word not in VIEWS]:
-        raise UsageError(f"--tta {unknown[0]}: {', '.join(VIEWS)}, or both with a comma, would fit")
+        raise UsageError(
+            f"--tta {unknown[0]}: {', '.join(VIEWS)}, both with a comma, or {NO_VIEWS} would fit"
+        )
     return words
 
 

@@ -1,6 +1,6 @@
 """One training run: its parts, how they are wired together, and its state."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import ignite.distributed as idist
@@ -22,6 +22,7 @@ from pneumoseg.pipeline.errors import UsageError
 from pneumoseg.pipeline.inference.ensemble import Ensemble
 from pneumoseg.pipeline.inference.inferer import PaddedInferer
 from pneumoseg.pipeline.inference.model_folder import make_network, place
+from pneumoseg.pipeline.inference.views import with_views
 from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
 from pneumoseg.pipeline.scoring.out_of_fold import MAP_SIZE
 from pneumoseg.pipeline.training.averaging import EpochAverage, average_weights, make_running_average
@@ -175,6 +176,11 @@ class TrainingRun:
         """Validate networks with these weights as one; from now on they answer, instead of the one trained."""
         self.members = tuple(self._network_with(weights) for weights in members)
         self.validator.network = Ensemble(self.members).eval()
+        return self.validate()
+
+    def validate_views(self, views: Sequence[str]) -> float:
+        """Validate with the mean over views of each image; from now on that answers."""
+        self.validator.network = with_views(self.validator.network, views).eval()
         return self.validate()
 
     def _network_with(self, weights: Mapping[str, Tensor]) -> AttentionUNet:

@@ -101,15 +101,21 @@ def test_a_model_folder_is_loaded_with_views(tmp_path: Path, image: Tensor) -> N
 
 @pytest.mark.parametrize(
     ("text", "views"),
-    [(None, ()), ("flip", ("flip",)), ("scale", ("scale",)), ("flip, scale", ("flip", "scale"))],
+    [
+        (None, None),
+        ("none", ()),
+        ("flip", ("flip",)),
+        ("scale", ("scale",)),
+        ("flip, scale", ("flip", "scale")),
+    ],
 )
-def test_views_are_words_with_commas(text: str | None, views: tuple[str, ...]) -> None:
+def test_views_are_words_with_commas(text: str | None, views: tuple[str, ...] | None) -> None:
     assert parse_views(text) == views
 
 
 @pytest.mark.parametrize("text", ["", "rotate", "flip,", "flip;scale"])
 def test_another_word_is_a_usage_error(text: str) -> None:
-    with pytest.raises(UsageError, match="flip, scale, or both with a comma, would fit"):
+    with pytest.raises(UsageError, match="flip, scale, both with a comma, or none would fit"):
         parse_views(text)
 
 
