@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -124,7 +125,7 @@ def predict_folder(
             tracked("segment", total=len(mine)) as advance,
             Interruption() as interruption,
         ):
-            files = _Files(Writer(output, settings, model, precision))
+            files = _Files(Writer(output, settings))
             due = []
             for file in mine:
                 if files.is_done(file):
@@ -132,24 +133,28 @@ def predict_folder(
                     advance()
                 else:
                     due.append(file)
-            results = segment_files(
-                model,
-                [file.path for file in due],
-                precision=precision,
-                gates=gates,
-                batch_size=min(batch_size, len(planned)),
-                workers=workers,
-                even_batches=True,
-            )
-            for number, (file, result) in enumerate(zip(due, results, strict=True)):
-                if interruption.received:
-                    raise InterruptedRunError(
-                        f"interrupted; {number} of {len(due)} files are done, the same command goes on with the rest",
-                        interruption.received,
-                    )
-                files.finish(file, result)
-                log.advance()
-                advance()
+            with closing(
+                segment_files(
+                    model,
+                    [file.path for file in due],
+                    precision=precision,
+                    gates=gates,
+                    batch_size=min(batch_size, len(planned)),
+                    workers=workers,
+                    even_batches=True,
+                    attention="attention" in settings.kinds,
+                )
+            ) as results:
+                for number, (file, result) in enumerate(zip(due, results, strict=True)):
+                    if interruption.received:
+                        raise InterruptedRunError(
+                            f"interrupted; {number} of {len(due)} files are done, "
+                            "the same command goes on with the rest",
+                            interruption.received,
+                        )
+                    files.finish(file, result)
+                    log.advance()
+                    advance()
             receipts = collect(output, planned, settings)
             if receipts is not None:
                 remove_leftovers(output, planned)

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -103,10 +104,11 @@ def write_submission(
     texts: dict[str, str] = {}
     refused: list[NotRead] = []
     paths = [path_of[name] for name in wanted]
-    with tracked("segment", total=len(paths)) as advance:
-        for result in segment_files(
-            model, paths, precision=precision, gates=gates, batch_size=batch_size, workers=workers
-        ):
+    segmenting = segment_files(
+        model, paths, precision=precision, gates=gates, batch_size=batch_size, workers=workers
+    )
+    with tracked("segment", total=len(paths)) as advance, closing(segmenting):
+        for result in segmenting:
             if isinstance(result, NotRead):
                 refused.append(result)
             elif result.mask.shape != shape:  # its run lengths would be read as another mask

@@ -160,13 +160,21 @@ def _components(
     patient_orientation: tuple[str, str] | None,
 ) -> list[Component]:
     per_row, per_column = spacing_mm or (None, None)
-    labels, _ = ndimage.label(mask, structure=_CORNERS)
+    filled = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if filled[0].size == 0:
+        return []
+    top, left = (int(places[0]) for places in filled)
+    box = mask[top : filled[0][-1] + 1, left : filled[1][-1] + 1]  # most of an image is empty
+    labels, _ = ndimage.label(box, structure=_CORNERS)
     found = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         inside = labels[rows, columns] == number
-        area, width, height = int(inside.sum()), _longest_run(inside), rows.stop - rows.start
-        centre_row, centre_column = (np.argwhere(inside).mean(axis=0) + (rows.start, columns.start) + 0.5) / (
-            mask.shape
+        area, width, height = int(np.count_nonzero(inside)), _longest_run(inside), rows.stop - rows.start
+        first = top + rows.start, left + columns.start
+        centre_row, centre_column = (
+            (np.arange(side) @ np.count_nonzero(inside, axis=1 - axis) / area + first[axis] + 0.5)
+            / mask.shape[axis]
+            for axis, side in enumerate(inside.shape)
         )
         found.append(
             Component(
@@ -177,7 +185,7 @@ def _components(
                 width_mm=_times(width, per_column),
                 height_px=height,
                 height_mm=_times(height, per_row),
-                box=(rows.start, columns.start, rows.stop, columns.stop),
+                box=(*first, top + rows.stop, left + columns.stop),
             )
         )
     return found
@@ -185,9 +193,9 @@ def _components(
 
 def _longest_run(inside: npt.NDArray[np.bool_]) -> int:
     """The most pixels that lie side by side in one row."""
-    steps = np.diff(np.pad(inside, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    begins, ends = (np.argwhere(steps == step)[:, 1] for step in (1, -1))
-    return int((ends - begins).max())
+    rows = np.pad(inside, ((0, 0), (0, 1))).ravel()  # an empty column keeps the rows apart
+    borders = np.flatnonzero(np.diff(rows, prepend=False, append=False))
+    return int((borders[1::2] - borders[::2]).max())
 
 
 def _times(pixels: int, *spacings: float | None) -> float | None:

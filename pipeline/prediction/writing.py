@@ -6,15 +6,13 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from pneumoseg.pipeline.devices import Precision
 from pneumoseg.pipeline.dicom_output.origin import Origin, save_dicom
 from pneumoseg.pipeline.dicom_output.sc import make_sc
 from pneumoseg.pipeline.dicom_output.seg import make_seg
 from pneumoseg.pipeline.dicom_output.source import NoDicomResultError, Source, read_source
 from pneumoseg.pipeline.dicom_output.sr import make_sr
 from pneumoseg.pipeline.files import sha256_of
-from pneumoseg.pipeline.inference.model_folder import Model
-from pneumoseg.pipeline.inference.segment import Segmented, attention_maps
+from pneumoseg.pipeline.inference.segment import Segmented
 from pneumoseg.pipeline.output.nifti import save_nifti
 from pneumoseg.pipeline.output.pictures import deviation_picture, heat, overlay, save_png
 from pneumoseg.pipeline.prediction.settings import FOLDERS, SUFFIXES, Settings
@@ -23,7 +21,6 @@ from pneumoseg.transforms.measurements import Measurements
 
 _SHOW_THE_IMAGE = ("sc", "overlay", "attention")
 _DICOM = ("seg", "sr", "sc")
-_FINEST_GATE = -1
 
 
 @dataclass
@@ -46,14 +43,10 @@ class Writer:
     Args:
         output: The folder of the results.
         settings: What is asked for.
-        model: Asked again for its attention.
-        precision: In which it computes.
     """
 
     output: Path
     settings: Settings
-    model: Model
-    precision: Precision
 
     @property
     def needs_content(self) -> bool:
@@ -129,10 +122,10 @@ class Writer:
             case "overlay":
                 save_png(path, overlay(radiograph.image, mask))
             case "attention":
-                maps = attention_maps(self.model, radiograph, precision=self.precision)
-                save_png(path, heat(radiograph.image, maps[_FINEST_GATE]))
+                assert result.attention is not None  # noqa: S101  (who asks for the kind asks for it)
+                save_png(path, heat(radiograph.image, result.attention))
             case "probability":
-                given_out = calibrate(result.probabilities, self.model.temperature)
+                given_out = calibrate(result.probabilities, self.settings.temperature)
                 save_png(path, (given_out * 65535).round().astype(np.uint16))
             case "uncertainty":
                 assert result.deviations is not None  # noqa: S101  (the kind is refused without dropout)

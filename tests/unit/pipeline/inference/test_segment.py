@@ -1,12 +1,13 @@
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tests.conftest import SHAPE, Collection, draw_case, write_radiograph
+from tests.conftest import SHAPE, TINY, Collection, draw_case, write_model, write_radiograph
 
 from pneumoseg.pipeline.devices import Precision
-from pneumoseg.pipeline.inference.model_folder import Model, load_model
+from pneumoseg.pipeline.inference.model_folder import Model, load_model, make_network
 from pneumoseg.pipeline.inference.segment import NotRead, Segmented, attention_maps, segment_files
 from pneumoseg.transforms.masks import image_probability, to_mask
 from pneumoseg.transforms.reasons import RadiographError, Reason
@@ -136,3 +137,67 @@ def test_in_even_batches_a_result_depends_on_its_file_alone(
         assert isinstance(whole, Segmented)
         assert isinstance(alone, Segmented)
         np.testing.assert_array_equal(whole.probabilities, alone.probabilities)
+
+
+def test_files_that_cannot_be_read_make_no_batch_smaller(
+    collection: Collection, bad: Path, model: Model
+) -> None:
+    good = images(collection)[:6]
+    sizes = []
+    hook = model.network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    try:
+        results = segment(model, good[0], bad, good[1], bad, bad, *good[2:], bad, batch_size=3)
+    finally:
+        hook.remove()
+    assert sizes == [3, 3]
+    assert [result.path for result in results] == [good[0], bad, good[1], bad, bad, *good[2:], bad]
+
+
+def test_the_network_goes_on_while_results_are_used(collection: Collection, model: Model) -> None:
+    calls = [threading.Event(), threading.Event()]
+    called = iter(calls)
+    hook = model.network.register_forward_pre_hook(lambda *_: next(called).set())
+    results = segment_files(model, images(collection)[:8], precision=FLOAT32, workers=0)
+    try:
+        next(results)
+        assert calls[1].wait(
+            60
+        )  # the second batch, while the first result of the first is all that was taken
+        assert len(list(results)) == 7
+    finally:
+        hook.remove()
+
+
+def test_who_leaves_early_leaves_no_thread_behind(collection: Collection, model: Model) -> None:
+    before = threading.active_count()
+    results = segment_files(model, images(collection), precision=FLOAT32, batch_size=1)
+    next(results)
+    assert threading.active_count() > before
+    results.close()
+    assert threading.active_count() == before
+
+
+def test_a_network_that_fails_is_told_to_who_takes_results(collection: Collection, model: Model) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    hook = model.network.register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            segment(model, *images(collection))
+    finally:
+        hook.remove()
+
+
+def test_results_tell_what_the_finest_gate_lets_through(collection: Collection, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = load_model(write_model(tmp_path, make_network(TINY)), FLOAT32.device)
+    paths = images(collection)[:2]
+    for path, result in zip(
+        paths, segment_files(model, paths, precision=FLOAT32, workers=0, attention=True), strict=True
+    ):
+        assert isinstance(result, Segmented)
+        assert result.attention is not None
+        finest = attention_maps(model, path, precision=FLOAT32)[-1]
+        assert finest.std() > 0.001
+        np.testing.assert_allclose(result.attention, finest, rtol=0, atol=1e-6)

@@ -1,0 +1,170 @@
+"""What `pneumoseg predict` costs: against decoding alone and the network alone, on the same files, in one process.
+
+    python benchmarks/folder_inference.py FOLDER [--model MODEL] [--images 200] [--rounds 3] [--threads 1]
+
+The sides take turns in one process and medians are compared, since machines are noisy: read the ratio, not the times.
+Prediction goes end to end: it loads the model, looks through the folder, hashes each file, and writes a receipt for
+each image, and the table. The network alone gets the batches that prediction makes, ready in memory.
+"""
+
+import argparse
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from pneumoseg.models import AttentionUNet
+from pneumoseg.pipeline.config import NetworkConfig
+from pneumoseg.pipeline.devices import Precision, resolve_device, resolve_precision
+from pneumoseg.pipeline.inference.inferer import PaddedInferer
+from pneumoseg.pipeline.inference.model_folder import (
+    Model,
+    ModelDescription,
+    Preprocessing,
+    Training,
+    TunedPoint,
+    load_model,
+    save_description,
+    save_weights,
+)
+from pneumoseg.pipeline.predict import predict_folder
+from pneumoseg.pipeline.reading.folders import find_radiographs
+from pneumoseg.pipeline.reading.readers import Readers
+from pneumoseg.transforms.chains import inference_chain
+from pneumoseg.transforms.radiograph import read_radiograph
+from pneumoseg.transforms.reasons import RadiographError
+
+MAX_RATIO = 1.15
+
+
+def main() -> None:
+    """Print the times of all sides, and the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument(
+        "--model", type=Path, help="an untrained network of the article's at --size if left out"
+    )
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--types", default="csv", help="as -t of predict")
+    words = parser.parse_args()
+    if words.threads:
+        torch.set_num_threads(words.threads)
+    precision = resolve_precision("auto", resolve_device(words.device))
+    with TemporaryDirectory() as name:
+        images = Path(name) / "images"
+        images.mkdir()
+        for number, path in enumerate(find_radiographs(words.folder).images[: words.images]):
+            shutil.copy(path, images / f"{number:05d}{path.suffix}")
+        paths = find_radiographs(images).images
+        folder = words.model or write_untrained(Path(name) / "model", words.size)
+        model = load_model(folder, precision.device)
+        batches = make_batches(model, paths, words.batch)
+        print(
+            f"{len(paths)} images at {model.image_size} px, batches of {words.batch}, {precision.device}, "
+            f"{precision.name}, "
+            f"{torch.get_num_threads()} threads, {words.workers} workers, -t {words.types}"
+        )
+
+        def predict() -> None:
+            with TemporaryDirectory(dir=name) as output:
+                predict_folder(
+                    folder,
+                    images,
+                    Path(output) / "out",
+                    kinds=words.types.split(","),
+                    device=words.device,
+                    batch_size=words.batch,
+                    workers=words.workers,
+                )
+
+        seconds = take_turns(
+            {
+                "decoding": lambda: decode(paths, words.workers),
+                "network": lambda: compute(model, batches, precision),
+                "predict": predict,
+            },
+            rounds=words.rounds,
+        )
+    ratios = [
+        whole / max(decoding, network)
+        for decoding, network, whole in zip(
+            seconds["decoding"], seconds["network"], seconds["predict"], strict=True
+        )
+    ]
+    print(f"predict / the slower of the two: ratio {statistics.median(ratios):.3f}, limit {MAX_RATIO:.2f}")
+
+
+def write_untrained(folder: Path, size: int) -> Path:
+    """A model folder of the article's network as it begins: what it costs does not depend on what it knows."""
+    torch.manual_seed(0)
+    description = ModelDescription(
+        network=NetworkConfig(),
+        preprocessing=Preprocessing(image_size=size),
+        operating_point=TunedPoint(threshold=0.5, min_area_fraction=0.001),
+        members=(save_weights(folder, AttentionUNet(), fold=0),),
+        trained_on=Training(
+            manifest="nothing",
+            manifest_sha256="0" * 64,
+            cases=0,
+            positive=0,
+            image_digests=(),
+            grouped_by="nothing",
+        ),
+        validation={},
+        versions={},
+    )
+    save_description(folder, description)
+    return folder
+
+
+def make_batches(model: Model, paths: Sequence[Path], size: int) -> list[torch.Tensor]:
+    """What the network is shown, padded at the end as prediction does it."""
+    chain = inference_chain(image_size=model.image_size)
+    images = torch.stack([chain({"image": path})["image"] for path in paths])
+    padding = images.new_zeros((-len(images) % size, *images.shape[1:]))
+    return list(torch.cat([images, padding]).split(size))  # type: ignore[no-untyped-call]
+
+
+def decode(paths: Sequence[Path], workers: int) -> None:
+    """Read all files as prediction does, and do nothing with them."""
+    with Readers(read_radiograph, workers=workers) as readers:
+        for read in readers.read(paths):
+            if isinstance(read, RadiographError):
+                raise read
+
+
+def compute(model: Model, batches: Sequence[torch.Tensor], precision: Precision) -> None:
+    """Call the network on all batches, and do nothing with what it says."""
+    infer = PaddedInferer(precision)
+    for batch in batches:
+        infer(batch.to(precision.device), model.network)
+    if precision.device.type == "cuda":
+        torch.cuda.synchronize(precision.device)
+
+
+def take_turns(sides: dict[str, Callable[[], None]], *, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each side in each round, after one unmeasured round."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, work in sides.items():
+            started = time.perf_counter()
+            work()
+            if number:
+                seconds[name].append(time.perf_counter() - started)
+    for name, times in seconds.items():
+        print(f"{name}: {statistics.median(times):.2f} s ({min(times):.2f} to {max(times):.2f})")
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
