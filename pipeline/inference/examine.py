@@ -41,10 +41,14 @@ class Examined:
 def examine_files(
     model: Model, paths: Sequence[Path], *, precision: Precision, gates: Gates, workers: int = 1
 ) -> Iterator[Examined | NotRead]:
-    """Look closely at a few files, in their order; one that cannot be used gives its reason."""
-    for result in segment_files(
-        model, paths, precision=precision, gates=gates, batch_size=1, workers=workers
-    ):
+    """Look closely at a few files, in their order; one that cannot be used gives its reason.
+
+    All results are held at once: nobody may call the networks while others are made.
+    """
+    results = list(
+        segment_files(model, paths, precision=precision, gates=gates, batch_size=1, workers=workers)
+    )
+    for result in results:
         yield result if isinstance(result, NotRead) else _look_at(model, result, precision)
 
 
