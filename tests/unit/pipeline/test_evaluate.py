@@ -26,7 +26,7 @@ from pneumoseg.pipeline.scoring.search import part_of
 def evaluate(
     model: Path, collection: Collection, folder: Path, **options: Any
 ) -> tuple[EvaluateReport, list[dict[str, str]]]:
-    options = {"device": "cpu", "workers": 0, **options}
+    options = {"device": "cpu", "workers": 0, "examples": 0, **options}  # pictures take their time
     report = evaluate_model(model, collection.manifest_path, folder / "out", **options)
     with (folder / "out" / "cases.csv").open(newline="") as file:
         return report, list(csv.DictReader(file))

@@ -75,11 +75,11 @@ def searched_model(folder: Path, temperature: float | None = None) -> Path:
 
 
 def files(folder: Path) -> list[str]:
-    """All results; not the receipts and the log that are there in any case."""
+    """All results; not the receipts, the report and the log that are there in any case."""
     paths = [path.relative_to(folder / "out") for path in (folder / "out").rglob("*") if path.is_file()]
     return sorted(
         path.as_posix() for path in paths
-        if not path.name.startswith((".", "run")) and path.parts[0] not in {"receipts", ".parts"}
+        if not path.name.startswith((".", "run", "report")) and path.parts[0] not in {"receipts", ".parts"}
     )  # fmt: skip
 
 
@@ -683,7 +683,9 @@ def test_otherwise_the_dicom_results_alone_keep_what_filing_needs(
     predict(model_folder, planted, tmp_path, kinds=KINDS, dropout_passes=2)
     found = found_in(tmp_path / "out")
     # tables name the files by their paths, and quote the view that was refused, as receipts do
-    named = {name for name in found if name.startswith(("predictions", "receipts")) or "PLANTED" in name}
+    named = {
+        name for name in found if name.startswith(("predictions", "receipts", "report")) or "PLANTED" in name
+    }
     assert {name.partition("/")[0] for name in found - named} == {"seg", "sr", "sc"}
     result = dcmread(tmp_path / "out" / "seg" / "1.2.0.dcm")
     assert (result.PatientID, result.StudyDate, result.AccessionNumber) == (
