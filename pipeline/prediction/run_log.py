@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -49,7 +49,8 @@ def logged(path: Path, *, total: int, facts: Mapping[str, object]) -> Iterator[R
     try:
         yield log
     except BaseException as error:
-        log.line(f"ended by {type(error).__name__}")  # its text may quote a file
+        with suppress(OSError):  # a disk that is full of results has no room for this either
+            log.line(f"ended by {type(error).__name__}")  # its text may quote a file
         raise
     log.line("end")
 
