@@ -72,7 +72,7 @@ def test_a_signal_ends_a_run_between_two_files_and_the_next_one_goes_on(
 def test_a_full_disk_is_told_and_nothing_half_written_has_a_final_name(
     collection: Collection, model_folder: Path, tmp_path: Path
 ) -> None:
-    words = ["predict", model_folder, collection.images, "-d", "cpu", "-t", "png,seg", "-o"]
+    words: list[str | Path] = ["predict", model_folder, collection.images, "-d", "cpu", "-t", "png,seg", "-o"]
     subprocess.run(pneumoseg(*words, tmp_path / "whole"), capture_output=True, check=True)
     whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").rglob("*.*") if path.is_file()}
     largest = max(path.stat().st_size for path in (tmp_path / "whole" / "masks").iterdir())
