@@ -235,15 +235,24 @@ class _Files:
 
 
 def _report(receipts: Sequence[Receipt], *, other_files: int, kept: int, has_tables: bool) -> PredictReport:
-    rows = [receipt.row for receipt in receipts]
-    left_out = [why for row in rows for why in str(row.get("left_out") or "").split("; ") if why]
+    segmented = called_positive = refused = 0
+    reasons: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
+    for receipt in receipts:
+        row = receipt.row
+        segmented += receipt.is_result
+        called_positive += row.get("decision") == "positive"
+        refused += row["status"] == Outcome.REFUSED
+        if not receipt.is_result:
+            reasons[str(row["reason"])] += 1
+        left_out.update(why for why in str(row.get("left_out") or "").split("; ") if why)
     return PredictReport(
-        segmented=sum(receipt.is_result for receipt in receipts),
-        called_positive=sum(row.get("decision") == "positive" for row in rows),
-        reasons=Counter(str(row["reason"]) for row in rows if row["status"] != "segmented"),
-        refused=sum(row["status"] == Outcome.REFUSED for row in rows),
+        segmented=segmented,
+        called_positive=called_positive,
+        reasons=reasons,
+        refused=refused,
         other_files=other_files,
         kept=kept,
-        left_out=Counter(left_out),
+        left_out=left_out,
         has_tables=has_tables,
     )
