@@ -2,12 +2,11 @@
 
 import csv
 import hashlib
-import io
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -35,8 +34,10 @@ def written_atomically(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk does not say over which file
+            error.filename = str(path)
         raise
 
 
@@ -61,6 +62,25 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, to_json(content, indent=1) + "\n")
 
 
+def write_json_list(path: Path, head: Mapping[str, Any], *, key: str, items: Iterable[Any]) -> None:
+    """Write the bytes that `write_json` would write of *head* with a list of *items* at its end, one after the other.
+
+    Args:
+        path: The file.
+        head: Keys and values that come first.
+        key: Of the list.
+        items: Held one at a time.
+    """
+    with written_atomically(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(to_json({**head, key: []}, indent=1).removesuffix("]\n}"))
+        last = ""
+        for item in items:
+            lines = to_json(item, indent=1).split("\n")
+            file.write(("," if last else "") + "".join(f"\n  {line}" for line in lines))
+            last = "\n "
+        file.write(last + "]\n}\n")
+
+
 def to_json(content: Any, *, indent: int | None = None) -> str:
     """*content* as JSON; in its texts, all that cannot be printed is spelled out as JSON does it."""
     text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
@@ -71,14 +91,13 @@ def _spell_out(line: str) -> str:
     return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in line)
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
-    """Write a table; ``None`` becomes an empty cell, and no cell can act as a formula."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([_cell(row.get(column)) for column in columns])
-    write_text(path, text.getvalue())
+def write_csv(path: Path, rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> None:
+    """Write a table, row by row; ``None`` becomes an empty cell, and no cell can act as a formula."""
+    with written_atomically(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow([_cell(row.get(column)) for column in columns])
 
 
 def _cell(value: object) -> object:

@@ -120,32 +120,22 @@ def predict_folder(
         mine = part.of(planned) if part else planned
         facts = {"pneumoseg": version("pneumoseg"), "files": len(mine), "settings": settings.sha256[:16]}
         log_path = output / (f"run-{part}.log" if part else "run.log")
-        with (
-            logged(log_path, total=len(mine), facts=facts) as log,
-            tracked("segment", total=len(mine)) as advance,
-            Interruption() as interruption,
-        ):
+        with logged(log_path, facts=facts) as log, Interruption() as interruption:
             files = _Files(Writer(output, settings))
-            due = []
-            for file in mine:
-                if files.is_done(file):
-                    log.advance()
-                    advance()
-                else:
-                    due.append(file)
-            with closing(
-                segment_files(
-                    model,
-                    [file.path for file in due],
-                    precision=precision,
-                    gates=gates,
-                    batch_size=min(batch_size, len(planned)),
-                    workers=workers,
-                    even_batches=True,
-                    attention="attention" in settings.kinds,
-                )
-            ) as results:
-                for number, (file, result) in enumerate(zip(due, results, strict=True)):
+            due = files.due(mine)
+            log.expect(len(due))
+            segmenting = segment_files(
+                model,
+                [file.path for file in due],
+                precision=precision,
+                gates=gates,
+                batch_size=min(batch_size, len(planned)),
+                workers=workers,
+                even_batches=True,
+                attention="attention" in settings.kinds,
+            )
+            with tracked("segment", total=len(due)) as advance, closing(segmenting):
+                for number, (file, result) in enumerate(zip(due, segmenting, strict=True)):
                     if interruption.received:
                         raise InterruptedRunError(
                             f"interrupted; {number} of {len(due)} files are done, "
@@ -186,7 +176,17 @@ class _Files:
         self.output, self.settings = writer.output, writer.settings
         self._digests: dict[Path, str | None] = {}
 
-    def is_done(self, file: Planned) -> bool:
+    def due(self, planned: Sequence[Planned]) -> list[Planned]:
+        """The files of which there is something to make."""
+        due = []
+        with tracked("look for earlier results", total=len(planned)) as advance:
+            for file in planned:
+                if not self._is_done(file):
+                    due.append(file)
+                advance()
+        return due
+
+    def _is_done(self, file: Planned) -> bool:
         """Whether an earlier run has made all that this one would make of a file."""
         digest = content_sha256(file.path, self.settings.gates.max_bytes)
         self._digests[file.path] = digest  # of before it is read: what is changed meanwhile is done again
@@ -237,15 +237,24 @@ class _Files:
 
 
 def _report(receipts: Sequence[Receipt], *, other_files: int, kept: int, has_tables: bool) -> PredictReport:
-    rows = [receipt.row for receipt in receipts]
-    left_out = [why for row in rows for why in str(row.get("left_out") or "").split("; ") if why]
+    segmented = called_positive = refused = 0
+    reasons: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
+    for receipt in receipts:
+        row = receipt.row
+        segmented += receipt.is_result
+        called_positive += row.get("decision") == "positive"
+        refused += row["status"] == Outcome.REFUSED
+        if not receipt.is_result:
+            reasons[str(row["reason"])] += 1
+        left_out.update(why for why in str(row.get("left_out") or "").split("; ") if why)
     return PredictReport(
-        segmented=sum(receipt.is_result for receipt in receipts),
-        called_positive=sum(row.get("decision") == "positive" for row in rows),
-        reasons=Counter(str(row["reason"]) for row in rows if row["status"] != "segmented"),
-        refused=sum(row["status"] == Outcome.REFUSED for row in rows),
+        segmented=segmented,
+        called_positive=called_positive,
+        reasons=reasons,
+        refused=refused,
         other_files=other_files,
         kept=kept,
-        left_out=Counter(left_out),
+        left_out=left_out,
         has_tables=has_tables,
     )

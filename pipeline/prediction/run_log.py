@@ -3,11 +3,10 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
 
-_EVERY_S: Final = 30.0
+from pneumoseg.pipeline.console import Pace
 
 
 class RunLog:
@@ -15,14 +14,11 @@ class RunLog:
 
     Args:
         path: Of the file.
-        total: Files to go through.
     """
 
-    def __init__(self, path: Path, *, total: int) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.total = total
-        self._began = self._told = time.monotonic()
-        self._done = 0
+        self._pace = Pace(0)
 
     def line(self, text: str) -> None:
         """Add a line; *text* is ours, and quotes no file."""
@@ -30,26 +26,26 @@ class RunLog:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(f"{now} {text}\n")
 
+    def expect(self, total: int) -> None:
+        """From now on, so many files are to be done."""
+        self._pace = Pace(total)
+
     def advance(self) -> None:
         """One file more is done; twice a minute that is told, with the rate and the time left."""
-        self._done += 1
-        now = time.monotonic()
-        if now - self._told >= _EVERY_S:
-            self._told = now
-            rate = self._done / (now - self._began)
-            left = (self.total - self._done) / rate
-            self.line(f"{self._done} of {self.total}, {rate:.3g}/s, {left:.0f} s left")
+        if (text := self._pace.advance()) is not None:
+            self.line(text)
 
 
 @contextmanager
-def logged(path: Path, *, total: int, facts: Mapping[str, object]) -> Iterator[RunLog]:
+def logged(path: Path, *, facts: Mapping[str, object]) -> Iterator[RunLog]:
     """Log a run: what it begins with, and how it ends."""
-    log = RunLog(path, total=total)
+    log = RunLog(path)
     log.line("begin " + " ".join(f"{key}={value}" for key, value in facts.items()))
     try:
         yield log
     except BaseException as error:
-        log.line(f"ended by {type(error).__name__}")  # its text may quote a file
+        with suppress(OSError):  # a disk that is full of results has no room for this either
+            log.line(f"ended by {type(error).__name__}")  # its text may quote a file
         raise
     log.line("end")
 

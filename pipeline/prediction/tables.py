@@ -1,15 +1,16 @@
 """``predictions.csv`` and ``predictions.json``, put together from the receipts of all files."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, overload
 
-from pneumoseg.pipeline.files import write_csv, write_json
+from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.files import write_csv, write_json_list
 from pneumoseg.pipeline.inference.model_folder import Model
 from pneumoseg.pipeline.prediction.planning import Planned
-from pneumoseg.pipeline.prediction.receipts import Receipt, read_receipt
+from pneumoseg.pipeline.prediction.receipts import Receipt, Row, read_receipt, receipt_path
 from pneumoseg.pipeline.prediction.rows import COLUMNS, flat
 from pneumoseg.pipeline.prediction.settings import Settings
 from pneumoseg.transforms.measurements import METHODS
@@ -17,41 +18,83 @@ from pneumoseg.transforms.measurements import METHODS
 FORMAT_VERSION: Final = 1
 
 
-def collect(output: Path, planned: Sequence[Planned], settings: Settings) -> list[Receipt] | None:
-    """The receipts of all files, in their order; None where one is missing, or is of other settings."""
-    receipts = []
+class Receipts(Sequence[Receipt]):
+    """The receipts of files, in their order; read when they are looked at, for together they may be large.
+
+    Args:
+        output: The folder of the results.
+        planned: The files; each has a receipt.
+    """
+
+    def __init__(self, output: Path, planned: Sequence[Planned]) -> None:
+        self.output = output
+        self.planned = planned
+
+    def __len__(self) -> int:
+        return len(self.planned)
+
+    @overload
+    def __getitem__(self, index: int) -> Receipt: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Receipts": ...
+    def __getitem__(self, index: int | slice) -> "Receipt | Receipts":
+        """Read one; some are still to be read.
+
+        Raises: JobError: If it has gone.
+        """
+        if isinstance(index, slice):
+            return Receipts(self.output, self.planned[index])
+        name = self.planned[index].name
+        receipt = read_receipt(self.output, name)
+        if receipt is None:
+            raise JobError(f"{receipt_path(self.output, name)} has gone; the same command makes it anew")
+        return receipt
+
+
+def collect(output: Path, planned: Sequence[Planned], settings: Settings) -> Receipts | None:
+    """The receipts of all files; None where one is missing, or is of other settings."""
     for file in planned:
         receipt = read_receipt(output, file.name)
         if receipt is None or receipt.settings_sha256 != settings.sha256:
             return None
-        receipts.append(receipt)
-    return receipts
+    return Receipts(output, planned)
 
 
 def write_tables(
     output: Path, planned: Sequence[Planned], receipts: Sequence[Receipt], settings: Settings, model: Model
 ) -> None:
     """Write the tables; the same receipts give the same bytes."""
-    rows = [{"image": file.shown, **receipt.row} for file, receipt in zip(planned, receipts, strict=True)]
-    write_csv(output / "predictions.csv", [flat(row) for row in rows], COLUMNS)
+
+    def rows() -> Iterator[tuple[Row, Receipt]]:
+        for file, receipt in zip(planned, receipts, strict=True):
+            yield {"image": file.shown, **receipt.row}, receipt
+
+    write_csv(output / "predictions.csv", (flat(row) for row, _ in rows()), COLUMNS)
     if "json" in settings.kinds:
-        write_json(output / "predictions.json", _manifest(rows, receipts, settings, model))
+        images = (
+            {**row, "input_sha256": receipt.input_sha256, "outputs": receipt.outputs}
+            for row, receipt in rows()
+        )
+        write_json_list(
+            output / "predictions.json", _head(receipts, settings, model), key="images", items=images
+        )
 
 
-def _manifest(
-    rows: Sequence[dict[str, Any]], receipts: Sequence[Receipt], settings: Settings, model: Model
-) -> dict[str, Any]:
+def _head(receipts: Sequence[Receipt], settings: Settings, model: Model) -> dict[str, Any]:
     """What was made, of what and how; neither clock nor place, so that two runs can be compared."""
+    found = Counter((receipt.row["status"], receipt.row["reason"]) for receipt in receipts)
+    statuses: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for (status, reason), count in found.items():
+        statuses[status] += count
+        if status != "segmented":
+            reasons[reason] += count
     return {
         "format_version": FORMAT_VERSION,
         "settings": settings.as_json(),
         "settings_sha256": settings.sha256,
         "operating_point": asdict(model.operating_point),
         "methods": METHODS,
-        "statuses": Counter(row["status"] for row in rows),
-        "reasons": Counter(row["reason"] for row in rows if row["status"] != "segmented"),
-        "images": [
-            {**row, "input_sha256": receipt.input_sha256, "outputs": receipt.outputs}
-            for row, receipt in zip(rows, receipts, strict=True)
-        ],
+        "statuses": statuses,
+        "reasons": reasons,
     }

@@ -69,6 +69,33 @@ def test_a_signal_ends_a_run_between_two_files_and_the_next_one_goes_on(
     assert not list(out.rglob(".writing*"))
 
 
+def test_a_full_disk_is_told_and_nothing_half_written_has_a_final_name(
+    collection: Collection, model_folder: Path, tmp_path: Path
+) -> None:
+    words: list[str | Path] = ["predict", model_folder, collection.images, "-d", "cpu", "-t", "png,seg", "-o"]
+    subprocess.run(pneumoseg(*words, tmp_path / "whole"), capture_output=True, check=True)
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").rglob("*.*") if path.is_file()}
+    largest = max(path.stat().st_size for path in (tmp_path / "whole" / "masks").iterdir())
+    assert largest <= 1024 < min(path.stat().st_size for path in (tmp_path / "whole" / "seg").iterdir())
+    # the system ends a write at this size as it does on a full disk; masks fit, segmentations do not
+    limited = ["sh", "-c", 'ulimit -f 2; exec "$@"', "sh", *pneumoseg(*words, tmp_path / "out")]
+    quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    told = subprocess.run(limited, capture_output=True, text=True, check=False, env=quiet)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr.count("\n") == 1
+    assert "File too large" in told.stderr
+    assert str(tmp_path / "out" / "seg") in told.stderr
+    half = {path.name: path.read_bytes() for path in (tmp_path / "out" / "masks").iterdir()}
+    assert len(half) == 1
+    assert half.items() <= whole.items()
+    assert not list((tmp_path / "out" / "seg").iterdir())
+    assert not list(tmp_path.glob("out/receipts/*"))
+    subprocess.run(pneumoseg(*words, tmp_path / "out"), capture_output=True, check=True)
+    for path in (tmp_path / "whole").rglob("*.*"):
+        if path.is_file() and path.name != "run.log":
+            assert (tmp_path / "out" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes()
+
+
 def test_parts_are_run_by_the_command_and_the_last_one_writes_the_tables(
     collection: Collection, model_folder: Path, tmp_path: Path
 ) -> None:

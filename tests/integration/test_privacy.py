@@ -43,7 +43,14 @@ def test_no_tag_gets_into_manifests_caches_checkpoints_scores_and_research_resul
     run = train_model(manifest, out / "run", config=CONFIG, device="cpu")
     evaluate_model(run.model, manifest, out / "evaluation", device="cpu")
     predict_folder(
-        run.model, tmp_path / "images", out / "results", kinds=KINDS, device="cpu", workers=0, research=True
+        run.model,
+        tmp_path / "images",
+        out / "results",
+        kinds=KINDS,
+        dropout_passes=2,
+        device="cpu",
+        workers=0,
+        research=True,
     )
     assert len([path for path in out.rglob("*") if path.is_file()]) > 12 * len(KINDS)
     assert found_in(out) == set()
