@@ -12,16 +12,15 @@ from pneumoseg.pipeline.console import tracked
 from pneumoseg.pipeline.devices import resolve_device, resolve_precision
 from pneumoseg.pipeline.inference.model_folder import load_model
 from pneumoseg.pipeline.inference.segment import NotRead, Segmented, segment_files
-from pneumoseg.pipeline.prediction.output_folder import claimed, remove_leftovers
+from pneumoseg.pipeline.prediction.output_folder import claimed, remove_leftovers, remove_unfinished_of_parts
 from pneumoseg.pipeline.prediction.planning import Part, Planned, content_sha256, plan, read_content
 from pneumoseg.pipeline.prediction.receipts import Receipt, is_valid, read_receipt, withdraw, write_receipt
 from pneumoseg.pipeline.prediction.rows import row_of, row_without_result
 from pneumoseg.pipeline.prediction.run_log import counts, logged
 from pneumoseg.pipeline.prediction.settings import DEFAULT_KINDS, check_kinds, make_settings
-from pneumoseg.pipeline.prediction.tables import collect, write_tables
+from pneumoseg.pipeline.prediction.tables import collect, withdraw_tables, write_tables
 from pneumoseg.pipeline.prediction.writing import Writer
 from pneumoseg.pipeline.reading.folders import find_radiographs
-from pneumoseg.pipeline.report import write_report
 from pneumoseg.pipeline.training.interruption import InterruptedRunError, Interruption
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.measurements import measure
@@ -124,12 +123,14 @@ def predict_folder(
             files = _Files(Writer(output, settings))
             due = files.due(mine)
             log.expect(len(due))
+            if due:
+                withdraw_tables(output)
             segmenting = segment_files(
                 model,
                 [file.path for file in due],
                 precision=precision,
                 gates=gates,
-                batch_size=min(batch_size, len(planned)),
+                batch_size=batch_size,
                 workers=workers,
                 even_batches=True,
                 attention="attention" in settings.kinds,
@@ -149,7 +150,8 @@ def predict_folder(
             if receipts is not None:
                 remove_leftovers(output, planned)
                 write_tables(output, planned, receipts, settings, model)
-                write_report(output)
+                if part:
+                    remove_unfinished_of_parts(output, part)
             own = receipts if part is None else collect(output, mine, settings)
             report = _report(
                 own or [],

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import LOCK, claim_folder, empty_folder, locked, remove_unfinished
 from pneumoseg.pipeline.prediction.planning import Part, Planned
 from pneumoseg.pipeline.prediction.receipts import FOLDER, withdraw
@@ -35,7 +35,7 @@ def claimed(output: Path, *, part: Part | None, overwrite: bool, inputs: Sequenc
     with ExitStack() as locks:
         if part is None:
             locks.enter_context(locked(output))
-            for other in sorted((output / _PARTS).glob("*")):
+            for other in _parts(output):
                 with locked(other):
                     pass
             if overwrite:
@@ -44,10 +44,39 @@ def claimed(output: Path, *, part: Part | None, overwrite: bool, inputs: Sequenc
             remove_unfinished(output)
         else:
             with locked(output, patience_s=_REGISTRATION_S):
+                for other in _parts(output):
+                    if not other.name.endswith(f"-of-{part.count}") and _is_at_work(other):
+                        raise JobError(
+                            f"{output} is in use by part {other.name}; all parts that run have to be of one number"
+                        )
                 own = output / _PARTS / str(part)
                 own.mkdir(parents=True, exist_ok=True)
                 locks.enter_context(locked(own))
         yield
+
+
+def remove_unfinished_of_parts(output: Path, own: Part) -> None:
+    """Delete what parts were writing when they were killed, if no other part is writing now.
+
+    Args:
+        output: The folder of the results.
+        own: The part that asks, and is writing nothing.
+    """
+    with locked(output, patience_s=_REGISTRATION_S):  # no part begins meanwhile
+        if not any(_is_at_work(part) for part in _parts(output) if part.name != str(own)):
+            remove_unfinished(output)
+
+
+def _parts(output: Path) -> list[Path]:
+    return sorted((output / _PARTS).glob("*"))
+
+
+def _is_at_work(part: Path) -> bool:
+    try:
+        with locked(part):
+            return False
+    except JobError:
+        return True
 
 
 def remove_leftovers(output: Path, planned: Sequence[Planned]) -> None:

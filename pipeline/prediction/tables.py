@@ -13,9 +13,12 @@ from pneumoseg.pipeline.prediction.planning import Planned
 from pneumoseg.pipeline.prediction.receipts import Receipt, Row, read_receipt, receipt_path
 from pneumoseg.pipeline.prediction.rows import COLUMNS, flat
 from pneumoseg.pipeline.prediction.settings import Settings
+from pneumoseg.pipeline.report import REPORT, write_report
 from pneumoseg.transforms.measurements import METHODS
 
 FORMAT_VERSION: Final = 1
+CSV: Final = "predictions.csv"
+JSON: Final = "predictions.json"
 
 
 class Receipts(Sequence[Receipt]):
@@ -51,6 +54,12 @@ class Receipts(Sequence[Receipt]):
         return receipt
 
 
+def withdraw_tables(output: Path) -> None:
+    """Delete what tells of all results together: before the first of them changes, for it would tell of others then."""
+    for name in (CSV, JSON, REPORT):
+        (output / name).unlink(missing_ok=True)
+
+
 def collect(output: Path, planned: Sequence[Planned], settings: Settings) -> Receipts | None:
     """The receipts of all files; None where one is missing, or is of other settings."""
     for file in planned:
@@ -63,21 +72,20 @@ def collect(output: Path, planned: Sequence[Planned], settings: Settings) -> Rec
 def write_tables(
     output: Path, planned: Sequence[Planned], receipts: Sequence[Receipt], settings: Settings, model: Model
 ) -> None:
-    """Write the tables; the same receipts give the same bytes."""
+    """Write the tables and their report; the same receipts give the same bytes."""
 
     def rows() -> Iterator[tuple[Row, Receipt]]:
         for file, receipt in zip(planned, receipts, strict=True):
             yield {"image": file.shown, **receipt.row}, receipt
 
-    write_csv(output / "predictions.csv", (flat(row) for row, _ in rows()), COLUMNS)
+    write_csv(output / CSV, (flat(row) for row, _ in rows()), COLUMNS)
     if "json" in settings.kinds:
         images = (
             {**row, "input_sha256": receipt.input_sha256, "outputs": receipt.outputs}
             for row, receipt in rows()
         )
-        write_json_list(
-            output / "predictions.json", _head(receipts, settings, model), key="images", items=images
-        )
+        write_json_list(output / JSON, _head(receipts, settings, model), key="images", items=images)
+    write_report(output)
 
 
 def _head(receipts: Sequence[Receipt], settings: Settings, model: Model) -> dict[str, Any]:

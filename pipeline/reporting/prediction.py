@@ -42,7 +42,7 @@ def prediction_page(folder: Path) -> Page:
 
     Raises: JobError: If the folder does not hold what `predict` writes.
     """
-    rows = read_rows(folder / TABLE)
+    rows = read_rows(folder / TABLE, without=("rle",))
     segmented = [row for row in rows if row["status"] == "segmented"]
     others = [row for row in rows if row["status"] != "segmented"]
     sections = [Section("Summary", _summary(segmented, others))]

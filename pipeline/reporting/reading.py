@@ -2,13 +2,14 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pneumoseg.pipeline.errors import JobError
 
 Row = Mapping[str, str]
+_CELL_LETTERS: Final = 2**27  # run lengths of a large, noisy mask
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -29,15 +30,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path, *, without: Collection[str] = ()) -> list[Row]:
     """The rows of a table as `write_csv` has written it.
+
+    Args:
+        path: Of the table.
+        without: Columns to leave out: those that would fill the memory.
 
     Raises: JobError: If there is none, or none that can be read.
     """
+    csv.field_size_limit(max(_CELL_LETTERS, csv.field_size_limit()))  # global, so it is only ever raised
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [
-                {name: value or "" for name, value in row.items() if name} for row in csv.DictReader(file)
+                {name: value or "" for name, value in row.items() if name and name not in without}
+                for row in csv.DictReader(file)
             ]
     except FileNotFoundError:
         raise JobError(f"{path}: is missing; run the job that writes it anew") from None

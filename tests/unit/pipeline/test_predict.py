@@ -498,6 +498,39 @@ def test_results_of_kinds_and_files_that_are_not_asked_for_any_more_are_gone(
     assert files(tmp_path) == [*sorted(f"masks/{row['name']}.png" for row in rows), "predictions.csv"]
 
 
+def test_tables_of_other_settings_are_gone_before_the_first_result_changes(
+    model_folder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict(model_folder, images, tmp_path, kinds=["csv", "json"])
+
+    def stop(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "stopped")
+
+    monkeypatch.setattr("pneumoseg.pipeline.predict.withdraw", stop)  # of the first result
+    with pytest.raises(OSError, match="stopped"):
+        predict(model_folder, images, tmp_path, kinds=["csv"])
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert not left & {"predictions.csv", "predictions.json", "report.html"}
+
+
+def test_a_table_that_is_not_asked_for_any_more_is_gone(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    predict(model_folder, images, tmp_path, kinds=["csv", "json"])
+    predict(model_folder, images, tmp_path, kinds=["csv"])
+    assert files(tmp_path) == ["predictions.csv"]
+
+
+def test_a_part_with_another_threshold_leaves_no_table_of_the_first(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    predict(model_folder, images, tmp_path)
+    point = TunedPoint(threshold=0.25, min_area_fraction=0)
+    other = write_model(tmp_path / "model", bright_pixel_network(), point=point)
+    predict_folder(other, images, tmp_path / "out", device="cpu", workers=0, part=Part(0, 2))
+    assert not (tmp_path / "out" / "predictions.csv").exists()
+
+
 def test_a_folder_in_use_is_refused(model_folder: Path, images: Path, tmp_path: Path) -> None:
     predict(model_folder, images, tmp_path)
     for overwrite in (False, True):
@@ -578,6 +611,25 @@ def test_neither_a_part_runs_twice_nor_beside_a_run_of_the_whole(
         with claimed(out, part=Part(1, 2), overwrite=False, inputs=[]):
             pass
     predict(model_folder, images, tmp_path)
+
+
+def test_parts_of_another_number_do_not_run_beside_each_other(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    predict_folder(model_folder, images, out, device="cpu", workers=0, part=Part(0, 2))
+    with locked(out / ".parts" / "0-of-2"), pytest.raises(JobError, match="in use by part 0-of-2"):
+        predict_folder(model_folder, images, out, device="cpu", workers=0, part=Part(0, 3))
+
+
+def test_the_last_part_removes_what_a_killed_one_was_writing(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    predict_folder(model_folder, images, out, device="cpu", workers=0, part=Part(0, 2))
+    (out / "masks" / ".writing-0123.png").write_bytes(b"half")
+    predict_folder(model_folder, images, out, device="cpu", workers=0, part=Part(1, 2))
+    assert not list(out.rglob(".writing*"))
 
 
 @pytest.mark.parametrize(("number", "count"), [(2, 2), (-1, 2), (0, 0)])
