@@ -214,6 +214,7 @@ class _Files:
                 probability=result.probability,
                 spacing_mm=radiograph.spacing_mm,
                 patient_orientation=radiograph.patient_orientation,
+                warned_of=[reason for reason, _ in radiograph.warnings],
             )
             written = self.writer.write(file.name, result, measurements, self._content(file))
             outputs = written.outputs

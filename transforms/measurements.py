@@ -4,6 +4,7 @@ Nothing here rests on anatomy: no lung, mediastinum or rib is segmented, so that
 apical or basal, and the side is that of the picture's half.
 """
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from skimage.measure import approximate_polygon, find_contours
+
+from pneumoseg.transforms.reasons import Reason
 
 Side = Literal["left", "right"]
 Sides = Literal["left", "right", "both"]
@@ -27,6 +30,16 @@ METHODS: Final = {
     "spacing": "as the file gives it, in the plane of the detector where it was not calibrated",
 }
 """How each number is found; nothing that is not told here is measured."""
+
+_LOOKS: Final = {
+    Reason.LOOKS_TURNED: "looks turned",
+    Reason.LOOKS_INVERTED: "looks inverted",
+    Reason.LOOKS_UNLIKE_CHEST: "does not look like a whole frontal chest",
+    Reason.SATURATED: "is plain white or black in a large part",
+    Reason.LOW_CONTRAST: "is blank or nearly so",
+    Reason.LOW_RESOLUTION: "is too coarse to show the edge of a lung",
+}
+"""Warnings that a reader of the sentence has to know."""
 
 _CORNERS: Final = np.ones((3, 3), dtype=np.uint8)
 
@@ -89,6 +102,7 @@ def measure(
     probability: float,
     spacing_mm: tuple[float, float] | None,
     patient_orientation: tuple[str, str] | None,
+    warned_of: Collection[Reason] = (),
 ) -> Measurements:
     """Measure a mask.
 
@@ -98,6 +112,7 @@ def measure(
         spacing_mm: Between rows, between columns; without it nothing is given in millimetres.
         patient_orientation: Where rows and columns lead, as PatientOrientation; without it the image is taken to
             be shown as usual, with the patient's left on the right.
+        warned_of: Of the radiograph; the sentence tells those that put the result in doubt.
     """
     components = tuple(
         sorted(
@@ -126,7 +141,8 @@ def measure(
         side_basis=basis,
         sentence=_sentence(
             probability, len(components), side, basis, area_px=area_px, area_mm2=area_mm2, width_mm=width_mm
-        ),
+        )
+        + _doubts(warned_of),
     )
 
 
@@ -253,3 +269,8 @@ def _sentence(
     )
     assumed = "" if basis == "PatientOrientation" or side in (None, "both") else f" Side {basis}."
     return f"Pneumothorax suspected (probability {probability:.2f}): {areas}{where}, {size}.{assumed}"
+
+
+def _doubts(warned_of: Collection[Reason]) -> str:
+    looks = [words for reason, words in _LOOKS.items() if reason in warned_of]
+    return f" In doubt, for the image {', '.join(looks)}." if looks else ""

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from dataclasses import replace
 from enum import StrEnum
 from errno import ELOOP, ENAMETOOLONG, ENOTDIR
 from pathlib import Path
@@ -11,6 +12,7 @@ from pneumoseg.transforms.dicom_file import looks_like_dicom
 from pneumoseg.transforms.gates import Gates as Gates  # noqa: PLC0414  (a name of this door)
 from pneumoseg.transforms.gates import show
 from pneumoseg.transforms.png import PNG_SIGNATURE, read_png
+from pneumoseg.transforms.quality import look_at
 from pneumoseg.transforms.reasons import RadiographError as RadiographError  # noqa: PLC0414
 from pneumoseg.transforms.reasons import Reason
 from pneumoseg.transforms.record import Radiograph as Radiograph  # noqa: PLC0414
@@ -45,7 +47,8 @@ def read_radiograph(path: str | os.PathLike[str], *, gates: Gates = _DEFAULT_GAT
         path: The file. A link is followed.
         gates: What may pass.
 
-    Returns: The radiograph, upright as stored; its `values` and `image` are computed when first used.
+    Returns: The radiograph, as stored; its `values` and `image` are computed when first used. Its warnings tell
+        what is odd about the file, and where the picture looks turned, inverted or like no frontal chest.
     Raises: RadiographError: With its reason, whatever lies at *path*.
     """
     path = Path(path)
@@ -54,9 +57,9 @@ def read_radiograph(path: str | os.PathLike[str], *, gates: Gates = _DEFAULT_GAT
     named = _SUFFIXES.get(path.suffix.lower(), FileKind.OTHER)
     try:
         if kind is FileKind.DICOM:
-            return read_dicom(data, gates)
+            return _looked_at(read_dicom(data, gates))
         if kind is FileKind.PNG and named is not FileKind.DICOM:
-            return read_png(data, gates)
+            return _looked_at(read_png(data, gates))
     except MemoryError as error:
         raise RadiographError(Reason.TOO_LARGE, "the memory does not suffice") from error
     except RadiographError:
@@ -85,6 +88,11 @@ def sniff(path: str | os.PathLike[str]) -> FileKind:
     if found is FileKind.OTHER or (found is FileKind.PNG and named is FileKind.DICOM):
         return named
     return found
+
+
+def _looked_at(radiograph: Radiograph) -> Radiograph:
+    """Add what is odd about the look of the picture to what is odd about the file."""
+    return replace(radiograph, warnings=(*radiograph.warnings, *look_at(radiograph)))
 
 
 def _kind_by_content(start: bytes) -> FileKind:

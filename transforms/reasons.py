@@ -128,6 +128,22 @@ class Reason(StrEnum):
         "The SOPInstanceUID is missing or invalid; the file counts as one without a UID.")
     DUPLICATE_IMAGE = "DUPLICATE_IMAGE", _WARNED, (
         "The pixels are those of a file with another SOPInstanceUID; keep both in one fold, or only one of them.")
+
+    # The look of the picture
+    LOOKS_TURNED = "LOOKS_TURNED", _WARNED, (
+        "The picture looks turned by a quarter or upside down; look at it before its result is believed.")
+    LOOKS_INVERTED = "LOOKS_INVERTED", _WARNED, (
+        "Black and white look exchanged, against what the header says; look at PhotometricInterpretation.")
+    LOOKS_UNLIKE_CHEST = "LOOKS_UNLIKE_CHEST", _WARNED, (
+        "The picture does not look like a whole frontal chest, in any pose; look at it before its result is believed.")
+    SMALL_FIELD = "SMALL_FIELD", _WARNED, (
+        "More than half of the image is black or white border, which costs resolution; crop it where possible.")
+    SATURATED = "SATURATED", _WARNED, (
+        "A large part of the picture is plain white or black, where nothing can be seen; look at the window.")
+    LOW_CONTRAST = "LOW_CONTRAST", _WARNED, (
+        "The picture is blank or nearly so; look at the window and at the source.")
+    LOW_RESOLUTION = "LOW_RESOLUTION", _WARNED, (
+        "The pixels are too coarse to show the edge of a lung; prefer the original to a thumbnail.")
     # fmt: on
 
 

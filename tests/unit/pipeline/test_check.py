@@ -86,10 +86,13 @@ def test_a_skipped_file_has_its_reason_and_is_no_failure(folder: Path) -> None:
 def test_a_file_with_several_warnings_names_them_all(folder: Path) -> None:
     write(folder / "a.dcm", PIXELS, PixelSpacing=None, BurnedInAnnotation="YES")
     report, (row,) = check(folder)
-    assert (row["status"], row["reason"]) == ("warned", "BURNED_IN NO_SPACING")
-    assert row["detail"] == "BurnedInAnnotation is YES; there is neither PixelSpacing nor ImagerPixelSpacing"
+    assert (row["status"], row["reason"]) == ("warned", "BURNED_IN NO_SPACING LOW_RESOLUTION")
+    assert row["detail"].split("; ")[:2] == [
+        "BurnedInAnnotation is YES",
+        "there is neither PixelSpacing nor ImagerPixelSpacing",
+    ]
     assert row["pixel_sha256"]
-    assert report.reasons == {"BURNED_IN": 1, "NO_SPACING": 1}
+    assert report.reasons == {"BURNED_IN": 1, "NO_SPACING": 1, "LOW_RESOLUTION": 1}
 
 
 def test_every_file_has_one_row_sorted_by_path(folder: Path) -> None:
@@ -112,7 +115,8 @@ def test_other_files_are_counted_and_have_no_row(folder: Path) -> None:
 def test_a_png_has_a_row_like_others(folder: Path) -> None:
     Image.fromarray(PIXELS).save(folder / "a.png")
     (row,) = check(folder)[1]
-    assert (row["status"], row["rows"], row["columns"], row["modality"]) == ("accepted", "16", "24", "")
+    assert (row["rows"], row["columns"], row["modality"]) == ("16", "24", "")
+    assert (row["status"], row["reason"]) == ("warned", "LOW_RESOLUTION")  # as a whole chest it would be
 
 
 def test_the_same_uid_with_the_same_pixels_is_skipped_and_names_the_first(folder: Path) -> None:

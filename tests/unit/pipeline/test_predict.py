@@ -32,6 +32,7 @@ from pneumoseg.pipeline.inference.model_folder import (
     read_description,
     save_description,
 )
+from pneumoseg.pipeline.phantom.draw import draw_phantom
 from pneumoseg.pipeline.predict import PredictReport, predict_folder
 from pneumoseg.pipeline.prediction.output_folder import claimed
 from pneumoseg.pipeline.prediction.planning import Part
@@ -772,3 +773,15 @@ def test_the_log_tells_how_a_run_ended(
     log = (tmp_path / "out" / "run.log").read_text()
     assert log.rstrip().endswith("ended by OSError")
     assert "PLANTED" not in log
+
+
+@pytest.mark.parametrize("research", [False, True])
+def test_a_picture_that_looks_turned_is_segmented_and_said_to_be_in_doubt(
+    model_folder: Path, tmp_path: Path, research: bool
+) -> None:
+    upside_down = (255 * draw_phantom(0, size=128).image[::-1]).round().astype(np.uint8)
+    write_radiograph(tmp_path / "images" / "a.dcm", upside_down, PixelSpacing=[1.2, 1.2])
+    _, (row,) = predict(model_folder, tmp_path / "images", tmp_path, kinds=[], research=research)
+    assert (row["status"], row["reason"]) == ("segmented", "LOOKS_TURNED")
+    assert row["sentence"].endswith("In doubt, for the image looks turned.")
+    assert ("upside down" in row["detail"]) != research

@@ -11,7 +11,8 @@ from pneumoseg.pipeline.dataset.manifest import image_path, read_manifest
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import sha256_of
 from pneumoseg.pipeline.prepare import PrepareReport, prepare_manifest
-from pneumoseg.transforms.reasons import Outcome
+from pneumoseg.transforms.radiograph import read_radiograph
+from pneumoseg.transforms.reasons import Outcome, Reason
 from pneumoseg.transforms.rle import decode_rle
 
 
@@ -260,3 +261,20 @@ def test_a_file_name_that_is_not_unicode_is_refused_and_stops_nothing(copy: Coll
     manifest = prepare(copy).manifest
     assert manifest.size == 12
     assert [entry.image for entry in manifest.refused] == ["images/caf\\udce9.dcm"]
+
+
+def test_a_labelled_image_that_looks_odd_is_trained_on(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128), dtype=np.uint8)
+    path = write_radiograph(tmp_path / "images" / "a.dcm", noise)
+    assert Reason.LOOKS_UNLIKE_CHEST in dict(read_radiograph(path).warnings)
+    write_radiograph(tmp_path / "images" / "b.dcm", noise[::-1], SOPInstanceUID="1.2.5", PatientID="P2")
+    (tmp_path / "labels.csv").write_text("ImageId,EncodedPixels\na,-1\nb,-1\n")
+    report = prepare_manifest(
+        tmp_path / "images",
+        [tmp_path / "labels.csv"],
+        tmp_path / "manifest.json",
+        folds=2,
+        label_shape=(128, 128),
+        workers=0,
+    )
+    assert (report.manifest.size, report.exit_code) == (2, 0)

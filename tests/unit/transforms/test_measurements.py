@@ -3,6 +3,7 @@ import pytest
 from skimage.draw import polygon2mask
 
 from pneumoseg.transforms.measurements import Measurements, measure, outlines
+from pneumoseg.transforms.reasons import Reason
 
 SHAPE = (20, 40)
 
@@ -120,3 +121,16 @@ def test_each_outline_is_closed_and_gives_its_component_back_when_filled() -> No
     assert filled[mask == 1].all()
     # what is filled beyond the mask are holes: they touch no pixel outside of the filled area but the mask
     assert filled.sum() - mask.sum() < 0.1 * mask.size
+
+
+def test_the_sentence_tells_what_puts_the_result_in_doubt() -> None:
+    plain, doubtful = (
+        measure(
+            mask_of(), probability=0.1, spacing_mm=None, patient_orientation=None, warned_of=warned_of
+        ).sentence
+        for warned_of in (
+            [Reason.NO_SPACING],
+            [Reason.LOOKS_INVERTED, Reason.NO_SPACING, Reason.LOOKS_TURNED],
+        )
+    )
+    assert doubtful == f"{plain} In doubt, for the image looks turned, looks inverted."

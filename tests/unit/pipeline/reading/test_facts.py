@@ -29,7 +29,7 @@ def test_the_hashes_are_of_the_file_and_of_its_pixels(tmp_path: Path) -> None:
 
 def test_warnings_come_with_the_facts(tmp_path: Path) -> None:
     facts = read_facts(write_radiograph(tmp_path / "a.dcm", PIXELS, PixelSpacing=None), gates=Gates())
-    assert [reason for reason, _ in facts.warnings] == [Reason.NO_SPACING]
+    assert [reason for reason, _ in facts.warnings] == [Reason.NO_SPACING, Reason.LOW_RESOLUTION]
 
 
 def test_a_refused_file_has_a_reason_and_no_facts(tmp_path: Path) -> None:
