@@ -175,7 +175,7 @@ def histogram_chart(
         axes.set(xlabel=label, ylabel="images")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if len(values) > 1:
-            axes.legend(loc="best")
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)  # bars may stand anywhere
     return Chart(title, to_svg(figure, name=title.lower().replace(" ", "-")), note)
 
 

@@ -58,7 +58,7 @@ def _folds(run: Path) -> list[Path]:
 
 def _learning(folder: Path, run: Path) -> Section | None:
     rows = [{name: number(value) for name, value in row.items()} for row in read_rows(folder / "metrics.csv")]
-    rows = [row for row in rows if row.get("epoch") is not None]
+    rows = [row for row in rows if row["epoch"] is not None]
     if not rows:
         return None
     title = "Learning" if folder == run else f"Learning, {folder.name}"

@@ -24,6 +24,7 @@ from pneumoseg.pipeline.inference.model_folder import (
     AimedPoint,
     CrossFittedPoints,
     Decision,
+    Member,
     TunedPoint,
     read_description,
     save_description,
@@ -318,12 +319,12 @@ def ensemble(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -
     """A network for each fold; that of fold 2 calls nothing positive, the others find every block."""
     folder = tmp_path_factory.mktemp("ensemble") / "model"
     sha256 = manifest_sha256(collection.manifest)
-    members = []
+    members: list[Member] = []
     for fold in range(3):
         network = bright_pixel_network()
         if fold == 2:
             with torch.no_grad():
-                network.head.bias.fill_(-50)
+                network.head.weight.zero_()
         write_model(folder, network, fold=fold, manifest_sha256=sha256)
         members += read_description(folder).members
     save_description(folder, read_description(folder).model_copy(update={"members": tuple(members)}))

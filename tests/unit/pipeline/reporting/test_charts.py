@@ -160,6 +160,15 @@ def test_values_that_are_all_the_same_are_in_one_bin(drawn: list[Figure]) -> Non
     assert sorted(heights(drawn[0].axes[0]))[-2:] == [0, 5]
 
 
+def test_no_bar_is_hidden_by_the_legend(drawn: list[Figure]) -> None:
+    histogram({"a": np.linspace(0, 1, 31), "b": np.linspace(0, 1, 31)})
+    axes = drawn[0].axes[0]
+    drawn[0].draw_without_rendering()
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().y0 >= axes.get_window_extent().y1
+
+
 def test_one_group_needs_no_legend(drawn: list[Figure]) -> None:
     histogram({"a": [0.5]})
     assert drawn[0].axes[0].get_legend() is None

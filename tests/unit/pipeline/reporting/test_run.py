@@ -140,6 +140,8 @@ def test_all_folds_that_were_interrupted_show_those_that_began(tmp_path: Path) -
     ("name", "content"),
     [
         ("metrics.csv", b"\xff"),
+        ("metrics.csv", b""),
+        ("metrics.csv", b"a,b\n1,2\n"),
         ("summary.json", b"{}"),
         ("summary.json", b"{"),
         ("config.yaml", b"\xff"),
