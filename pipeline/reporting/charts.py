@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from pneumoseg.pipeline.reporting.content import Chart
@@ -65,7 +65,12 @@ def size_chart(areas_px: Floats, dices: Floats, called: npt.NDArray[np.bool_]) -
             axes.plot(
                 areas_px[where], dices[where], marker, color=colour, alpha=0.75, label=name, markersize=5
             )
-        axes.set(xscale="log", ylim=(-0.04, 1.02), xlabel="pixels of the label", ylabel="Dice")
+        # at least one mark of the axis is within, however alike the labels are
+        limits = (areas_px.min() / 2, areas_px.max() * 2)
+        axes.set(xscale="log", xlim=limits, ylim=(-0.04, 1.04), xlabel="pixels of the label", ylabel="Dice")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axes.xaxis.set_major_formatter("{x:.0f}")
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(alpha=0.15)
         axes.legend(loc="best")
     return Chart("Dice and size", to_svg(figure, name="size"), "One mark is one image with a pneumothorax.")
@@ -170,7 +175,7 @@ def histogram_chart(
         axes.set(xlabel=label, ylabel="images")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if len(values) > 1:
-            axes.legend(loc="best")
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)  # bars may stand anywhere
     return Chart(title, to_svg(figure, name=title.lower().replace(" ", "-")), note)
 
 

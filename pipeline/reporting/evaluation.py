@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.reporting import charts
 from pneumoseg.pipeline.reporting.content import (
     Block,
@@ -21,7 +20,14 @@ from pneumoseg.pipeline.reporting.content import (
     Tiles,
 )
 from pneumoseg.pipeline.reporting.gallery import load_gallery
-from pneumoseg.pipeline.reporting.reading import Row, number, number_or_text, read_json, read_rows
+from pneumoseg.pipeline.reporting.reading import (
+    Row,
+    number,
+    number_or_text,
+    read_json,
+    read_rows,
+    results_of,
+)
 from pneumoseg.pipeline.scoring.headline import TITLES
 from pneumoseg.pipeline.summaries import number_cell
 
@@ -44,12 +50,13 @@ def evaluation_page(folder: Path) -> Page:
     Raises: JobError: If the folder does not hold what `evaluate` writes.
     """
     scores = read_json(folder / "scores.json")
-    return Page(
-        title="Evaluation",
-        subtitle=subtitle(scores),
-        sections=[*result_sections(folder), how_it_was_made(scores)],
-        warnings=warnings(scores),
-    )
+    with results_of(folder):
+        return Page(
+            title="Evaluation",
+            subtitle=subtitle(scores),
+            sections=[*result_sections(folder), how_it_was_made(scores)],
+            warnings=warnings(scores),
+        )
 
 
 def subtitle(scores: Mapping[str, Any]) -> str:
@@ -79,26 +86,18 @@ def warnings(scores: Mapping[str, Any]) -> list[str]:
 
 
 def result_sections(folder: Path) -> list[Section]:
-    """Summary, decision, probabilities, subgroups, gallery and cases.
-
-    Raises: JobError: If the folder does not hold what `evaluate` writes.
-    """
+    """Summary, decision, probabilities, subgroups, gallery and cases; to be called within `results_of`."""
     scores, cases = read_json(folder / "scores.json"), read_rows(folder / "cases.csv")
     subgroups = read_rows(folder / "subgroups.csv")
     gallery = load_gallery(folder)
-    try:
-        sections = [
-            _summary(scores),
-            _decision(folder, scores),
-            _probabilities(scores, cases),
-            Section("Subgroups", [_subgroup_table(subgroups)]),
-            Section("Gallery", [gallery]) if gallery.cases else None,
-            Section("Cases", [_case_table(cases)]),
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise JobError(
-            f"{folder}: holds an evaluation that this release cannot show ({error!r}); evaluate anew"
-        ) from None
+    sections = [
+        _summary(scores),
+        _decision(folder, scores),
+        _probabilities(scores, cases),
+        Section("Subgroups", [_subgroup_table(subgroups)]),
+        Section("Gallery", [gallery]) if gallery.cases else None,
+        Section("Cases", [_case_table(cases)]),
+    ]
     return [section for section in sections if section is not None]
 
 
@@ -139,7 +138,14 @@ def _summary(scores: Mapping[str, Any]) -> Section:
         for name in _HEADLINES
         if name in quoted
     ]
-    columns = ["", "value", "95 % from", "to", *(["tuned on these"] if unseen else []), "predict nothing"]
+    columns = [
+        "measure",
+        "value",
+        "95 % from",
+        "to",
+        *(["tuned on these"] if unseen else []),
+        "predict nothing",
+    ]
     rows = []
     for name, title in TITLES.items():
         if name in tuned:

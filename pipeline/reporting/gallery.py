@@ -73,7 +73,7 @@ def load_gallery(folder: Path) -> Gallery:
                 Shown(
                     kind=case["kind"],
                     name=case["name"],
-                    facts=case["facts"],
+                    facts=dict(case["facts"]),
                     panels=[
                         Picture(
                             each["name"],
@@ -85,7 +85,7 @@ def load_gallery(folder: Path) -> Gallery:
                 for case in listed
             ]
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise JobError(
             f"{place / _LIST}: cannot be read ({type(error).__name__}); evaluate anew, or delete {place}"
         ) from None

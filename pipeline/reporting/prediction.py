@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
+from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.reporting import charts
 from pneumoseg.pipeline.reporting.content import (
     Charts,
@@ -23,7 +25,7 @@ from pneumoseg.pipeline.reporting.content import (
 )
 from pneumoseg.pipeline.reporting.html import data_address
 from pneumoseg.pipeline.reporting.panels import jpeg_of
-from pneumoseg.pipeline.reporting.reading import Row, number_or_text, read_rows
+from pneumoseg.pipeline.reporting.reading import Row, number_or_text, read_rows, results_of
 from pneumoseg.transforms.reasons import Reason
 
 TABLE: Final = "predictions.csv"
@@ -43,6 +45,11 @@ def prediction_page(folder: Path) -> Page:
     Raises: JobError: If the folder does not hold what `predict` writes.
     """
     rows = read_rows(folder / TABLE, without=("rle",))
+    with results_of(folder):
+        return _prediction_page(folder, rows)
+
+
+def _prediction_page(folder: Path, rows: Sequence[Row]) -> Page:
     segmented = [row for row in rows if row["status"] == "segmented"]
     others = [row for row in rows if row["status"] != "segmented"]
     sections = [Section("Summary", _summary(segmented, others))]
@@ -57,7 +64,9 @@ def prediction_page(folder: Path) -> Page:
         title="Prediction",
         subtitle=f"{len(rows)} files, {len(segmented)} of them segmented",
         sections=sections,
-        warnings=[f"{refused} files that should have been radiographs were refused."] if refused else (),
+        warnings=[f"Refused, though they should have been radiographs: {refused} of {len(rows)} files."]
+        if refused
+        else (),
     )
 
 
@@ -142,12 +151,18 @@ def _gallery(folder: Path, segmented: Sequence[Row]) -> list[Shown]:
 def _pictures(folder: Path, name: str) -> list[Picture]:
     found = []
     for kind, place in PICTURES.items():
-        path = folder / place / f"{name}.png"
+        path = folder / place / Path(f"{name}.png").name
         if path.is_file():
-            with Image.open(path) as picture:
-                pixels = np.asarray(picture.convert("RGB"))
-            found.append(Picture(kind, data_address(jpeg_of(pixels), "image/jpeg")))
+            found.append(Picture(kind, data_address(jpeg_of(_pixels(path)), "image/jpeg")))
     return found
+
+
+def _pixels(path: Path) -> npt.NDArray[np.uint8]:
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise JobError(f"{path}: cannot be read ({error}); predict anew") from None
 
 
 def _image_table(rows: Sequence[Row]) -> Table:

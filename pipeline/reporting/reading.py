@@ -2,14 +2,31 @@
 
 import csv
 import json
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from pneumoseg.pipeline.errors import JobError
 
 Row = Mapping[str, str]
-_CELL_LETTERS: Final = 2**27  # run lengths of a large, noisy mask
+_LONGEST_CELL: Final = 2**31 - 1  # run lengths of a mask of many parts go far beyond what `csv` reads unasked
+_DAMAGE: Final = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
+
+
+@contextmanager
+def results_of(folder: Path) -> Iterator[None]:
+    """Read results that may be damaged, or of another release.
+
+    Raises: JobError: In place of whatever fails in here.
+    """
+    try:
+        yield
+    except _DAMAGE as error:
+        raise JobError(
+            f"{folder}: holds results that this release cannot show ({error!r}); run the job that wrote them anew"
+        ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -39,25 +56,31 @@ def read_rows(path: Path, *, without: Collection[str] = ()) -> list[Row]:
 
     Raises: JobError: If there is none, or none that can be read.
     """
-    csv.field_size_limit(max(_CELL_LETTERS, csv.field_size_limit()))  # global, so it is only ever raised
+    longest = csv.field_size_limit(_LONGEST_CELL)
     try:
         with path.open(encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file)
+            if table.fieldnames is None:
+                raise JobError(f"{path}: is empty; run the job that wrote it anew")
             return [
                 {name: value or "" for name, value in row.items() if name and name not in without}
-                for row in csv.DictReader(file)
+                for row in table
             ]
     except FileNotFoundError:
         raise JobError(f"{path}: is missing; run the job that writes it anew") from None
     except (OSError, ValueError, csv.Error) as error:
         raise JobError(f"{path}: cannot be read ({error}); run the job that wrote it anew") from None
+    finally:
+        csv.field_size_limit(longest)
 
 
 def number(text: str | None) -> float | None:
-    """A cell as a number; None where it is empty or something else."""
+    """A cell as a number; None where it is empty, infinite or something else."""
     try:
-        return None if not text else float(text)
+        value = float(text or "nan")
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
 
 
 def number_or_text(text: str) -> str | float | int | None:

@@ -10,7 +10,7 @@ from pneumoseg.pipeline.output.curves import LEARNING_CURVES
 from pneumoseg.pipeline.reporting.charts import SIZE
 from pneumoseg.pipeline.reporting.content import Chart, Charts, Folded, Page, Section, Tile, Tiles
 from pneumoseg.pipeline.reporting.evaluation import how_it_was_made, result_sections, subtitle, warnings
-from pneumoseg.pipeline.reporting.reading import number, read_json, read_rows
+from pneumoseg.pipeline.reporting.reading import number, read_json, read_rows, results_of
 from pneumoseg.pipeline.reporting.svg import chart_style, to_svg
 
 EVALUATION: Final = "evaluation"
@@ -22,6 +22,11 @@ def run_page(run: Path) -> Page:
 
     Raises: JobError: If the folder does not hold what `train` writes.
     """
+    with results_of(run):
+        return _run_page(run)
+
+
+def _run_page(run: Path) -> Page:
     learning = [section for folder in _folds(run) if (section := _learning(folder, run)) is not None]
     configuration = _configuration(run)
     evaluation = run / EVALUATION
@@ -53,7 +58,7 @@ def _folds(run: Path) -> list[Path]:
 
 def _learning(folder: Path, run: Path) -> Section | None:
     rows = [{name: number(value) for name, value in row.items()} for row in read_rows(folder / "metrics.csv")]
-    rows = [row for row in rows if row.get("epoch") is not None]
+    rows = [row for row in rows if row["epoch"] is not None]
     if not rows:
         return None
     title = "Learning" if folder == run else f"Learning, {folder.name}"

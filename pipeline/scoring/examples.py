@@ -39,7 +39,7 @@ def choose_examples(
         "missed": _largest(true_px, pred_px == 0),
         "false alarm": _largest(pred_px, true_px == 0),
     }
-    share = max(1, min(each, len(found) // 3))  # a handful of cases is not all best ones
+    share = min(each, max(1, len(found) // 3))  # a handful of cases is not all best ones
     chosen: dict[Example, list[int]] = {}
     for kind in (
         "best",

@@ -10,7 +10,14 @@ from monai.metrics import DiceMetric
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from pneumoseg.pipeline.scoring.decision import MIN_AREA_FRACTIONS, STEPS, CaseCurves, decide, search
+from pneumoseg.pipeline.scoring.decision import (
+    MIN_AREA_FRACTIONS,
+    STEPS,
+    CaseCurves,
+    decide,
+    search,
+    surface,
+)
 from pneumoseg.transforms.masks import OperatingPoint, image_probability, to_mask
 
 SHAPE = (24, 20)
@@ -187,3 +194,83 @@ def test_images_of_several_sizes_are_searched_together() -> None:
     small, large = np.zeros((8, 8), np.uint8), np.ones((32, 32), np.uint8)
     made = [(small.astype(np.float32), small), (large.astype(np.float32), large)]
     assert decide(curves_of(made), search(curves_of(made))).score.dice == 1.0
+
+
+# the surface
+
+
+@pytest.mark.parametrize("fraction", range(len(MIN_AREA_FRACTIONS)))
+def test_every_point_of_the_surface_is_what_the_decision_has(fraction: int) -> None:
+    curves = curves_of(maps(12))
+    found = surface(curves)
+    for step in range(0, STEPS, 5):
+        point = OperatingPoint(threshold=step / STEPS, min_area_fraction=MIN_AREA_FRACTIONS[fraction])
+        score = decide(curves, point).score
+        assert found.dice[fraction, step] == pytest.approx(score.dice)
+        assert found.sensitivity[fraction, step] == pytest.approx(score.sensitivity)
+        assert found.specificity[fraction, step] == pytest.approx(score.specificity)
+
+
+def flat(value: float, *, pixels: int, positive: bool) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """A map of 480 pixels, of which the first hold *value* and are the label of a positive."""
+    probabilities = np.zeros(SHAPE, dtype=np.float32)
+    probabilities.flat[:pixels] = value
+    label = np.zeros(SHAPE, dtype=np.uint8)
+    label.flat[:pixels] = positive
+    return probabilities, label
+
+
+WORKED = [
+    flat(0.75, pixels=100, positive=True),
+    flat(0.25, pixels=10, positive=True),
+    flat(0.5, pixels=20, positive=False),
+    flat(0.125, pixels=1, positive=False),
+]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "fraction", "sensitivity", "specificity"),
+    [
+        (0.0, 0.0, 1.0, 0.0),  # any pixel above 0 calls
+        (0.125, 0.0, 1.0, 0.5),  # 0.125 does not exceed itself
+        (0.25, 0.0, 0.5, 0.5),
+        (0.5, 0.0, 0.5, 1.0),
+        (0.75, 0.0, 0.0, 1.0),
+        (0.0, 0.024, 0.5, 0.5),  # more than 11 pixels: those with 100 and with 20
+        (0.0, 0.048, 0.5, 1.0),  # more than 23 pixels
+    ],
+)
+def test_sensitivity_and_specificity_are_those_worked_by_hand(
+    threshold: float, fraction: float, sensitivity: float, specificity: float
+) -> None:
+    found = surface(curves_of(WORKED))
+    place = MIN_AREA_FRACTIONS.index(fraction), int(threshold * STEPS)
+    assert (found.sensitivity[place], found.specificity[place]) == (sensitivity, specificity)
+
+
+def test_the_surface_has_a_row_for_each_area_and_a_column_for_each_threshold() -> None:
+    found = surface(curves_of(maps(2)))
+    shapes = {each.shape for each in (found.dice, found.sensitivity, found.specificity)}
+    assert shapes == {(len(MIN_AREA_FRACTIONS), STEPS)}
+
+
+def test_without_positives_nothing_is_known_of_sensitivity() -> None:
+    found = surface(curves_of([case for case in maps() if not case[1].any()]))
+    assert np.isnan(found.sensitivity).all()
+    assert not np.isnan(found.specificity).any()
+
+
+def test_without_negatives_nothing_is_known_of_specificity() -> None:
+    found = surface(curves_of([case for case in maps() if case[1].any()]))
+    assert np.isnan(found.specificity).all()
+    assert not np.isnan(found.sensitivity).any()
+
+
+def test_images_of_several_sizes_have_each_their_own_minimum_area() -> None:
+    """5 of 64 pixels are more than 6.4 %; of 1024 they are not."""
+    small, large = np.zeros((8, 8), np.float32), np.zeros((32, 32), np.float32)
+    for probabilities in (small, large):
+        probabilities.flat[:5] = 1
+    label = [np.ones_like(each, dtype=np.uint8) for each in (small, large)]
+    found = surface(curves_of([(small, label[0]), (large, label[1])]))
+    assert found.sensitivity[MIN_AREA_FRACTIONS.index(0.064), 0] == 0.5

@@ -1,0 +1,334 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.pipeline.reporting.folders import (
+    CASES,
+    DECISIONS,
+    FALSE_ALARM,
+    FOUND,
+    MISSED,
+    exhibit,
+    write_evaluation,
+)
+
+from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.reporting.content import (
+    Charts,
+    Folded,
+    Gallery,
+    Page,
+    Section,
+    Table,
+    Text,
+    Tile,
+    Tiles,
+)
+from pneumoseg.pipeline.reporting.evaluation import evaluation_page, outcome
+from pneumoseg.pipeline.scoring.headline import TITLES
+
+
+def section(page: Page, title: str) -> Section:
+    (found,) = [each for each in page.sections if each.title == title]
+    return found
+
+
+def titles(page: Page) -> list[str]:
+    return [each.title for each in page.sections]
+
+
+def table(page: Page, title: str) -> Table:
+    (found,) = [block for block in section(page, title).blocks if isinstance(block, Table)]
+    return found
+
+
+def column(shown: Table, name: str) -> list[str | float | int | None]:
+    place = shown.columns.index(name)
+    return [row[place] for row in shown.rows]
+
+
+def words(page: Page, title: str) -> str:
+    return " ".join(block.text for block in section(page, title).blocks if isinstance(block, Text))
+
+
+def charts(page: Page, title: str) -> list[str]:
+    blocks = [block for block in section(page, title).blocks if isinstance(block, Charts)]
+    return [chart.title for block in blocks for chart in block.charts]
+
+
+def tiles(page: Page) -> list[Tile]:
+    blocks = [block for block in section(page, "Summary").blocks if isinstance(block, Tiles)]
+    return [tile for block in blocks for tile in block.tiles]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """Of one case of each outcome."""
+    return evaluation_page(write_evaluation(tmp_path_factory.mktemp("evaluation"), exhibits=[exhibit()]))
+
+
+@pytest.fixture(autouse=True)
+def quick(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other pages than that one are made with charts that are thought out, but not written."""
+    monkeypatch.setattr("pneumoseg.pipeline.reporting.charts.to_svg", lambda *_, name: f"<svg>{name}</svg>")
+
+
+def made_of(folder: Path, *cases: dict[str, Any], **scores: Any) -> Page:
+    return evaluation_page(write_evaluation(folder, cases or CASES, **scores))
+
+
+NEW = {name: {"value": 0.625, "low": None, "high": None} for name in ("dice", "sensitivity")}
+
+
+# what stands there
+
+
+def test_a_report_has_a_part_for_each_question(page: Page) -> None:
+    assert titles(page) == [
+        "Summary", "Decision", "Probabilities", "Subgroups", "Gallery", "Cases", "How it was made",
+    ]  # fmt: skip
+
+
+def test_the_first_line_says_what_was_scored(page: Page) -> None:
+    assert page.subtitle == "made up: fold 0, held out; 4 images of 3 patients, 2 with a pneumothorax"
+
+
+def test_all_folds_are_called_so(tmp_path: Path) -> None:
+    assert "made up: all folds; 4 images" in made_of(tmp_path, fold=None).subtitle
+
+
+def test_a_headline_stands_beside_its_interval_and_predicting_nothing(page: Page) -> None:
+    first = tiles(page)[0]
+    assert (first.name, first.value) == (TITLES["dice"], "0.7500")
+    assert first.beside == "0.5000 to 0.8750; nothing: 0.2500"
+
+
+def test_the_table_has_every_number_with_its_interval(page: Page) -> None:
+    shown = table(page, "Summary")
+    assert list(shown.columns) == ["measure", "value", "95 % from", "to", "predict nothing"]
+    assert [list(row) for row in shown.rows] == [[name, 0.75, 0.5, 0.875, 0.25] for name in TITLES.values()]
+
+
+def test_numbers_of_decisions_that_had_not_seen_the_patient_are_those_to_quote(tmp_path: Path) -> None:
+    page = made_of(tmp_path, unseen_decision=NEW, tuned_here=True)
+    assert [(tile.name, tile.value, tile.beside) for tile in tiles(page)] == [
+        (TITLES["dice"], "0.6250", "no interval; nothing: 0.2500"),
+        ("sensitivity", "0.6250", "no interval; nothing: 0.2500"),
+    ]
+    shown = table(page, "Summary")
+    assert (column(shown, "value")[0], column(shown, "tuned on these")[0]) == (0.625, 0.75)
+    assert "the numbers to quote" in words(page, "Summary")
+
+
+def test_a_decision_that_was_tuned_on_these_images_is_said_to_be(tmp_path: Path) -> None:
+    assert "too high by a little" in words(made_of(tmp_path, tuned_here=True), "Summary")
+
+
+def test_a_number_that_there_is_not_is_an_empty_cell_and_a_dash(tmp_path: Path) -> None:
+    page = made_of(
+        tmp_path,
+        numbers={name: {"value": None, "low": None, "high": None} for name in TITLES},
+        predict_nothing_numbers=dict.fromkeys(TITLES),
+    )
+    assert (tiles(page)[0].value, tiles(page)[0].beside) == ("-", "no interval; nothing: -")
+    assert list(table(page, "Summary").rows[0]) == [TITLES["dice"], None, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("scores", "warning"),
+    [({"trained_on": 3}, "trained on 3 of these 4 images"), ({"grouped_by": "nothing"}, "--groups")],
+)
+def test_what_takes_worth_from_the_scores_is_a_warning(
+    tmp_path: Path, scores: dict[str, Any], warning: str
+) -> None:
+    (found,) = made_of(tmp_path, **scores).warnings
+    assert warning in found
+
+
+def test_scores_that_can_be_trusted_have_no_warning(page: Page) -> None:
+    assert len(page.warnings) == 0
+
+
+# the decision
+
+
+@pytest.mark.parametrize(
+    ("scores", "sentence"),
+    [
+        ({}, "when more than 0.100% of its pixels exceed 0.500. Both"),
+        ({"min_area_fraction": 0.0}, "when any of its pixels exceeds 0.500. Both"),
+        ({"bottom_threshold": 0.25}, "exceed 0.500. Its mask is then drawn at 0.250."),
+    ],
+)
+def test_the_decision_is_a_sentence(tmp_path: Path, scores: dict[str, Any], sentence: str) -> None:
+    assert sentence in words(made_of(tmp_path, **scores), "Decision")
+
+
+def test_thresholds_are_drawn_for_the_minimum_area_that_is_nearest(tmp_path: Path) -> None:
+    (block,) = [
+        each
+        for each in section(made_of(tmp_path, min_area_fraction=0.0008), "Decision").blocks
+        if isinstance(each, Charts)
+    ]
+    assert "0.100% of the image" in block.charts[1].note
+
+
+def test_an_evaluation_of_before_there_were_decisions_shows_all_else(tmp_path: Path) -> None:
+    page = made_of(tmp_path, decisions=None)
+    assert titles(page) == ["Summary", "Probabilities", "Subgroups", "Cases", "How it was made"]
+
+
+def test_a_score_that_no_threshold_has_is_not_drawn(tmp_path: Path) -> None:
+    nothing = {**DECISIONS, "sensitivity": [[None] * 4] * 2}
+    assert len(charts(made_of(tmp_path, decisions=nothing), "Decision")) == 2
+
+
+# probabilities
+
+
+def test_probabilities_are_drawn_in_every_way(page: Page) -> None:
+    assert charts(page, "Probabilities") == [
+        "ROC of the images", "Precision and recall", "Reliability", "Probability of the images", "Dice and size",
+    ]  # fmt: skip
+
+
+def test_images_of_one_kind_have_neither_roc_nor_precision(tmp_path: Path) -> None:
+    negative = made_of(tmp_path / "negative", FALSE_ALARM, {})
+    assert charts(negative, "Probabilities") == ["Reliability", "Probability of the images"]
+    positive = made_of(tmp_path / "positive", FOUND, MISSED)
+    assert charts(positive, "Probabilities") == ["Reliability", "Probability of the images", "Dice and size"]
+
+
+def test_uncertainty_is_shown_where_it_is_known(tmp_path: Path, page: Page) -> None:
+    unsure = made_of(tmp_path, {"uncertainty": 0.125}, {**FOUND, "uncertainty": 0.25})
+    assert charts(unsure, "Probabilities")[-1] == "Uncertainty of the images"
+    assert column(table(unsure, "Cases"), "uncertainty") == [0.25, 0.125]
+    assert "uncertainty" not in table(page, "Cases").columns
+
+
+@pytest.mark.parametrize("case", [FOUND, MISSED, FALSE_ALARM, {}])
+def test_a_single_case_has_a_report(tmp_path: Path, case: dict[str, Any]) -> None:
+    assert len(table(made_of(tmp_path, case), "Cases").rows) == 1
+
+
+# tables
+
+
+def test_a_subgroup_has_counts_rounded_numbers_and_intervals(page: Page) -> None:
+    shown = table(page, "Subgroups")
+    assert list(shown.rows[0])[:8] == ["mask area", "quartile 1", 2, 1, 2, 1, 0.1235, "0.100 to 0.200"]
+    assert set(list(shown.rows[0])[8:]) == {None}
+    assert len(shown.columns) == len(shown.rows[0])
+
+
+def test_the_cases_that_went_worst_come_first(page: Page) -> None:
+    assert column(table(page, "Cases"), "case") == ["missed", "alarm", "found", "quiet"]
+
+
+def test_every_case_has_its_outcome(page: Page) -> None:
+    assert column(table(page, "Cases"), "outcome") == ["missed", "false alarm", "found", "rightly negative"]
+
+
+@pytest.mark.parametrize(
+    ("positive", "called", "expected"),
+    [("1", "1", "found"), ("1", "0", "missed"), ("0", "1", "false alarm"), ("0", "0", "rightly negative")],
+)
+def test_the_outcome_is_of_truth_and_call(positive: str, called: str, expected: str) -> None:
+    assert outcome({"positive": positive, "called_positive": called}) == expected
+
+
+def test_cases_can_be_chosen_by_what_they_differ_in(page: Page) -> None:
+    assert list(table(page, "Cases").filters) == ["outcome", "view", "sex"]  # all are of one fold
+
+
+@pytest.mark.parametrize("name", ["007", "1e5", "nan", "-1", "<script>", "x" * 300])
+def test_the_name_of_a_case_stays_as_it_is(tmp_path: Path, name: str) -> None:
+    assert column(table(made_of(tmp_path, {"id": name}), "Cases"), "case") == [name]
+
+
+def test_what_is_not_known_of_a_case_is_an_empty_cell(page: Page) -> None:
+    assert column(table(page, "Cases"), "age") == [58, 58, 58, None]
+    assert column(table(page, "Cases"), "Hausdorff mm") == [None] * 4
+
+
+def test_of_very_many_cases_the_best_are_left_to_the_file(tmp_path: Path) -> None:
+    cases = [{"id": f"{number}", "dice": number / 5003} for number in range(5003)]
+    shown = table(made_of(tmp_path, *cases), "Cases")
+    assert (len(shown.rows), shown.left_out, shown.file) == (5000, 3, "cases.csv")
+    assert column(shown, "case")[-1] == "4999"
+
+
+def test_the_pictures_of_the_gallery_are_in_the_report(page: Page) -> None:
+    (gallery,) = section(page, "Gallery").blocks
+    assert isinstance(gallery, Gallery)
+    assert [panel.name for panel in gallery.cases[0].panels] == ["radiograph", "truth"]
+
+
+def test_what_was_set_can_be_unfolded(tmp_path: Path) -> None:
+    page = made_of(tmp_path, views=["flip"], model_weights_sha256=[], temperature=1.0)
+    (folded,) = [each for each in section(page, "How it was made").blocks if isinstance(each, Folded)]
+    lines = folded.text.split("\n")
+    assert {"threshold: 0.5", "views: flip", "aim: none", "model_weights_sha256: none"} <= set(lines)
+
+
+# damage
+
+
+def drop(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def put(name: str, text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_text(text)
+
+
+def swap(name: str, old: str, new: str) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        drop("scores.json"),
+        drop("cases.csv"),
+        drop("subgroups.csv"),
+        drop("gallery/01-1.jpg"),
+        put("scores.json", "{}"),
+        put("scores.json", "[]"),
+        put("scores.json", '{"manifest": "x", "images": 1, "patients": 1, "positives": 1}'),
+        swap("scores.json", '"value": 0.75', '"value": "much"'),
+        swap("scores.json", '"reliability": {', '"reliability": [], "was": {'),
+        swap("scores.json", '"images": [{', '"images": [3, {'),
+        swap("scores.json", '"min_area_fraction": 0.001', '"min_area_fraction": null'),
+        put("cases.csv", ""),
+        put("cases.csv", "id,dice\nx,1\n"),
+        put("cases.csv", "\x00"),
+        swap("cases.csv", ",0.9,", ",likely,"),
+        swap("cases.csv", ",0.9,", ",nan,"),
+        swap("cases.csv", "alarm,p0,0,0,0,", "alarm,p0,0,0,perhaps,"),
+        swap("subgroups.csv", "0.1,0.2", "low,high"),
+        put("subgroups.csv", "a,b\n1,2\n"),
+        put("decisions.json", "{}"),
+        swap("decisions.json", "[0.0, 0.001]", "[]"),
+        swap("decisions.json", "[0.2, 0.5, 0.7, 0.5]", "[0.2]"),
+        swap("decisions.json", "[[0.2, 0.4, 0.6, 0.5], [0.2, 0.5, 0.7, 0.5]]", "[]"),
+        put("gallery/gallery.json", '[{"kind": "best", "name": "x", "facts": [1], "panels": []}]'),
+        put("gallery/gallery.json", "[" * 100_000),
+    ],
+)
+def test_damage_is_an_error_of_one_line_that_names_the_folder(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    folder = write_evaluation(tmp_path / "evaluation", exhibits=[exhibit()])
+    damage(folder)
+    with pytest.raises(JobError) as caught:
+        evaluation_page(folder)
+    assert str(caught.value).startswith(str(folder))
+    assert "anew" in str(caught.value)
+    assert "\n" not in str(caught.value)
