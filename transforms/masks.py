@@ -1,14 +1,13 @@
 """Probabilities to a decision: is there a pneumothorax, and if so, where?"""
 
 import math
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-__all__ = ["OperatingPoint", "clean", "clean_all", "image_probability", "to_mask"]
+__all__ = ["OperatingPoint", "clean", "image_probability", "to_mask"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,27 +102,15 @@ def clean(mask: npt.NDArray[np.bool_], *, min_component_px: int, fill_holes: boo
             corner are of one component.
         fill_holes: Whether to fill what is not in the mask and has no way to the border of the image.
     """
-    return next(clean_all(mask, [min_component_px], fill_holes=fill_holes))
-
-
-def clean_all(
-    mask: npt.NDArray[np.bool_], min_components_px: Iterable[int], *, fill_holes: bool
-) -> Iterator[npt.NDArray[np.bool_]]:
-    """Clean a mask for each of several smallest components; one that changes nothing gives the mask before again."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if rows.size else np.s_[:0, :0]
     components, count = ndimage.label(mask[box], structure=np.ones((3, 3)))
     areas = np.bincount(components.ravel(), minlength=count + 1)
     areas[0] = 0
-    cleaned, before = mask, -1
-    for least in min_components_px:
-        stays = areas > min(least, max(areas.max() - 1, 0))
-        if (count := int(np.count_nonzero(stays))) != before:
-            before = count
-            inside = stays[components]
-            cleaned = np.zeros_like(mask)
-            cleaned[box] = _without_holes(inside) if fill_holes else inside
-        yield cleaned
+    inside = (areas > min(min_component_px, max(areas.max() - 1, 0)))[components]
+    cleaned = np.zeros_like(mask)
+    cleaned[box] = _without_holes(inside) if fill_holes else inside
+    return cleaned
 
 
 def _without_holes(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

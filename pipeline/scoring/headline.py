@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from pneumoseg.pipeline.scoring.challenge import dice_from_counts, iou_from_counts
 from pneumoseg.pipeline.scoring.intervals import RESAMPLES, Difference, Measured, PatientBootstrap
+from pneumoseg.pipeline.scoring.paired_test import p_values
 from pneumoseg.pipeline.scoring.statistics import (
     Floats,
     Statistic,
@@ -37,6 +38,8 @@ TITLES: Final = {
     "image_calibration_error": "calibration error, images",
     "pixel_calibration_error": "calibration error, pixels",
 }
+TOO_HIGH: Final = frozenset({"image_calibration_error", "pixel_calibration_error"})
+"""Gaps by chance, in either direction, add to these."""
 Counts = npt.NDArray[np.int64]
 
 
@@ -107,9 +110,26 @@ class ScoredImages:
             distances={name: values[where] for name, values in (self.distances or {}).items()},
         )
 
+    def followed_by(self, other: "ScoredImages") -> "ScoredImages":
+        """These images and then others, with what is known of both."""
+
+        def joined(name: str) -> Any:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            return None if mine is None or theirs is None else np.concatenate([mine, theirs])
+
+        mine, theirs = self.distances or {}, other.distances or {}
+        return ScoredImages(
+            groups=[*self.groups, *other.groups],
+            distances={name: np.concatenate([mine[name], theirs[name]]) for name in mine if name in theirs},
+            **{
+                name: joined(name)
+                for name in ("pred_px", "true_px", "shared_px", "probabilities", "pixel_gaps", "pixels")
+            },
+        )
+
     def measure(self, *, resamples: int = RESAMPLES) -> dict[str, Measured]:
         """Each number with its interval."""
-        return PatientBootstrap(self.groups, resamples=resamples).measure(self.statistics)
+        return PatientBootstrap(self.groups, resamples=resamples).measure(self.statistics, too_high=TOO_HIGH)
 
     def predicting_nothing(self) -> dict[str, float | None]:
         """The same numbers for an empty mask on each of these images."""
@@ -132,7 +152,10 @@ def compare(
     same = list(first.groups) == list(second.groups) and np.array_equal(first.true_px, second.true_px)
     if not same:
         raise ValueError("two models can be compared on the same images only, in the same order")
-    return PatientBootstrap(first.groups, resamples=resamples).compare(first.statistics, second.statistics)
+    found = PatientBootstrap(first.groups, resamples=resamples).compare(first.statistics, second.statistics)
+    both = first.followed_by(second).statistics
+    tested = p_values(first.groups, both, resamples=resamples)
+    return {name: replace(each, p_value=tested[name]) for name, each in found.items()}
 
 
 def as_numbers(measured: Mapping[str, Measured]) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""How sure a number is: bootstrap intervals, resampled by patient, and a test for two models on the same images.
+"""How sure a number is, and a difference of two models on the same images: bootstrap intervals, resampled by patient.
 
 Images of one patient are alike. To resample images as if each were of its own patient would make intervals too
 narrow; so patients are drawn, with replacement, and each brings all of its images.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +14,7 @@ from pneumoseg.pipeline.scoring.statistics import Floats, Statistic, difference_
 
 CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 2000
-_CHUNK: Final = 2_000_000
+CHUNK: Final = 2_000_000
 """Weights held at a time."""
 
 
@@ -24,8 +24,8 @@ class Measured:
 
     Attributes:
         value: None where no image counts for it.
-        low: The 2.5th percentile of the resamples; None where there is no value, or only one patient.
-        high: The 97.5th.
+        low: Of the interval; None where there is no value, or only one patient.
+        high: The same.
     """
 
     value: float | None
@@ -38,7 +38,7 @@ class Difference(Measured):
     """How much one model is above another on the same images.
 
     Attributes:
-        p_value: Two-sided: how often, if there was no difference, chance alone would give one as large.
+        p_value: Two-sided, see `p_values`; None where it was not asked for.
     """
 
     p_value: float | None = None
@@ -62,7 +62,7 @@ class PatientBootstrap:
     def weights(self) -> Iterator[Floats]:
         """How often each image is in each resample, shape ``(some resamples, images)`` at a time."""
         random = np.random.default_rng(self.seed)
-        at_once = max(1, _CHUNK // max(1, len(self._group)))
+        at_once = max(1, CHUNK // max(1, len(self._group)))
         for first in range(0, self.resamples, at_once):
             count = min(at_once, self.resamples - first)
             drawn = random.integers(0, self.patients, size=(count, self.patients))
@@ -79,31 +79,44 @@ class PatientBootstrap:
         values = {name: np.concatenate(each) for name, each in parts.items()}
         return {name: each[~np.isnan(each)] for name, each in values.items()}
 
-    def measure(self, statistics: Mapping[str, Statistic]) -> dict[str, Measured]:
-        """Each statistic with its percentile interval."""
+    def measure(
+        self, statistics: Mapping[str, Statistic], *, too_high: Collection[str] = ()
+    ) -> dict[str, Measured]:
+        """Each statistic with its interval: between percentiles of the resamples.
+
+        Args:
+            statistics: By name.
+            too_high: Names of those, never below 0, that chance makes larger and a resample larger again. Their
+                percentiles are reflected at the value, which takes out what resampling adds: the basic interval, cut
+                off at 0 and widened to the value if that lies outside.
+
+        Source: Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 5.2.
+        """
         values = {name: value_of(statistic, len(self._group)) for name, statistic in statistics.items()}
         if self.patients < 2:
             return {name: Measured(value) for name, value in values.items()}
         drawn = self.distributions(
             {name: each for name, each in statistics.items() if values[name] is not None}
         )
-        return {
-            name: Measured(value, *_interval(drawn[name])) if name in drawn else Measured(value)
-            for name, value in values.items()
-        }
+        found = {name: Measured(value) for name, value in values.items()}
+        for name, each in drawn.items():
+            value = values[name]
+            low, high = _interval(each)
+            if name in too_high and value is not None:
+                low, high = max(0.0, min(value, 2 * value - high)), max(value, 2 * value - low)
+            found[name] = Measured(value, low, high)
+        return found
 
     def compare(
         self, first: Mapping[str, Statistic], second: Mapping[str, Statistic]
     ) -> dict[str, Difference]:
-        """How much the first is above the second, statistic by statistic: a paired bootstrap test."""
+        """How much the first is above the second, statistic by statistic, in the same resamples."""
         both = {name: difference_of(first[name], second[name]) for name in first if name in second}
         values = {name: value_of(statistic, len(self._group)) for name, statistic in both.items()}
         known = {name: both[name] for name, value in values.items() if value is not None}
         drawn = self.distributions(known) if self.patients > 1 else {}
         return {
-            name: Difference(value, *_interval(drawn[name]), p_value=_p_value(drawn[name]))
-            if name in drawn
-            else Difference(value)
+            name: Difference(value, *_interval(drawn[name])) if name in drawn else Difference(value)
             for name, value in values.items()
         }
 
@@ -111,9 +124,3 @@ class PatientBootstrap:
 def _interval(drawn: Floats) -> tuple[float, float]:
     low, high = np.percentile(drawn, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
     return float(low), float(high)
-
-
-def _p_value(drawn: Floats) -> float:
-    """Twice the smaller tail beyond zero; the sample itself counts as one resample, so that it is never 0."""
-    tail = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
-    return min(1.0, 2 * (tail + 1) / (drawn.size + 1))

@@ -19,10 +19,11 @@ import torch
 
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.scoring.challenge import dice_from_counts
+from pneumoseg.pipeline.scoring.cleaning import count_cleaned
 from pneumoseg.pipeline.scoring.decision import MIN_AREA_FRACTIONS, STEPS, CaseCurves
 from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
 from pneumoseg.transforms.geometry import Placement, to_network_size
-from pneumoseg.transforms.masks import OperatingPoint, clean_all, min_area_px
+from pneumoseg.transforms.masks import OperatingPoint, min_area_px
 from pneumoseg.transforms.rle import decode_rle
 
 Floats = npt.NDArray[np.float64]
@@ -38,6 +39,10 @@ PARTS: Final = 5
 CLEANING_GAIN: Final = 0.001
 """What cleaning has to add to the score to be worth it: less is chance."""
 _TOLERANCE: Final = 1e-9
+_AT_ONCE: Final = 32
+"""Masks that are cleaned together: enough to waste no time on calls, few enough for a processor's cache."""
+_LEVEL_OF: Final = np.arange(STEPS) * 255 // STEPS
+"""For each threshold ``k / 256`` the highest step of 1/255 that is not above it."""
 
 
 @dataclass(frozen=True)
@@ -141,31 +146,36 @@ class Search:
         self._positives = [case for case in cases if case.curves.label_area > 0]
         self._cleaned: dict[int, Floats] = {}
 
-    def called(self, fraction: float, where: Bools) -> Floats:
-        """Whether each case is called positive, for each top threshold: shape ``(256, cases)``."""
-        curves = [case.curves for case, wanted in zip(self.cases, where, strict=True) if wanted]
-        least = np.array([min_area_px(fraction, each.pixels) for each in curves])
-        return (np.stack([each.area for each in curves], axis=1) > least).astype(np.float64)
+    @cached_property
+    def called(self) -> Bools:
+        """Whether each case is called positive by each area and top threshold: shape ``(areas, 256, cases)``."""
+        if not self.cases:
+            return np.empty((len(MIN_AREA_FRACTIONS), STEPS, 0), dtype=np.bool_)
+        areas = np.stack([case.curves.area for case in self.cases], axis=1)
+        least = [
+            [min_area_px(fraction, case.curves.pixels) for case in self.cases]
+            for fraction in MIN_AREA_FRACTIONS
+        ]
+        return areas > np.array(least)[:, None]
 
     @cached_property
     def drawn(self) -> Floats:
         """Dice of each positive, drawn at each bottom threshold and not cleaned: shape ``(positives, 256)``."""
         if not self._positives:
             return np.empty((0, STEPS))
-        maps = [
-            CaseCurves.measure(
-                torch.from_numpy(case.levels.astype(np.float64) / 255), torch.from_numpy(case.label), index=0
-            )
-            for case in self._positives
-        ]
-        area, overlap = (np.stack([getattr(each, name) for each in maps]) for name in ("area", "overlap"))
-        return _dice(area, np.array([each.label_area for each in maps])[:, None], overlap)
+        counts = np.array([_drawn_counts(case) for case in self._positives])
+        labels = np.array([np.count_nonzero(case.label) for case in self._positives])
+        return _dice(counts[:, 0], labels[:, None], counts[:, 1])
 
     def cleaned(self, bottom: int) -> Floats:
         """Dice of each positive, drawn at a bottom threshold and cleaned: shape ``(positives, cleanings)``."""
         if bottom not in self._cleaned:
-            dices = [_cleaned_dices(case, bottom) for case in self._positives]
-            self._cleaned[bottom] = np.array(dices).reshape(-1, len(CLEANINGS))
+            parts = [
+                self._positives[first : first + _AT_ONCE]
+                for first in range(0, len(self._positives), _AT_ONCE)
+            ]
+            dices = [_cleaned_dices(part, bottom) for part in parts]
+            self._cleaned[bottom] = np.concatenate([np.empty((0, len(CLEANINGS))), *dices])
         return self._cleaned[bottom]
 
     def drawn_as(self, drawing: Drawing) -> Floats:
@@ -209,8 +219,9 @@ class Search:
 
     def dices(self, point: OperatingPoint) -> Floats:
         """Dice of each case at *point*: called at the original size, drawn on the map."""
-        everything = np.ones(len(self.cases), dtype=np.bool_)
-        called = self.called(point.min_area_fraction, everything)[int(point.threshold * STEPS)] > 0
+        least = [min_area_px(point.min_area_fraction, case.curves.pixels) for case in self.cases]
+        areas = [case.curves.area[int(point.threshold * STEPS)] for case in self.cases]
+        called = np.greater(areas, least)
         dices: Floats = (~called & ~self.positive).astype(np.float64)
         dices[self.positive] = np.where(called[self.positive], self.drawn_as(Drawing.of(point)), 0)
         return dices
@@ -238,12 +249,9 @@ class _Table:
         self.rows = where[search.positive]
         self.count = len(positive)
         negatives = self.count - int(positive.sum())
-        called, alarms = [], np.empty((len(MIN_AREA_FRACTIONS), STEPS))
-        for area, fraction in enumerate(MIN_AREA_FRACTIONS):
-            each = search.called(fraction, where)
-            called.append(each[:, positive])
-            alarms[area] = each[:, ~positive].sum(axis=-1)
-        self.called = np.stack(called)
+        called = search.called[:, :, where]
+        self.called = called[:, :, positive].astype(np.float64)
+        alarms = np.count_nonzero(called[:, :, ~positive], axis=-1)
         self.right_negatives = negatives - alarms
         self.sensitivity = self.called.mean(axis=-1) if positive.any() else np.full(alarms.shape, np.nan)
         self.specificity = self.right_negatives / negatives if negatives else np.full(alarms.shape, np.nan)
@@ -271,25 +279,25 @@ class _Table:
         best = int(np.argmax(np.where(self.allowed, same, -np.inf)))
         self.area, self.top = divmod(best, STEPS)
         self.score, self.drawing = float(same[self.area, self.top]), Drawing(self.top)
-        for area, called in enumerate(self.called):
-            scores = (self.right_negatives[area][:, None] + called @ drawn) / self.count
-            scores[~self.allowed[area]] = -np.inf
-            scores[np.triu_indices(STEPS, 1)] = -np.inf  # a bottom above the top
-            top, bottom = divmod(int(np.argmax(scores)), STEPS)
-            self._take(float(scores[top, bottom]), area, top, Drawing(bottom))
+        self._offer(drawn, [Drawing(bottom) for bottom in range(STEPS)])
 
     def offer_cleanings(self, bottoms: Set[int]) -> None:
         """Try all cleanings at some bottom thresholds."""
         within = sorted(bottom for bottom in bottoms if 0 <= bottom < STEPS)
         drawings = [Drawing(bottom, cleaning) for bottom in within for cleaning in CLEANINGS]
         drawn = np.concatenate([self.search.cleaned(bottom)[self.rows] for bottom in within], axis=1)
+        self._offer(drawn, drawings)
+
+    def _offer(self, drawn: Floats, drawings: Sequence[Drawing]) -> None:
+        """Try all thresholds and areas with some drawings; *drawn* is of shape ``(positives, drawings)``."""
+        right = np.tensordot(self.called, drawn, axes=1)
+        scores: Floats = (right + self.right_negatives[..., None]) / self.count
+        scores[~self.allowed] = -np.inf
         too_high = np.arange(STEPS)[:, None] < np.array([each.bottom for each in drawings])
-        for area, called in enumerate(self.called):
-            scores = (self.right_negatives[area][:, None] + called @ drawn) / self.count
-            scores[~self.allowed[area]] = -np.inf
-            scores[too_high] = -np.inf
-            top, number = divmod(int(np.argmax(scores)), len(drawings))
-            self._take(float(scores[top, number]), area, top, drawings[number])
+        scores[:, too_high] = -np.inf
+        for area, part in enumerate(scores):
+            top, number = divmod(int(np.argmax(part)), len(drawings))
+            self._take(float(part[top, number]), area, top, drawings[number])
 
     def _take(self, score: float, area: int, top: int, drawing: Drawing) -> None:
         begins_to_clean = drawing.cleaning != NO_CLEANING and self.drawing.cleaning == NO_CLEANING
@@ -324,21 +332,24 @@ class _Table:
         )
 
 
-def _cleaned_dices(case: SearchCase, bottom: int) -> list[float]:
-    """Dice of a positive for each of `CLEANINGS`."""
-    mask = case.levels.astype(np.int32) * STEPS > bottom * 255
-    smallest = [min_area_px(fraction, mask.size) for fraction in MIN_COMPONENT_FRACTIONS]
-    counts = np.zeros((len(smallest), 2, 2), dtype=np.int64)  # area and overlap
-    for column, fill in enumerate((False, True)):
-        before = None
-        for row, cleaned in enumerate(clean_all(mask, smallest, fill_holes=fill)):
-            if cleaned is before:
-                counts[row, column] = counts[row - 1, column]
-            else:
-                counts[row, column] = np.count_nonzero(cleaned), np.count_nonzero(cleaned & case.label)
-            before = cleaned
-    dices: list[float] = _dice(counts[..., 0], np.count_nonzero(case.label), counts[..., 1]).ravel().tolist()
-    return dices
+def _drawn_counts(case: SearchCase) -> npt.NDArray[np.int64]:
+    """Pixels of a map above each threshold, and those of them in the label: shape ``(2, 256)``."""
+    histograms = [
+        np.bincount(levels.ravel(), minlength=256) for levels in (case.levels, case.levels[case.label])
+    ]
+    above = np.cumsum([each[::-1] for each in histograms], axis=1)[:, ::-1]  # and at
+    return np.pad(above, ((0, 0), (0, 1)))[:, _LEVEL_OF + 1]
+
+
+def _cleaned_dices(cases: Sequence[SearchCase], bottom: int) -> Floats:
+    """Dice of positives for each of `CLEANINGS`: shape ``(positives, cleanings)``."""
+    counts = count_cleaned(
+        [case.levels > _LEVEL_OF[bottom] for case in cases],
+        [case.label for case in cases],
+        [[min_area_px(fraction, case.levels.size) for fraction in MIN_COMPONENT_FRACTIONS] for case in cases],
+    ).reshape(len(cases), len(CLEANINGS), 2)
+    labels = np.array([np.count_nonzero(case.label) for case in cases])
+    return _dice(counts[..., 0], labels[:, None], counts[..., 1])
 
 
 def _dice(area: npt.ArrayLike, label: npt.ArrayLike, overlap: npt.ArrayLike) -> Floats:

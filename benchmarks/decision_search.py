@@ -1,0 +1,86 @@
+"""What the search of the decision costs, on maps that a program draws: nothing in it comes from a radiograph.
+
+    python benchmarks/decision_search.py [--cases 960] [--positives 214] [--side 256] [--rounds 3]
+
+Every map has faint blobs and noise, so that masks have specks and holes, and that of a positive a brighter blob about
+its label. Searched are the points of all aims, and then one without each part of the patients, as training does it.
+Seconds stand beside those of the processor, which do not grow when other programs run.
+"""
+
+import argparse
+import time
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from pneumoseg.pipeline.scoring.decision import MIN_AREA_FRACTIONS, STEPS, CaseCurves
+from pneumoseg.pipeline.scoring.search import CLEANINGS, STRIDES, Search, SearchCase
+from pneumoseg.pipeline.scoring.tuning import AIMS
+
+MAX_SECONDS = 20
+
+
+def main() -> None:
+    """Print how many combinations are compared, and what that takes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", type=int, default=960)
+    parser.add_argument("--positives", type=int, default=214)
+    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    words = parser.parse_args()
+    cases = draw_cases(words.cases, words.positives, words.side)
+    print(
+        f"{words.cases} maps of {words.side} px, {words.positives} positive; "
+        f"{count_combinations():,} combinations or more for each aim and part; limit {MAX_SECONDS} s"
+    )
+    for _ in range(words.rounds):
+        wall, processor = time.perf_counter(), time.process_time()
+        search = Search(cases)
+        for aim in AIMS:
+            search.best(aim)
+        aims = time.perf_counter() - wall, time.process_time() - processor
+        search.cross_fit()
+        both = time.perf_counter() - wall, time.process_time() - processor
+        print(
+            "all aims {:.1f} s (processor {:.1f} s), ".format(*aims)
+            + "with cross-fitting {:.1f} s (processor {:.1f} s)".format(*both)
+        )
+
+
+def count_combinations() -> int:
+    """Top threshold, bottom threshold and area without cleaning, and on a coarse grid of bottoms with it."""
+    plain = STEPS * (STEPS + 1) // 2
+    cleaned = sum(STEPS - bottom for bottom in range(0, STEPS, STRIDES[0])) * (len(CLEANINGS) - 1)
+    return len(MIN_AREA_FRACTIONS) * (plain + cleaned)
+
+
+def draw_cases(count: int, positives: int, side: int) -> list[SearchCase]:
+    """Cases with what a network leaves on maps, the positives first; two of each patient."""
+    random = np.random.default_rng(0)
+    return [
+        _draw_case(random, side, positive=number < positives, group=f"patient{number // 2}")
+        for number in range(count)
+    ]
+
+
+def _draw_case(random: np.random.Generator, side: int, *, positive: bool, group: str) -> SearchCase:
+    coarse = ndimage.gaussian_filter(random.normal(size=(side // 8 + 1, side // 8 + 1)), 1.6)
+    faint = ndimage.zoom(coarse / coarse.std(), 8, order=1)[:side, :side]
+    logits = -4 + 1.2 * faint + random.normal(0, 0.5, (side, side))
+    label = np.zeros((side, side), dtype=np.bool_)
+    if positive:
+        rows, columns = np.ogrid[:side, :side]
+        row, column = random.uniform(0.2, 0.8, 2) * side
+        high, wide = random.uniform(0.03, 0.15, 2) * side
+        label = ((rows - row) / high) ** 2 + ((columns - column) / wide) ** 2 < 1
+        moved = np.roll(label, random.integers(-5, 6, 2), (0, 1)).astype(np.float64)
+        logits += random.uniform(2, 8) * ndimage.gaussian_filter(moved, side / 40)
+    levels = (255 / (1 + np.exp(-logits))).round().astype(np.uint8)
+    probabilities = torch.from_numpy(levels.astype(np.float64) / 255)
+    curves = CaseCurves.measure(probabilities, torch.from_numpy(label), index=0)
+    return SearchCase(curves, levels, label, group)
+
+
+if __name__ == "__main__":
+    main()
