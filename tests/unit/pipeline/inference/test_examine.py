@@ -115,7 +115,7 @@ def test_a_network_without_dropout_is_as_sure_as_it_says(
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
     (found,) = examine_files(
-        replace(model, network=network), paths[:1], precision=precision, gates=Gates(), workers=0
+        replace(model, networks=(network,)), paths[:1], precision=precision, gates=Gates(), workers=0
     )
     assert isinstance(found, Examined)
     assert found.uncertainty is None
