@@ -24,9 +24,14 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
     Returns: The file.
 
     Raises:
-        UsageError: If the folder is of none of them.
+        UsageError: If the folder is of none of them, or *output* may be one of its results.
         JobError: If it is damaged.
     """
+    path = output or folder / REPORT
+    if path.suffix != ".html" and path.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"{path} may be a result in {folder}; give a name that ends in .html, or another folder"
+        )
     if (folder / "config.yaml").is_file() or (folder / "fold0" / "config.yaml").is_file():
         page = run_page(folder)
     elif (folder / evaluation.FILES[0]).is_file():
@@ -37,6 +42,5 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
         raise UsageError(
             f"{folder}: holds no run, evaluation or prediction; give a folder that train, evaluate or predict made"
         )
-    path = output or folder / REPORT
     write_text(path, render(page))
     return path

@@ -65,6 +65,14 @@ def test_a_page_may_be_asked_for_elsewhere(tmp_path: Path) -> None:
     assert not (tmp_path / "in" / "report.html").exists()
 
 
+@pytest.mark.parametrize("name", ["predictions.csv", "overlays/a.png", "new.csv"])
+def test_no_result_is_written_over_with_a_page(tmp_path: Path, name: str) -> None:
+    before = (prediction(tmp_path) / "predictions.csv").read_bytes()
+    with pytest.raises(UsageError, match="may be a result"):
+        write_report(tmp_path, tmp_path / "overlays" / ".." / name)
+    assert (tmp_path / "predictions.csv").read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["empty", "nothing"])
 def test_a_folder_of_something_else_is_a_usage_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()

@@ -222,7 +222,7 @@ def test_a_picture_that_is_damaged_anywhere_is_an_error_that_names_it(tmp_path: 
     write_prediction(tmp_path, image("a", 0.9), pictures=("a",))
     path, whole = tmp_path / "overlays" / "a.png", picture("PNG")
     failed = 0
-    for place in range(len(whole)):
+    for place in range(0, len(whole), 3):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :])
         try:
             prediction_page(tmp_path)
@@ -230,7 +230,7 @@ def test_a_picture_that_is_damaged_anywhere_is_an_error_that_names_it(tmp_path: 
             failed += 1
             assert str(path) in str(error)  # noqa: PT017
             assert "\n" not in str(error)  # noqa: PT017
-    assert failed > len(whole) / 2
+    assert failed > len(whole) / 3 / 2
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", picture("PNG")[:-40], b"<svg/>"])
