@@ -19,6 +19,7 @@ from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
 from pneumoseg.pipeline.predict import predict_folder
 from pneumoseg.pipeline.prepare import prepare_manifest
 from pneumoseg.pipeline.score import SubmissionScore, score_submission
+from pneumoseg.pipeline.scoring.challenge import summarise
 from pneumoseg.pipeline.submit import write_submission
 from pneumoseg.pipeline.train import evaluate_run, train_model
 from pneumoseg.pipeline.training.gallery import SHOWN_GATE
@@ -123,8 +124,9 @@ def _table(evaluation: EvaluateReport, submission: SubmissionScore) -> Table:
     table = Table("", "images", "Dice", "nothing", "positives", "sensit.", "specif.")
     for column in table.columns[1:]:
         column.justify = "right"
+    images = evaluation.unseen or evaluation.images
     for name, score in (
-        ("held-out fold", evaluation.decisions.score),
+        ("held-out fold", summarise(images.pred_px, images.true_px, images.shared_px)),
         ("test phantoms", submission.score),
     ):
         numbers = (
