@@ -438,20 +438,39 @@ def score(
     groups: Annotated[
         Path | None, typer.Option(help="CSV with the columns ImageId,PatientGroup, for intervals by patient.")
     ] = None,
+    faults: Annotated[
+        Path | None, typer.Option(help="CSV to write with every fault of every submission.")
+    ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Replay the leaderboard; a submission with faults gets their list instead."""
-    from pneumoseg.pipeline.score import comparison_table, score_submissions, score_table
+    from pneumoseg.pipeline.files import claim_file
+    from pneumoseg.pipeline.score import (
+        InvalidSubmissionError,
+        comparison_table,
+        score_submissions,
+        score_table,
+        write_faults,
+    )
 
+    if faults:
+        claim_file(faults, overwrite=overwrite, inputs=[*submissions, truth])
     results = score_submissions(submissions, truth, groups=groups)
-    _warn_some([str(issue) for issue in results[0].unscored], "rows of the truth cannot be trusted")
-    if len(results) == 1:
-        console.print(score_table(results[0]))
-    else:
-        names = [path.name for path in submissions]
-        for name, result in zip(names, results, strict=True):
-            console.print(score_table(result, title=name))
+    if faults:
+        write_faults(faults, results)
+    valid = [result for result in results if not isinstance(result, InvalidSubmissionError)]
+    unscored = valid[0].unscored if valid else ()
+    _warn_some([str(issue) for issue in unscored], "rows of the truth cannot be trusted")
+    names = [path.name for path in submissions]
+    for name, result in zip(names, results, strict=True):
+        if isinstance(result, InvalidSubmissionError):
+            message, *details = str(result).split("\n")
+            complain(f"error: {message}", *details)
+        else:
+            console.print(score_table(result, title=name if len(results) > 1 else "Challenge score"))
+    if len(results) > 1:
         console.print(comparison_table(names, results))
-    raise typer.Exit(results[0].exit_code)
+    raise typer.Exit(valid[0].exit_code if len(valid) == len(results) else 1)
 
 
 @_command

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import DataLoader
 
+from pneumoseg.pipeline.console import warn
 from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, FileCases
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, image_path, manifest_sha256, read_manifest
 from pneumoseg.pipeline.devices import Precision, resolve_device, resolve_precision
@@ -41,6 +42,7 @@ from pneumoseg.pipeline.scoring.metrics import CaseMasks, ChallengeMetric, Colle
 from pneumoseg.pipeline.scoring.search import part_of
 from pneumoseg.pipeline.scoring.subgroups import COLUMNS as SUBGROUP_COLUMNS
 from pneumoseg.pipeline.scoring.subgroups import subgroup_rows
+from pneumoseg.pipeline.scoring.temperature import unseen_temperatures
 from pneumoseg.pipeline.training.engines import make_evaluator
 from pneumoseg.transforms.chains import evaluation_chain
 from pneumoseg.transforms.masks import OperatingPoint
@@ -56,8 +58,9 @@ class EvaluateReport:
         decisions: Scores, and what they come from.
         trained_on: How many of the cases the weights have seen; their scores say nothing about new images.
         images: What all numbers come from, at the operating point.
-        unseen: The same where each case was decided by a point that had not seen its patient; None where the
-            operating point was not searched on these cases, or cannot be searched without some of them.
+        unseen: The same where each case was decided, and given its probability, by a point that had not seen its
+            patient; None where the operating point was not searched on these cases, or cannot be searched without some
+            of them.
     """
 
     fold: int | None
@@ -97,7 +100,9 @@ def evaluate_model(
         all_folds: Score every case of the manifest with the whole model instead.
         aim: What the operating point is to be best for: see `point_for`; None takes the model's own.
         views: In which each image is seen besides as it is: see `parse_views`; None takes the model's own.
-        calibrated: Give probabilities at the temperature that training has fitted; masks stay as they are.
+        calibrated: Give probabilities at the temperature that training has fitted; masks stay as they are. Where
+            training has fitted it on these same cases, the unseen numbers are at temperatures of their own, each
+            fitted here without the patient's part.
         dropout_passes: Call the network so often with its dropout on: the mean decides, and ``uncertainty/`` shows
             the standard deviation of each pixel, from 0 as black to 0.5 as white. 0 leaves dropout off.
         device: ``auto``, ``cpu`` or ``cuda:N``.
@@ -137,10 +142,11 @@ def evaluate_model(
     searched_here = (
         own and not all_folds and (by_member or fold == model.description.members[0].held_out_fold)
     )
+    unseen = _unseen(model) if searched_here else lambda _: None
     measure = MeasureMasks(
         manifest.training,
         model.operating_point,
-        unseen=_unseen(model) if searched_here else lambda _: None,
+        unseen=unseen,
         on_uncertainty=lambda case, deviation: save_png(
             output / "uncertainty" / f"{safe_name(case.id)}.png", deviation_picture(deviation)
         ),
@@ -172,9 +178,12 @@ def evaluate_model(
         curves,
         masks,
         model.operating_point,
+        unseen_points=[unseen(case) for case in scored],
         trained_on=sum(seen),
-        temperature=model.temperature,
+        temperature=model.temperature if calibrated else None,
     )
+    if calibrated and searched_here and report.unseen is None:
+        warn("the temperature was fitted on these images: their calibration errors are too low by a little")
     write_csv(output / "cases.csv", case_rows(scored, seen, report.decisions, masks), CASE_COLUMNS)
     write_csv(
         output / "subgroups.csv", subgroup_rows(scored, report.unseen or report.images), SUBGROUP_COLUMNS
@@ -303,11 +312,13 @@ def _report(
     masks: Sequence[CaseMasks],
     point: OperatingPoint,
     *,
+    unseen_points: Sequence[OperatingPoint | None],
     trained_on: int,
-    temperature: float,
+    temperature: float | None,
 ) -> EvaluateReport:
+    """Score at *point*, and where each case has one, at its unseen point; None leaves probabilities as they are."""
     by_curves = decide(curves, point)
-    by_curves = replace(by_curves, probabilities=calibrate(by_curves.probabilities, temperature))
+    by_curves = replace(by_curves, probabilities=calibrate(by_curves.probabilities, temperature or 1.0))
     areas, overlaps = (
         np.array([getattr(each, name) for each in masks]) for name in ("area_px", "overlap_px")
     )
@@ -318,7 +329,7 @@ def _report(
         true_px=labels,
         shared_px=overlaps,
         probabilities=by_curves.probabilities,
-        pixel_gaps=pixel_gaps(curves, temperature=temperature),
+        pixel_gaps=pixel_gaps(curves, temperature=temperature or 1.0),
         pixels=np.array([each.pixels for each in curves]),
         distances={
             name: np.array([getattr(each, name) for each in masks])
@@ -326,9 +337,24 @@ def _report(
         },
     )
     unseen = None
-    if all(each.unseen_area_px is not None for each in masks):
+    points = [each for each in unseen_points if each is not None]
+    if len(points) == len(cases):
+        parts = [part_of(case.group) for case in cases]
+        temperatures = unseen_temperatures(curves, parts) if temperature else [1.0] * len(cases)
         unseen = replace(
             images,
+            probabilities=np.array(
+                [
+                    calibrate(each.probability(own.min_area_fraction), warmth)
+                    for each, own, warmth in zip(curves, points, temperatures, strict=True)
+                ]
+            ),
+            pixel_gaps=np.concatenate(
+                [
+                    pixel_gaps([each], temperature=warmth)
+                    for each, warmth in zip(curves, temperatures, strict=True)
+                ]
+            ),
             pred_px=np.array([each.unseen_area_px for each in masks]),
             shared_px=np.array([each.unseen_overlap_px for each in masks]),
             distances=None,

@@ -12,6 +12,7 @@ from rich.table import Table
 from pneumoseg.pipeline.dataset.groups import group_by_file, read_groups
 from pneumoseg.pipeline.dataset.label_files import read_trusted_labels
 from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.files import write_csv
 from pneumoseg.pipeline.scoring.challenge import ChallengeScore, dice_from_counts, summarise
 from pneumoseg.pipeline.scoring.headline import ScoredImages, compare
 from pneumoseg.pipeline.summaries import difference_cell, interval_cell, number_cell, scores_table
@@ -21,6 +22,7 @@ from pneumoseg.transforms.runs import area_px, overlap_px
 
 CHALLENGE_SHAPE = (1024, 1024)
 SHOWN_PER_KIND = 3
+FAULT_COLUMNS = ("submission", "line", "id", "kind", "detail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Fault:
 
 
 class InvalidSubmissionError(JobError):
-    """A submission that cannot be scored; `faults` says all that is wrong with it."""
+    """A submission that cannot be scored; `faults` says all that is wrong with it, the message some of each kind."""
 
     def __init__(self, path: Path, faults: list[Fault]) -> None:
         lines: list[str] = []
@@ -55,6 +57,7 @@ class InvalidSubmissionError(JobError):
             if count > SHOWN_PER_KIND:
                 lines.append(f"... and {count - SHOWN_PER_KIND} more {kind}")
         super().__init__(f"{path} is not a valid submission; faults: {len(faults)}", details=lines)
+        self.path = path
         self.faults = faults
 
 
@@ -116,7 +119,10 @@ def score_submission(
         InvalidSubmissionError: If the submission has any fault.
         JobError: If the truth cannot be read or trusted.
     """
-    return score_submissions([submission], truth, groups=groups, shape=shape)[0]
+    [result] = score_submissions([submission], truth, groups=groups, shape=shape)
+    if isinstance(result, InvalidSubmissionError):
+        raise result
+    return result
 
 
 def score_submissions(
@@ -125,15 +131,41 @@ def score_submissions(
     *,
     groups: Path | None = None,
     shape: tuple[int, int] = CHALLENGE_SHAPE,
-) -> list[SubmissionScore]:
-    """Score several submissions against one truth: see `score_submission`."""
+) -> list[SubmissionScore | InvalidSubmissionError]:
+    """Score several submissions against one truth: see `score_submission`.
+
+    Returns: In the same order; one with faults has these instead of a score, and does not keep the others from theirs.
+    """
     labels = _read_truth(truth, shape)
     patients = (
         None
         if groups is None
         else group_by_file([[name] for name in labels.images], read_groups(groups)).names
     )
-    return [_score(submission, labels, patients, shape) for submission in submissions]
+    results: list[SubmissionScore | InvalidSubmissionError] = []
+    for submission in submissions:
+        try:
+            results.append(_score(submission, labels, patients, shape))
+        except InvalidSubmissionError as error:
+            results.append(error)
+    return results
+
+
+def write_faults(path: Path, results: Sequence[SubmissionScore | InvalidSubmissionError]) -> None:
+    """Write a row for each fault of each submission; a table without rows where there is none."""
+    rows = [
+        {
+            "submission": str(result.path),
+            "line": fault.line or None,
+            "id": fault.image_id,
+            "kind": fault.kind,
+            "detail": fault.message,
+        }
+        for result in results
+        if isinstance(result, InvalidSubmissionError)
+        for fault in result.faults
+    ]
+    write_csv(path, rows, FAULT_COLUMNS)
 
 
 def _score(
@@ -195,26 +227,32 @@ def score_table(result: SubmissionScore, *, title: str = "Challenge score") -> T
     return table
 
 
-def comparison_table(names: Sequence[str], results: Sequence[SubmissionScore]) -> Table:
-    """Lay out several submissions, and how much each is above the first on the same images."""
+def comparison_table(
+    names: Sequence[str], results: Sequence[SubmissionScore | InvalidSubmissionError]
+) -> Table:
+    """Lay out several submissions, and how much each is above the first valid one on the same images."""
     table = Table("submission", "Dice, 95 % interval", "above the first", "p")
     table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify = "right"
         column.no_wrap = True
-    table.add_row("predict nothing", number_cell(results[0].images.predicting_nothing()["dice"]), "", "")
-    for name, result in zip(names, results, strict=True):
-        dice = result.images.measure()["dice"]
-        value, interval, p_value = difference_cell(compare(result.images, results[0].images)["dice"])
-        table.add_row(
-            name,
-            f"{number_cell(dice.value)}, {interval_cell(dice)}",
-            *(("", "") if result is results[0] else (f"{value}, {interval}", p_value)),
+    first = next((each for each in results if isinstance(each, SubmissionScore)), None)
+    if first is not None:
+        table.add_row("predict nothing", number_cell(first.images.predicting_nothing()["dice"]), "", "")
+        by = "patient" if first.groups else "image: give --groups for patients"
+        table.caption = (
+            f"{first.score.images} images, {first.score.positives} with a pneumothorax; resampled by {by}"
         )
-    images = f"{results[0].score.images} images, {results[0].score.positives} with a pneumothorax"
-    table.caption = (
-        f"{images}; resampled by {'patient' if results[0].groups else 'image: give --groups for patients'}"
-    )
+    for name, result in zip(names, results, strict=True):
+        if isinstance(result, InvalidSubmissionError):
+            table.add_row(name, f"invalid, faults: {len(result.faults)}", "", "")
+            continue
+        dice = result.images.measure()["dice"]
+        beside = ("", "")
+        if first is not None and result is not first:
+            value, interval, p_value = difference_cell(compare(result.images, first.images)["dice"])
+            beside = f"{value}, {interval}", p_value
+        table.add_row(name, f"{number_cell(dice.value)}, {interval_cell(dice)}", *beside)
     return table
 
 

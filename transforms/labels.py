@@ -15,7 +15,7 @@ from pneumoseg.transforms.runs import Runs, area_px, merge_runs
 
 RLE_COLUMN = "EncodedPixels"
 
-_RUN_LENGTHS = re.compile(r"-1(\.0+)?|[0-9][0-9 ]*")
+_RUN_LENGTHS = re.compile(r"(-1(\.0+)?|[0-9][0-9 ]*)?")
 _UNSAFE_IN_ID = re.compile(r"[/\\,;:*?\"<>|]")
 
 

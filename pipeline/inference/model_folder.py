@@ -80,7 +80,7 @@ class AimedPoint(_Part):
 
 
 class CurvePoint(_Part):
-    """What a threshold would have, with its own best minimum area."""
+    """What a top threshold and a minimum area have."""
 
     threshold: float
     min_area_fraction: float
@@ -106,7 +106,9 @@ class Decision(_Part):
     aims: dict[str, AimedPoint]
     """The points that `--aim` chooses from."""
     curve: tuple[CurvePoint, ...]
-    """For each top threshold."""
+    """For each top threshold, with the minimum area that suits the challenge's score."""
+    frontier: tuple[CurvePoint, ...] = ()
+    """Of all top thresholds and minimum areas, those that no other has more sensitivity and specificity than."""
     cross_fitted: CrossFittedPoints | None
     """Null where the cases are of too few patients."""
     temperature: Annotated[float, Field(gt=0)] | None = None
@@ -320,7 +322,7 @@ def point_for(description: ModelDescription, aim: str | None) -> OperatingPoint:
         description: Of the model.
         aim: None takes the model's own. ``challenge``, ``specificity`` and ``screening`` are searched by training;
             ``specificity=0.9`` takes the highest sensitivity, and ``sensitivity=0.9`` the highest specificity, that
-            the curve of the search has beside at least that.
+            the search has found beside at least that.
 
     Raises: UsageError: If the model knows no such point.
     """
@@ -343,7 +345,9 @@ def point_for(description: ModelDescription, aim: str | None) -> OperatingPoint:
         ) from None
     other = "specificity" if held == "sensitivity" else "sensitivity"
     rows = [
-        row for row in decision.curve if (value := getattr(row, held)) is not None and value >= float(least)
+        row
+        for row in decision.frontier or decision.curve
+        if (value := getattr(row, held)) is not None and value >= float(least)
     ]
     if not rows:
         raise UsageError(f"--aim {aim}: the search of this model found no point like that")

@@ -231,10 +231,37 @@ class Search:
         table = _Table(self, np.ones(len(self.cases), dtype=np.bool_), "challenge")
         rows = []
         for top in range(0, STEPS, stride):
-            bottom = top if point.bottom_threshold is None else min(top, Drawing.of(point).bottom)
-            cleaning = Drawing.of(point).cleaning if bottom == Drawing.of(point).bottom else NO_CLEANING
-            rows.append(table.at(top, Drawing(bottom, cleaning)))
+            drawing = _drawing_at(point, top)
+            scores = table.scores(top, drawing)
+            rows.append(table.at(int(np.argmax(scores)), top, drawing, float(scores.max())))
         return rows
+
+    def frontier(self, point: OperatingPoint) -> list[Found]:
+        """The thresholds and minimum areas that no other is better than, in sensitivity and specificity both.
+
+        Masks are drawn as *point* does; among equals the one with the higher Dice is taken. The highest specificity
+        comes first. None, where all cases are of one kind.
+        """
+        if self.positive.all() or not self.positive.any():
+            return []
+        table = _Table(self, np.ones(len(self.cases), dtype=np.bool_), "challenge")
+        drawings = [_drawing_at(point, top) for top in range(STEPS)]
+        dice = np.stack([table.scores(top, drawing) for top, drawing in enumerate(drawings)], axis=1)
+        rows: list[Found] = []
+        highest = -1.0
+        ranks = np.lexsort([-dice.ravel(), -table.sensitivity.ravel(), -table.specificity.ravel()])
+        for area, top in zip(*np.unravel_index(ranks, dice.shape), strict=True):
+            if table.sensitivity[area, top] > highest:
+                highest = table.sensitivity[area, top]
+                rows.append(table.at(int(area), int(top), drawings[top], float(dice[area, top])))
+        return rows
+
+
+def _drawing_at(point: OperatingPoint, top: int) -> Drawing:
+    """How a mask is drawn as *point* does, where the top threshold is another."""
+    own = Drawing.of(point)
+    bottom = top if point.bottom_threshold is None else min(top, own.bottom)
+    return own if bottom == own.bottom else Drawing(bottom)  # cleaned is what was tried
 
 
 class _Table:
@@ -304,12 +331,15 @@ class _Table:
         if score > self.score + _TOLERANCE + begins_to_clean * self.search.cleaning_gain:
             self.score, self.area, self.top, self.drawing = score, area, top, drawing
 
-    def at(self, top: int, drawing: Drawing) -> Found:
-        """The best minimum area for a top threshold and a drawing."""
+    def scores(self, top: int, drawing: Drawing) -> Floats:
+        """Of each minimum area with a top threshold and a drawing."""
         drawn = self.search.drawn_as(drawing)[self.rows]
-        scores = (self.right_negatives[:, top] + self.called[:, top] @ drawn) / self.count
-        self.area, self.top, self.drawing = int(np.argmax(scores)), top, drawing
-        self.score = float(scores[self.area])
+        scores: Floats = (self.right_negatives[:, top] + self.called[:, top] @ drawn) / self.count
+        return scores
+
+    def at(self, area: int, top: int, drawing: Drawing, score: float) -> Found:
+        """What is known of a combination."""
+        self.area, self.top, self.drawing, self.score = area, top, drawing, score
         return self.found()
 
     def found(self) -> Found:

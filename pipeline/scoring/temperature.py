@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import logit
 
@@ -25,6 +26,8 @@ def fit_temperature(cases: Sequence[CaseCurves]) -> float | None:
 
     Source: Guo et al. 2017, arXiv:1706.04599.
     """
+    if not cases:
+        return None
     outside, inside = np.sum([levels_of(curves) for curves in cases], axis=0)[:, 1:].astype(np.float64)
     if not outside.any() or not inside.any():
         return None
@@ -38,3 +41,18 @@ def fit_temperature(cases: Sequence[CaseCurves]) -> float | None:
         cost, bounds=(-np.log(LIMIT), np.log(LIMIT)), method="bounded", options={"xatol": 1e-6}
     )
     return float(np.exp(found.x))
+
+
+def unseen_temperatures(cases: Sequence[CaseCurves], parts: npt.ArrayLike) -> list[float]:
+    """For each case the temperature that the cases of other parts give; 1, which changes nothing, where there is none.
+
+    Args:
+        cases: That the network has not learned from.
+        parts: Of each case; one patient is in one part.
+    """
+    of_case = np.asarray(parts)
+    fitted = {
+        part: fit_temperature([curves for curves, other in zip(cases, of_case, strict=True) if other != part])
+        for part in np.unique(of_case).tolist()
+    }
+    return [fitted[part] or 1.0 for part in of_case.tolist()]

@@ -41,16 +41,8 @@ def tune(found: OutOfFold, cases: Sequence[Case]) -> Tuned:
     decision = Decision(
         cases=len(search.cases),
         aims={aim: _aimed(best if aim == "challenge" else search.best(aim)) for aim in AIMS},
-        curve=tuple(
-            CurvePoint(
-                threshold=row.point.threshold,
-                min_area_fraction=row.point.min_area_fraction,
-                dice=row.dice,
-                sensitivity=row.sensitivity,
-                specificity=row.specificity,
-            )
-            for row in search.curve(best.point)
-        ),
+        curve=tuple(map(_curve_point, search.curve(best.point))),
+        frontier=tuple(map(_curve_point, search.frontier(best.point))),
         cross_fitted=None
         if fitted is None
         else CrossFittedPoints(points=tuple(map(TunedPoint.of, fitted.points)), dice=fitted.dice),
@@ -62,6 +54,16 @@ def tune(found: OutOfFold, cases: Sequence[Case]) -> Tuned:
 def _aimed(found: Found) -> AimedPoint:
     return AimedPoint(
         point=TunedPoint.of(found.point),
+        dice=found.dice,
+        sensitivity=found.sensitivity,
+        specificity=found.specificity,
+    )
+
+
+def _curve_point(found: Found) -> CurvePoint:
+    return CurvePoint(
+        threshold=found.point.threshold,
+        min_area_fraction=found.point.min_area_fraction,
         dice=found.dice,
         sensitivity=found.sensitivity,
         specificity=found.specificity,

@@ -187,3 +187,20 @@ def test_several_submissions_are_scored_against_the_truth_that_comes_last(tmp_pa
     result = pneumoseg("score", *(tmp_path / f"{name}.csv" for name in rows))
     assert result.returncode == 0, result.stderr
     assert "+0.5000" in result.stdout
+
+
+def test_an_invalid_submission_is_named_beside_the_score_of_the_others(tmp_path: Path) -> None:
+    rows = {"nothing": "a,-1\nb,-1\n", "part": "a,0 4\n", "truth": "a,0 4\nb,-1\n"}
+    for name, text in rows.items():
+        (tmp_path / f"{name}.csv").write_text(f"ImageId,EncodedPixels\n{text}")
+    result = pneumoseg(
+        "score", *(tmp_path / f"{name}.csv" for name in rows), "--faults", tmp_path / "faults.csv"
+    )
+    assert result.returncode == 1
+    assert "0.5000" in result.stdout
+    assert "invalid, faults: 1" in result.stdout
+    assert result.stderr.splitlines() == [
+        f"error: {tmp_path / 'part.csv'} is not a valid submission; faults: 1",
+        "  MISSING: b has no row",
+    ]
+    assert (tmp_path / "faults.csv").read_text().endswith(",MISSING,b has no row\n")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 from tests.conftest import (
     Collection,
     bright_pixel_network,
@@ -230,6 +231,27 @@ def test_each_case_is_also_scored_by_the_decision_that_has_not_seen_its_patient(
     dices = [float(row["unseen_decision_dice"]) for row in rows]
     assert scores["unseen_decision"]["dice"]["value"] == pytest.approx(sum(dices) / len(dices))
     assert scores["dice"] == 1.0
+
+
+def test_an_images_probability_is_also_that_of_the_decision_that_has_not_seen_its_patient(
+    collection: Collection, tmp_path: Path
+) -> None:
+    """By a decision that asks for nine tenths of the image, the blocks of positives are nothing."""
+    model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
+    report, rows = evaluate(model, collection, tmp_path)
+    assert report.unseen is not None
+    assert report.unseen.probabilities is not None
+    expected = []
+    for row, probability in zip(rows, report.unseen.probabilities, strict=True):
+        blind = part_of(row["group"], 2) == 0
+        positive = row["positive"] == "1"
+        assert (probability > 0.5) == (positive and not blind)
+        assert blind or probability == pytest.approx(float(row["probability"]))
+        expected.append(probability)
+    positives = [row["positive"] == "1" for row in rows]
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert scores["numbers"]["auc"]["value"] == 1.0
+    assert scores["unseen_decision"]["auc"]["value"] == pytest.approx(roc_auc_score(positives, expected))
 
 
 def test_a_decision_is_not_unseen_on_cases_that_it_was_not_searched_on(

@@ -1,3 +1,4 @@
+import csv
 import io
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from pneumoseg.pipeline.score import (
     score_submission,
     score_submissions,
     score_table,
+    write_faults,
 )
 from pneumoseg.transforms.labels import read_labels
 from pneumoseg.transforms.rle import decode_rle, encode_rle
@@ -265,17 +267,53 @@ def test_numbers_are_whole_on_a_narrow_terminal(write: Write) -> None:
     truth, groups = four_of_two_patients(write)
     paths = [write("one", "a,-1\nb,-1\nc,-1\nd,-1\n"), write("two", "d,-1\nc,3 3\nb,-1\na,-1\n")]
     results = score_submissions(paths, truth, groups=groups, shape=SHAPE)
+    assert isinstance(results[1], SubmissionScore)
     text = printed(comparison_table(["a/long/path/one.csv", "a/long/path/two.csv"], results), width=80)
     assert "+0.2500, 0.0000 to 0.5000" in text
     assert "0.7500, 0.5000 to 1.0000" in text
     assert "0.5000 to 1.0000" in printed(score_table(results[1]), width=80)
 
 
-def test_one_invalid_submission_of_several_is_named(write: Write) -> None:
+def test_an_invalid_submission_of_several_keeps_no_other_from_its_score(write: Write) -> None:
     truth, _ = four_of_two_patients(write)
-    paths = [write("good", "a,-1\nb,-1\nc,-1\nd,-1\n"), write("bad", "a,-1\n")]
-    with pytest.raises(InvalidSubmissionError, match=r"bad\.csv is not a valid submission; faults: 3"):
-        score_submissions(paths, truth, shape=SHAPE)
+    paths = [
+        write("bad", "a,-1\n"),
+        write("good", "a,-1\nb,-1\nc,-1\nd,-1\n"),
+        write("better", "a,-1\nb,-1\nc,3 3\nd,-1\n"),
+    ]
+    bad, good, better = results = score_submissions(paths, truth, shape=SHAPE)
+    assert isinstance(bad, InvalidSubmissionError)
+    assert str(bad).startswith(f"{paths[0]} is not a valid submission; faults: 3")
+    assert isinstance(good, SubmissionScore)
+    assert isinstance(better, SubmissionScore)
+    assert (good.score.dice, better.score.dice) == (0.5, 0.75)
+    text = printed(comparison_table(["bad", "good", "better"], results))
+    assert cells(text, "│ bad")[1:] == ["invalid, faults: 3", "", ""]
+    assert cells(text, "│ good")[2:] == ["", ""]
+    assert cells(text, "│ better")[2].startswith("+0.2500, ")  # than the first that is valid
+
+
+def test_all_submissions_may_be_invalid(write: Write) -> None:
+    truth, _ = four_of_two_patients(write)
+    results = score_submissions([write("one", "a,-1\n"), write("two", "")], truth, shape=SHAPE)
+    assert printed(comparison_table(["one", "two"], results)).count("invalid") == 2
+
+
+def test_every_fault_of_every_submission_can_be_written(write: Write, tmp_path: Path) -> None:
+    truth, _ = four_of_two_patients(write)
+    paths = [write("good", "a,-1\nb,-1\nc,-1\nd,-1\n"), write("bad", "a,-1\na,-1\n=x,-1\nc,11 2\n")]
+    write_faults(tmp_path / "faults.csv", score_submissions(paths, truth, shape=SHAPE))
+    with (tmp_path / "faults.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["submission"] for row in rows} == {str(paths[1])}
+    assert [(row["line"], row["id"], row["kind"]) for row in rows] == [
+        ("3", "a", "TWICE"),
+        ("4", "'=x", "BAD_ID"),
+        ("5", "c", "PAST_END"),
+        ("", "b", "MISSING"),
+        ("", "d", "MISSING"),
+    ]
+    assert rows[-1]["detail"] == "d has no row"
 
 
 def test_1372_images_are_scored_with_intervals_in_seconds(write: Write) -> None:

@@ -98,6 +98,12 @@ def test_another_column_can_hold_the_ids(tmp_path: Path) -> None:
     assert runs_of(read_labels(path, shape=(3, 4), id_column="NIH_ID")) == {"1.png": [[2, 5]]}
 
 
+def test_a_file_without_header_may_begin_with_an_empty_cell(read: Read) -> None:
+    labels = read("a,\nb,2 3\n")
+    assert (runs_of(labels), labels.unknown) == ({"b": [[2, 5]]}, {"a": 1})
+    assert [(issue.line, issue.kind) for issue in labels.errors] == [(1, "EMPTY")]
+
+
 def test_a_header_without_rows_has_no_images(read: Read) -> None:
     assert read(HEADER).images == {}
 

@@ -364,6 +364,15 @@ def test_an_aim_with_a_number_has_the_best_point_of_the_curve(
     assert point == OperatingPoint(threshold=top, min_area_fraction=0.002, bottom_threshold=bottom)
 
 
+def test_an_aim_with_a_number_has_the_best_of_all_minimum_areas_where_these_are_known(folder: Path) -> None:
+    description = read_description(searched(folder))
+    assert description.decision is not None
+    better = CurvePoint(threshold=0.625, min_area_fraction=0.001, dice=0.7, sensitivity=0.9, specificity=0.9)
+    decision = description.decision.model_copy(update={"frontier": (better,)})
+    point = point_for(description.model_copy(update={"decision": decision}), "specificity=0.85")
+    assert (point.threshold, point.min_area_fraction) == (0.625, 0.001)
+
+
 @pytest.mark.parametrize(
     "aim", ["", "beauty", "specificity=", "specificity=2", "precision=0.5", "specificity=nan"]
 )

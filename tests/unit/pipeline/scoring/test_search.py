@@ -285,6 +285,40 @@ def test_the_curve_has_what_each_top_threshold_would_have() -> None:
         assert (row.sensitivity, row.specificity) == pytest.approx(calls(cases, row.point))
 
 
+def test_the_frontier_has_the_best_sensitivity_at_every_specificity() -> None:
+    random = np.random.default_rng(2)
+    cases = [
+        make_search_case(
+            np.clip(case.levels + random.integers(0, 120, (8, 8)), 0, 255).astype(np.uint8),
+            case.label,
+            case.group,
+        )
+        for case in graded(count=30)
+    ]
+    search = Search(cases)
+    found = search.frontier(search.best().point)
+    every = [
+        calls(cases, OperatingPoint(threshold=top / STEPS, min_area_fraction=area))
+        for top in range(STEPS)
+        for area in MIN_AREA_FRACTIONS
+    ]
+    for least in {specificity for _, specificity in every}:
+        expected = max(sensitivity for sensitivity, specificity in every if specificity >= least)
+        rows = [row.sensitivity or 0 for row in found if (row.specificity or 0) >= least]
+        assert max(rows) == pytest.approx(expected)
+    for row in found[::3]:
+        assert (row.sensitivity, row.specificity) == pytest.approx(calls(cases, row.point))
+        assert row.dice == pytest.approx(np.mean([brute_force_dice(case, row.point) for case in cases]))
+    assert len({(row.sensitivity, row.specificity) for row in found}) == len(found) > 3
+    assert len({row.point.min_area_fraction for row in found}) > 1
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_cases_of_one_kind_have_no_frontier(kind: int) -> None:
+    search = Search([case for case in blobs() if case.label.any() == kind])
+    assert search.frontier(search.best().point) == []
+
+
 # cases from a run
 
 

@@ -51,6 +51,7 @@ def test_all_that_was_found_goes_through_json() -> None:
     assert decision.cross_fitted is not None
     assert decision.cross_fitted.dice <= decision.aims["challenge"].dice
     assert len(decision.cross_fitted.points) == 5
+    assert (decision.frontier[0].specificity, decision.frontier[-1].sensitivity) == (1.0, 1.0)
 
 
 def test_cases_of_one_patient_are_not_cross_fitted() -> None:
