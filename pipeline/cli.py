@@ -544,7 +544,7 @@ def predict(
     )
     console.print(*predict_summary(report), sep="\n")
     say(
-        f"wrote {output / 'predictions.csv'}"
+        f"wrote {output / 'predictions.csv'} and {output / 'report.html'}"
         if report.has_tables
         else f"wrote results to {output}; the part that is done last writes predictions.csv"
     )

@@ -456,8 +456,8 @@ pneumothorax. {leak}
 ## Scores on the held-out fold
 
 Dice is the challenge's: 1 where label and mask are both empty, 0 where exactly one is. To be read beside what an
-empty mask for every image would score. The decision was tuned on this same fold, so that the scores are somewhat
-too high{honest}.
+empty mask for every image would score. Epoch and decision were chosen on this same fold, so that the scores are
+somewhat too high{honest}.
 
 | score | value |
 | --- | --- |
