@@ -50,7 +50,7 @@ def reliability_chart(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Ch
         for (name, points), colour in zip(curves.items(), (BLUE, ORANGE), strict=False):
             confidence = [point["confidence"] for point in points]
             axes.plot(confidence, [point["share"] for point in points], "o-", color=colour, label=name)
-        axes.legend(loc="upper left")
+        axes.legend(loc="best")
     return Chart(
         "Reliability", to_svg(figure, name="reliability"), "On the dashed line, probabilities are true."
     )
@@ -111,9 +111,16 @@ def surface_chart(
         ticks = list(range(0, len(min_areas), 3))
         axes.set_yticks(ticks, [f"{min_areas[tick]:.3%}" for tick in ticks])
         nearest = int(np.argmin(np.abs(np.asarray(min_areas) - chosen[1])))
-        axes.plot(
-            chosen[0], nearest, "o", markersize=11, markerfacecolor="none", markeredgecolor="#d00000", mew=2
-        )
+        for colour, width in (("#ffffff", 5), ("#000000", 2)):  # can be seen on every colour
+            axes.plot(
+                chosen[0],
+                nearest,
+                "o",
+                markersize=11,
+                markerfacecolor="none",
+                markeredgecolor=colour,
+                mew=width,
+            )
         axes.set(xlabel="threshold", ylabel="minimum area")
         bar = figure.colorbar(image, ax=axes, label="Dice", extend="min")
         bar.ax.axhline(nothing, color="#000000", linewidth=1.5)
