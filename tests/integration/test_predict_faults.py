@@ -34,7 +34,7 @@ def test_results_after_any_number_of_kills_are_those_of_an_uninterrupted_run(
     assert told["killed"] == KILLS
     assert told["rounds"] > 0
     assert told["states"] > 5  # it was killed early and late
-    assert told["files"] == 12 * 10 + 2  # nine kinds and a receipt for each image, and two tables
+    assert told["files"] == 12 * 10 + 3  # nine kinds and a receipt for each image, two tables and the report
 
 
 def pneumoseg(*words: str | Path) -> list[str]:
