@@ -313,6 +313,21 @@ def test_calibrated_probabilities_are_at_the_temperature_of_the_model_and_masks_
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["temperature"] == 2.0
 
 
+def test_a_temperature_that_has_seen_these_images_is_warned_of_where_there_is_no_other(
+    collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another aim has no decisions that were searched without a part of the patients."""
+    model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
+    description = read_description(model)
+    assert description.decision is not None
+    decision = description.decision.model_copy(update={"temperature": 2.0})
+    save_description(model, description.model_copy(update={"decision": decision}))
+    evaluate(model, collection, tmp_path, calibrated=True)
+    assert "temperature" not in capsys.readouterr().err
+    evaluate(model, collection, tmp_path, calibrated=True, aim="screening", overwrite=True)
+    assert "the temperature was fitted on these images" in capsys.readouterr().err
+
+
 def test_dropout_shows_how_unsure_the_network_is_of_images_and_pixels(
     model_folder: Path, collection: Collection, tmp_path: Path
 ) -> None:
