@@ -118,11 +118,11 @@ def cross_validate(
             save_out_of_fold(run_dir / OUT_OF_FOLD, found)
             _write_ensemble(run_dir, manifest, decisions, tuned.decision)
         idist.barrier()
-        evaluation = None
-        if report and rank == 0:
-            evaluation = evaluate_run(
-                run_dir, manifest_path, device=device, workers=workers, config=config or TrainConfig()
-            )
+    evaluation = None
+    if report and rank == 0:  # alone: the processes have parted
+        evaluation = evaluate_run(
+            run_dir, manifest_path, device=device, workers=workers, config=config or TrainConfig()
+        )
     return CrossValidateReport(
         model=run_dir / "model", out_of_fold=decisions, folds=manifest.folds, evaluation=evaluation
     )

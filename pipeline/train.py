@@ -173,11 +173,11 @@ def train_model(
             save_out_of_fold(run_dir / OUT_OF_FOLD, OutOfFold(curves, maps))
             _write_summary(run_dir, run, manifest, found, fold=fold, kept=kept, initial=initial)
         idist.barrier()  # who reads the model next finds it written
-        evaluation = None
-        if report and leads:
-            evaluation = evaluate_run(
-                run_dir, manifest_path, device=str(precision.device), workers=workers, config=config
-            )
+    evaluation = None
+    if report and leads:  # alone: the processes of the training have parted
+        evaluation = evaluate_run(
+            run_dir, manifest_path, device=str(precision.device), workers=workers, config=config
+        )
     return TrainReport(
         model=run_dir / "model",
         best_epoch=kept.epoch,
@@ -190,17 +190,21 @@ def train_model(
 def evaluate_run(
     run_dir: Path, manifest_path: Path, *, device: str, workers: int, config: TrainConfig
 ) -> EvaluateReport:
-    """Evaluate the model of a run on what its networks never saw, and make the report of the run."""
-    evaluation = evaluate_model(
-        run_dir / "model",
-        manifest_path,
-        run_dir / EVALUATION,
-        device=device,
-        batch_size=max(1, config.data.batch_size // config.data.accumulate),
-        workers=max(1, workers),
-        overwrite=True,
-    )
-    write_report(run_dir)
+    """Evaluate the model of a run on what its networks never saw, and make the report of the run.
+
+    Raises: JobError: If another process has the run.
+    """
+    with locked(run_dir):
+        evaluation = evaluate_model(
+            run_dir / "model",
+            manifest_path,
+            run_dir / EVALUATION,
+            device=device,
+            batch_size=max(1, config.data.batch_size // config.data.accumulate),
+            workers=max(1, workers),
+            overwrite=True,
+        )
+        write_report(run_dir)
     return evaluation
 
 
