@@ -1,6 +1,9 @@
 """What all tests share: made-up radiographs, a small collection of them, and the way to the real ones."""
 
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks here are tiny: threads would wait for each other
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
