@@ -1,10 +1,10 @@
 """What a training run may be told: frozen models that document and check themselves."""
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pneumoseg.pipeline.errors import UsageError
 from pneumoseg.pipeline.training.losses import BCETerm, DiceTerm, LossTerm
@@ -15,6 +15,9 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
 ImageSize = Annotated[int, Field(ge=16, multiple_of=16)]
+EncoderName = Literal["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
+PLAIN_STRIDE: Final = 16
+ENCODER_STRIDE: Final = 32
 Channels = Annotated[int, Field(ge=4)]  # an attention gate works with a quarter of them
 _PRESETS: Final = Path(__file__).with_name("presets")
 PrecisionName = Literal["auto", "bf16", "fp16", "float32"]
@@ -28,20 +31,32 @@ class _Section(BaseModel):
 class NetworkConfig(_Section):
     """The Attention U-Net; the defaults are the article's 7,977,941 parameters."""
 
+    encoder: EncoderName | None = None
+    """Encoder of a published classification network instead of the article's; null keeps the article's."""
+    encoder_weights: str | None = None
+    """Initial weights of the encoder: `imagenet` (needs the extra `pretrained`), a safetensors file, or null."""
     in_channels: Count = 3
     """Input channels; a grey image is repeated to fill them."""
     classes: Literal[1] = 1
     """Pneumothorax or not: the labels of this task know one class."""
     features: tuple[Channels, Channels, Channels, Channels, Channels] = (32, 64, 128, 256, 512)
-    """Feature channels of the four levels and of the bottleneck."""
+    """Feature channels of the four levels and of the bottleneck. With an encoder: of the five decoder levels, from
+    full resolution down to a sixteenth of it."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Rate between the two convolutions of a level."""
     normalization: Literal["none", "batch", "instance", "group"] = "none"
-    """After each convolution of a level; the article has none."""
+    """Normalization after each convolution of a level; the article has none."""
+    head_prior: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of positive pixels that the untrained network predicts; null keeps the article's output bias of 0."""
     deep_supervision: bool = False
     """Learn from the masks at half, quarter and eighth resolution too."""
     image_head: bool = False
-    """Learn at the bottleneck too whether there is any pneumothorax."""
+    """Classify the whole image at the bottleneck too; its probability is the image probability of the model."""
+
+    @property
+    def stride(self) -> int:
+        """Number that image sizes must be multiples of."""
+        return ENCODER_STRIDE if self.encoder else PLAIN_STRIDE
 
 
 class Stage(_Section):
@@ -52,7 +67,9 @@ class Stage(_Section):
     epochs: Count
     """Passes over the training folds."""
     accumulate: Count = 1
-    """As in data."""
+    """Gradient accumulation steps (micro-batches)."""
+    crop: ImageSize | None = None
+    """Side of the random crops that the network is trained on, in pixels; null trains on whole images."""
 
 
 class DataConfig(_Section):
@@ -61,11 +78,14 @@ class DataConfig(_Section):
     image_size: ImageSize = 256
     """Side of the square that the network sees, in pixels."""
     stages: tuple[Stage, ...] = ()
-    """Lower resolutions that come first: a list of {image_size, epochs, accumulate}."""
+    """Lower resolutions that come first: a list of {image_size, epochs, accumulate, crop}."""
     batch_size: Count = 16
     """Images per step."""
     accumulate: Count = 1
-    """Parts in which the images of a step are computed, one after the other: takes less memory."""
+    """Gradient accumulation steps: micro-batches in which a batch is computed, which takes less memory."""
+    crop: ImageSize | None = None
+    """Side of the random crops that the network is trained on, in pixels; validation and inference always use whole
+    images. Null trains on whole images."""
     positive_rate: Fraction | None = 0.5
     """Share of images with a pneumothorax among those drawn; null draws each image once an epoch."""
     final_positive_rate: Fraction | Literal["prior"] | None = None
@@ -87,6 +107,12 @@ class OptimizationConfig(_Section):
     """SGD with Nesterov's momentum."""
     learning_rate: Positive = 1e-3
     """The highest one."""
+    encoder_rate: Weight = 1.0
+    """Factor on the learning rate of a pretrained encoder."""
+    freeze_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs at the start of the run in which the encoder's weights do not change."""
+    freeze_norm: bool = False
+    """Keep the running statistics of all batch normalization layers of the encoder as they are."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Of SGD."""
     weight_decay: Weight = 1e-4

@@ -27,9 +27,11 @@ class OperatingPoint:
     """Not above `threshold`; None takes that one."""
     min_component_fraction: float = 0.0
     fill_holes: bool = False
+    image_threshold: float = 0.0
+    """An image whose image probability is not above this is negative, whatever its pixels are."""
 
     def __post_init__(self) -> None:
-        shares = self.threshold, self.min_area_fraction, self.min_component_fraction
+        shares = self.threshold, self.min_area_fraction, self.min_component_fraction, self.image_threshold
         if not all(0 <= share < 1 for share in shares):
             raise ValueError(f"operating point {self}: thresholds and shares have to lie in [0, 1)")
         if self.bottom_threshold is not None and not 0 <= self.bottom_threshold <= self.threshold:

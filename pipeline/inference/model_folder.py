@@ -23,7 +23,7 @@ from pneumoseg.pipeline.inference.views import with_views
 from pneumoseg.pipeline.names import markdown
 from pneumoseg.transforms.masks import OperatingPoint
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 DESCRIPTION: Final = "model.json"
 
 
@@ -51,6 +51,8 @@ class TunedPoint(_Part):
     """Components with no larger share of the pixels are dropped, but never the largest."""
     fill_holes: bool = False
     """Whether holes in the mask are filled."""
+    image_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """An image whose image probability is not above this is negative, whatever its pixels are."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -146,7 +148,7 @@ class Training(_Part):
 class ModelDescription(_Part):
     """``model.json``."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[2] = FORMAT_VERSION
     architecture: Literal["AttentionUNet"] = "AttentionUNet"
     network: NetworkConfig
     preprocessing: Preprocessing
@@ -238,7 +240,7 @@ class Model:
 
 def make_network(config: NetworkConfig) -> AttentionUNet:
     """The network that a configuration describes, freshly initialised."""
-    return AttentionUNet(**config.model_dump())
+    return AttentionUNet(**config.model_dump(exclude={"encoder", "encoder_weights", "head_prior"}))
 
 
 def place(network: AttentionUNet, device: torch.device, *, channels_last: bool = True) -> AttentionUNet:

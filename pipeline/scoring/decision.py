@@ -39,6 +39,7 @@ class CaseCurves:
         overlap: The same among the pixels of the label.
         label_area: Pixels of the label.
         pixels: Of the image.
+        image_probability: The probability that the model gives to the image as a whole.
     """
 
     index: int
@@ -46,15 +47,19 @@ class CaseCurves:
     overlap: Counts
     label_area: int
     pixels: int
+    image_probability: float
 
     @classmethod
-    def measure(cls, probabilities: Tensor, label: Tensor, *, index: int) -> "CaseCurves":
+    def measure(
+        cls, probabilities: Tensor, label: Tensor, *, index: int, image_probability: float
+    ) -> "CaseCurves":
         """Count the pixels of a probability map.
 
         Args:
             probabilities: Shape ``(rows, columns)``, on any device.
             label: Zeros and ones of the same shape, on the same device.
             index: The case's place in the manifest.
+            image_probability: The probability that the model gives to the image as a whole.
         """
         # p > k/256 exactly when ceil(256 p) > k: the product is exact
         level = (probabilities * STEPS).ceil_().clamp_(0, STEPS).to(torch.int32)
@@ -67,6 +72,7 @@ class CaseCurves:
             overlap=_count_above(overlap),
             label_area=int(overlap.sum()),
             pixels=level.numel(),
+            image_probability=image_probability,
         )
 
     def probability(self, min_area_fraction: float) -> float:
