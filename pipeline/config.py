@@ -168,6 +168,22 @@ class TrainConfig(_Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Starts all randomness of the run."""
 
+    @model_validator(mode="after")
+    def _check_accumulation(self) -> Self:
+        """Refuse batch statistics of micro-batches: they would make accumulation another training."""
+        accumulates = max(self.data.accumulate, *(stage.accumulate for stage in self.data.stages), 1) > 1
+        if accumulates and self.network.normalization == "batch":
+            raise ValueError(
+                "data.accumulate above 1 with network.normalization batch: batch statistics would be those of a "
+                "micro-batch; group or instance normalization, or accumulate 1, would fit"
+            )
+        if accumulates and self.network.encoder and not self.optimization.freeze_norm:
+            raise ValueError(
+                f"data.accumulate above 1 with network.encoder {self.network.encoder}: its batch statistics would be "
+                "those of a micro-batch; optimization.freeze_norm=true, or accumulate 1, would fit"
+            )
+        return self
+
 
 def load_config(
     path: Path | None = None, settings: list[str] | None = None, *, preset: str | None = None

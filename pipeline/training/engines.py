@@ -11,17 +11,16 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.transforms import Transform
 from torch import Tensor, nn
 
-from pneumoseg.models import TrainingOutputs
 from pneumoseg.pipeline.devices import Precision
 from pneumoseg.pipeline.inference.inferer import PaddedInferer
-from pneumoseg.pipeline.training.step import Batch, TrainingStep
+from pneumoseg.pipeline.training.step import Batch, LossFunction, TrainingStep
 
 
 def make_trainer(
     network: nn.Module,
     batches: Iterable[Batch],
     *,
-    loss_function: Callable[[TrainingOutputs, Tensor], Tensor],
+    loss_function: LossFunction,
     optimizer: torch.optim.Optimizer,
     device: torch.device,
     step: TrainingStep,
@@ -32,15 +31,15 @@ def make_trainer(
     """Assemble the trainer of one fold.
 
     Args:
-        network: A `Learner`, or what is put around it.
-        batches: Of the whole run; *steps* of them are an epoch.
-        loss_function: Of what the learner says, and labels.
+        network: `TrainingForward`, or `DistributedDataParallel` around it.
+        batches: Batches of the whole run; *steps* of them make an epoch.
+        loss_function: Loss of the network's outputs.
         optimizer: Moves the weights.
-        device: Where the network is.
-        step: What is done with a batch.
-        epochs: Passes in all.
-        steps: Of an epoch.
-        handlers: Attached in this order.
+        device: Device of the network.
+        step: Update of the weights with one batch.
+        epochs: Epochs of the whole run.
+        steps: Steps of an epoch.
+        handlers: Handlers, attached in this order.
     """
     trainer = SupervisedTrainer(
         device=device,

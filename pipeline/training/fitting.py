@@ -24,7 +24,7 @@ from pneumoseg.pipeline.training.history import History
 from pneumoseg.pipeline.training.interruption import InterruptedRunError
 from pneumoseg.pipeline.training.losses import TrainingLoss
 from pneumoseg.pipeline.training.phases import phase_of
-from pneumoseg.pipeline.training.step import STOP, Learner
+from pneumoseg.pipeline.training.step import STOP, TrainingForward
 from pneumoseg.pipeline.training.tracking import Row
 from pneumoseg.pipeline.training.training_run import TrainingRun
 
@@ -112,12 +112,12 @@ class _Fitting:
         run = self.training
         optimization = run.config.optimization
         self.display = TrainingDisplay(epochs=run.epochs, steps=run.plan.steps, first_step=first_step)
-        learner: nn.Module = Learner(run.network)
+        forward: nn.Module = TrainingForward(run.network)
         if run.processes > 1:
             device = run.precision.device
-            learner = DistributedDataParallel(learner, device_ids=[device] if device.type == "cuda" else None)
+            forward = DistributedDataParallel(forward, device_ids=[device] if device.type == "cuda" else None)
         self.trainer = make_trainer(
-            learner,
+            forward,
             run.make_batches(first_step),
             loss_function=TrainingLoss(
                 optimization.loss,

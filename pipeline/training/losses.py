@@ -98,6 +98,8 @@ LossTerm = Annotated[BCETerm | DiceTerm | FocalTerm | TverskyTerm | LovaszTerm, 
 
 
 class _WeightedBCE(nn.Module):
+    """`nn.BCEWithLogitsLoss` keeps its weight on the device it was made on, and does not know that of the network."""
+
     def __init__(self, positive_weight: float) -> None:
         super().__init__()
         self.positive_weight = positive_weight
@@ -108,26 +110,34 @@ class _WeightedBCE(nn.Module):
 
 
 def lovasz_hinge(logits: Tensor, label: Tensor) -> Tensor:
-    """The Lovasz hinge over all pixels of a batch; labels count as pneumothorax from one half on."""
-    truth = (label.flatten() > 0.5).float()
+    """Compute the Lovasz hinge over all pixels of a batch.
+
+    Args:
+        logits: Logits of any shape.
+        label: Share of each pixel that is pneumothorax, of the same shape; one half and less counts as none.
+
+    Source: Berman et al., CVPR 2018.
+    """
+    truth = (label.flatten() > 0.5).long()
     errors = 1 - logits.flatten() * (2 * truth - 1)
     errors, order = torch.sort(errors, descending=True)
     truth = truth[order]
-    # how much the Jaccard index falls with each further pixel that is wrong, the worst ones first
+    # how much the Jaccard index falls with each further wrong pixel, the worst ones first; counted in integers,
+    # which are exact, and whose cumulative sum CUDA can compute deterministically
     intersection = truth.sum() - truth.cumsum(0)
     union = truth.sum() + (1 - truth).cumsum(0)
     jaccard = 1 - intersection / union
     steps = torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])
-    return torch.dot(functional.relu(errors), steps)
+    return torch.dot(functional.relu(errors), steps.to(errors.dtype))
 
 
 class TrainingLoss:
-    """The sum of all terms, over the logits and what the additional heads say.
+    """The weighted sum of all terms, over the logits of all heads.
 
     Args:
-        terms: What is summed.
-        deep_weight: Of the masks at half resolution; half of it at the next lower one, and so on.
-        image_weight: Of the cross-entropy of the image head.
+        terms: Losses of the masks.
+        deep_weight: Weight of the masks at half resolution; half of it at the next lower one, and so on.
+        image_weight: Weight of the binary cross-entropy of the image head.
     """
 
     def __init__(self, terms: Sequence[LossTerm], *, deep_weight: float, image_weight: float) -> None:
@@ -135,16 +145,22 @@ class TrainingLoss:
         self.deep_weight = deep_weight
         self.image_weight = image_weight
 
-    def __call__(self, outputs: TrainingOutputs, label: Tensor) -> Tensor:
-        """One number; everything is computed in float32."""
+    def __call__(self, outputs: TrainingOutputs, label: Tensor, positive: Tensor) -> Tensor:
+        """Compute the loss of a batch in float32, whatever the precision of the outputs.
+
+        Args:
+            outputs: Logits of all heads.
+            label: Share of each pixel that is pneumothorax, (B, 1, H, W).
+            positive: 1 where the original mask holds any pixel, else 0, (B,): a small pneumothorax may cover less
+                than half of each pixel of the label.
+        """
         total = self._of_masks(outputs.logits, label)
         for level, logits in enumerate(outputs.deep_logits, start=1):
-            smaller = functional.avg_pool2d(label, 2**level)
+            smaller = functional.avg_pool2d(label, label.shape[-1] // logits.shape[-1])
             total = total + self.deep_weight / 2 ** (level - 1) * self._of_masks(logits, smaller)
         if outputs.image_logits is not None:
-            there_is_any = (label.amax(dim=(2, 3)) > 0.5).float()
             total = total + self.image_weight * functional.binary_cross_entropy_with_logits(
-                outputs.image_logits.float(), there_is_any
+                outputs.image_logits.float(), positive[:, None].float().expand_as(outputs.image_logits)
             )
         return total
 

@@ -17,15 +17,16 @@ from pneumoseg.pipeline.devices import Precision, gather
 from pneumoseg.pipeline.errors import JobError
 
 Batch = dict[str, Any]
+LossFunction = Callable[[TrainingOutputs, Tensor, Tensor], Tensor]
 STOP: Final = "stop"
-"""Of a step's output: the number of the signal that some process of the run has received, or 0."""
+"""Key of a step's output: the number of the signal that some process of the run has received, or 0."""
 
 
-class Learner(nn.Module):
-    """The network as it is called while it learns; what `DistributedDataParallel` is put around.
+class TrainingForward(nn.Module):
+    """The forward pass of training; `DistributedDataParallel` is put around it.
 
     Args:
-        network: Gives logits and, where it has more heads, what these say.
+        network: Network to train.
     """
 
     def __init__(self, network: AttentionUNet) -> None:
@@ -33,7 +34,7 @@ class Learner(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> TrainingOutputs:
-        """Give all that a loss may look at."""
+        """Return the outputs of all heads for images of shape (B, 1, H, W)."""
         return self.network.forward_for_training(image)
 
 
@@ -44,17 +45,19 @@ class TrainingStep:
     step at which they could be clipped.
 
     Args:
-        precision: In which the network computes.
-        scaler: Of fp16 gradients.
-        clip_norm: Gradients are scaled down to this norm.
-        on_bad_step: Whether to stop or to go on when loss or gradients are no numbers.
-        seed: Dropout is a function of it and of the step.
-        names: Of the cases, by their place in the manifest.
-        received_signal: Asked in each step, so that all processes of a run stop after the same one.
+        precision: Number format of the forward pass.
+        scaler: Gradient scaler; enabled for fp16 only.
+        clip_norm: Gradients are scaled down to this norm; None leaves them.
+        on_bad_step: Whether to stop or to skip the step when loss or gradients are non-finite.
+        seed: Seed of the run; dropout is a function of it and of the step.
+        names: Names of the cases, by their place in the manifest.
+        received_signal: Called in each step, so that all processes of a run stop after the same one.
 
     Attributes:
-        accumulate: Parts in which a batch is computed.
-        skipped: Steps that were left out since they were no numbers.
+        accumulate: Gradient accumulation steps (micro-batches) in which a batch is computed.
+        frozen: Parameters whose gradients are dropped, so that they do not change.
+        skipped: Steps skipped because loss or gradients were non-finite.
+        scaler_skipped: Steps that the gradient scaler of fp16 skipped while it looked for its scale.
     """
 
     def __init__(
@@ -76,62 +79,94 @@ class TrainingStep:
         self.names = names
         self.received_signal = received_signal
         self.accumulate = 1
+        self.frozen: Sequence[nn.Parameter] = ()
         self.skipped = 0
+        self.scaler_skipped = 0
 
     def __call__(self, engine: Any, batch: Batch) -> dict[str, float | int]:
-        """Do the step; gives the mean loss of all processes.
+        """Do one step; returns the mean loss of all processes and the signal that ends the run, or 0.
 
-        Raises: JobError: If loss or gradients are no numbers, and that is to stop the run.
+        Args:
+            engine: Engine that holds network, loss function, optimizer and device.
+            batch: `image` and `label` of shape (B, 1, H, W), `positive` and `index` of shape (B,).
+
+        Raises: JobError: If loss or gradients are non-finite and `on_bad_step` is ``stop``.
         """
-        torch.manual_seed(_step_seed(self.seed, engine.state.iteration, idist.get_rank()))
         image, label = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
+        positive = batch["positive"].to(engine.state.device, non_blocking=engine.non_blocking)
         network = engine.network.train()
-        # a normalization has taken a batch into its running means before it is known to be bad
+        # a batch normalization has taken a batch into its running means before it is known to be non-finite
         buffers = [buffer.clone() for buffer in network.buffers()]
         engine.optimizer.zero_grad(set_to_none=True)
-        loss = self._backward(network, engine.loss_function, image, label)
+        loss = self._backward(network, engine.loss_function, image, label, positive, engine.state.iteration)
+        for parameter in self.frozen:
+            parameter.grad = None
         self.scaler.unscale_(engine.optimizer)
         norm = nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
 
-        # one look at the device for all that the host wants to know; the same in all processes
-        told = torch.stack([loss, norm.to(loss.dtype), loss.new_tensor(float(self.received_signal()))])
+        # one copy from the device for all that the host needs; the same numbers in all processes
+        step_stats = torch.stack([loss, norm.to(loss.dtype), loss.new_tensor(float(self.received_signal()))])
         if idist.get_world_size() > 1:
-            told = torch.as_tensor(idist.all_gather(told[None]))
+            step_stats = torch.as_tensor(idist.all_gather(step_stats[None]))
             mean_loss, norm_value, signal = (
-                told[:, 0].mean().item(),
-                told[0, 1].item(),
-                told[:, 2].max().item(),
+                step_stats[:, 0].mean().item(),
+                step_stats[0, 1].item(),
+                step_stats[:, 2].max().item(),
             )
         else:
-            mean_loss, norm_value, signal = told.tolist()
-        # with fp16 the scaler looks at the gradients, leaves such a step out, and goes on with a smaller scale
+            mean_loss, norm_value, signal = step_stats.tolist()
+        # with fp16 the scaler checks the gradients itself: it skips such a step and lowers its scale
         if isfinite(mean_loss) and (self.scaler.is_enabled() or isfinite(norm_value)):
             self.scaler.step(engine.optimizer)
         else:
             self._refuse(mean_loss, norm_value, engine.state.iteration, batch)
             for buffer, before in zip(network.buffers(), buffers, strict=True):
                 buffer.copy_(before)
-        self.scaler.update()
+        self._update_scaler()
         return {Keys.LOSS: mean_loss, STOP: int(signal)}
 
     def _backward(
         self,
         network: nn.Module,
-        loss_function: Callable[[TrainingOutputs, Tensor], Tensor],
+        loss_function: LossFunction,
         image: Tensor,
         label: Tensor,
+        positive: Tensor,
+        iteration: int,
     ) -> Tensor:
-        """Add up the gradients of all parts of a batch."""
-        parts = list(zip(image.chunk(self.accumulate), label.chunk(self.accumulate), strict=True))
-        total = image.new_zeros(())
-        for number, (part, its_label) in enumerate(parts, start=1):
+        """Compute the gradients of a batch, in micro-batches where these are asked for; returns the loss.
+
+        A batch loss such as Dice is no sum over micro-batches. So all outputs are computed first, without a graph;
+        the loss of the whole batch gives the gradient of each output; and a second forward pass, micro-batch by
+        micro-batch and with the same dropout masks, takes these back to the weights. The gradient is that of the
+        whole batch, for a third more computation.
+        """
+        seeds = _step_seeds(self.seed, iteration, idist.get_rank(), self.accumulate)
+        if self.accumulate == 1:
+            outputs = self._forward(network, image, seeds[0])
+            loss = loss_function(outputs, label, positive)
+            torch.autograd.backward(self.scaler.scale(loss))
+            return loss.detach()
+
+        parts = image.chunk(self.accumulate)
+        with torch.no_grad():
+            computed = [
+                _tensors(self._forward(network, part, seed)) for part, seed in zip(parts, seeds, strict=True)
+            ]
+        leaves = [torch.cat(pieces).requires_grad_() for pieces in zip(*computed, strict=True)]
+        loss = loss_function(_outputs(leaves), label, positive)
+        gradients = torch.autograd.grad(self.scaler.scale(loss), leaves)
+        by_part = list(zip(*(gradient.chunk(self.accumulate) for gradient in gradients), strict=True))
+        for number, (part, seed, gradient) in enumerate(zip(parts, seeds, by_part, strict=True), start=1):
             with _gradients_stay_here(network) if number < len(parts) else nullcontext():
-                with self.precision.autocast():
-                    outputs = network(part)
-                loss = loss_function(outputs, its_label) * (len(part) / len(image))
-                torch.autograd.backward(self.scaler.scale(loss))
-            total = total + loss.detach()
-        return total
+                torch.autograd.backward(_tensors(self._forward(network, part, seed)), list(gradient))
+        return loss.detach()
+
+    def _forward(self, network: nn.Module, image: Tensor, seed: int) -> TrainingOutputs:
+        torch.manual_seed(seed)  # of dropout
+        with self.precision.autocast():
+            outputs: TrainingOutputs = network(image)
+        return outputs
 
     def _refuse(self, loss: float, norm: float, iteration: int, batch: Batch) -> None:
         places = batch["index"].tolist()
@@ -146,12 +181,31 @@ class TrainingStep:
             )
         self.skipped += 1
 
+    def _update_scaler(self) -> None:
+        if not self.scaler.is_enabled():
+            return
+        before = self.scaler.get_scale()
+        self.scaler.update()
+        self.scaler_skipped += self.scaler.get_scale() < before
+
+
+def _tensors(outputs: TrainingOutputs) -> list[Tensor]:
+    """List all outputs; an image head's come last."""
+    of_image = [] if outputs.image_logits is None else [outputs.image_logits]
+    return [outputs.logits, *outputs.deep_logits, *of_image]
+
+
+def _outputs(tensors: Sequence[Tensor]) -> TrainingOutputs:
+    """Undo `_tensors`: only the logits of an image head have two dimensions."""
+    maps = [tensor for tensor in tensors if tensor.ndim == 4]
+    return TrainingOutputs(maps[0], maps[1:], None if len(maps) == len(tensors) else tensors[-1])
+
 
 def _gradients_stay_here(network: nn.Module) -> AbstractContextManager[object]:
-    """Processes exchange gradients once a step and not after each part."""
+    """Let processes exchange gradients once a step and not after each micro-batch."""
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
-def _step_seed(seed: int, iteration: int, rank: int) -> int:
+def _step_seeds(seed: int, iteration: int, rank: int, count: int) -> list[int]:
     # 32 bits: torch's generator on the CPU looks at no more of a seed
-    return int(np.random.SeedSequence([seed, iteration, rank]).generate_state(1)[0])
+    return [int(state) for state in np.random.SeedSequence([seed, iteration, rank]).generate_state(count)]

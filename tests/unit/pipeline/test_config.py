@@ -181,7 +181,7 @@ def test_an_unknown_loss_names_those_there_are() -> None:
 
 
 def test_there_are_three_presets() -> None:
-    assert presets() == ["article", "best", "quick"]
+    assert presets() == ["article", "quick", "reference"]
 
 
 @pytest.mark.parametrize("preset", presets())
@@ -201,6 +201,35 @@ def test_a_preset_comes_back_from_the_configuration_that_a_run_writes(preset: st
     assert load_config(tmp_path / "config.yaml") == config
 
 
+@pytest.mark.parametrize("preset", sorted({*presets()} - {"article"}))
+def test_every_preset_but_the_articles_begins_with_few_positive_pixels(preset: str) -> None:
+    assert load_config(preset=preset).network.head_prior is not None
+
+
+@pytest.mark.parametrize(
+    ("settings", "hint"),
+    [
+        (["network.normalization=batch"], "group or instance normalization"),
+        (["network.encoder=efficientnet-lite0"], "optimization.freeze_norm=true"),
+    ],
+)
+@pytest.mark.parametrize(
+    "accumulate", ["data.accumulate=2", "data.stages=[{image_size: 64, epochs: 1, accumulate: 2}]"]
+)
+def test_batch_statistics_of_micro_batches_are_refused(
+    settings: list[str], hint: str, accumulate: str
+) -> None:
+    load_config(settings=settings)
+    with pytest.raises(UsageError, match=hint) as caught:
+        load_config(settings=[*settings, accumulate])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_frozen_batch_statistics_do_not_depend_on_the_micro_batch() -> None:
+    settings = ["network.encoder=efficientnet-lite0", "data.accumulate=2", "optimization.freeze_norm=true"]
+    assert load_config(settings=settings).data.accumulate == 2
+
+
 def test_the_preset_of_the_article_has_its_network() -> None:
     assert load_config(preset="article").network == NetworkConfig()
 
@@ -218,10 +247,10 @@ def test_the_file_goes_over_the_preset_and_settings_over_both(tmp_path: Path) ->
 
 def test_a_list_takes_the_place_of_the_presets_as_a_whole(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("augmentation: [{name: clahe}]\ndata: {stages: []}\n")
-    config = load_config(tmp_path / "c.yaml", preset="best")
+    config = load_config(tmp_path / "c.yaml", preset="reference")
     assert [augmentation.name for augmentation in config.augmentation] == ["clahe"]
     assert config.data.stages == ()
-    assert config.data.image_size == 1024
+    assert config.data.image_size == 512
 
 
 def test_a_setting_reaches_into_a_preset_and_leaves_the_next_run_alone() -> None:
@@ -231,5 +260,5 @@ def test_a_setting_reaches_into_a_preset_and_leaves_the_next_run_alone() -> None
 
 @pytest.mark.parametrize("name", ["fast", "", "../presets/quick", "quick.yaml", "Quick"])
 def test_an_unknown_preset_names_those_there_are(name: str) -> None:
-    with pytest.raises(UsageError, match=f"--preset {re.escape(name)}: there are article, best, quick"):
+    with pytest.raises(UsageError, match=f"--preset {re.escape(name)}: there are article, quick, reference"):
         load_config(preset=name)

@@ -36,8 +36,15 @@ def some(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return 2 * torch.randn(shape, generator=generator), label
 
 
-def total(terms: Sequence[LossTerm], outputs: TrainingOutputs, label: Tensor, **weights: float) -> Tensor:
-    return TrainingLoss(terms, **{"deep_weight": 0.5, "image_weight": 0.1, **weights})(outputs, label)
+def total(
+    terms: Sequence[LossTerm],
+    outputs: TrainingOutputs,
+    label: Tensor,
+    positive: Sequence[float] | None = None,
+    **weights: float,
+) -> Tensor:
+    loss = TrainingLoss(terms, **{"deep_weight": 0.5, "image_weight": 0.1, **weights})
+    return loss(outputs, label, torch.tensor(positive or [0.0] * len(label)))
 
 
 # --- the terms
@@ -136,6 +143,14 @@ def test_where_all_is_surely_right_or_surely_wrong_it_is_twice_one_minus_iou(
     assert lovasz_hinge(logits, row(*label)).item() == pytest.approx(2 * (1 - iou), abs=1e-6)
 
 
+def test_it_counts_in_integers_which_cuda_adds_up_deterministically(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.dtype] = []
+    cumsum = Tensor.cumsum
+    monkeypatch.setattr(Tensor, "cumsum", lambda self, dim: (seen.append(self.dtype), cumsum(self, dim))[1])
+    lovasz_hinge(*some(1, 1, 4, 4))
+    assert seen == [torch.int64, torch.int64]
+
+
 def test_its_gradients_are_numbers_where_a_label_is_empty() -> None:
     logits = torch.zeros(2, 1, 4, 4, requires_grad=True)
     torch.autograd.backward(lovasz_hinge(logits, torch.zeros(2, 1, 4, 4)))
@@ -191,13 +206,13 @@ def test_lower_levels_learn_the_share_of_a_pixel_that_is_pneumothorax() -> None:
     assert total([BCETerm()], outputs, label, deep_weight=1).item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_image_head_learns_whether_there_is_any_pixel() -> None:
+def test_the_image_head_learns_the_original_mask_also_where_no_pixel_of_the_label_is_half_full() -> None:
     label = torch.zeros(2, 1, 4, 4)
-    label[1, 0, 2, 3] = 1
+    label[1, 0, 2, 3] = 0.25
     outputs = TrainingOutputs(torch.zeros(2, 1, 4, 4), [], torch.tensor([[-2.0], [1.0]]))
     # -ln(1 - s(-2)) for the empty one, -ln s(1) for the other one, s the logistic function
     of_images = (log(1 + exp(-2)) + log(1 + exp(-1))) / 2
-    result = total([BCETerm()], outputs, label, image_weight=0.1)
+    result = total([BCETerm()], outputs, label, positive=[0, 1], image_weight=0.1)
     assert result.item() == pytest.approx(log(2) + 0.1 * of_images, abs=1e-6)
 
 

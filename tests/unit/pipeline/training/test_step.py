@@ -11,8 +11,8 @@ from torch.nn import functional
 from pneumoseg.models import AttentionUNet, TrainingOutputs
 from pneumoseg.pipeline.devices import Precision
 from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.training.losses import BCETerm, TrainingLoss
-from pneumoseg.pipeline.training.step import STOP, Learner, TrainingStep
+from pneumoseg.pipeline.training.losses import BCETerm, DiceTerm, LovaszTerm, TrainingLoss
+from pneumoseg.pipeline.training.step import STOP, TrainingForward, TrainingStep
 
 CPU = torch.device("cpu")
 FLOAT32 = Precision(CPU, torch.float32)
@@ -32,19 +32,27 @@ class OneWeight(nn.Module):
         return TrainingOutputs(self.dropout(image) * self.weight, [], None)
 
 
-def mean_logit(outputs: TrainingOutputs, label: Tensor) -> Tensor:
+def mean_logit(outputs: TrainingOutputs, label: Tensor, positive: Tensor) -> Tensor:
     return (outputs.logits - label).mean()
 
 
 def batch(value: float = 1.0, index: tuple[int, ...] = (4, 9)) -> dict[str, Any]:
     shape = (len(index), 1, 4, 4)
-    return {"image": torch.full(shape, value), "label": torch.zeros(shape), "index": torch.tensor(index)}
+    return {
+        "image": torch.full(shape, value),
+        "label": torch.zeros(shape),
+        "positive": torch.zeros(len(index)),
+        "index": torch.tensor(index),
+    }
 
 
 def random_batch(size: int = 8, pixels: int = 32) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(1)
     image = torch.randn(size, 1, pixels, pixels, generator=generator)
-    return {"image": image, "label": (image > 1).float(), "index": torch.arange(size)}
+    label = (image > 1).float()
+    label[: size // 2] = 0  # as most radiographs, so that micro-batches without a positive occur
+    positive = label.amax(dim=(1, 2, 3))
+    return {"image": image, "label": label, "positive": positive, "index": torch.arange(size)}
 
 
 def make_step(precision: Precision = FLOAT32, **values: Any) -> TrainingStep:
@@ -69,11 +77,11 @@ def unet(**options: Any) -> AttentionUNet:
     return AttentionUNet(features=(4, 8, 8, 8, 8), **{"dropout": 0.0, **options})
 
 
-def gradients(accumulate: int, **options: Any) -> dict[str, Tensor]:
-    network = Learner(unet(**options))
+def gradients(accumulate: int, loss: TrainingLoss = BCE, **options: Any) -> dict[str, Tensor]:
+    network = TrainingForward(unet(**options))
     step = make_step()
     step.accumulate = accumulate
-    step(make_engine(network, BCE), random_batch())
+    step(make_engine(network, loss), random_batch())
     return {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
 
 
@@ -104,47 +112,88 @@ def test_the_network_learns_in_training_mode() -> None:
 def test_a_learner_says_all_that_a_loss_may_look_at() -> None:
     network = unet(deep_supervision=True, image_head=True).eval()
     image = random_batch(2)["image"]
-    torch.testing.assert_close(Learner(network)(image), network.forward_for_training(image))
+    torch.testing.assert_close(TrainingForward(network)(image), network.forward_for_training(image))
 
 
 def test_a_signal_is_told_with_the_step_in_which_it_came() -> None:
     assert make_step(received_signal=lambda: 15)(make_engine(OneWeight()), batch())[STOP] == 15
 
 
-# --- parts of a batch
+# --- gradient accumulation
 
 
-@pytest.mark.parametrize("accumulate", [2, 4, 8])
-def test_a_batch_in_parts_has_the_gradients_of_the_whole(accumulate: int) -> None:
-    torch.testing.assert_close(gradients(accumulate), gradients(1), rtol=1e-4, atol=1e-6)
+REGION = TrainingLoss([BCETerm(), DiceTerm(), LovaszTerm()], deep_weight=0.5, image_weight=0.1)
 
 
-def test_the_loss_of_a_batch_in_parts_is_that_of_the_whole() -> None:
-    data = random_batch(8, 4)
+@pytest.mark.parametrize("normalization", ["none", "instance", "group"])
+@pytest.mark.parametrize("accumulate", [2, 8])
+def test_accumulation_changes_the_gradient_by_less_than_a_ten_thousandth(
+    accumulate: int, normalization: str
+) -> None:
+    options = {"normalization": normalization, "deep_supervision": True, "image_head": True}
+    whole, parts = (
+        torch.cat([value.flatten() for value in gradients(each, REGION, **options).values()])
+        for each in (1, accumulate)
+    )
+    assert float((parts - whole).norm() / whole.norm()) < 1e-4
+
+
+def test_dice_is_of_the_whole_batch_and_not_of_its_micro_batches() -> None:
+    data = random_batch(8, 4)  # the first two of four micro-batches are empty: their own Dice has no slope
     step = make_step()
     step.accumulate = 4
-    told = step(make_engine(OneWeight(), BCE), data)
-    expected = functional.binary_cross_entropy_with_logits(data["image"], data["label"])
-    assert told[Keys.LOSS] == pytest.approx(expected.item(), abs=1e-6)
+    loss = TrainingLoss([DiceTerm()], deep_weight=0, image_weight=0)
+    output = step(make_engine(OneWeight(), loss), data)
+    probabilities, label = torch.sigmoid(data["image"]), data["label"]
+    expected = 1 - 2 * (probabilities * label).sum() / (probabilities.sum() + label.sum())
+    assert output[Keys.LOSS] == pytest.approx(expected.item(), abs=1e-5)
 
 
-def test_parts_that_are_not_of_one_size_count_by_their_images() -> None:
+def test_micro_batches_of_different_sizes_count_by_their_images() -> None:
     data = random_batch(5, 4)
     step = make_step()
     step.accumulate = 2  # 3 and 2 images
-    told = step(make_engine(OneWeight(), BCE), data)
+    output = step(make_engine(OneWeight(), BCE), data)
     expected = functional.binary_cross_entropy_with_logits(data["image"], data["label"])
-    assert told[Keys.LOSS] == pytest.approx(expected.item(), abs=1e-6)
+    assert output[Keys.LOSS] == pytest.approx(expected.item(), abs=1e-6)
 
 
-def test_no_more_than_a_part_goes_through_the_network_at_a_time() -> None:
+def test_no_more_than_a_micro_batch_goes_through_the_network_at_a_time() -> None:
     network = OneWeight()
-    seen: list[int] = []
-    network.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
+    seen: list[tuple[int, bool]] = []
+    network.register_forward_hook(
+        lambda _module, inputs, _output: seen.append((len(inputs[0]), torch.is_grad_enabled()))
+    )
     step = make_step()
     step.accumulate = 4
     step(make_engine(network), random_batch(8, 4))
-    assert seen == [2, 2, 2, 2]
+    assert seen == [(2, False)] * 4 + [(2, True)] * 4
+
+
+def test_both_passes_of_accumulation_have_the_same_dropout() -> None:
+    network = OneWeight(dropout=0.5)
+    outputs: list[Tensor] = []
+    network.register_forward_hook(lambda _module, _inputs, output: outputs.append(output.logits.detach()))
+    step = make_step()
+    step.accumulate = 2
+    step(make_engine(network), random_batch(4, 8))
+    assert [torch.equal(outputs[each], outputs[each + 2]) for each in range(2)] == [True, True]
+    assert not torch.equal(outputs[0] == 0, outputs[1] == 0)
+
+
+# --- frozen parameters
+
+
+def test_frozen_parameters_stay_and_do_not_count_in_the_norm() -> None:
+    network = TrainingForward(unet())
+    frozen = list(network.network.encoder1.parameters())
+    before = [value.clone() for value in frozen]
+    step = make_step(clip_norm=1e-3)
+    step.frozen = frozen
+    step(make_engine(network, BCE), random_batch())
+    assert all(torch.equal(now, then) for now, then in zip(frozen, before, strict=True))
+    squares = [value.grad.square().sum() for value in network.parameters() if value.grad is not None]
+    assert math.sqrt(sum(float(square) for square in squares)) == pytest.approx(1e-3, rel=1e-3)
 
 
 # --- clipping
@@ -157,7 +206,7 @@ def test_gradients_are_scaled_down_to_the_norm() -> None:
 
 
 def test_the_norm_is_that_of_all_gradients_together_and_of_all_parts() -> None:
-    network = Learner(unet())
+    network = TrainingForward(unet())
     step = make_step(clip_norm=1e-3)
     step.accumulate = 2
     step(make_engine(network, BCE), random_batch())
@@ -184,7 +233,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_cases_of_the_batch(
     assert network.weight.item() == 1
 
 
-def root(outputs: TrainingOutputs, _: Tensor) -> Tensor:
+def root(outputs: TrainingOutputs, _label: Tensor, _positive: Tensor) -> Tensor:
     return torch.sqrt(outputs.logits.sum() * 0)  # 0, with an infinite slope
 
 
@@ -209,7 +258,7 @@ def with_a_bad_image() -> dict[str, Any]:
 def test_a_step_that_is_left_out_leaves_all_of_the_network_to_the_bit(
     normalization: str, accumulate: int
 ) -> None:
-    network = Learner(unet(normalization=normalization))
+    network = TrainingForward(unet(normalization=normalization))
     step = make_step(on_bad_step="skip")
     step.accumulate = accumulate
     engine = make_engine(network, BCE)
@@ -256,14 +305,48 @@ def test_the_highest_seed_works() -> None:
 
 
 def test_the_network_computes_in_the_precision_and_weights_stay_float32() -> None:
-    network = Learner(unet())
+    network = TrainingForward(unet())
     seen: list[torch.dtype] = []
 
-    def loss(outputs: TrainingOutputs, label: Tensor) -> Tensor:
+    def loss(outputs: TrainingOutputs, label: Tensor, positive: Tensor) -> Tensor:
         seen.append(outputs.logits.dtype)
-        return BCE(outputs, label)
+        return BCE(outputs, label, positive)
 
     make_step(Precision(CPU, torch.bfloat16))(make_engine(network, loss), random_batch(2))
     assert seen == [torch.bfloat16]
     assert {value.dtype for value in network.parameters()} == {torch.float32}
     assert {value.grad.dtype for value in network.parameters() if value.grad is not None} == {torch.float32}
+
+
+class FakeScaler:
+    """As much of a `GradScaler` as a step uses: it finds the second gradient too large."""
+
+    def __init__(self) -> None:
+        self.steps, self.value = 0, 1024.0
+
+    def is_enabled(self) -> bool:
+        return True
+
+    def scale(self, loss: Tensor) -> Tensor:
+        return loss
+
+    def unscale_(self, _optimizer: object) -> None: ...
+
+    def step(self, _optimizer: object) -> None:
+        self.steps += 1
+
+    def update(self) -> None:
+        self.value = 512.0 if self.steps == 2 else self.value
+
+    def get_scale(self) -> float:
+        return self.value
+
+
+def test_steps_that_the_scaler_skips_are_counted() -> None:
+    step, engine = make_step(), make_engine(OneWeight())
+    step.scaler = FakeScaler()  # type: ignore[assignment]
+    counts = []
+    for _ in range(3):
+        step(engine, batch())
+        counts.append(step.scaler_skipped)
+    assert counts == [0, 1, 1]
