@@ -1,6 +1,17 @@
-"""The Attention U-Net and the way Keras weights get into it."""
+"""The Attention U-Net, the encoders it may have, and the way Keras weights get into it."""
 
-from pneumoseg.models.attention_unet import AttentionUNet, TrainingOutputs
+from pneumoseg.models.attention_unet import ENCODER_STRIDE, PLAIN_STRIDE, AttentionUNet, TrainingOutputs
+from pneumoseg.models.encoders import ENCODERS, EfficientNetLite, rename_reference_weights
 from pneumoseg.models.keras_weights import KerasWeightsError, load_keras_weights
 
-__all__ = ["AttentionUNet", "KerasWeightsError", "TrainingOutputs", "load_keras_weights"]
+__all__ = [
+    "ENCODERS",
+    "ENCODER_STRIDE",
+    "PLAIN_STRIDE",
+    "AttentionUNet",
+    "EfficientNetLite",
+    "KerasWeightsError",
+    "TrainingOutputs",
+    "load_keras_weights",
+    "rename_reference_weights",
+]

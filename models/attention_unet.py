@@ -2,25 +2,30 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from math import log
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pneumoseg.models.attention_gate import AttentionGate
 from pneumoseg.models.blocks import DoubleConvolution, Normalization, initialise_as_keras_does
+from pneumoseg.models.encoders import EfficientNetLite
 
-LEVELS = 5  # four that are halved and doubled again, and the bottleneck between
-SIZE_MULTIPLE = 2 ** (LEVELS - 1)  # an image is halved four times, without remainder
+LEVELS: Final = 5  # of the decoder; the fifth of the plain network is its bottleneck
+PLAIN_STRIDE: Final = 16  # the plain network halves an image four times, without remainder
+ENCODER_STRIDE: Final = 32  # an encoder halves it five times
+LEAST_HIDDEN: Final = 8  # channels within a gate of a network with an encoder, whose decoder may be narrow
 
 
 class TrainingOutputs(NamedTuple):
-    """What the network says while it learns.
+    """Outputs of the network in training.
 
     Attributes:
         logits: (B, classes, H, W)
-        deep_logits: Of the levels 2, 3 and 4: (B, classes, H / 2, W / 2) and smaller; empty without deep supervision.
-        image_logits: (B, classes), whether there is any; None without an image head.
+        deep_logits: Logits of the levels 2, 3 and 4: (B, classes, H / 2, W / 2) and smaller; empty without deep
+            supervision.
+        image_logits: (B, classes), whether the image is positive; None without an image head.
     """
 
     logits: Tensor
@@ -31,37 +36,48 @@ class TrainingOutputs(NamedTuple):
 class AttentionUNet(nn.Module):
     """A U-Net whose skip connections pass through attention gates; logits out.
 
-    The network of the Keras article layer for layer, 7,977,941 parameters by default: no normalisation,
-    nearest-neighbour upsampling that keeps its channels, initial weights as Keras draws them.
+    By default the network of the Keras article layer for layer, 7,977,941 parameters: no normalization,
+    nearest-neighbour upsampling that keeps its channels, weights initialised as in Keras.
 
-    Channels last is a memory format here, and not another network: after
-    ``network.to(memory_format=torch.channels_last)`` the results are the same, and on most processors faster.
+    With an `encoder` the deepest level is the encoder's map at stride 32. Its maps at strides 16, 8, 4 and 2 are
+    the gated skip connections, and a level without a skip connection brings the result to full resolution.
+
+    The memory format channels last changes only the speed: after ``network.to(memory_format=torch.channels_last)`` the
+    results are the same, and on most processors they come faster.
 
     Args:
+        encoder: Encoder instead of the article's, with its weights; the decoder is then initialised around it.
         in_channels: Channels of the first convolution. A one-channel image is repeated to fill them.
-        classes: Structures to find, each with a logit of its own.
-        features: Channels of the five levels, from full resolution down to the bottleneck.
-        dropout: Share of the elements that is zeroed between the convolutions of a level while training.
+        classes: Structures to segment, each with a logit of its own.
+        features: Channels of the five levels, from full resolution down to the bottleneck. With an encoder:
+            channels of the five levels of the decoder, from full resolution down to a sixteenth of it.
+        dropout: Share of the elements that is zeroed between the convolutions of a level in training.
         normalization: After each convolution of a level: ``none``, ``batch``, ``instance`` or ``group``.
-        deep_supervision: Give logits at the lower levels too, while training.
-        image_head: Say at the bottleneck whether there is any, while training.
+        head_prior: Probability that the untrained heads give to each pixel; None starts their biases at zero.
+        deep_supervision: Return logits at the lower levels too, in training.
+        image_head: Classify the whole image at the bottleneck.
+
+    Attributes:
+        stride: Number that rows and columns of an image must be multiples of: 16, or 32 with an encoder.
 
     Shape:
-        image: (B, in_channels or 1, H, W), H and W multiples of 16
+        image: (B, in_channels or 1, H, W), H and W multiples of `stride`
         returns: (B, classes, H, W), logits
 
     Raises:
-        ValueError: If `features` or, later, an image does not fit.
+        ValueError: If `features`, `in_channels` or, later, an image does not fit.
     """
 
     def __init__(
         self,
         *,
+        encoder: EfficientNetLite | None = None,
         in_channels: int = 3,
         classes: int = 1,
         features: Sequence[int] = (32, 64, 128, 256, 512),
         dropout: float = 0.2,
         normalization: Normalization = "none",
+        head_prior: float | None = None,
         deep_supervision: bool = False,
         image_head: bool = False,
     ) -> None:
@@ -70,40 +86,59 @@ class AttentionUNet(nn.Module):
             raise ValueError(
                 f"features {tuple(features)}: wanted are {LEVELS} numbers of channels, each at least 4"
             )
+        if encoder is not None and in_channels != encoder.in_channels:
+            raise ValueError(f"in_channels {in_channels}: the encoder takes {encoder.in_channels} channels")
         f1, f2, f3, f4, f5 = features
         self.in_channels = in_channels
+        self.stride = PLAIN_STRIDE if encoder is None else ENCODER_STRIDE
         level = partial(DoubleConvolution, dropout=dropout, normalization=normalization)
+        gate = partial(_make_gate, least_hidden=0 if encoder is None else LEAST_HIDDEN)
 
-        self.encoder1 = level(in_channels, f1)
-        self.pool1 = nn.MaxPool2d(2)
-        self.encoder2 = level(f1, f2)
-        self.pool2 = nn.MaxPool2d(2)
-        self.encoder3 = level(f2, f3)
-        self.pool3 = nn.MaxPool2d(2)
-        self.encoder4 = level(f3, f4)
-        self.pool4 = nn.MaxPool2d(2)
-
-        self.bottleneck = level(f4, f5)
+        self.encoder = encoder
+        if encoder is None:
+            s1, s2, s3, s4 = f1, f2, f3, f4  # channels of the skip connections
+            bottleneck_channels = f5
+            self.encoder1 = level(in_channels, f1)
+            self.pool1 = nn.MaxPool2d(2)
+            self.encoder2 = level(f1, f2)
+            self.pool2 = nn.MaxPool2d(2)
+            self.encoder3 = level(f2, f3)
+            self.pool3 = nn.MaxPool2d(2)
+            self.encoder4 = level(f3, f4)
+            self.pool4 = nn.MaxPool2d(2)
+            self.bottleneck = level(f4, f5)
+        else:
+            s1 = 0
+            s2, s3, s4, s5, bottleneck_channels = encoder.channels
+            self.up5 = nn.Upsample(scale_factor=2, mode="nearest")
+            self.gate5 = gate(skip_channels=s5, gate_channels=bottleneck_channels)
+            self.decoder5 = level(bottleneck_channels + s5, f5)
 
         self.up4 = nn.Upsample(scale_factor=2, mode="nearest")
-        self.gate4 = AttentionGate(skip_channels=f4, gate_channels=f5, hidden_channels=f5 // 4)
-        self.decoder4 = level(f5 + f4, f4)
+        self.gate4 = gate(skip_channels=s4, gate_channels=f5)
+        self.decoder4 = level(f5 + s4, f4)
         self.up3 = nn.Upsample(scale_factor=2, mode="nearest")
-        self.gate3 = AttentionGate(skip_channels=f3, gate_channels=f4, hidden_channels=f4 // 4)
-        self.decoder3 = level(f4 + f3, f3)
+        self.gate3 = gate(skip_channels=s3, gate_channels=f4)
+        self.decoder3 = level(f4 + s3, f3)
         self.up2 = nn.Upsample(scale_factor=2, mode="nearest")
-        self.gate2 = AttentionGate(skip_channels=f2, gate_channels=f3, hidden_channels=f3 // 4)
-        self.decoder2 = level(f3 + f2, f2)
+        self.gate2 = gate(skip_channels=s2, gate_channels=f3)
+        self.decoder2 = level(f3 + s2, f2)
         self.up1 = nn.Upsample(scale_factor=2, mode="nearest")
-        self.gate1 = AttentionGate(skip_channels=f1, gate_channels=f2, hidden_channels=f2 // 4)
-        self.decoder1 = level(f2 + f1, f1)
+        if encoder is None:
+            self.gate1 = gate(skip_channels=s1, gate_channels=f2)
+        self.decoder1 = level(f2 + s1, f1)
 
         self.head = nn.Conv2d(f1, classes, kernel_size=1)
         self.deep_heads = nn.ModuleList(
             nn.Conv2d(features, classes, kernel_size=1) for features in (f2, f3, f4) if deep_supervision
         )
-        self.image_head = nn.Linear(f5, classes) if image_head else None
-        self.apply(initialise_as_keras_does)
+        self.image_head = nn.Linear(bottleneck_channels, classes) if image_head else None
+        for part in self.children():
+            if part is not encoder:
+                part.apply(initialise_as_keras_does)
+        if head_prior is not None:
+            for head in (self.head, *self.deep_heads):
+                nn.init.constant_(head.bias, log(head_prior / (1 - head_prior)))
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits, (B, classes, H, W)."""
@@ -122,29 +157,45 @@ class AttentionUNet(nn.Module):
         decoded = self._decode(image)
         return self.head(decoded.levels[0]), decoded.maps
 
-    def forward_for_training(self, image: Tensor) -> TrainingOutputs:
-        """Return the logits and what the additional heads say, where there are such."""
+    def forward_with_image(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the logits and those of the whole image, (B, classes); the latter are None without an image head."""
         decoded = self._decode(image)
-        image_head = self.image_head
+        return self.head(decoded.levels[0]), self._image_logits(decoded)
+
+    def forward_for_training(self, image: Tensor) -> TrainingOutputs:
+        """Return the logits and the outputs of the additional heads, where there are such."""
+        decoded = self._decode(image)
         return TrainingOutputs(
             logits=self.head(decoded.levels[0]),
             deep_logits=[
                 head(level) for head, level in zip(self.deep_heads, decoded.levels[1:], strict=False)
             ],
-            image_logits=None if image_head is None else image_head(decoded.bottleneck.mean(dim=(2, 3))),
+            image_logits=self._image_logits(decoded),
         )
 
+    def _image_logits(self, decoded: "_Decoded") -> Tensor | None:
+        return None if self.image_head is None else self.image_head(decoded.bottleneck.mean(dim=(2, 3)))
+
     def _decode(self, image: Tensor) -> "_Decoded":
+        # A grey image goes to an encoder as three equal channels. Images are standardised one by one to mean 0 and
+        # standard deviation 1, which is close enough to the normalisation that pretrained weights have seen.
         image = self._with_all_channels(image)
 
-        skip1 = self.encoder1(image)
-        skip2 = self.encoder2(self.pool1(skip1))
-        skip3 = self.encoder3(self.pool2(skip2))
-        skip4 = self.encoder4(self.pool3(skip3))
+        if self.encoder is None:
+            skip1 = self.encoder1(image)
+            skip2 = self.encoder2(self.pool1(skip1))
+            skip3 = self.encoder3(self.pool2(skip2))
+            skip4 = self.encoder4(self.pool3(skip3))
 
-        bottleneck = self.bottleneck(self.pool4(skip4))
+            deep5 = bottleneck = self.bottleneck(self.pool4(skip4))
+        else:
+            skip2, skip3, skip4, skip5, bottleneck = self.encoder(image)
 
-        up = self.up4(bottleneck)
+            up = self.up5(bottleneck)
+            gated, map5 = self.gate5(skip5, up)
+            deep5 = self.decoder5(torch.cat([up, gated], dim=1))
+
+        up = self.up4(deep5)
         gated, map4 = self.gate4(skip4, up)
         deep4 = self.decoder4(torch.cat([up, gated], dim=1))
 
@@ -157,10 +208,15 @@ class AttentionUNet(nn.Module):
         deep2 = self.decoder2(torch.cat([up, gated], dim=1))
 
         up = self.up1(deep2)
-        gated, map1 = self.gate1(skip1, up)
-        deep1 = self.decoder1(torch.cat([up, gated], dim=1))
+        if self.encoder is None:
+            gated, map1 = self.gate1(skip1, up)
+            deep1 = self.decoder1(torch.cat([up, gated], dim=1))
+            maps = [map4, map3, map2, map1]
+        else:
+            deep1 = self.decoder1(up)
+            maps = [map5, map4, map3, map2]
 
-        return _Decoded([deep1, deep2, deep3, deep4], bottleneck, [map4, map3, map2, map1])
+        return _Decoded([deep1, deep2, deep3, deep4], bottleneck, maps)
 
     def _with_all_channels(self, image: Tensor) -> Tensor:
         """Check the shape of an image, and repeat a grey one: caches and loaders hold one channel."""
@@ -171,13 +227,19 @@ class AttentionUNet(nn.Module):
                 f"the network takes (B, C, H, W) with {wanted} channels"
             )
         rows, columns = image.shape[2:]
-        if rows % SIZE_MULTIPLE or columns % SIZE_MULTIPLE:
-            fit = [-(-size // SIZE_MULTIPLE) * SIZE_MULTIPLE for size in (rows, columns)]
+        if rows % self.stride or columns % self.stride:
+            fit = [-(-size // self.stride) * self.stride for size in (rows, columns)]
             raise ValueError(
                 f"an image of {rows}x{columns} pixels does not fit: rows and columns must be "
-                f"multiples of {SIZE_MULTIPLE}; pad it to {fit[0]}x{fit[1]} and crop the result"
+                f"multiples of {self.stride}; pad it to {fit[0]}x{fit[1]} and crop the result"
             )
         return image if image.shape[1] == self.in_channels else image.expand(-1, self.in_channels, -1, -1)
+
+
+def _make_gate(*, skip_channels: int, gate_channels: int, least_hidden: int) -> AttentionGate:
+    """Make a gate that works with a quarter of the gate signal's channels, as in the article."""
+    hidden = max(gate_channels // 4, least_hidden)
+    return AttentionGate(skip_channels=skip_channels, gate_channels=gate_channels, hidden_channels=hidden)
 
 
 class _Decoded(NamedTuple):
