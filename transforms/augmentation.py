@@ -1,12 +1,13 @@
-"""Augmentations by name: what a configuration may list, and the MONAI transforms that do it.
+"""Augmentations by name: what a configuration may list, and the transforms that do it.
 
-Each is drawn anew for each image, with its own probability; geometry moves image and label together. The defaults
+Each is sampled anew for each image, with its own probability; geometry moves image and label together. The defaults
 are what the winners of the challenge used. Lengths are shares of the image's side, so that a list means the same at
-every resolution.
+every resolution. Greys lie in [0, 1] here; the image is standardised afterwards.
 """
 
 import math
 from collections.abc import Hashable, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -14,14 +15,12 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import (
     MapTransform,
-    Rand2DElasticd,
     RandAdjustContrastd,
     RandAffined,
     RandCoarseDropoutd,
     RandFlipd,
     RandGaussianNoised,
     RandGaussianSmoothd,
-    RandGridDistortiond,
     RandomizableTransform,
     RandScaleIntensityFixedMeand,
     RandShiftIntensityd,
@@ -30,6 +29,8 @@ from monai.transforms import (
 from pydantic import BaseModel, ConfigDict, Field
 from skimage.exposure import equalize_adapthist
 from torch import Tensor
+
+from pneumoseg.transforms.warping import RandWarpd, sample_elastic, sample_grid
 
 __all__ = ["DEFAULT_AUGMENTATIONS", "Augmentation", "RandCLAHEd"]
 
@@ -85,38 +86,31 @@ class ShiftScaleRotate(_Augmentation):
 
 
 class Grid(_Augmentation):
-    """A grid whose cells grow and shrink."""
+    """Resize the columns and rows of a grid of five by five cells."""
 
     name: Literal["grid"] = "grid"
     limit: Annotated[float, Field(ge=0, lt=1)] = 0.12
-    """Largest change of a cell."""
-
-    def make(self, image_size: int) -> Transform:  # noqa: ARG002
-        """Make the transform."""
-        return RandGridDistortiond(
-            _BOTH, prob=self.prob, distort_limit=self.limit, mode="bilinear", padding_mode="zeros"
-        )
-
-
-class Elastic(_Augmentation):
-    """A smooth random warp."""
-
-    name: Literal["elastic"] = "elastic"
-    spacing: Annotated[float, Field(gt=0, le=1)] = 0.12
-    """Between the points that are moved, as a share of the side."""
-    shift: Share = 0.01
-    """Standard deviation of their way, as a share of the side."""
+    """Largest relative change of the width or height of a cell."""
 
     def make(self, image_size: int) -> Transform:
         """Make the transform."""
-        return Rand2DElasticd(
-            _BOTH,
-            prob=self.prob,
-            spacing=(self.spacing * image_size,) * 2,
-            magnitude_range=(0.0, self.shift * image_size),
-            mode=_LINEAR,
-            padding_mode="zeros",
-        )
+        sample = partial(sample_grid, limit=self.limit, size=image_size)
+        return RandWarpd(_BOTH, prob=self.prob, sample_control=sample)
+
+
+class Elastic(_Augmentation):
+    """Warp smoothly and at random."""
+
+    name: Literal["elastic"] = "elastic"
+    spacing: Annotated[float, Field(gt=0, le=1)] = 0.12
+    """Distance between the points that are moved, as a share of the side."""
+    shift: Share = 0.01
+    """Largest standard deviation of their displacement, as a share of the side."""
+
+    def make(self, image_size: int) -> Transform:
+        """Make the transform."""
+        sample = partial(sample_elastic, spacing=self.spacing, std=self.shift * image_size)
+        return RandWarpd(_BOTH, prob=self.prob, sample_control=sample)
 
 
 class Gamma(_Augmentation):

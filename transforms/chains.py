@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from monai.transforms import Compose, EnsureTyped, NormalizeIntensityd, ScaleIntensityRanged
+from monai.transforms import Compose, EnsureTyped, ScaleIntensityRanged
 
 from pneumoseg.transforms.augmentation import DEFAULT_AUGMENTATIONS, Augmentation
 from pneumoseg.transforms.geometry import ToNetworkSized
@@ -12,8 +12,9 @@ from pneumoseg.transforms.loading import LoadRadiographd
 from pneumoseg.transforms.radiograph import Gates
 from pneumoseg.transforms.reasons import RadiographError
 from pneumoseg.transforms.rle import RLEError
+from pneumoseg.transforms.standardization import MeasurePixelsd, StandardizePixelsd
 
-__all__ = ["cache_chain", "evaluation_chain", "inference_chain", "standardize", "training_chain"]
+__all__ = ["cache_chain", "evaluation_chain", "inference_chain", "standardization_chain", "training_chain"]
 
 
 class _Chain(Compose):
@@ -29,31 +30,32 @@ class _Chain(Compose):
 
 
 def inference_chain(*, image_size: int, gates: Gates | None = None) -> Compose:
-    """A file to what the network sees.
+    """Make the chain from a file to the input of the network.
 
-    Expects ``image``: a path, or a `Radiograph` that has been read. Gives ``image``: float32, shape
-    ``(1, image_size, image_size)``, and beside it what the file says of itself (``shape``, ``spacing_mm``, ...).
+    It expects ``image``: a path, or a `Radiograph` that has been read. It returns ``image``: float32, shape
+    ``(1, image_size, image_size)``, standardised; ``content_px``: the number of the image's own pixels in that square;
+    and the facts of the file (``shape``, ``spacing_mm``, ...).
     """
     return _Chain(
         [
             LoadRadiographd("image", gates=gates or Gates()),
             ToNetworkSized("image", size=image_size),
-            standardize(),
+            standardization_chain(),
         ]
     )
 
 
 def evaluation_chain(*, image_size: int, gates: Gates | None = None) -> Compose:
-    """A case to what the network sees and should answer.
+    """Make the chain from a case to the input of the network and its label.
 
-    Expects ``image``: a path or a `Radiograph`, and ``label``: run-length strings. Gives both as float32 of shape
-    ``(1, image_size, image_size)``; the label holds the share of each pixel that is pneumothorax.
+    It expects ``image``: a path or a `Radiograph`, and ``label``: run-length strings. It returns what `inference_chain`
+    does, and ``label``: float32, shape ``(1, image_size, image_size)``, the share of each pixel that is pneumothorax.
     """
-    return _Chain([*cache_chain(image_size=image_size, gates=gates).transforms, standardize()])
+    return _Chain([*cache_chain(image_size=image_size, gates=gates).transforms, standardization_chain()])
 
 
 def cache_chain(*, image_size: int, gates: Gates | None = None) -> Compose:
-    """The part of the evaluation chain that is worth doing once: its image still has values in [0, 1]."""
+    """Make the part of the evaluation chain whose result is cached: its image still has values in [0, 1]."""
     return _Chain(
         [
             LoadRadiographd("image", gates=gates or Gates()),
@@ -63,26 +65,30 @@ def cache_chain(*, image_size: int, gates: Gates | None = None) -> Compose:
     )
 
 
-def standardize() -> Compose:
-    """The last step before the network: each image to mean 0 and standard deviation 1, as a plain tensor.
+def standardization_chain() -> Compose:
+    """Make the last step before the network: standardise ``image`` with its own pixels, and write ``content_px``.
 
-    Without any normalisation inside, the network learns several times faster from centred images, and the
-    exposure of a radiograph means nothing.
+    It expects ``image``, shape ``(1, size, size)``, and ``shape``, the original ``(rows, columns)``. The exposure of a
+    radiograph means nothing, and a network without normalisation learns several times faster from centred images.
     """
-    return Compose([NormalizeIntensityd("image"), EnsureTyped("image", track_meta=False)])
+    return Compose([MeasurePixelsd("image"), StandardizePixelsd("image")])
 
 
 def training_chain(
     *, image_size: int, augmentations: Sequence[Augmentation] = DEFAULT_AUGMENTATIONS
 ) -> Compose:
-    """The augmentation of a case that has the network's size already.
+    """Make the augmentation of a case that has the network's size already.
 
-    Expects ``image`` and ``label`` as `cache_chain` gives them, and gives them as `evaluation_chain` does.
+    It expects ``image`` and ``label`` as `cache_chain` returns them and ``shape``, the original ``(rows, columns)``. It
+    returns image and label as `evaluation_chain` does, but standardised with the statistics of the image before its
+    augmentation: those of the augmented image would undo each change of brightness and contrast.
     """
     return Compose(
         [
+            MeasurePixelsd("image"),
             *(augmentation.make(image_size) for augmentation in augmentations),
             ScaleIntensityRanged(("image", "label"), a_min=0, a_max=1, b_min=0, b_max=1, clip=True),
-            standardize(),
+            EnsureTyped(("image", "label"), track_meta=False),
+            StandardizePixelsd("image"),
         ]
     )

@@ -39,6 +39,11 @@ class Placement:
         """The part of the square that the image covers."""
         return slice(self.top, self.top + self.rows), slice(self.left, self.left + self.columns)
 
+    @property
+    def content_px(self) -> int:
+        """Number of the image's own pixels in the square."""
+        return self.rows * self.columns
+
 
 def _resample(image: Tensor, shape: tuple[int, int]) -> Tensor:
     # An average over areas on the way down, plain bilinear on the way up, where antialiasing would change

@@ -15,7 +15,7 @@ from pneumoseg.pipeline.dataset.sampling import Draw
 from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.reading.facts import read_hashed
 from pneumoseg.pipeline.reading.readers import Readers
-from pneumoseg.transforms.chains import standardize
+from pneumoseg.transforms.chains import standardization_chain
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.radiograph import Radiograph
 from pneumoseg.transforms.reasons import RadiographError
@@ -23,8 +23,10 @@ from pneumoseg.transforms.rle import RLEError
 
 Bytes = npt.NDArray[np.uint8]
 Sample = dict[str, Any]
-"""``image`` and ``label``, float32 of shape ``(1, image_size, image_size)``, and ``index``, the place of the case in
-the manifest."""
+"""``image`` (standardised) and ``label`` (share of each pixel), float32 of shape ``(1, image_size, image_size)``, and
+``index``, the place of the case in the manifest. For evaluation also ``content_px``: the number of the image's own
+pixels in the square. For training ``positive`` instead, a float32 tensor without dimensions: 1 where there is a
+pneumothorax."""
 
 ALL_GATES_OPEN: Final = Gates(any_modality=True, any_view=True, any_body_part=True)
 """For the files of a manifest: `prepare` has judged them."""
@@ -84,23 +86,33 @@ class FileCases(IterableDataset[Sample]):
             sample = self.chain({"image": radiograph, "label": case.label})
         except RLEError as error:
             raise JobError(f"label of {case.id}: {error}; run `pneumoseg prepare` anew") from None
-        return {"image": sample["image"], "label": sample["label"]}
+        return {key: sample[key] for key in ("image", "label", "content_px") if key in sample}
 
 
 class CachedCases(Dataset[Sample]):
     """Cases from the cache.
 
     Args:
-        cache: From `open_cache`.
-        indices: Which cases, by their place in the manifest.
+        cache: Memory map made by `open_cache`.
+        cases: All cases of the manifest.
+        indices: Which of them, by their place in the manifest.
         augmentation: `training_chain`, applied to a case that a `Draw` asks for.
     """
 
-    def __init__(self, cache: Bytes, indices: Sequence[int], augmentation: Compose | None = None) -> None:
+    def __init__(
+        self,
+        cache: Bytes,
+        cases: Sequence[Case],
+        indices: Sequence[int],
+        augmentation: Compose | None = None,
+    ) -> None:
         self.cache = cache
         self.indices = indices
+        self.shapes = [cases[index].shape for index in indices]
+        # of the mask at its original size: a small one has no pixel left at the network's
+        self.positive = [cases[index].is_positive for index in indices]
         self.augmentation = augmentation
-        self.plain = standardize()
+        self.plain = standardization_chain()
 
     def __getstate__(self) -> Sample:
         """What a loader worker gets: the way to the cache, for a pickled memory map holds all of its pixels."""
@@ -118,16 +130,19 @@ class CachedCases(Dataset[Sample]):
         return len(self.indices)
 
     def __getitem__(self, draw: int | Draw) -> Sample:
-        """Get one case; a `Draw` brings the seed of its augmentation."""
-        index = self.indices[draw.index if isinstance(draw, Draw) else draw]
+        """Return one case: augmented, for training, by the seed of a `Draw`, and as it is, for evaluation, by place."""
+        place = draw.index if isinstance(draw, Draw) else draw
+        index = self.indices[place]
         pair = torch.from_numpy(self.cache[index].astype(np.float32)).div_(255)
-        sample: Sample = {"image": pair[:1], "label": pair[1:]}
+        sample: Sample = {"image": pair[:1], "label": pair[1:], "shape": self.shapes[place]}
         if self.augmentation is not None and isinstance(draw, Draw):
             self.augmentation.set_random_state(seed=draw.seed)
-            sample = self.augmentation(sample)
+            sample = self.augmentation({**sample, "positive": torch.tensor(float(self.positive[place]))})
+            last = "positive"
         else:
             sample = self.plain(sample)
-        return {"image": sample["image"], "label": sample["label"], "index": index}
+            last = "content_px"
+        return {"image": sample["image"], "label": sample["label"], "index": index, last: sample[last]}
 
 
 class PhasedCases(Dataset[Sample]):

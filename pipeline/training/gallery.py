@@ -6,11 +6,10 @@ import torch
 from matplotlib.figure import Figure
 
 from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.dataset.cases import Bytes
+from pneumoseg.pipeline.dataset.cases import Bytes, CachedCases
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.devices import Precision
 from pneumoseg.pipeline.output.figures import make_case_figure
-from pneumoseg.transforms.chains import standardize
 
 SHOWN_GATE = 3  # of four, deepest first: the finest one
 
@@ -34,15 +33,15 @@ class Gallery:
         chosen = [ranked[len(ranked) * quarter // 4] for quarter in (1, 2, 3)] if ranked else []
         self.shown = list(dict.fromkeys(chosen))  # where there are fewer than three
         self.pixels = pixels
+        self.samples = CachedCases(pixels, cases, self.shown)
         self.precision = precision
 
     def draw(self, network: AttentionUNet) -> Iterator[tuple[str, Figure]]:
         """Draw each case: image, label, probability and attention; the names tell nothing of the patients."""
-        chain = standardize()
         network.eval()
         for number, index in enumerate(self.shown, start=1):
             grey, label = self.pixels[index]
-            image = chain({"image": torch.from_numpy(grey / 255.0).float()[None]})["image"]
+            image = self.samples[number - 1]["image"]
             with torch.no_grad(), self.precision.autocast():
                 logits, maps = network.forward_with_attention(image[None].to(self.precision.device))
             probabilities = torch.sigmoid(logits.float())[0, 0].cpu().numpy()

@@ -89,6 +89,7 @@ class TrainingRun:
             [
                 CachedCases(
                     caches[phase.image_size],
+                    cases,
                     training,
                     training_chain(image_size=phase.image_size, augmentations=config.augmentation),
                 )
@@ -129,7 +130,7 @@ class TrainingRun:
         parts = max(phase.accumulate for phase in self.phases)  # as many batches in all phases
         self.validation_loaders = [
             make_validation_loader(
-                CachedCases(caches[phase.image_size], mine),
+                CachedCases(caches[phase.image_size], cases, mine),
                 batch_size=config.data.batch_size // parts,
                 pin_memory=precision.device.type == "cuda",
             )

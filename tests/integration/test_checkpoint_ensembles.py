@@ -63,7 +63,7 @@ def test_what_is_tuned_on_are_the_mean_probabilities_of_the_members(
     cache = open_cache(collection.manifest, path, image_size=32, folder=cache_folder(path))
     maps = load_out_of_fold(crossed / "fold1" / OUT_OF_FOLD).maps
     for index, found in maps.items():
-        image = CachedCases(cache, [index])[0]["image"][None]
+        image = CachedCases(cache, collection.manifest.training, [index])[0]["image"][None]
         with torch.no_grad():
             one, other = (torch.sigmoid(member(image))[0, 0].numpy() for member in members)
         assert np.abs(one - other).max() > 0.01

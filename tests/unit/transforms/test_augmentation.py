@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +54,10 @@ def region() -> Tensor:
     return label
 
 
+def case() -> dict[str, Any]:
+    return {"image": chest(), "label": region(), "shape": (SIZE, SIZE)}
+
+
 def drawn(augmentation: Augmentation, seed: int) -> dict[str, Tensor]:
     transform = augmentation.make(SIZE)
     transform.set_random_state(seed=seed)  # type: ignore[attr-defined]
@@ -89,15 +94,75 @@ def test_a_seed_gives_one_image(kind: type) -> None:
     images = []
     for seed in (1, 2, 1):
         chain.set_random_state(seed=seed)
-        images.append(np.asarray(chain({"image": chest(), "label": region()})["image"]))
+        images.append(np.asarray(chain(case())["image"]))
     np.testing.assert_array_equal(images[0], images[2])
 
 
 def test_no_augmentation_leaves_the_label_and_standardizes_the_image() -> None:
-    sample = training_chain(image_size=SIZE, augmentations=())({"image": chest(), "label": region()})
+    sample = training_chain(image_size=SIZE, augmentations=())(case())
     np.testing.assert_array_equal(sample["label"], region())
     expected = (chest() - chest().mean()) / chest().std(correction=0)
     np.testing.assert_allclose(sample["image"], expected, atol=1e-5)
+
+
+# --- what the network sees of an augmentation of greys: the statistics are those of the image before it
+
+
+def seen(augmentation: Augmentation, seed: int) -> Tensor:
+    chain = training_chain(image_size=SIZE, augmentations=[augmentation])
+    chain.set_random_state(seed=seed)
+    image: Tensor = chain(case())["image"]
+    return image
+
+
+def test_a_brightness_shift_of_a_tenth_moves_what_the_network_sees_by_a_tenth_over_the_deviation() -> None:
+    plain = training_chain(image_size=SIZE, augmentations=())(case())["image"]
+    moved = [seen(Brightness(prob=1, offset=0.1), seed) - plain for seed in range(40)]
+    assert max(float(each.std()) for each in moved) < 1e-5  # all pixels alike
+    largest = max(abs(float(each.mean())) for each in moved)
+    assert largest == pytest.approx(0.1 / float(chest().std(correction=0)), rel=0.1)
+
+
+def test_a_contrast_factor_scales_the_standard_deviation_that_the_network_sees() -> None:
+    stds = [float(seen(Contrast(prob=1, factor=0.2), seed).std(correction=0)) for seed in range(30)]
+    assert 0.8 <= min(stds) < 0.85
+    assert 1.15 < max(stds) <= 1.2001
+
+
+def test_a_gamma_curve_changes_the_mean_that_the_network_sees() -> None:
+    assert max(abs(float(seen(Gamma(prob=1), seed).mean())) for seed in range(10)) > 0.2
+
+
+def test_an_image_is_standardised_without_its_padding_in_training_too() -> None:
+    sample = {**case(), "shape": (SIZE, 48)}
+    sample["image"][:, :, :8] = sample["image"][:, :, 56:] = 0
+    inside = training_chain(image_size=SIZE, augmentations=())(sample)["image"][..., 8:56]
+    assert float(inside.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(inside.std(correction=0)) == pytest.approx(1, abs=1e-5)
+
+
+# --- strength zero, and twice the same
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        ShiftScaleRotate(prob=1, shift=0, scale=0, degrees=0),
+        Grid(prob=1, limit=0),
+        Elastic(prob=1, shift=0),
+    ],
+    ids=lambda each: each.name,
+)
+def test_geometry_of_strength_zero_is_the_identity(augmentation: Augmentation) -> None:
+    for key, before in (("image", chest()), ("label", region())):
+        torch.testing.assert_close(drawn(augmentation, 1)[key], before, atol=2e-5, rtol=0)
+
+
+def test_a_flip_of_a_flip_is_the_image() -> None:
+    flip = Flip(prob=1).make(SIZE)
+    twice = flip(flip({"image": chest(), "label": region()}))
+    np.testing.assert_array_equal(twice["image"], chest())
+    np.testing.assert_array_equal(twice["label"], region())
 
 
 def test_a_shift_is_a_share_of_the_side() -> None:

@@ -29,6 +29,16 @@ def test_inference_shows_the_network_an_image_of_mean_0_and_deviation_1(path: Pa
     assert float(image.std(correction=0)) == pytest.approx(1, abs=1e-5)
 
 
+def test_inference_standardises_an_image_without_its_padding(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE // 2), dtype=np.uint8)
+    path = write_radiograph(tmp_path / "tall.dcm", pixels)
+    sample = inference_chain(image_size=32)({"image": path})
+    inside = sample["image"][0, :, 8:24]
+    assert float(inside.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(inside.std(correction=0)) == pytest.approx(1, abs=1e-5)
+    assert sample["content_px"] == 32 * 16
+
+
 def test_inference_keeps_what_the_file_says_of_itself(path: Path) -> None:
     sample = inference_chain(image_size=32)({"image": path})
     assert (sample["shape"], sample["spacing_mm"]) == ((SIZE, SIZE), (0.5, 0.25))
@@ -85,7 +95,8 @@ def test_what_is_cached_are_multiples_of_a_byte(path: Path) -> None:
 def augmented(seed: int, image: Tensor, label: Tensor | None = None) -> dict[str, Any]:
     chain = training_chain(image_size=SIZE)
     chain.set_random_state(seed=seed)
-    return dict(chain({"image": image.clone(), "label": (image if label is None else label).clone()}))
+    label = image if label is None else label
+    return dict(chain({"image": image.clone(), "label": label.clone(), "shape": (SIZE, SIZE)}))
 
 
 def blob() -> Tensor:

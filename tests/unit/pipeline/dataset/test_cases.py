@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.conftest import Collection, draw_case, make_collection
+from tests.conftest import Collection, draw_case, make_case, make_collection
 
 from pneumoseg.pipeline.dataset.cache import open_cache
 from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, Bytes, CachedCases, FileCases, PhasedCases
@@ -15,6 +15,9 @@ from pneumoseg.pipeline.errors import JobError
 from pneumoseg.transforms.chains import evaluation_chain, training_chain
 
 SIZE = 48
+CASES = [
+    make_case(number, area_px=int(number < 6)) for number in range(12)
+]  # shapes and signs of the collection
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +44,28 @@ def test_a_case_from_the_cache_is_to_the_bit_what_its_file_gives(
     collection: Collection, cache: Bytes, index: int
 ) -> None:
     (file,) = from_files(collection.manifest, collection.manifest_path, index)
-    cached = CachedCases(cache, [index])[0]
+    cached = CachedCases(cache, CASES, [index])[0]
     np.testing.assert_array_equal(np.asarray(cached["image"]), np.asarray(file["image"]))
     np.testing.assert_array_equal(np.asarray(cached["label"]), np.asarray(file["label"]))
+    assert cached["content_px"] == file["content_px"] == 48 * 32
+
+
+@pytest.mark.parametrize("from_cache", [True, False])
+def test_a_case_is_standardised_without_its_padding(
+    collection: Collection, cache: Bytes, from_cache: bool
+) -> None:
+    (file,) = from_files(collection.manifest, collection.manifest_path, 2)
+    image = (CachedCases(cache, CASES, [2])[0] if from_cache else file)["image"][0]
+    assert float(image[:, 8:40].mean()) == pytest.approx(0, abs=1e-5)
+    assert float(image[:, 8:40].std(correction=0)) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_label_of_an_image_is_that_of_its_original_mask(cache: Bytes) -> None:
+    # three of 214 masks of the challenge have no pixel of at least one half at 128 px
+    cases = [make_case(0, area_px=3), make_case(1, area_px=0)]
+    pixels = np.zeros_like(cache[:2])
+    drawn = CachedCases(pixels, cases, [0, 1], training_chain(image_size=SIZE, augmentations=()))
+    assert [float(drawn[Draw(index=index, seed=0)]["positive"]) for index in (0, 1)] == [1, 0]
 
 
 def test_cases_are_counted_and_gone_through_in_order(collection: Collection) -> None:
@@ -77,8 +99,8 @@ def test_a_label_that_does_not_fit_its_image_is_an_error_that_names_it(collectio
 
 
 def test_the_same_draw_gives_the_same_augmentation_whatever_came_before(cache: Bytes) -> None:
-    one = CachedCases(cache, range(12), training_chain(image_size=SIZE))
-    other = CachedCases(cache, range(12), training_chain(image_size=SIZE))
+    one = CachedCases(cache, CASES, range(12), training_chain(image_size=SIZE))
+    other = CachedCases(cache, CASES, range(12), training_chain(image_size=SIZE))
     for seed in range(5):
         other[Draw(index=seed, seed=seed + 100)]
     for seed in range(5):
@@ -87,11 +109,11 @@ def test_the_same_draw_gives_the_same_augmentation_whatever_came_before(cache: B
 
 
 def test_a_draw_counts_from_the_cases_at_hand_and_the_index_from_the_manifest(cache: Bytes) -> None:
-    assert CachedCases(cache, [9, 5])[Draw(index=1, seed=0)]["index"] == 5
+    assert CachedCases(cache, CASES, [9, 5])[Draw(index=1, seed=0)]["index"] == 5
 
 
 def test_without_augmentation_a_draw_is_the_case_itself(cache: Bytes) -> None:
-    cases = CachedCases(cache, range(12))
+    cases = CachedCases(cache, CASES, range(12))
     np.testing.assert_array_equal(
         np.asarray(cases[Draw(index=2, seed=9)]["image"]), np.asarray(cases[2]["image"])
     )
@@ -99,23 +121,23 @@ def test_without_augmentation_a_draw_is_the_case_itself(cache: Bytes) -> None:
 
 def test_the_cache_is_not_changed_by_augmentation(cache: Bytes) -> None:
     before = cache.copy()
-    cases = CachedCases(cache, range(12), training_chain(image_size=SIZE))
+    cases = CachedCases(cache, CASES, range(12), training_chain(image_size=SIZE))
     for index in range(12):
         cases[Draw(index=index, seed=index)]
     np.testing.assert_array_equal(before, cache)
 
 
 def test_images_and_labels_are_float32(cache: Bytes) -> None:
-    case = CachedCases(cache, range(12), training_chain(image_size=SIZE))[Draw(index=0, seed=0)]
+    case = CachedCases(cache, CASES, range(12), training_chain(image_size=SIZE))[Draw(index=0, seed=0)]
     assert case["image"].dtype == case["label"].dtype == torch.float32
 
 
 def test_a_loader_worker_gets_the_way_to_the_cache_and_not_its_content(cache: Bytes) -> None:
-    assert cache[7, 0].tobytes() not in pickle.dumps(CachedCases(cache, range(12)))
+    assert cache[7, 0].tobytes() not in pickle.dumps(CachedCases(cache, CASES, range(12)))
 
 
 def test_a_loader_worker_reads_the_same_pixels(cache: Bytes) -> None:
-    sent = pickle.loads(pickle.dumps(CachedCases(cache, range(12))))
+    sent = pickle.loads(pickle.dumps(CachedCases(cache, CASES, range(12))))
     assert isinstance(sent.cache, np.memmap)
     np.testing.assert_array_equal(sent.cache, cache)
 
@@ -125,11 +147,11 @@ def test_a_loader_worker_reads_the_same_pixels(cache: Bytes) -> None:
 
 def test_a_draw_brings_the_case_at_the_resolution_of_its_phase(cache: Bytes) -> None:
     small = np.ascontiguousarray(cache[:, :, ::2, ::2])
-    cases = PhasedCases([CachedCases(small, [9, 5]), CachedCases(cache, [9, 5])])
+    cases = PhasedCases([CachedCases(small, CASES, [9, 5]), CachedCases(cache, CASES, [9, 5])])
     assert len(cases) == 2
     for phase, pixels in enumerate((small, cache)):
         sample = cases[Draw(index=1, seed=0, phase=phase)]
-        expected = CachedCases(pixels, [5])[0]
+        expected = CachedCases(pixels, CASES, [5])[0]
         assert sample["index"] == 5
         np.testing.assert_array_equal(np.asarray(sample["image"]), np.asarray(expected["image"]))
         np.testing.assert_array_equal(np.asarray(sample["label"]), np.asarray(expected["label"]))
@@ -137,7 +159,7 @@ def test_a_draw_brings_the_case_at_the_resolution_of_its_phase(cache: Bytes) -> 
 
 def test_a_draw_of_a_phase_is_augmented_by_its_seed(cache: Bytes) -> None:
     def make() -> CachedCases:
-        return CachedCases(cache, range(12), training_chain(image_size=SIZE))
+        return CachedCases(cache, CASES, range(12), training_chain(image_size=SIZE))
 
     draw = Draw(index=3, seed=11, phase=1)
     phased = PhasedCases([make(), make()])[draw]

@@ -1,12 +1,15 @@
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from tests.conftest import make_case
 
 from pneumoseg.pipeline.dataset.cases import CachedCases, PhasedCases
 from pneumoseg.pipeline.dataset.loaders import make_training_loader, make_validation_loader
 from pneumoseg.pipeline.dataset.sampling import BatchPlan, DrawPlan
 from pneumoseg.transforms.chains import training_chain
 
+CASES = [make_case(number, shape=(16, 16), area_px=int(number < 3)) for number in range(10)]
 PLAN = DrawPlan(positive=[True] * 3 + [False] * 7, positive_rate=0.5, batch_size=2, seed=0)
 
 
@@ -16,7 +19,7 @@ def pixels() -> NDArray[np.uint8]:
 
 
 def at_one_size(pixels: NDArray[np.uint8]) -> PhasedCases:
-    return PhasedCases([CachedCases(pixels, range(10), training_chain(image_size=16))])
+    return PhasedCases([CachedCases(pixels, CASES, range(10), training_chain(image_size=16))])
 
 
 def test_training_batches_are_those_of_the_plan(pixels: NDArray[np.uint8]) -> None:
@@ -28,6 +31,15 @@ def test_training_batches_are_those_of_the_plan(pixels: NDArray[np.uint8]) -> No
     expected = np.concatenate([PLAN.epoch(0), PLAN.epoch(1)])
     np.testing.assert_array_equal([batch["index"].tolist() for batch in batches], expected)
     assert batches[0]["image"].shape == batches[0]["label"].shape == (2, 1, 16, 16)
+
+
+def test_a_training_batch_says_which_images_show_a_pneumothorax(pixels: NDArray[np.uint8]) -> None:
+    loader = make_training_loader(
+        at_one_size(pixels), BatchPlan(PLAN, phases=[0]), workers=0, pin_memory=False
+    )
+    for batch in loader:
+        assert batch["positive"].dtype == torch.float32
+        assert batch["positive"].tolist() == [float(index < 3) for index in batch["index"].tolist()]
 
 
 def test_a_run_that_goes_on_sees_the_same_pixels_as_one_that_never_stopped(pixels: NDArray[np.uint8]) -> None:
@@ -43,7 +55,7 @@ def test_one_loader_gives_the_images_of_each_phase_in_its_size(pixels: NDArray[n
     large = np.repeat(np.repeat(pixels, 2, axis=2), 2, axis=3)
     cases = PhasedCases(
         [
-            CachedCases(each, range(10), training_chain(image_size=size))
+            CachedCases(each, CASES, range(10), training_chain(image_size=size))
             for each, size in ((pixels, 16), (large, 32))
         ]
     )
@@ -63,5 +75,11 @@ def test_two_processes_see_the_pixels_that_one_would_see(pixels: NDArray[np.uint
 
 
 def test_validation_sees_each_case_once_in_order(pixels: NDArray[np.uint8]) -> None:
-    loader = make_validation_loader(CachedCases(pixels, [7, 2, 5]), batch_size=2, pin_memory=False)
+    loader = make_validation_loader(CachedCases(pixels, CASES, [7, 2, 5]), batch_size=2, pin_memory=False)
     assert [index for batch in loader for index in batch["index"].tolist()] == [7, 2, 5]
+
+
+def test_a_validation_batch_counts_the_pixels_inside_the_padding(pixels: NDArray[np.uint8]) -> None:
+    cases = [make_case(0, shape=(64, 32)), make_case(1, shape=(10, 10))]
+    (batch,) = make_validation_loader(CachedCases(pixels, cases, [0, 1]), batch_size=2, pin_memory=False)
+    assert batch["content_px"].tolist() == [16 * 8, 16 * 16]

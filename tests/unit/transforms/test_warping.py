@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pneumoseg.transforms.warping import RandWarpd, sample_elastic, sample_grid, warp
+
+SIZE = 64
+
+
+def noise(rows: int = SIZE, columns: int = SIZE) -> Tensor:
+    return torch.rand(1, rows, columns, generator=torch.Generator().manual_seed(0))
+
+
+def ramps() -> Tensor:
+    """The column and the row of each pixel."""
+    rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    return torch.stack([columns, rows]).float()
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (512, 512), (33, 50)])
+def test_a_field_of_zeros_is_the_identity(shape: tuple[int, int]) -> None:
+    image = noise(*shape)
+    # float32 positions of 512 pixels are exact to some 1e-5 of a pixel
+    torch.testing.assert_close(warp(image, torch.zeros(2, 6, 6)), image, atol=1e-4, rtol=0)
+
+
+def test_a_displacement_is_in_pixels_along_columns_then_rows() -> None:
+    control = torch.zeros(2, 4, 5)
+    control[0], control[1] = 3, -2
+    image = noise()
+    torch.testing.assert_close(warp(image, control)[0, 2:, :-3], image[0, :-2, 3:], atol=5e-5, rtol=0)
+
+
+def test_the_outermost_control_points_lie_on_the_outermost_pixels() -> None:
+    control = torch.zeros(2, 4, 4)
+    control[0, 0, 0] = 2
+    columns = warp(ramps(), control)[0]
+    assert float(columns[0, 0]) == pytest.approx(2, abs=1e-3)
+    assert float(columns[0, -1]) == pytest.approx(SIZE - 1, abs=1e-3)
+    assert float(columns[-1, 0]) == pytest.approx(0, abs=1e-3)
+
+
+def test_zeros_come_into_view_from_outside() -> None:
+    control = torch.zeros(2, 4, 4)
+    control[0] = 10
+    assert float(warp(torch.ones(1, SIZE, SIZE), control)[0, :, -10:].max()) < 1e-3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_column_of_the_grid_changes_its_width_by_no_more_than_the_limit(seed: int) -> None:
+    x, y = sample_grid(np.random.RandomState(seed), limit=0.2, size=SIZE)
+    cell = (SIZE - 1) / 5
+    assert (np.ptp(x, axis=0) == 0).all()
+    assert (np.ptp(y, axis=1) == 0).all()
+    for knots in (x[0], y[:, 0]):
+        changes = np.diff(knots) / cell
+        assert 0.02 < np.abs(changes).max() <= 0.2
+        assert knots.mean() == pytest.approx(0, abs=1e-9)
+
+
+def test_the_displacements_of_an_elastic_warp_have_at_most_its_standard_deviation() -> None:
+    found = [sample_elastic(np.random.RandomState(seed), spacing=0.05, std=4.0).std() for seed in range(30)]
+    assert 3 < max(found) < 4.4
+    assert min(found) < 1
+
+
+def test_the_points_of_an_elastic_warp_are_as_far_apart_as_asked_for() -> None:
+    assert sample_elastic(np.random.RandomState(0), spacing=0.125, std=1.0).shape == (2, 9, 9)
+
+
+def test_image_and_label_are_warped_by_the_same_field() -> None:
+    transform = RandWarpd(
+        ("image", "label"),
+        prob=1,
+        sample_control=lambda random: sample_elastic(random, spacing=0.2, std=5.0),
+    )
+    transform.set_random_state(seed=3)
+    sample = transform({"image": noise(), "label": noise(), "index": 7})
+    assert not torch.allclose(sample["image"], noise(), atol=0.01)
+    torch.testing.assert_close(sample["image"], sample["label"])
+    assert sample["index"] == 7
+
+
+def test_the_share_that_a_warp_is_applied_to_is_its_probability() -> None:
+    transform = RandWarpd(
+        "image", prob=0.3, sample_control=lambda random: sample_elastic(random, spacing=0.2, std=5.0)
+    )
+    transform.set_random_state(seed=0)
+    image = noise(8, 8)
+    done = sum(not torch.equal(transform({"image": image})["image"], image) for _ in range(200))
+    assert 40 < done < 80

@@ -1,0 +1,108 @@
+"""Warp image and label by one smooth displacement field, which leaves every pixel in place where it is zero.
+
+MONAI's grid and elastic distortions of strength zero move pixels by 0.5 to 1.35 pixels: their sampling grids are not
+centred on the pixels.
+"""
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.config.type_definitions import KeysCollection
+from monai.transforms.transform import MapTransform, RandomizableTransform
+from numpy.random import RandomState
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["RandWarpd", "sample_elastic", "sample_grid", "warp"]
+
+Floats = npt.NDArray[np.float64]
+_CELLS: Final = 5  # along each axis, as MONAI and Albumentations have it
+
+
+def warp(image: Tensor, control: Tensor) -> Tensor:
+    """Sample each pixel of an image where a displacement field points to; zeros lie outside.
+
+    Args:
+        image: Shape ``(channels, rows, columns)``.
+        control: Displacement in pixels along columns (x) and rows (y) at control points that are spread evenly from
+            edge to edge of the image, shape ``(2, n, m)``; bicubic between them.
+
+    Returns: Float32, shape of *image*, bilinear; a field of zeros returns the image but for rounding.
+    """
+    rows, columns = image.shape[-2:]
+    x, y = _weights(rows, control.shape[-2]) @ control @ _weights(columns, control.shape[-1]).T
+    # positions of grid_sample: -1 and 1 are the centres of the outermost pixels, as align_corners=True has it
+    x = torch.linspace(-1, 1, columns) + x * (2 / max(1, columns - 1))
+    y = torch.linspace(-1, 1, rows)[:, None] + y * (2 / max(1, rows - 1))
+    grid = torch.stack([x, y], dim=-1)[None]
+    return functional.grid_sample(image[None], grid, padding_mode="zeros", align_corners=True)[0]
+
+
+def _weights(size: int, points: int) -> Tensor:
+    """Compute the weight of each control point at each pixel of one axis, shape ``(size, points)``.
+
+    A product with one matrix for each axis costs a fortieth of torch's bicubic interpolation of the whole field.
+    """
+    unit = torch.eye(points)[None, None]
+    return functional.interpolate(unit, size=(size, points), mode="bicubic", align_corners=True)[0, 0]
+
+
+class RandWarpd(RandomizableTransform, MapTransform):
+    """Warp items of equal size by one field, in one pass over their stacked channels.
+
+    Args:
+        keys: Items of shape ``(channels, rows, columns)``.
+        prob: Probability of the warp.
+        sample_control: Function that samples the control points of `warp`.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, *, prob: float, sample_control: Callable[[RandomState], Floats]
+    ) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        self.sample_control = sample_control
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Warp each of `keys` in a copy of *data*, or none of them."""
+        sample = dict(data)
+        self.randomize(None)
+        if self._do_transform:
+            keys = list(self.key_iterator(sample))
+            items = [torch.as_tensor(sample[key]) for key in keys]
+            warped = warp(torch.cat(items), torch.from_numpy(self.sample_control(self.R)).float())
+            sample.update(zip(keys, warped.split([len(item) for item in items]), strict=True))
+        return sample
+
+
+def sample_grid(random: RandomState, *, limit: float, size: int) -> Floats:
+    """Sample the control points of a grid of 5 x 5 cells whose columns and rows change their size; its middle stays.
+
+    Args:
+        random: Source of randomness.
+        limit: Largest relative change of the width of a column, or of the height of a row.
+        size: Side of the image in pixels.
+
+    Returns: Displacements in pixels for `warp`, shape ``(2, 6, 6)``.
+    """
+    changes = random.uniform(-limit, limit, (2, _CELLS)) * (size - 1) / _CELLS
+    moved = np.cumsum(np.pad(changes, ((0, 0), (1, 0))), axis=1)
+    x, y = moved - moved.mean(axis=1, keepdims=True)
+    return np.stack(np.meshgrid(x, y))
+
+
+def sample_elastic(random: RandomState, *, spacing: float, std: float) -> Floats:
+    """Sample the control points of a smooth random warp.
+
+    Args:
+        random: Source of randomness.
+        spacing: Distance between control points, as a share of the side.
+        std: Largest standard deviation of a displacement in pixels; that of this warp is uniform below it.
+
+    Returns: Displacements in pixels for `warp`, shape ``(2, n, n)``.
+    """
+    points = round(1 / spacing) + 1
+    return random.uniform(0, std) * random.standard_normal((2, points, points))
