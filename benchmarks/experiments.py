@@ -1,0 +1,193 @@
+"""Keep what training runs came to in one table: aggregate numbers, of no single image.
+
+    python benchmarks/experiments.py RUN... [--against RUN] [--note TEXT]
+
+Each run folder adds a row to ``docs/experiments.json``, or replaces the row of its name, and
+the tables of ``docs/experiments.md``, below its marker, are written anew from all rows. Scores are those that ``evaluate`` has left in the run: of the
+images that were held out, with the cross-fitted operating point, and with intervals by patient. ``--against`` also
+compares each run with another one on the same images, paired by patient.
+"""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import yaml
+
+from pneumoseg.pipeline.scoring.headline import ScoredImages, compare
+
+DOCS: Final = Path(__file__).parents[1] / "docs"
+ROWS, PAGE = DOCS / "experiments.json", DOCS / "experiments.md"
+MARKER: Final = "<!-- What follows is written by benchmarks/experiments.py. -->"
+Row = dict[str, Any]
+SHOWN: Final = {
+    "dice": "score",
+    "dice_positive": "Dice on positives",
+    "auc": "AUC",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+}
+
+
+def main() -> None:
+    """Read the run folders and write both files."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="*", type=Path)
+    parser.add_argument("--against", type=Path, help="Run that the others are compared with.")
+    parser.add_argument("--note", default="", help="What the runs are for.")
+    words = parser.parse_args()
+    rows: dict[str, Row] = json.loads(ROWS.read_text(encoding="utf-8")) if ROWS.is_file() else {}
+    for run in words.runs:
+        row = read_run(run)
+        if words.against and words.against != run:
+            row["against"] = words.against.name
+            row["differences"] = differences(run, words.against)
+        rows[run.name] = {**row, "note": words.note or rows.get(run.name, {}).get("note", "")}
+    ROWS.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    text, marker, _ = PAGE.read_text(encoding="utf-8").partition(MARKER)
+    PAGE.write_text(f"{text}{marker}\n\n{tables(rows)}", encoding="utf-8")
+
+
+def read_run(run: Path) -> Row:
+    """Read the configuration, the cost and the scores of a run folder."""
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    scores = json.loads((run / "evaluation" / "scores.json").read_text(encoding="utf-8"))
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    folders = sorted(run.glob("fold*/metrics.csv")) or [run / "metrics.csv"]
+    epochs = [row for path in folders for row in csv.DictReader(path.open(encoding="utf-8"))]
+    return {
+        "configuration": describe(config),
+        "folds": len(folders),
+        "epochs": len(epochs) // len(folders),
+        "images_seen": round(sum(float(row["seconds"]) * float(row["images_per_s"]) for row in epochs)),
+        "training_hours": sum(float(row["seconds"]) for row in epochs) / 3600,
+        "device": summary.get("device"),
+        "precision": summary.get("precision"),
+        "threads": summary.get("threads"),
+        "predict_nothing": scores["predict_nothing"],
+        "images": scores["images"],
+        "patients": scores["patients"],
+        "in_sample": scores["numbers"],
+        "cross_fitted": scores["cross_fitted"],
+    }
+
+
+def describe(config: Row) -> str:
+    """Say in a line what a configuration trains."""
+    network, data, steps = config["network"], config["data"], config["optimization"]
+    sizes = [*data["stages"], {**data, "epochs": steps["epochs"]}]
+    parts = [
+        network["encoder"] or "article's encoder",
+        f"features {network['features']}",
+        f"normalization {network['normalization']}",
+        f"head prior {network['head_prior']}",
+        " then ".join(
+            f"{each['image_size']} px" + (f" (crops of {each['crop']})" if each.get("crop") else "")
+            for each in sizes
+        ),
+        f"batch {data['batch_size']}",
+        " + ".join(f"{term['weight']:g} {term['name']}" for term in steps["loss"]),
+        f"positives {data['positive_rate']}"
+        + (f" to {data['final_positive_rate']}" if data["final_positive_rate"] else ""),
+        f"{steps['schedule']} {steps['learning_rate']:g}",
+    ]
+    if network["encoder"]:
+        parts.append(f"encoder rate {steps['encoder_rate']:g}")
+    if network["image_head"]:
+        parts.append(f"image head {steps['image_weight']:g}")
+    if steps["ema"]:
+        parts.append(f"EMA {steps['ema']}")
+    if steps["average"] != "none":
+        parts.append(f"{steps['average']} of {steps['average_top']} epochs")
+    if config["tta"]:
+        parts.append(f"TTA {' and '.join(config['tta'])}")
+    return ", ".join(parts)
+
+
+def differences(run: Path, other: Path) -> Row:
+    """Compare two runs on the same images, paired by patient, at their cross-fitted operating points."""
+    found = compare(scored_images(run), scored_images(other))
+    return {
+        name: {"value": each.value, "low": each.low, "high": each.high, "p_value": each.p_value}
+        for name, each in found.items()
+        if name in SHOWN
+    }
+
+
+def scored_images(run: Path) -> ScoredImages:
+    """Read the cases of a run at the cross-fitted operating point, in the order of their names."""
+    with (run / "evaluation" / "cases.csv").open(encoding="utf-8") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: row["id"])
+    areas = np.array([int(row["cross_fitted_area_px"]) for row in rows])
+    labels = np.array([int(row["label_area_px"]) for row in rows])
+    dices = np.array([float(row["cross_fitted_dice"]) for row in rows])
+    return ScoredImages(
+        groups=[row["group"] for row in rows],
+        pred_px=areas,
+        true_px=labels,
+        shared_px=np.rint(dices * (areas + labels) / 2).astype(np.int64),
+        probabilities=np.array([float(row["probability"]) for row in rows]),
+    )
+
+
+def page(rows: dict[str, Row]) -> str:
+    """Put all rows into the page, after the text that people write."""
+    lines = [
+        TEXT.read_text(encoding="utf-8").rstrip() if TEXT.is_file() else "# Experiments",
+        "",
+        "## Runs",
+        "",
+    ]
+    lines += ["| run | " + " | ".join(SHOWN.values()) + " | in-sample score | images seen | core-hours |"]
+    lines += ["| --- " * (len(SHOWN) + 4) + "|"]
+    nothing = {round(row["predict_nothing"], 4) for row in rows.values()}
+    lines += [f"| predict nothing | {each} | 0 | 0.5 | 0 | 1 | {each} | | |" for each in sorted(nothing)]
+    for name, row in sorted(rows.items(), key=lambda item: -item[1]["cross_fitted"]["dice"]["value"]):
+        numbers = [_interval(row["cross_fitted"][key]) for key in SHOWN]
+        hours = row["training_hours"] * (row["threads"] or 1)
+        lines.append(
+            f"| {name} | {' | '.join(numbers)} | {row['in_sample']['dice']['value']:.4f} | "
+            f"{row['images_seen']:,} | {hours:.2f} |"
+        )
+    lines += ["", "## Configurations", ""]
+    for name, row in rows.items():
+        note = f" {row['note']}" if row["note"] else ""
+        lines.append(
+            f"- **{name}**: {row['configuration']}; {row['epochs']} epochs of {row['folds']} fold(s) on "
+            f"{row['device']} in {row['precision']}; {row['images']} images of {row['patients']} patients held out."
+            f"{note}"
+        )
+    compared = {name: row for name, row in rows.items() if row.get("differences")}
+    if compared:
+        lines += [
+            "",
+            "## Paired differences",
+            "",
+            "Resampled by patient; p by exchanging the two models.",
+            "",
+        ]
+        lines += ["| run | against | " + " | ".join(SHOWN.values()) + " |", "| --- " * (len(SHOWN) + 2) + "|"]
+    for name, row in compared.items():
+        numbers = [
+            f"{_interval(each)}, p {each['p_value']:.3f}"
+            if each.get("p_value") is not None
+            else _interval(each)
+            for each in (row["differences"][key] for key in SHOWN)
+        ]
+        lines.append(f"| {name} | {row['against']} | {' | '.join(numbers)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _interval(number: Row | None) -> str:
+    if number is None or number["value"] is None:
+        return ""
+    if number["low"] is None:
+        return f"{number['value']:.4f}"
+    return f"{number['value']:.4f} ({number['low']:.4f} to {number['high']:.4f})"
+
+
+if __name__ == "__main__":
+    main()
