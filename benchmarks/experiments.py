@@ -3,9 +3,9 @@
     python benchmarks/experiments.py RUN... [--against RUN] [--note TEXT]
 
 Each run folder adds a row to ``docs/experiments.json``, or replaces the row of its name, and
-the tables of ``docs/experiments.md``, below its marker, are written anew from all rows. Scores are those that ``evaluate`` has left in the run: of the
-images that were held out, with the cross-fitted operating point, and with intervals by patient. ``--against`` also
-compares each run with another one on the same images, paired by patient.
+the tables of ``docs/experiments.md``, below its marker, are written anew from all rows. Scores are those that
+``evaluate`` has left in the run: of the images that were held out, with the cross-fitted operating point, and with
+intervals by patient. ``--against`` also compares each run with another one on the same images, paired by patient.
 """
 
 import argparse
@@ -133,14 +133,9 @@ def scored_images(run: Path) -> ScoredImages:
     )
 
 
-def page(rows: dict[str, Row]) -> str:
-    """Put all rows into the page, after the text that people write."""
-    lines = [
-        TEXT.read_text(encoding="utf-8").rstrip() if TEXT.is_file() else "# Experiments",
-        "",
-        "## Runs",
-        "",
-    ]
+def tables(rows: dict[str, Row]) -> str:
+    """Write scores, configurations and paired differences of all runs as Markdown."""
+    lines = ["## Runs", ""]
     lines += ["| run | " + " | ".join(SHOWN.values()) + " | in-sample score | images seen | core-hours |"]
     lines += ["| --- " * (len(SHOWN) + 4) + "|"]
     nothing = {round(row["predict_nothing"], 4) for row in rows.values()}
