@@ -8,7 +8,7 @@ every resolution. Greys lie in [0, 1] here; the image is standardised afterwards
 import math
 from collections.abc import Hashable, Mapping
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class _Augmentation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    moves_pixels: ClassVar[bool] = False
+    """Whether it changes the geometry, and thus the label."""
     name: str
     prob: Share = 0.5
     """How often it is done."""
@@ -52,6 +54,7 @@ class _Augmentation(BaseModel):
 class Flip(_Augmentation):
     """Left becomes right: a mirrored chest is a rare but possible one, and the pneumothorax does not mind."""
 
+    moves_pixels: ClassVar[bool] = True
     name: Literal["flip"] = "flip"
 
     def make(self, image_size: int) -> Transform:  # noqa: ARG002
@@ -62,6 +65,7 @@ class Flip(_Augmentation):
 class ShiftScaleRotate(_Augmentation):
     """Another position of the patient."""
 
+    moves_pixels: ClassVar[bool] = True
     name: Literal["shift-scale-rotate"] = "shift-scale-rotate"
     shift: Share = 0.06
     """Largest way along each axis, as a share of the side."""
@@ -88,6 +92,7 @@ class ShiftScaleRotate(_Augmentation):
 class Grid(_Augmentation):
     """Resize the columns and rows of a grid of five by five cells."""
 
+    moves_pixels: ClassVar[bool] = True
     name: Literal["grid"] = "grid"
     limit: Annotated[float, Field(ge=0, lt=1)] = 0.12
     """Largest relative change of the width or height of a cell."""
@@ -101,6 +106,7 @@ class Grid(_Augmentation):
 class Elastic(_Augmentation):
     """Warp smoothly and at random."""
 
+    moves_pixels: ClassVar[bool] = True
     name: Literal["elastic"] = "elastic"
     spacing: Annotated[float, Field(gt=0, le=1)] = 0.12
     """Distance between the points that are moved, as a share of the side."""
