@@ -98,7 +98,8 @@ class DataConfig(_Section):
     """Gradient accumulation steps: micro-batches in which a batch is computed, which takes less memory."""
     crop: ImageSize | None = None
     """Side of the random crops that the network is trained on, in pixels; validation and inference always use whole
-    images. Null trains on whole images."""
+    images. Half of the crops of an image with a pneumothorax are placed to show some of it. Null trains on whole
+    images."""
     positive_rate: Fraction | None = 0.5
     """Share of images with a pneumothorax among those drawn; null draws each image once an epoch."""
     final_positive_rate: Fraction | Literal["prior"] | None = None
@@ -209,6 +210,13 @@ class TrainConfig(_Section):
         for name, size in sizes.items():
             if size is not None:
                 check_size(name, size, stride=self.network.stride)
+        for index, part in enumerate((*data.stages, data)):
+            if part.crop is not None and part.crop > part.image_size:
+                section = f"data.stages.{index}" if index < len(data.stages) else "data"
+                raise ValueError(
+                    f"{section}.crop = {part.crop}: a crop cannot be larger than {section}.image_size = "
+                    f"{part.image_size}; give a smaller crop, or null for whole images"
+                )
         return self
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import ignite.distributed as idist
 import torch
-from monai.data import set_track_meta
+from monai.data import get_track_meta, set_track_meta
 
 from pneumoseg.pipeline.config import TrainConfig, dump_config
 from pneumoseg.pipeline.console import console, say, tracked, warn
@@ -134,9 +134,9 @@ def train_model(
             f"{precision.device}, {precision.name}, {torch.get_num_threads()} threads"
             + (f", {idist.get_world_size()} processes" if idist.get_world_size() > 1 else "")
         )
-        set_track_meta(
-            False
-        )  # metadata travels beside the tensors; MONAI's own tracking costs time per transform
+        # metadata travels beside the tensors; MONAI's own tracking costs time in each transform
+        stack.callback(set_track_meta, get_track_meta())
+        set_track_meta(False)
         run = TrainingRun(
             manifest.training,
             caches,

@@ -5,10 +5,9 @@ are what the winners of the challenge used. Lengths are shares of the image's si
 every resolution. Greys lie in [0, 1] here; the image is standardised afterwards.
 """
 
-import math
 from collections.abc import Hashable, Mapping
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -16,7 +15,6 @@ from monai.config import KeysCollection
 from monai.transforms import (
     MapTransform,
     RandAdjustContrastd,
-    RandAffined,
     RandCoarseDropoutd,
     RandFlipd,
     RandGaussianNoised,
@@ -30,12 +28,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from skimage.exposure import equalize_adapthist
 from torch import Tensor
 
-from pneumoseg.transforms.warping import RandWarpd, sample_elastic, sample_grid
+from pneumoseg.transforms.warping import RandWarpd, sample_affine, sample_elastic, sample_grid
 
 __all__ = ["DEFAULT_AUGMENTATIONS", "Augmentation", "RandCLAHEd"]
 
 _IMAGE, _BOTH = "image", ("image", "label")
-_LINEAR = ("bilinear", "bilinear")
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -44,6 +41,8 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class _Augmentation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    moves_pixels: ClassVar[bool] = False
+    """Whether it changes the geometry, and thus the label."""
     name: str
     prob: Share = 0.5
     """How often it is done."""
@@ -52,6 +51,7 @@ class _Augmentation(BaseModel):
 class Flip(_Augmentation):
     """Left becomes right: a mirrored chest is a rare but possible one, and the pneumothorax does not mind."""
 
+    moves_pixels: ClassVar[bool] = True
     name: Literal["flip"] = "flip"
 
     def make(self, image_size: int) -> Transform:  # noqa: ARG002
@@ -60,34 +60,35 @@ class Flip(_Augmentation):
 
 
 class ShiftScaleRotate(_Augmentation):
-    """Another position of the patient."""
+    """Move, resize and rotate, as another position of the patient would."""
 
+    moves_pixels: ClassVar[bool] = True
     name: Literal["shift-scale-rotate"] = "shift-scale-rotate"
     shift: Share = 0.06
-    """Largest way along each axis, as a share of the side."""
+    """Largest shift along each axis, as a share of the side."""
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.12
-    """Largest change of size."""
+    """Largest relative change of size, along each axis by itself."""
     degrees: Annotated[float, Field(ge=0, le=180)] = 12
-    """Largest turn."""
+    """Largest rotation."""
     border: Literal["zeros", "border", "reflection"] = "zeros"
     """What comes into view at the edges."""
 
     def make(self, image_size: int) -> Transform:
         """Make the transform."""
-        return RandAffined(
-            _BOTH,
-            prob=self.prob,
-            rotate_range=math.radians(self.degrees),
-            translate_range=(self.shift * image_size,) * 2,  # one number would move and scale rows alone
-            scale_range=(self.scale,) * 2,
-            mode=_LINEAR,
-            padding_mode=self.border,
+        sample = partial(
+            sample_affine,
+            shift=self.shift * image_size,
+            scale=self.scale,
+            degrees=self.degrees,
+            size=image_size,
         )
+        return RandWarpd(_BOTH, prob=self.prob, sample_control=sample, border=self.border)
 
 
 class Grid(_Augmentation):
     """Resize the columns and rows of a grid of five by five cells."""
 
+    moves_pixels: ClassVar[bool] = True
     name: Literal["grid"] = "grid"
     limit: Annotated[float, Field(ge=0, lt=1)] = 0.12
     """Largest relative change of the width or height of a cell."""
@@ -101,6 +102,7 @@ class Grid(_Augmentation):
 class Elastic(_Augmentation):
     """Warp smoothly and at random."""
 
+    moves_pixels: ClassVar[bool] = True
     name: Literal["elastic"] = "elastic"
     spacing: Annotated[float, Field(gt=0, le=1)] = 0.12
     """Distance between the points that are moved, as a share of the side."""

@@ -6,6 +6,7 @@ from typing import Any
 from monai.transforms import Compose, EnsureTyped, ScaleIntensityRanged
 
 from pneumoseg.transforms.augmentation import DEFAULT_AUGMENTATIONS, Augmentation
+from pneumoseg.transforms.cropping import RandCropd
 from pneumoseg.transforms.geometry import ToNetworkSized
 from pneumoseg.transforms.labelling import DecodeRLEd
 from pneumoseg.transforms.loading import LoadRadiographd
@@ -75,18 +76,29 @@ def standardization_chain() -> Compose:
 
 
 def training_chain(
-    *, image_size: int, augmentations: Sequence[Augmentation] = DEFAULT_AUGMENTATIONS
+    *,
+    image_size: int,
+    crop: int | None = None,
+    augmentations: Sequence[Augmentation] = DEFAULT_AUGMENTATIONS,
 ) -> Compose:
     """Make the augmentation of a case that has the network's size already.
 
     It expects ``image`` and ``label`` as `cache_chain` returns them and ``shape``, the original ``(rows, columns)``. It
     returns image and label as `evaluation_chain` does, but standardised with the statistics of the image before its
     augmentation: those of the augmented image would undo each change of brightness and contrast.
+
+    With *crop*, image and label are random squares of that side, and ``positive``, which then has to be there, becomes
+    0 where such a square shows no pneumothorax. They are cut after the last augmentation that moves pixels, so that
+    what a rotation brings into view is the image and not black corners, and before the others, which costs less.
     """
+    moving = [place for place, each in enumerate(augmentations, start=1) if each.moves_pixels]
+    split = max(moving, default=0)
     return Compose(
         [
             MeasurePixelsd("image"),
-            *(augmentation.make(image_size) for augmentation in augmentations),
+            *(augmentation.make(image_size) for augmentation in augmentations[:split]),
+            *([] if crop is None else [RandCropd(("image", "label"), size=crop)]),
+            *(augmentation.make(crop or image_size) for augmentation in augmentations[split:]),
             ScaleIntensityRanged(("image", "label"), a_min=0, a_max=1, b_min=0, b_max=1, clip=True),
             EnsureTyped(("image", "label"), track_meta=False),
             StandardizePixelsd("image"),

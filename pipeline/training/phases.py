@@ -1,8 +1,8 @@
-"""The phases of a run: low resolutions first, each for some epochs, and the final one."""
+"""Plan the phases of a run: low resolutions first, each for some epochs, then the final one."""
 
 from dataclasses import dataclass
 
-from pneumoseg.pipeline.config import TrainConfig
+from pneumoseg.pipeline.config import Stage, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -11,27 +11,35 @@ class Phase:
 
     Attributes:
         image_size: Side of the square that the network sees, in pixels.
-        first_epoch: From 1.
-        last_epoch: Belongs to the phase.
-        accumulate: Parts in which a batch is computed.
+        first_epoch: First epoch of the phase; epochs count from 1.
+        last_epoch: Last epoch of the phase.
+        accumulate: Gradient accumulation steps (micro-batches).
+        crop: Side of the random crops that the network is trained on, in pixels; None trains on whole images.
     """
 
     image_size: int
     first_epoch: int
     last_epoch: int
     accumulate: int
+    crop: int | None = None
 
 
 def plan_phases(config: TrainConfig) -> tuple[Phase, ...]:
-    """The phases that a configuration asks for, in order."""
+    """Plan the phases that a configuration asks for, in order."""
+    data = config.data
+    final = Stage(
+        image_size=data.image_size,
+        epochs=config.optimization.epochs,
+        accumulate=data.accumulate,
+        crop=data.crop,
+    )
     phases: list[Phase] = []
     last = 0
-    for size, epochs, accumulate in (
-        *((stage.image_size, stage.epochs, stage.accumulate) for stage in config.data.stages),
-        (config.data.image_size, config.optimization.epochs, config.data.accumulate),
-    ):
-        phases.append(Phase(size, last + 1, last + epochs, accumulate))
-        last += epochs
+    for stage in (*data.stages, final):
+        phases.append(
+            Phase(stage.image_size, last + 1, last + stage.epochs, stage.accumulate, crop=stage.crop)
+        )
+        last += stage.epochs
     return tuple(phases)
 
 

@@ -91,7 +91,9 @@ class TrainingRun:
                     caches[phase.image_size],
                     cases,
                     training,
-                    training_chain(image_size=phase.image_size, augmentations=config.augmentation),
+                    training_chain(
+                        image_size=phase.image_size, crop=phase.crop, augmentations=config.augmentation
+                    ),
                 )
                 for phase in self.phases
             ]

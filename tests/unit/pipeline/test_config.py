@@ -262,3 +262,21 @@ def test_a_setting_reaches_into_a_preset_and_leaves_the_next_run_alone() -> None
 def test_an_unknown_preset_names_those_there_are(name: str) -> None:
     with pytest.raises(UsageError, match=f"--preset {re.escape(name)}: there are article, quick, reference"):
         load_config(preset=name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "section"),
+    [
+        (["data.image_size=128", "data.crop=256"], "data"),
+        (["data.stages=[{image_size: 128, epochs: 1, crop: 256}]"], "data.stages.0"),
+    ],
+    ids=["final", "stage"],
+)
+def test_a_crop_larger_than_its_image_is_refused_in_one_line(settings: list[str], section: str) -> None:
+    with pytest.raises(UsageError, match=rf"{section}.crop = 256: .* {section}.image_size = 128; ") as caught:
+        load_config(settings=settings)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_crop_as_large_as_its_image_is_taken() -> None:
+    assert load_config(settings=["data.image_size=128", "data.crop=128"]).data.crop == 128

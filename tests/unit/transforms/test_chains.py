@@ -4,10 +4,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from monai.transforms import Compose
 from PIL import Image
 from tests.conftest import write_radiograph
 from torch import Tensor
 
+from pneumoseg.transforms.augmentation import (
+    Augmentation,
+    Brightness,
+    CoarseDropout,
+    Flip,
+    Noise,
+    ShiftScaleRotate,
+)
 from pneumoseg.transforms.chains import cache_chain, evaluation_chain, inference_chain, training_chain
 from pneumoseg.transforms.gates import Gates
 from pneumoseg.transforms.reasons import RadiographError
@@ -149,11 +158,13 @@ def test_images_are_shifted_along_both_axes() -> None:
 
 
 def test_images_are_scaled_along_both_axes() -> None:
-    extents = []
+    sides = []
     for seed in range(40):
-        label = np.asarray(augmented(seed, blob())["label"])[0]
-        extents.append([label.max(axis=1).sum(), label.max(axis=0).sum()])
-    smallest, largest = np.min(extents, axis=0), np.max(extents, axis=0)
+        label = np.asarray(augmented(seed, blob())["label"])[0].astype(np.float64)
+        # a rotation does not change the second moments of a square along the axes
+        moments = [np.cov(np.arange(SIZE), aweights=label.sum(axis), ddof=0) for axis in (1, 0)]
+        sides.append(np.sqrt(12 * np.array(moments)))
+    smallest, largest = np.min(sides, axis=0), np.max(sides, axis=0)
     assert (smallest < 15).all()  # 16 pixels before
     assert (largest > 17).all()
 
@@ -165,3 +176,43 @@ def test_about_half_of_the_images_are_mirrored_from_side_to_side() -> None:
         float(np.asarray(augmented(seed, image)["label"])[0, :, 48:].mean()) > 0.5 for seed in range(60)
     ]
     assert 15 < sum(mirrored) < 45
+
+
+# --- crops
+
+
+def crop_chain(*augmentations: Augmentation) -> Compose:
+    return training_chain(image_size=SIZE, crop=32, augmentations=augmentations)
+
+
+def whole(image: Tensor) -> dict[str, Any]:
+    return {"image": image, "label": image, "shape": (SIZE, SIZE), "positive": torch.tensor(1.0)}
+
+
+def test_a_crop_is_standardised_as_the_whole_image_is() -> None:
+    image = torch.rand(1, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    image[:, :, :32] *= 0.5
+    expected = training_chain(image_size=SIZE, augmentations=())(whole(image))["image"]
+    for seed in range(5):
+        chain = crop_chain()
+        chain.set_random_state(seed=seed)
+        crop = chain(whole(image))["image"][0]
+        windows = expected[0].unfold(0, 32, 1).unfold(1, 32, 1)
+        assert (windows == crop).all(dim=(2, 3)).sum() == 1
+
+
+def test_a_rotation_brings_the_image_into_most_crops_and_not_black_corners() -> None:
+    chain = crop_chain(ShiftScaleRotate(prob=1, shift=0, scale=0, degrees=12))
+    without_black = []
+    for seed in range(60):
+        chain.set_random_state(seed=seed)
+        without_black.append(bool((chain(whole(torch.ones(1, SIZE, SIZE)))["label"] > 0.9).all()))
+    # a crop turned by itself has black corners from 1.8 of the 12 degrees on
+    assert np.mean(without_black) > 0.4
+
+
+def test_what_moves_pixels_comes_before_the_crop_and_what_does_not_after_it() -> None:
+    chain = crop_chain(Noise(), Flip(), Brightness(), CoarseDropout())
+    names = [type(each).__name__ for each in chain.transforms]
+    assert names.index("RandGaussianNoised") < names.index("RandFlipd") < names.index("RandCropd")
+    assert names.index("RandCropd") < names.index("RandShiftIntensityd") < names.index("RandCoarseDropoutd")

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from pneumoseg.transforms.warping import RandWarpd, sample_elastic, sample_grid, warp
+from pneumoseg.transforms.warping import RandWarpd, sample_affine, sample_elastic, sample_grid, warp
 
 SIZE = 64
 
@@ -45,6 +46,56 @@ def test_zeros_come_into_view_from_outside() -> None:
     control = torch.zeros(2, 4, 4)
     control[0] = 10
     assert float(warp(torch.ones(1, SIZE, SIZE), control)[0, :, -10:].max()) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("border", "expected"), [("zeros", 0.0), ("border", SIZE - 1), ("reflection", SIZE - 1 - 5)]
+)
+def test_outside_an_image_lies_what_its_border_says(border: str, expected: float) -> None:
+    control = torch.zeros(2, 4, 4)
+    control[0] = 5
+    assert float(warp(ramps(), control, border=border)[0, 7, -1]) == pytest.approx(expected, abs=1e-3)
+
+
+def affine(seed: int, *, shift: float = 0.0, scale: float = 0.0, degrees: float = 0.0) -> NDArray[np.float64]:
+    """Where the positions (x, y) about the middle are sampled from: a matrix and, as its last column, a shift."""
+    control = sample_affine(np.random.RandomState(seed), shift=shift, scale=scale, degrees=degrees, size=SIZE)
+    end = (SIZE - 1) / 2
+    corners = [(x, y) for y in (-end, end) for x in (-end, end)]
+    sources = control.reshape(2, 4).T + corners
+    matrix, *_ = np.linalg.lstsq(np.column_stack([corners, np.ones(4)]), sources, rcond=None)
+    np.testing.assert_allclose(np.column_stack([corners, np.ones(4)]) @ matrix, sources, atol=1e-9)
+    return matrix.T
+
+
+def test_a_field_of_four_corners_is_linear_between_them() -> None:
+    control = torch.tensor(
+        [[[0.0, 0.0], [6.3, 6.3]], [[0.0, 0.0], [0.0, 0.0]]]
+    )  # a shear: columns by a tenth of the row
+    columns = warp(ramps(), control)[0]
+    torch.testing.assert_close(columns[:, 20], 20 + torch.arange(SIZE) / 10, atol=1e-3, rtol=0)
+
+
+def test_a_rotation_keeps_distances_and_the_middle() -> None:
+    for seed in range(5):
+        matrix = affine(seed, degrees=20)
+        np.testing.assert_allclose(matrix[:, :2] @ matrix[:, :2].T, np.eye(2), atol=1e-9)
+        assert 0 < abs(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))) <= 20
+        np.testing.assert_allclose(matrix[:, 2], 0, atol=1e-9)
+
+
+def test_a_shift_is_along_both_axes() -> None:
+    shifts = np.array([affine(seed, shift=5)[:, 2] for seed in range(20)])
+    assert (np.abs(shifts).max(axis=0) > 4).all()
+    assert (np.abs(shifts) <= 5).all()
+    assert np.abs(shifts[:, 0] - shifts[:, 1]).max() > 1
+
+
+def test_a_change_of_size_is_along_each_axis_by_itself() -> None:
+    factors = np.array([np.diag(affine(seed, scale=0.2)[:, :2]) for seed in range(20)])
+    assert 0.8 <= factors.min() < 0.85
+    assert 1.15 < factors.max() <= 1.2001
+    assert np.abs(factors[:, 0] - factors[:, 1]).max() > 0.1
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -164,3 +164,23 @@ def test_a_draw_of_a_phase_is_augmented_by_its_seed(cache: Bytes) -> None:
     draw = Draw(index=3, seed=11, phase=1)
     phased = PhasedCases([make(), make()])[draw]
     np.testing.assert_array_equal(np.asarray(phased["image"]), np.asarray(make()[draw]["image"]))
+
+
+def test_a_draw_of_a_cropped_phase_is_a_function_of_its_seed_and_validation_sees_the_whole_image(
+    cache: Bytes,
+) -> None:
+    cases = CachedCases(cache, CASES, range(12), training_chain(image_size=SIZE, crop=32))
+    one, other, again = (cases[Draw(index=3, seed=seed)] for seed in (5, 6, 5))
+    assert one["image"].shape == one["label"].shape == (1, 32, 32)
+    np.testing.assert_array_equal(one["image"], again["image"])
+    assert not torch.equal(one["image"], other["image"])
+    assert cases[3]["image"].shape == (1, SIZE, SIZE)
+
+
+def test_a_crop_is_positive_where_it_shows_some_of_the_mask(cache: Bytes) -> None:
+    cases = CachedCases(cache, CASES, range(12), training_chain(image_size=SIZE, crop=16))
+    for index in (0, 9):
+        found = [cases[Draw(index=index, seed=seed)] for seed in range(30)]
+        shown = [float((each["label"] > 0.5 / 255).any()) for each in found]
+        assert [float(each["positive"]) for each in found] == shown
+        assert len(set(shown)) == (2 if index == 0 else 1)

@@ -29,3 +29,14 @@ def test_stages_come_before_the_final_resolution_one_after_the_other() -> None:
 @pytest.mark.parametrize(("epoch", "phase"), [(1, 0), (3, 0), (4, 1), (5, 2), (6, 2)])
 def test_an_epoch_belongs_to_the_phase_that_it_lies_in(epoch: int, phase: int) -> None:
     assert phase_of(plan_phases(STAGED), epoch) == phase
+
+
+def test_each_phase_has_the_crop_of_its_stage() -> None:
+    config = TrainConfig(
+        data=DataConfig(
+            image_size=64,
+            crop=48,
+            stages=(Stage(image_size=32, epochs=1), Stage(image_size=48, epochs=1, crop=32)),
+        )
+    )
+    assert [phase.crop for phase in plan_phases(config)] == [None, 32, 48]
