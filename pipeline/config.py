@@ -281,6 +281,16 @@ def dump_config(config: TrainConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
 
 
+def flatten(config: TrainConfig) -> dict[str, object]:
+    """List all values of a configuration by their dotted keys, like ``data.image_size``."""
+    sections = config.model_dump(mode="json")
+    return {
+        name if not isinstance(section, dict) else f"{name}.{key}": value
+        for name, section in sections.items()
+        for key, value in (section.items() if isinstance(section, dict) else [(name, section)])
+    }
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

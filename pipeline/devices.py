@@ -6,17 +6,23 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import ignite.distributed as idist
 import torch
+from torch import nn
 
 from pneumoseg.pipeline.config import PrecisionName
 from pneumoseg.pipeline.errors import UsageError
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """The device called *name*: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """Find a device by its name; a GPU that is named by its number becomes the current one.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises: UsageError: If there is no such device here.
     """
@@ -30,31 +36,85 @@ def resolve_device(name: str = "auto") -> torch.device:
             f"--device {name}: {torch.cuda.device_count()} CUDA devices are visible here; "
             "use -d auto, or look at nvidia-smi and at which torch build is installed"
         )
+    if device.index is not None:
+        # libraries that allocate on the current device would otherwise also occupy the first GPU
+        torch.cuda.set_device(device)
     return device
+
+
+def own_device(name: str = "auto") -> torch.device:
+    """Find the device of this process: under ``torchrun``, each process of a machine takes a GPU of its own.
+
+    Args:
+        name: Device of all processes: ``auto``, ``cpu`` or ``cuda``; ``cuda:N`` only for a single process.
+
+    Raises: UsageError: If there is no such device here, there are too few, or several processes are to share one.
+    """
+    processes = process_count()
+    if processes > 1 and name.startswith("cuda:"):
+        raise UsageError(
+            f"--device {name}: {processes} processes were started, and each takes a GPU of its own; "
+            "use -d cuda or -d auto"
+        )
+    device = resolve_device(name)
+    if processes > 1 and device.type == "cuda":
+        return resolve_device(f"cuda:{os.environ['LOCAL_RANK']}")
+    return device
+
+
+def process_count() -> int:
+    """Count the processes that ``torchrun`` started, whether or not they have joined a group yet."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager
 def process_group(device: str = "auto") -> Iterator[torch.device]:
-    """Join the processes that ``torchrun`` started, or be alone; gives this process's device.
+    """Join the processes that ``torchrun`` started, if there are several, and yield the device of this process.
 
     Args:
-        device: Of all processes: ``auto``, ``cpu`` or ``cuda``; each takes a GPU of its own.
+        device: Device of all processes: see `own_device`.
 
-    Raises: UsageError: If there is no such device here, or too few.
+    Raises: UsageError: As `own_device` does.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield resolve_device(device)
+    found = own_device(device)
+    if process_count() == 1:
+        yield found
         return
-    found = resolve_device(device)
-    if found.type == "cuda":
-        found = resolve_device(f"cuda:{os.environ['LOCAL_RANK']}")
-        torch.cuda.set_device(found)
     # the first process may decode a whole collection, or train a fold, before the others hear of it
     idist.initialize("nccl" if found.type == "cuda" else "gloo", timeout=timedelta(days=7))
     try:
         yield found
     finally:
         idist.finalize()
+
+
+def synchronise_norm(network: Network, device: torch.device) -> Network:
+    """Let batch normalization use the statistics of the whole batch where several GPUs share it.
+
+    Keys and values of the state dict stay the same. PyTorch implements this for CUDA only; on processors each process
+    normalizes its own share.
+
+    Args:
+        network: Network before it is wrapped in `DistributedDataParallel`; its layers are replaced in place.
+        device: Device of this process.
+    """
+    if idist.get_world_size() > 1 and device.type == "cuda":
+        return cast("Network", nn.SyncBatchNorm.convert_sync_batchnorm(network))
+    return network
+
+
+@torch.no_grad()
+def broadcast_buffers(*networks: nn.Module) -> None:
+    """Copy the buffers of the first process to all others.
+
+    Each process updates the running statistics of batch normalization from its own share of a batch. Before a
+    validation they have to agree, or each process would evaluate a different network.
+    """
+    if idist.get_world_size() == 1:
+        return
+    for network in networks:
+        for buffer in network.buffers():
+            torch.distributed.broadcast(buffer, src=0)
 
 
 @contextmanager
@@ -104,16 +164,30 @@ class Precision:
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
 
 
-def resolve_precision(name: PrecisionName, device: torch.device) -> Precision:
-    """The precision called *name* on *device*.
+def resolve_precision(name: PrecisionName, device: torch.device, *, training: bool = False) -> Precision:
+    """Find the precision called *name* on *device*.
+
+    Args:
+        name: As in the configuration. ``auto`` is bf16 where the device has instructions for it; for training on other
+            GPUs with tensor cores (V100, T4) fp16 with a gradient scaler; otherwise float32.
+        device: Device on which the network runs.
+        training: Whether the network is trained.
 
     Raises: UsageError: If the device does not compute in it.
     """
     if name == "auto":
-        return Precision(device, torch.bfloat16 if computes_in_bf16(device) else torch.float32)
+        if computes_in_bf16(device):
+            return Precision(device, torch.bfloat16)
+        fast = training and computes_in_fp16(device)
+        return Precision(device, torch.float16 if fast else torch.float32)
     if name == "fp16" and device.type != "cuda":
         raise UsageError(f"precision fp16 on {device.type}: needs CUDA; auto, bf16 or float32 would fit")
     return Precision(device, {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float32}[name])
+
+
+def computes_in_fp16(device: torch.device) -> bool:
+    """Whether *device* is a GPU with tensor cores (compute capability 7.0, Volta, or higher)."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
 
 
 def computes_in_bf16(device: torch.device) -> bool:

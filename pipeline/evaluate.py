@@ -171,7 +171,10 @@ def evaluate_model(
     masks.sort(key=lambda each: each.index)
 
     scored = [manifest.training[index] for index in indices]
-    seen = [not by_member and model.has_seen(case.sha256) for case in scored]
+    seen_by = {
+        index: each.has_seen(manifest.training[index].sha256) for each, part in parts for index in part
+    }
+    seen = [seen_by[index] for index in indices]
     report = _report(
         fold,
         scored,

@@ -1,7 +1,7 @@
 """Train a network on all folds of a manifest but one, and make a model folder of it."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -11,7 +11,7 @@ import ignite.distributed as idist
 import torch
 from monai.data import get_track_meta, set_track_meta
 
-from pneumoseg.pipeline.config import TrainConfig, dump_config
+from pneumoseg.pipeline.config import TrainConfig, dump_config, flatten, load_config
 from pneumoseg.pipeline.console import console, say, tracked, warn
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.dataset.cases import Bytes
@@ -22,13 +22,11 @@ from pneumoseg.pipeline.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.files import claim_folder, locked, write_json, write_text
 from pneumoseg.pipeline.inference.model_folder import (
     Decision,
-    EncoderOrigin,
     ModelDescription,
     Preprocessing,
     Training,
     TunedPoint,
-    load_initial_weights,
-    read_description,
+    image_digest,
     save_description,
     save_weights,
 )
@@ -39,11 +37,23 @@ from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, OutOfFold, save_
 from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
 from pneumoseg.pipeline.training.checkpoint import State, load_state
-from pneumoseg.pipeline.training.encoder_weights import read_encoder_weights
 from pneumoseg.pipeline.training.fitting import fit
 from pneumoseg.pipeline.training.gallery import Gallery
 from pneumoseg.pipeline.training.history import History, WrittenHistory
+from pneumoseg.pipeline.training.initial import (
+    StartingWeights,
+    held_out_digests,
+    read_starting_weights,
+    refuse_seen,
+)
 from pneumoseg.pipeline.training.phases import plan_phases
+from pneumoseg.pipeline.training.run_record import (
+    CONFIG,
+    RunRecord,
+    make_record,
+    refuse_changes,
+    write_record,
+)
 from pneumoseg.pipeline.training.tracking import MLflow, TensorBoard, Tracker
 from pneumoseg.pipeline.training.training_run import TrainingRun
 
@@ -52,9 +62,11 @@ LIBRARIES = ("pneumoseg", "monai", "torch", "pytorch-ignite", "pydicom", "pillow
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a run came to: its model folder, its best epoch, and the scores of that on the fold held out."""
+    """What a run came to: its model folder, its best epoch, and the scores of that on the held-out fold."""
 
     model: Path
+    fold: int
+    """Held-out fold."""
     best_epoch: int
     validation: Decisions
     members: int = 1
@@ -65,10 +77,10 @@ class TrainReport:
 
 
 def train_model(
-    manifest_path: Path,
+    manifest_path: Path | None,
     run_dir: Path,
     *,
-    fold: int = 0,
+    fold: int | None = None,
     config: TrainConfig | None = None,
     device: str = "auto",
     workers: int = 0,
@@ -76,129 +88,164 @@ def train_model(
     overwrite: bool = False,
     cache: Path | None = None,
     initial: Path | None = None,
+    allow_seen: bool = False,
     mlflow: str | None = None,
     report: bool = True,
 ) -> TrainReport:
-    """Train on all folds but *fold*, validate on that one, and write a model folder and a report.
+    """Train on all folds but one, validate on that one, and write a model folder and a report.
 
     Started by ``torchrun``, the processes train one network together; all of them see the same folders.
 
+    A run is resumed from its folder alone: ``train_model(None, run_dir, resume=True)``. Its settings stay as they are,
+    except that ``optimization.epochs`` may grow, also after the run has ended. Learning rate and share of positives are
+    functions of the step, and are computed anew over the new length; patience starts again, and so does an average over
+    the last epochs (``swa``). Without a change, a resumed run is bit-exactly the one that was never interrupted.
+
     Args:
-        manifest_path: From `prepare_manifest`.
-        run_dir: Gets configuration, numbers, checkpoints, ``model/``, and with a report also ``evaluation/`` and
-            ``report.html``.
-        fold: Held out.
-        config: What the run may be told; None takes the defaults.
+        manifest_path: Manifest written by `prepare_manifest`. A resumed run needs it only if the file has moved.
+        run_dir: Run folder; gets configuration, metrics, checkpoints, ``model/``, and with a report also
+            ``evaluation/`` and ``report.html``.
+        fold: Fold to hold out; None holds fold 0 out.
+        config: Configuration; None takes the defaults, or that of the resumed run.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         workers: Processes that decode and, while training, load; 0 decodes in one and loads in this one, which the
             cache makes fast enough on a CPU.
-        resume: Go on from the last step that *run_dir* holds.
+        resume: Resume the run in *run_dir* after its last saved step.
         overwrite: Delete the run that *run_dir* holds.
         cache: Folder of the decoded images; None puts it beside the manifest.
-        initial: Model folder whose weights to begin with.
+        initial: Model folder whose weights the training starts from; of several members, the one that has seen fewest
+            held-out images.
+        allow_seen: Hold out images that the initial weights have seen, and mark every score.
         mlflow: Tracking store for MLflow.
-        report: Evaluate the model on the fold held out as `evaluate_model` does, and make the report of the run.
+        report: Evaluate the model on the held-out fold as `evaluate_model` does, and write the report of the run.
 
     Raises:
         UsageError: If an argument does not fit.
         InterruptedRunError: If a signal came; the run was saved.
         JobError: If the manifest or its images cannot be used, or the run cannot go on.
     """
-    config = config or TrainConfig()
+    record = make_record(
+        run_dir,
+        resume=resume,
+        manifest=manifest_path,
+        fold=fold,
+        cache=cache,
+        initial=initial,
+        allow_seen=allow_seen,
+    )
+    config = config or (load_config(run_dir / CONFIG) if resume else TrainConfig())
     with ExitStack() as stack:
         place = stack.enter_context(process_group(device))
         stack.enter_context(deterministic_algorithms(config.deterministic))
-        precision = resolve_precision(config.precision, place)
-        leads = idist.get_rank() == 0
-        console.quiet = console.quiet or not leads
+        precision = resolve_precision(config.precision, place, training=True)
+        is_main_process = idist.get_rank() == 0
+        console.quiet = console.quiet or not is_main_process
 
-        manifest = read_manifest(manifest_path)
-        training, validation = _split(manifest, fold)
-        weights = load_initial_weights(initial, config.network) if initial else None
-        pretrained = None if initial else read_encoder_weights(config.network)
-        origin: State = {"manifest": manifest_sha256(manifest), "fold": fold, "config": dump_config(config)}
-        state = _state_to_resume(run_dir, origin) if resume else None
-        if leads:
+        start = _start(run_dir, record, config, resume=resume)
+        if is_main_process:
             stack.enter_context(_claimed(run_dir, resume=resume, overwrite=overwrite))
-            write_text(run_dir / "config.yaml", dump_config(config))
-        caches = _open_caches(
-            manifest,
-            manifest_path,
-            config,
-            cache or cache_folder(manifest_path),
-            workers=max(1, workers),
-            leads=leads,
-        )
+            write_text(run_dir / CONFIG, dump_config(config))
+            write_record(run_dir, record)
+        caches = _open_caches(start.manifest, record, config, workers=max(1, workers))
         say(
-            f"fold {fold} held out: {len(training)} images to train on, {len(validation)} to validate; "
-            f"{precision.device}, {precision.name}, {torch.get_num_threads()} threads"
+            f"fold {record.fold} held out: {len(start.training)} images to train on, {len(start.validation)} to "
+            f"validate; {precision.device}, {precision.name}, {torch.get_num_threads()} threads"
             + (f", {idist.get_world_size()} processes" if idist.get_world_size() > 1 else "")
         )
         # metadata travels beside the tensors; MONAI's own tracking costs time in each transform
         stack.callback(set_track_meta, get_track_meta())
         set_track_meta(False)
+        cases = start.manifest.training
         run = TrainingRun(
-            manifest.training,
+            cases,
             caches,
-            training=training,
-            validation=validation,
+            training=start.training,
+            validation=start.validation,
             config=config,
             precision=precision,
             workers=workers,
-            initial=weights,
-            encoder_weights=pretrained and pretrained.tensors,
+            initial=start.weights.network,
+            encoder_weights=start.weights.encoder,
         )
-        rows = state["history"] if state else []
+        rows = start.state["history"] if start.state else []
         history = History(rows)
-        if leads:
+        if is_main_process:
             trackers: list[Tracker] = [TensorBoard(run_dir / "tensorboard", epochs_before=len(rows))]
             if mlflow:
-                trackers.append(MLflow(mlflow, name=run_dir.name, parameters=_parameters(config)))
+                trackers.append(MLflow(mlflow, name=run_dir.name, parameters=flatten(config)))
             for tracker in trackers:
                 stack.callback(tracker.close)
-            gallery = Gallery(
-                manifest.training, validation, caches[config.data.image_size], precision=precision
-            )
+            gallery = Gallery(cases, start.validation, caches[config.data.image_size], precision=precision)
             history = WrittenHistory(run_dir, trackers=trackers, gallery=gallery, rows=rows)
-        checkpoints = run_dir / "checkpoints"
-        best = fit(run, history, checkpoints, origin=origin, state=state)
+        best = fit(run, history, run_dir / "checkpoints", origin=start.origin, state=start.state)
 
         kept = _keep_the_better(run, best)
         if config.views:
             run.validate_views(config.views)
-        curves = run.metric.all_curves()
-        maps = run.predict_validation()
-        tuned = tune(OutOfFold(curves, maps), manifest.training)
-        found = decide(curves, tuned.point)
-        if leads:
-            _write_model(
-                run_dir,
-                run,
-                manifest,
-                training,
-                fold=fold,
-                found=found,
-                decision=tuned.decision,
-                kept=kept,
-                encoder_origin=read_description(initial).encoder_origin
-                if initial
-                else pretrained and pretrained.origin,
+        out_of_fold = OutOfFold(run.metric.all_curves(), run.predict_validation())
+        tuned = tune(out_of_fold, cases)
+        found = decide(out_of_fold.curves, tuned.point)
+        if is_main_process:
+            trained_on = describe_training(
+                start.manifest, start.training, seen=start.origin["initial"]["seen"]
             )
-            save_out_of_fold(run_dir / OUT_OF_FOLD, OutOfFold(curves, maps))
-            _write_summary(run_dir, run, manifest, found, fold=fold, kept=kept, initial=initial)
+            _write_model(run_dir, run, start, trained_on, found=found, decision=tuned.decision, kept=kept)
+            save_out_of_fold(run_dir / OUT_OF_FOLD, out_of_fold)
+            _write_summary(run_dir, run, start, trained_on, found=found, kept=kept)
         idist.barrier()  # who reads the model next finds it written
     evaluation = None
-    if report and leads:  # alone: the processes of the training have parted
+    if report and is_main_process:  # alone: the processes of the training have parted
         evaluation = evaluate_run(
-            run_dir, manifest_path, device=str(precision.device), workers=workers, config=config
+            run_dir, record.manifest, device=str(precision.device), workers=workers, config=config
         )
     return TrainReport(
         model=run_dir / "model",
+        fold=start.fold,
         best_epoch=kept.epoch,
         validation=found,
         members=len(run.members),
         evaluation=evaluation,
     )
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a run starts from: its cases, and initial weights or the state of a checkpoint."""
+
+    manifest: Manifest
+    fold: int
+    training: list[int]
+    validation: list[int]
+    origin: State
+    """What the run is of; goes into each checkpoint."""
+    weights: StartingWeights
+    state: State | None
+
+
+def _start(run_dir: Path, record: RunRecord, config: TrainConfig, *, resume: bool) -> _Start:
+    """Read what a run starts from, and check that it fits before anything is written."""
+    if record.fold == "all":
+        raise UsageError(f"{run_dir} is a cross-validation; resume it with --fold all")
+    manifest, fold = read_manifest(record.manifest), record.fold
+    training, validation = _split(manifest, fold)
+    origin: State = {"manifest": manifest_sha256(manifest), "fold": fold, "config": flatten(config)}
+    state = None
+    if resume:
+        state = load_state(run_dir / "checkpoints", on_damage=warn)
+        before = state["origin"]
+        if before["manifest"] != origin["manifest"]:
+            raise UsageError(
+                f"--resume: {record.manifest} is not the manifest that {run_dir} was started with; restore that one, "
+                "or start another run"
+            )
+        refuse_changes(run_dir, before["config"], origin["config"])
+        weights = StartingWeights(origin=before["initial"])
+    else:
+        if record.initial is not None and idist.get_rank() == 0:
+            refuse_seen(record.initial, manifest, [fold], allowed=record.allow_seen)
+        weights = read_starting_weights(record.initial, config.network, held_out_digests(manifest, fold))
+    origin["initial"] = weights.origin
+    return _Start(manifest, fold, training, validation, origin, weights, state)
 
 
 def evaluate_run(
@@ -269,18 +316,20 @@ def _claimed(run_dir: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
 
 
 def _open_caches(
-    manifest: Manifest, manifest_path: Path, config: TrainConfig, folder: Path, *, workers: int, leads: bool
+    manifest: Manifest, record: RunRecord, config: TrainConfig, *, workers: int
 ) -> dict[int, Bytes]:
-    """The cache of each resolution; the process that leads makes what is not there, the others wait for it."""
-    if not leads:
+    """Open the cache of each resolution; the main process makes those that are missing, the others wait for it."""
+    is_main_process = idist.get_rank() == 0
+    if not is_main_process:
         idist.barrier()
+    folder = record.cache or cache_folder(record.manifest)
     caches: dict[int, Bytes] = {}
     for size in {phase.image_size for phase in plan_phases(config)}:
         with tracked(f"decode at {size} px", total=len(manifest.training)) as advance:
             caches[size] = open_cache(
-                manifest, manifest_path, image_size=size, folder=folder, workers=workers, on_case=advance
+                manifest, record.manifest, image_size=size, folder=folder, workers=workers, on_case=advance
             )
-    if leads:
+    if is_main_process:
         idist.barrier()
     return caches
 
@@ -288,29 +337,27 @@ def _open_caches(
 def _write_model(
     run_dir: Path,
     run: TrainingRun,
-    manifest: Manifest,
-    training: list[int],
+    start: _Start,
+    trained_on: Training,
     *,
-    fold: int,
     found: Decisions,
     decision: Decision,
     kept: _Kept,
-    encoder_origin: EncoderOrigin | None,
 ) -> None:
     config = run.config
     members = tuple(
-        save_weights(run_dir / "model", network, fold=fold, epoch=epoch)
+        save_weights(run_dir / "model", network, fold=start.fold, epoch=epoch)
         for network, epoch in zip(run.members, kept.members or (None,), strict=True)
     )
     description = ModelDescription(
         network=config.network.model_copy(update={"encoder_weights": None}),  # no path goes with the model
-        encoder_origin=encoder_origin,
+        encoder_origin=start.origin["initial"]["encoder_origin"],
         preprocessing=Preprocessing(image_size=config.data.image_size),
         operating_point=TunedPoint.of(found.point),
         decision=decision,
         members=members,
         views=config.views,
-        trained_on=describe_training(manifest, training),
+        trained_on=trained_on,
         validation={**found.score.as_dict(), "auc": found.auc},
         versions={name: version(name) for name in LIBRARIES},
     )
@@ -320,18 +367,17 @@ def _write_model(
 def _write_summary(
     run_dir: Path,
     run: TrainingRun,
-    manifest: Manifest,
-    found: Decisions,
+    start: _Start,
+    trained_on: Training,
     *,
-    fold: int,
+    found: Decisions,
     kept: _Kept,
-    initial: Path | None,
 ) -> None:
-    """All that is needed to repeat the run, and what it came to."""
+    """Write all that is needed to repeat the run, and what it came to."""
     write_json(
         run_dir / "summary.json",
         {
-            "fold": fold,
+            "fold": start.fold,
             "best_epoch": kept.epoch,
             "averaged": kept.averaged,
             "averaged_dice": kept.averaged_dice,
@@ -339,14 +385,17 @@ def _write_summary(
             "epochs": run.epochs,
             "steps": run.plan.steps,
             "skipped_steps": run.step.skipped,
+            "scaler_skipped_steps": run.step.scaler_skipped,
             "device": str(run.precision.device),
             "precision": run.precision.name,
             "processes": run.processes,
             "threads": torch.get_num_threads(),
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "manifest_sha256": manifest_sha256(manifest),
-            "initial_weights_sha256": read_description(initial).members[0].sha256 if initial else None,
+            "manifest_sha256": start.origin["manifest"],
+            "initial_weights_sha256": start.origin["initial"]["weights_sha256"],
+            "initial_images": trained_on.initial_images,
+            "held_out_seen": trained_on.held_out_seen,
             "seed": run.config.seed,
             "config": run.config.model_dump(mode="json"),
             "operating_point": asdict(found.point),
@@ -354,16 +403,6 @@ def _write_summary(
             "versions": {name: version(name) for name in LIBRARIES},
         },
     )
-
-
-def _parameters(config: TrainConfig) -> dict[str, object]:
-    """The configuration as a flat list, for trackers that know no other."""
-    sections = config.model_dump(mode="json")
-    return {
-        name if not isinstance(section, dict) else f"{name}.{key}": value
-        for name, section in sections.items()
-        for key, value in (section.items() if isinstance(section, dict) else [(name, section)])
-    }
 
 
 def _split(manifest: Manifest, fold: int) -> tuple[list[int], list[int]]:
@@ -379,22 +418,24 @@ def _split(manifest: Manifest, fold: int) -> tuple[list[int], list[int]]:
     return training, validation
 
 
-def _state_to_resume(run_dir: Path, origin: State) -> State:
-    state = load_state(run_dir / "checkpoints", on_damage=warn)
-    for key, value in origin.items():
-        if state["origin"][key] != value:
-            raise UsageError(f"--resume: the {key} is not the one that {run_dir} was started with")
-    return state
+def describe_training(manifest: Manifest, training: Sequence[int], *, seen: Iterable[str] = ()) -> Training:
+    """Describe what the weights of a run have seen.
 
-
-def describe_training(manifest: Manifest, training: list[int]) -> Training:
-    """What weights have seen that were trained on the cases at these places."""
+    Args:
+        manifest: Manifest of the run.
+        training: Indices of the cases that it trains on; all others are held out.
+        seen: Digests of the images that its initial weights had seen.
+    """
     cases = [manifest.training[index] for index in training]
+    digests = {image_digest(case.sha256) for case in cases}
+    held_out = {image_digest(case.sha256) for case in manifest.training} - digests
     return Training(
         manifest=manifest.name,
         manifest_sha256=manifest_sha256(manifest),
         cases=len(cases),
         positive=sum(case.is_positive for case in cases),
-        image_digests=tuple(sorted(case.sha256[:16] for case in cases)),
+        image_digests=tuple(sorted(digests.union(seen))),
+        initial_images=len(set(seen)),
+        held_out_seen=len(held_out.intersection(seen)),
         grouped_by=manifest.grouped_by,
     )

@@ -126,6 +126,8 @@ class Member(_Part):
     """Of the file's content."""
     held_out_fold: int
     """The fold of the manifest that these weights never saw."""
+    unseen_digests: tuple[str, ...] = ()
+    """Those of `trained_on.image_digests` that only other members of the model have seen."""
 
 
 class Training(_Part):
@@ -140,7 +142,12 @@ class Training(_Part):
     positive: int
     """Cases with a pneumothorax among them."""
     image_digests: tuple[str, ...]
-    """First 16 digits of the SHA-256 of each image trained on: how evaluation tells which it has seen."""
+    """Digest of each image that the weights have seen, in this training or before it: see `image_digest`."""
+    initial_images: int = 0
+    """Images among these that the initial weights had seen."""
+    held_out_seen: int = 0
+    """Held-out images that the initial weights had seen; where it is not 0, the validation scores say nothing about new
+    images."""
     grouped_by: str
     """Whether patients were kept together: a groups file, PatientID, or nothing."""
 
@@ -182,6 +189,16 @@ class ModelDescription(_Part):
     def _check_size(self) -> Self:
         check_size("preprocessing.image_size", self.preprocessing.image_size, stride=self.network.stride)
         return self
+
+    def seen_digests(self, members: Sequence[Member] | None = None) -> frozenset[str]:
+        """Collect the digests of all images that at least one of *members* has seen; None stands for all members."""
+        unseen = (frozenset(member.unseen_digests) for member in members or self.members)
+        return frozenset(self.trained_on.image_digests) - frozenset.intersection(*unseen)
+
+
+def image_digest(sha256: str) -> str:
+    """Shorten the SHA-256 of an image file to the 16 digits by which a model remembers what it has seen."""
+    return sha256[:16]
 
 
 @dataclass(frozen=True)
@@ -249,11 +266,11 @@ class Model:
 
     @cached_property
     def _digests(self) -> frozenset[str]:
-        return frozenset(self.description.trained_on.image_digests)
+        return self.description.seen_digests()
 
     def has_seen(self, image_sha256: str) -> bool:
-        """Whether the weights were trained on the image with this hash."""
-        return image_sha256[:16] in self._digests
+        """Whether any member, or the weights that it started from, was trained on the image with this SHA-256."""
+        return image_digest(image_sha256) in self._digests
 
 
 def make_network(config: NetworkConfig) -> AttentionUNet:
@@ -407,11 +424,35 @@ def load_member(folder: Path, description: ModelDescription, member: Member) -> 
     return network
 
 
-def load_initial_weights(folder: Path, network: NetworkConfig) -> dict[str, Tensor]:
-    """Read the weights of a model folder's first network as the initial weights of a training run.
+@dataclass(frozen=True)
+class InitialWeights:
+    """Weights for a training to start from.
+
+    Attributes:
+        state: State dict of the network.
+        sha256: SHA-256 of the weights file.
+        seen: Digests of the images that they were trained on.
+        encoder_origin: Initial weights of their encoder.
+    """
+
+    state: dict[str, Tensor]
+    sha256: str
+    seen: frozenset[str]
+    encoder_origin: EncoderOrigin | None
+
+
+def load_initial_weights(
+    folder: Path, network: NetworkConfig, *, held_out: frozenset[str] = frozenset()
+) -> InitialWeights:
+    """Read the weights of one member of a model, for a training to start from.
+
+    Args:
+        folder: Model folder.
+        network: Network that is to be trained.
+        held_out: Digests of the held-out images; of several members, the one that has seen fewest of them is taken.
 
     Raises:
-        UsageError: If they belong to another network.
+        UsageError: If the model is of another network.
         JobError: If the folder is no model.
     """
     description = read_description(folder)
@@ -420,7 +461,15 @@ def load_initial_weights(folder: Path, network: NetworkConfig) -> dict[str, Tens
     if theirs != wanted:
         other = ", ".join(f"{key} is {theirs[key]}" for key in theirs if theirs[key] != wanted[key])
         raise UsageError(f"--init {folder}: is of another network: {other}; set network to the same values")
-    return load_member(folder, description, description.members[0]).state_dict()
+    member = initial_member(description, held_out)
+    state = load_member(folder, description, member).state_dict()
+    seen = description.seen_digests([member])
+    return InitialWeights(state, member.sha256, seen, description.encoder_origin)
+
+
+def initial_member(description: ModelDescription, held_out: frozenset[str]) -> Member:
+    """Choose the member that has seen fewest of the held-out images, and among equals the first."""
+    return min(description.members, key=lambda member: len(held_out & description.seen_digests([member])))
 
 
 def read_description(folder: Path) -> ModelDescription:
@@ -461,6 +510,12 @@ def model_card(description: ModelDescription) -> str:
     members = len(description.members)
     together = "" if members == 1 else f"; the mean of the probabilities of {members} networks"
     crossed = description.decision.cross_fitted if description.decision else None
+    seen = (
+        f"\n\n**{training.held_out_seen} of the {description.validation.get('images')} held-out images were seen by "
+        "the initial weights**: these scores say nothing about new images."
+        if training.held_out_seen
+        else ""
+    )
     honest = (
         f": with a decision that has not seen the patient in question, Dice is {crossed.dice:.4f}"
         if crossed
@@ -482,7 +537,7 @@ pneumothorax. {leak}
 
 Dice is the challenge's: 1 where label and mask are both empty, 0 where exactly one is. To be read beside what an
 empty mask for every image would score. Epoch and decision were chosen on this same fold, so that the scores are
-somewhat too high{honest}.
+somewhat too high{honest}.{seen}
 
 | score | value |
 | --- | --- |

@@ -71,6 +71,9 @@ class _Fitting:
         self.named_before: set[str] = set()  # weights that the state before the newest one names
         self.done = 0  # steps
         self.stopped_early = False
+        self.is_longer = (
+            False  # than the run whose state is resumed: patience and an average at the end start again
+        )
         self.epoch = _Epoch(run.config.data.batch_size)
         self.saved_at = time.monotonic()
         self.display: TrainingDisplay
@@ -84,7 +87,8 @@ class _Fitting:
             self._load(state)
         self._assemble(self.done)
         if state:
-            self.early_stop.load_state_dict(state["early_stop"])
+            counter = {"counter": 0} if self.is_longer else {}
+            self.early_stop.load_state_dict({**state["early_stop"], **counter})
             self.trainer.load_state_dict(
                 {"iteration": self.done, "epoch_length": steps, "max_epochs": run.epochs}
             )
@@ -234,7 +238,9 @@ class _Fitting:
             "stopped_early": self.stopped_early,
             "best": self.best.state(),
             "epoch": self.epoch.state(),
+            "epochs": run.epochs,
             "skipped": run.step.skipped,
+            "scaler_skipped": run.step.scaler_skipped,
             "history": self.history.rows,
         }
         try:
@@ -247,13 +253,17 @@ class _Fitting:
         self.named_before = names
 
     def _load(self, state: State) -> None:
+        self.is_longer = state["epochs"] < self.training.epochs
         for name, part in self.training.parts().items():
-            part.load_state_dict(state[name])
+            # the scaler of a run that was not in fp16 has no state
+            if state[name] and not (name == "epoch_average" and self.is_longer):
+                part.load_state_dict(state[name])
         self.done = state["iteration"]
-        self.stopped_early = state["stopped_early"]
+        self.stopped_early = state["stopped_early"] and not self.is_longer
         self.best.restore(state["best"])
         self.epoch.restore(state["epoch"])
         self.training.step.skipped = state["skipped"]
+        self.training.step.scaler_skipped = state["scaler_skipped"]
         self.named_before = {entry.file for entry in self.best.entries}
 
 

@@ -84,7 +84,12 @@ class Schedule:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from there; the rate is computed anew, since the run may have become longer in between."""
         self._stepwise.load_state_dict(state["stepwise"])
+        if isinstance(self._stepwise, LambdaLR):
+            schedule = self._stepwise
+            rates = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+            for group, (rate, share) in zip(schedule.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * share(schedule.last_epoch)
         if self._plateau:
             self._plateau.load_state_dict(state["plateau"])

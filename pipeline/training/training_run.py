@@ -7,6 +7,7 @@ import ignite.distributed as idist
 import numpy as np
 import numpy.typing as npt
 import torch
+from ignite.engine import Events
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -17,7 +18,7 @@ from pneumoseg.pipeline.dataset.cases import Bytes, CachedCases, PhasedCases, Sa
 from pneumoseg.pipeline.dataset.loaders import make_training_loader, make_validation_loader
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.dataset.sampling import BatchPlan, DrawPlan
-from pneumoseg.pipeline.devices import Precision, gather
+from pneumoseg.pipeline.devices import Precision, broadcast_buffers, gather, synchronise_norm
 from pneumoseg.pipeline.errors import UsageError
 from pneumoseg.pipeline.inference.ensemble import Ensemble
 from pneumoseg.pipeline.inference.inferer import PaddedInferer
@@ -27,7 +28,7 @@ from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
 from pneumoseg.pipeline.scoring.out_of_fold import MAP_SIZE
 from pneumoseg.pipeline.training.averaging import EpochAverage, average_weights, make_running_average
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
-from pneumoseg.pipeline.training.engines import make_evaluator
+from pneumoseg.pipeline.training.engines import On, make_evaluator
 from pneumoseg.pipeline.training.interruption import Interruption
 from pneumoseg.pipeline.training.phases import phase_of, plan_phases
 from pneumoseg.pipeline.training.schedules import Schedule
@@ -107,6 +108,8 @@ class TrainingRun:
             self.network.load_state_dict(initial)
         elif self.network.encoder is not None and encoder_weights is not None:
             self.network.encoder.load_state_dict(encoder_weights)
+
+        self.network = synchronise_norm(self.network, precision.device)
         optimization = config.optimization
         if self.network.encoder is not None:
             self.network.encoder.norm_frozen = optimization.freeze_norm
@@ -146,6 +149,7 @@ class TrainingRun:
             postprocessing=MeasureCurves(cases),
             key_metric=("dice", self.metric["dice"]),
             metrics={"challenge": self.metric},
+            handlers=[On(Events.STARTED, self._broadcast_buffers)],
         )
         self.members: tuple[AttentionUNet, ...] = (self.evaluated,)
         """The networks of the model that the run comes to."""
@@ -163,6 +167,11 @@ class TrainingRun:
     def encoder_parameters(self) -> tuple[nn.Parameter, ...]:
         """The parameters of a pretrained encoder; none without one."""
         return _encoder_parameters(self.network)
+
+    def _broadcast_buffers(self) -> None:
+        broadcast_buffers(
+            *dict.fromkeys((self.network, self.evaluated))
+        )  # in the same order in all processes
 
     def make_batches(self, first_step: int = 0) -> DataLoader[Sample]:
         """This process's share of the batches of all epochs, from one step on."""

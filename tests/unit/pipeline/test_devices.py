@@ -6,12 +6,15 @@ import torch
 from pneumoseg.pipeline.config import PrecisionName
 from pneumoseg.pipeline.devices import (
     Precision,
+    broadcast_buffers,
     computes_in_bf16,
     deterministic_algorithms,
     gather,
+    own_device,
     process_group,
     resolve_device,
     resolve_precision,
+    synchronise_norm,
 )
 from pneumoseg.pipeline.errors import UsageError
 
@@ -25,9 +28,13 @@ def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
+    """Two GPUs that do not exist; gives the list of those that become current."""
+    current: list[torch.device] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    return current
 
 
 @pytest.mark.usefixtures("no_cuda")
@@ -40,9 +47,41 @@ def test_auto_is_the_gpu_where_there_is_one() -> None:
     assert resolve_device().type == "cuda"
 
 
-@pytest.mark.usefixtures("two_gpus")
-def test_a_gpu_is_chosen_by_number() -> None:
+def test_a_gpu_that_is_chosen_by_number_becomes_the_current_one(two_gpus: list[torch.device]) -> None:
     assert resolve_device("cuda:1") == torch.device("cuda:1")
+    assert two_gpus == [torch.device("cuda:1")]
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_each_of_several_processes_has_a_gpu_of_its_own(
+    two_gpus: list[torch.device], monkeypatch: pytest.MonkeyPatch, name: str, rank: int
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", str(rank))
+    assert own_device(name) == torch.device(f"cuda:{rank}")
+    assert two_gpus == [torch.device(f"cuda:{rank}")]
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_several_processes_cannot_share_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match=r"--device cuda:1: 2 processes .* use -d cuda or -d auto"):
+        own_device("cuda:1")
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_more_processes_than_gpus_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UsageError, match="2 CUDA devices are visible"):
+        own_device("auto")
+
+
+@pytest.mark.usefixtures("no_cuda")
+def test_several_processes_share_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert own_device("auto") == CPU
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -74,6 +113,36 @@ def test_a_processor_computes_in_bf16_when_it_has_the_instructions(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
     assert computes_in_bf16(CPU) is able
     assert resolve_precision("auto", CPU).dtype == (torch.bfloat16 if able else torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("capability", "bf16", "training", "expected"),
+    [
+        ((8, 0), True, True, torch.bfloat16),  # A100
+        ((8, 0), True, False, torch.bfloat16),
+        ((7, 5), False, True, torch.float16),  # T4
+        ((7, 5), False, False, torch.float32),
+        ((7, 0), False, True, torch.float16),  # V100
+        ((6, 1), False, True, torch.float32),  # GTX 1080: without tensor cores fp16 is slower than float32
+    ],
+)
+@pytest.mark.usefixtures("two_gpus")
+def test_auto_on_a_gpu_is_the_fastest_format_that_keeps_the_range(
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int],
+    bf16: bool,
+    training: bool,
+    expected: torch.dtype,
+) -> None:
+    monkeypatch.setattr("pneumoseg.pipeline.devices.computes_in_bf16", lambda _: bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    precision = resolve_precision("auto", torch.device("cuda"), training=training)
+    assert precision.dtype == expected
+
+
+def test_auto_on_a_processor_is_never_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert resolve_precision("auto", CPU, training=True).dtype == torch.float32
 
 
 def test_fp16_on_a_processor_is_a_usage_error() -> None:
@@ -160,3 +229,38 @@ def test_a_device_that_there_is_not_is_an_error_before_a_group_is_joined(
         monkeypatch.setenv("WORLD_SIZE", processes)
         with pytest.raises(UsageError, match="0 CUDA devices"), process_group("cuda"):
             raise AssertionError
+
+
+def norm_network() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
+
+
+@pytest.mark.parametrize(
+    ("processes", "device", "synchronised"), [(2, "cuda:0", True), (1, "cuda:0", False), (2, "cpu", False)]
+)
+def test_batch_statistics_are_shared_between_gpus_only(
+    monkeypatch: pytest.MonkeyPatch, processes: int, device: str, synchronised: bool
+) -> None:
+    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: processes)
+    network = norm_network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network = synchronise_norm(network, torch.device(device))
+    assert any(isinstance(part, torch.nn.SyncBatchNorm) for part in network.modules()) is synchronised
+    after = network.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_buffers_are_sent_in_the_order_in_which_the_networks_are_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda buffer, src: sent.append(buffer.data_ptr()))
+    networks = norm_network(), norm_network()
+    broadcast_buffers(*networks)
+    assert sent == [buffer.data_ptr() for network in networks for buffer in network.buffers()]
+
+
+def test_alone_no_buffer_is_sent() -> None:
+    broadcast_buffers(norm_network())  # there is no process group that could send it

@@ -246,8 +246,61 @@ def test_one_member_that_is_altered_is_an_error_that_names_its_file(
 
 def test_weights_to_begin_with_are_those_of_the_first_member(pair: tuple[Path, list[AttentionUNet]]) -> None:
     folder, members = pair
-    loaded = load_initial_weights(folder, TINY)
+    loaded = load_initial_weights(folder, TINY).state
     assert all(torch.equal(loaded[name], value) for name, value in members[0].state_dict().items())
+
+
+A, B, C = ("a" * 16, "b" * 16, "c" * 16)
+
+
+@pytest.fixture
+def knowing(pair: tuple[Path, list[AttentionUNet]]) -> Path:
+    """A model whose first member has seen the images B and C, and whose second one has seen A and C."""
+    folder, _ = pair
+    description = read_description(folder)
+    first, second = description.members
+    save_description(
+        folder,
+        description.model_copy(
+            update={
+                "trained_on": description.trained_on.model_copy(update={"image_digests": (A, B, C)}),
+                "members": (
+                    first.model_copy(update={"unseen_digests": (A,)}),
+                    second.model_copy(update={"unseen_digests": (B,)}),
+                ),
+            }
+        ),
+    )
+    return folder
+
+
+def test_a_model_has_seen_what_one_of_its_members_has_seen(knowing: Path) -> None:
+    model = load_model(knowing, CPU)
+    assert [model.has_seen(digest + "0" * 48) for digest in (A, B, C, "d" * 16)] == [True, True, True, False]
+
+
+def test_a_part_of_a_model_has_seen_what_its_own_members_have_seen(knowing: Path) -> None:
+    model = load_model(knowing, CPU).without(1)
+    assert [model.has_seen(digest + "0" * 48) for digest in (A, B, C)] == [True, False, True]
+
+
+@pytest.mark.parametrize(("held_out", "member"), [({A}, 0), ({B}, 1), ({C}, 0), (set(), 0)])
+def test_weights_to_begin_with_are_those_that_have_seen_fewest_held_out_images(
+    knowing: Path, held_out: set[str], member: int
+) -> None:
+    description = read_description(knowing)
+    found = load_initial_weights(knowing, TINY, held_out=frozenset(held_out))
+    assert found.sha256 == description.members[member].sha256
+    assert found.seen == description.seen_digests([description.members[member]])
+
+
+def test_the_card_says_how_many_held_out_images_the_initial_weights_had_seen(folder: Path) -> None:
+    description = read_description(folder)
+    assert "initial weights" not in model_card(description)
+    training = description.trained_on.model_copy(update={"held_out_seen": 3})
+    validation = {**description.validation, "images": 7}
+    card = model_card(description.model_copy(update={"trained_on": training, "validation": validation}))
+    assert "3 of the 7 held-out images were seen by the initial weights" in card
 
 
 def test_weights_of_another_network_are_a_usage_error_that_names_the_difference(folder: Path) -> None:
@@ -280,7 +333,7 @@ def test_normalizations_and_further_heads_are_kept(tmp_path: Path, normalization
     network(torch.rand(2, 1, 32, 32))  # moves the running means
     folder = write_model(tmp_path / "model", network)
     alter(folder, network=config.model_dump(mode="json"))
-    loaded = load_initial_weights(folder, config)
+    loaded = load_initial_weights(folder, config).state
     assert loaded.keys() == network.state_dict().keys()
     assert all(torch.equal(loaded[name], value) for name, value in network.state_dict().items())
 

@@ -1,0 +1,107 @@
+"""Initial weights of a training (``train --init``, or a pretrained encoder), and which images they have seen."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from pneumoseg.pipeline.config import NetworkConfig
+from pneumoseg.pipeline.console import warn
+from pneumoseg.pipeline.dataset.manifest import Manifest
+from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.inference.model_folder import (
+    image_digest,
+    initial_member,
+    load_initial_weights,
+    read_description,
+)
+from pneumoseg.pipeline.training.checkpoint import State
+from pneumoseg.pipeline.training.encoder_weights import read_encoder_weights
+
+
+@dataclass(frozen=True)
+class StartingWeights:
+    """Weights that a training starts from.
+
+    Attributes:
+        origin: Where they come from, in plain values for checkpoints: ``weights_sha256`` of the model, ``seen``, the
+            digests of the images that it was trained on, and ``encoder_origin``.
+        network: State dict of the whole network; None initialises it anew.
+        encoder: State dict of the encoder; None initialises it anew.
+    """
+
+    origin: State
+    network: Mapping[str, Tensor] | None = None
+    encoder: Mapping[str, Tensor] | None = None
+
+
+def read_starting_weights(
+    initial: Path | None, config: NetworkConfig, held_out: frozenset[str]
+) -> StartingWeights:
+    """Read the weights that a training starts from.
+
+    Args:
+        initial: Model folder; None takes those that *config* names for its encoder, if any.
+        config: Network that is trained.
+        held_out: Digests of the held-out images.
+
+    Raises: As `load_initial_weights` and `read_encoder_weights` do.
+    """
+    if initial is not None:
+        found = load_initial_weights(initial, config, held_out=held_out)
+        origin = found.encoder_origin
+        network, encoder = found.state, None
+    else:
+        pretrained = read_encoder_weights(config)
+        origin = pretrained and pretrained.origin
+        network, encoder = None, pretrained and pretrained.tensors
+    return StartingWeights(
+        origin={
+            "weights_sha256": found.sha256 if initial is not None else None,
+            "seen": sorted(found.seen) if initial is not None else [],
+            "encoder_origin": origin and origin.model_dump(),
+        },
+        network=network,
+        encoder=encoder,
+    )
+
+
+def held_out_digests(manifest: Manifest, fold: int) -> frozenset[str]:
+    """Collect the digests of all images of a fold."""
+    return frozenset(image_digest(case.sha256) for case in manifest.training if case.fold == fold)
+
+
+def refuse_seen(initial: Path, manifest: Manifest, folds: Iterable[int], *, allowed: bool) -> None:
+    """Refuse to hold out images that the initial weights were trained on: their scores would be too high.
+
+    Args:
+        initial: Model folder of the initial weights; each fold starts from the member that has seen fewest of its
+            images.
+        manifest: Manifest of the new training.
+        folds: Folds that are to be held out.
+        allowed: Warn instead.
+
+    Raises: UsageError: If a fold holds such images and that is not allowed.
+    """
+    description = read_description(initial)
+
+    def seen_of(fold: int) -> int:
+        images = held_out_digests(manifest, fold)
+        return len(images & description.seen_digests([initial_member(description, images)]))
+
+    folds = list(folds)
+    seen = sum(map(seen_of, folds))
+    if not seen:
+        return
+    images = sum(case.fold in folds for case in manifest.training)
+    found = f"{seen} of the {images} held-out images were seen by the initial weights"
+    if allowed:
+        warn(f"--init {initial}: {found}; the scores of this run say nothing about new images")
+        return
+    unseen = [str(fold) for fold in range(manifest.folds) if not seen_of(fold)]
+    others = f"hold out a fold that they never saw (--fold {' or '.join(unseen)})" if unseen else ""
+    raise UsageError(
+        f"--init {initial}: {found}; {others or 'start from other weights'}, or give --allow-seen, which marks "
+        "every score of the run"
+    )

@@ -1,0 +1,136 @@
+"""``run.json``: manifest, fold and initial weights of a run, so that its folder is all that is needed to resume it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pneumoseg.pipeline.errors import JobError, UsageError
+from pneumoseg.pipeline.files import write_json
+
+RECORD: Final = "run.json"
+CONFIG: Final = "config.yaml"
+"""Configuration of the run, beside the record."""
+Fold = int | Literal["all"]
+EPOCHS: Final = "optimization.epochs"
+
+
+class RunRecord(BaseModel):
+    """What a run was started with, besides its configuration; paths are absolute."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    format_version: Literal[1] = 1
+    manifest: Path
+    """Manifest file."""
+    fold: Fold = 0
+    """Held-out fold, or `all` for a cross-validation."""
+    cache: Path | None = None
+    """Folder of the decoded images; null is the one beside the manifest."""
+    initial: Path | None = None
+    """Model folder of the initial weights."""
+    allow_seen: bool = False
+    """Whether images that the initial weights have seen may be held out."""
+
+
+def make_record(
+    run_dir: Path,
+    *,
+    resume: bool,
+    manifest: Path | None,
+    fold: Fold | None,
+    cache: Path | None,
+    initial: Path | None,
+    allow_seen: bool,
+) -> RunRecord:
+    """Collect what a run is started with; a resumed run takes from its record what is not given.
+
+    Args:
+        run_dir: Run folder.
+        resume: Whether the run is resumed.
+        manifest: Manifest file; a resumed run needs it only if the file has moved.
+        fold: Held-out fold, or ``all``; None is fold 0.
+        cache: Folder of the decoded images.
+        initial: Model folder of the initial weights.
+        allow_seen: Whether images that the initial weights have seen may be held out.
+
+    Raises:
+        UsageError: If there is no manifest, or fold or initial weights of a resumed run are to change.
+        JobError: If the record of a resumed run cannot be read.
+    """
+    given = {"manifest": manifest, "fold": fold, "cache": cache, "initial": initial}
+    given = {
+        name: value.resolve() if isinstance(value, Path) else value
+        for name, value in given.items()
+        if value is not None
+    }
+    if not resume:
+        if manifest is None:
+            raise UsageError("the manifest is missing; give the file that `pneumoseg prepare` wrote")
+        return RunRecord.model_validate({**given, "allow_seen": allow_seen})
+    record = read_record(run_dir)
+    for name, option in (("fold", "--fold"), ("initial", "--init")):
+        before = getattr(record, name)
+        if given.get(name, before) != before:
+            raise UsageError(
+                f"{option} is {before} in {run_dir} and {given[name]} was asked for; leave it out to resume the run, "
+                "or start another one"
+            )
+    record = record.model_copy(update=given)
+    if not record.manifest.is_file():
+        raise UsageError(
+            f"{record.manifest}: the manifest of {run_dir} is not there; give the place where it is now: "
+            f"pneumoseg train MANIFEST --resume -o {run_dir}"
+        )
+    return record
+
+
+def read_record(run_dir: Path) -> RunRecord:
+    """Read ``run.json``.
+
+    Raises: JobError: If there is none, or it is damaged.
+    """
+    path = run_dir / RECORD
+    if not path.is_file():
+        raise JobError(
+            f"{run_dir}: holds no {RECORD}, so there is no run to resume; start it without --resume"
+        )
+    try:
+        return RunRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise JobError(f"{path}: cannot be read ({what}); start the run anew with --overwrite") from None
+
+
+def write_record(run_dir: Path, record: RunRecord) -> None:
+    """Write ``run.json``."""
+    write_json(run_dir / RECORD, record.model_dump(mode="json"))
+
+
+def refuse_changes(run_dir: Path, before: Mapping[str, object], after: Mapping[str, object]) -> None:
+    """Refuse to resume a run with other settings; only the number of epochs may grow.
+
+    Args:
+        run_dir: Run folder.
+        before: Settings that the run has, by dotted key: see `flatten`.
+        after: Settings that were asked for.
+
+    Raises: UsageError: If they differ in anything else; both values of each key are named.
+    """
+    changed = [
+        f"{key} is {before.get(key)} in {run_dir} and {after.get(key)} was asked for"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and key != EPOCHS
+    ]
+    if changed:
+        raise UsageError(
+            f"--resume: {'; '.join(changed)}; a resumed run keeps its settings, only {EPOCHS} may grow: leave them "
+            "out, or start another run"
+        )
+    if int(str(after[EPOCHS])) < int(str(before[EPOCHS])):
+        raise UsageError(
+            f"--resume: {EPOCHS} is {before[EPOCHS]} in {run_dir} and {after[EPOCHS]} was asked for; a run can be made "
+            "longer, not shorter"
+        )
