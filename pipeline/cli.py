@@ -555,7 +555,9 @@ def predict(
 def describe(
     model: Annotated[
         Path | None,
-        typer.Argument(help="Model folder; without one, the network of --preset and --set.", show_default=False),
+        typer.Argument(
+            help="Model folder; without one, the network of --preset and --set.", show_default=False
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Picture of the blocks: .png, .svg or .pdf.")
