@@ -53,6 +53,10 @@ def load_keras_weights(network: nn.Module, source: Any) -> None:
         KerasWeightsError: If the source cannot be read, or a layer does not fit; the first such is named.
         ImportError: If a file is given and h5py is not installed.
     """
+    if getattr(network, "encoder", None) is not None:
+        raise KerasWeightsError(
+            "the network has a pretrained encoder, which the article's has not; AttentionUNet() without one would fit"
+        )
     if isinstance(source, str | PathLike):
         with _opened(Path(source)) as file:
             values = _fitting(network, _layers_of_file(file))

@@ -554,25 +554,38 @@ def predict(
 @_command
 def describe(
     model: Annotated[
-        Path | None, typer.Argument(help="Model folder; the article's network if left out.")
+        Path | None,
+        typer.Argument(
+            help="Model folder; without one, the network of --preset and --set.", show_default=False
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Picture of the blocks: .png, .svg or .pdf.")
     ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Preset whose network to describe; default: the article's network.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="network.key=value, over the preset.", show_default=False),
+    ] = None,
     image_size: Annotated[
-        tuple[int, int], typer.Option(help="Rows and columns that shapes are given for.")
+        tuple[int, int], typer.Option(help="Rows and columns of the image that shapes are computed for.")
     ] = (160, 160),
     overwrite: Overwrite = False,
 ) -> None:
     """Print the table of layers, and draw the block picture."""
-    from pneumoseg.models import AttentionUNet
+    from pneumoseg.pipeline.config import load_config
     from pneumoseg.pipeline.describe import describe_model
     from pneumoseg.pipeline.files import claim_file
     from pneumoseg.pipeline.inference.model_folder import make_network, read_description
 
+    if model is not None and (preset or settings):
+        raise UsageError("a model folder has its own network; leave away either it or --preset and --set")
     if output is not None:
         claim_file(output, overwrite=overwrite)
-    network = AttentionUNet() if model is None else make_network(read_description(model).network)
+    config = read_description(model).network if model else load_config(None, settings, preset=preset).network
+    network = make_network(config)
     say(describe_model(network, image_size=image_size, output=output))
     if output is not None:
         say(f"wrote {output}")

@@ -27,6 +27,8 @@ PLACES = {
     "concatenate": (2.0, 0.0),
     "decoder": (3.0, 0.0),
     "head": (4.0, 0.0),
+    "mean": (1.0, 0.5),
+    "image_head": (2.0, 0.75),
 }
 COLOURS = {
     "encoder": "#cfe2f3",
@@ -34,6 +36,7 @@ COLOURS = {
     "decoder": "#cfe2f3",
     "gate": "#fce5cd",
     "head": "#d9ead3",
+    "image_head": "#d9ead3",
 }
 PLAIN = "#f3f3f3"  # blocks without parameters
 
@@ -47,7 +50,7 @@ def draw_layers(layers: Sequence[Layer], path: Path) -> None:
     """Draw the blocks that the layers belong to, as the figure of a U-Net shows them.
 
     Args:
-        layers: Of an Attention U-Net, as `describe_network` lists them.
+        layers: Layers of an Attention U-Net, as `describe_network` lists them.
         path: Picture to write, of the kind that its suffix says: .png, .svg or .pdf.
 
     Raises:
@@ -88,11 +91,13 @@ def _blocks(layers: Sequence[Layer]) -> graphviz.Digraph:
     )
     outputs = {layer.block: layer for layer in layers}  # the last layer of a block is its output
     full_size = layers[0].output_shape[-1]
+    deepest = min(layer.output_shape[-1] for layer in layers if len(layer.output_shape) == 3)
     for block, output in outputs.items():
         title = re.sub(r"_\d+$", "", block)  # concatenate_2
-        kind = title.rstrip("1234")
+        kind = title.rstrip("12345")
         column, offset = PLACES[kind]
-        row = log2(full_size / output.output_shape[-1]) + offset
+        size = output.output_shape[-1] if len(output.output_shape) == 3 else deepest
+        row = log2(full_size / size) + offset
         parameters = sum(layer.parameters for layer in layers if layer.block == block)
         lines = [f"<b>{escape(title)}</b>", "×".join(map(str, output.output_shape))]
         if parameters:

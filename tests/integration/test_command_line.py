@@ -204,3 +204,11 @@ def test_an_invalid_submission_is_named_beside_the_score_of_the_others(tmp_path:
         "  MISSING: b has no row",
     ]
     assert (tmp_path / "faults.csv").read_text().endswith(",MISSING,b has no row\n")
+
+
+def test_a_network_with_an_encoder_is_described_without_a_model(workshop: Workshop) -> None:
+    described = pneumoseg("describe", "--set", "network.encoder=efficientnet-lite0")
+    assert described.returncode == 0, described.stderr
+    assert "encoder.level5.4" in described.stdout
+    both = pneumoseg("describe", workshop.model, "--preset", "reference")
+    assert "a model folder has its own network" in the_error(both, 2)

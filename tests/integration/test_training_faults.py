@@ -273,13 +273,21 @@ def test_validation_of_two_processes_is_that_of_one(uneven: Path, together: Path
     assert read_description(alone.model).validation == pytest.approx(scores, abs=1e-6)
 
 
-def test_both_processes_end_with_the_same_weights_and_numbers(collection: Collection, tmp_path: Path) -> None:
-    # batch normalization and its running average have buffers, which each process updates from its own images
-    settings = {
-        **SETTINGS,
-        "network": {**SETTINGS["network"], "normalization": "batch"},
-        "optimization": {**SETTINGS["optimization"], "ema": 0.5},
-    }
+# batch normalization and its running average have buffers, which each process updates from its own images
+BATCH_NORM = {
+    "network": {**SETTINGS["network"], "normalization": "batch"},
+    "optimization": {**SETTINGS["optimization"], "ema": 0.5},
+}
+ENCODER = {
+    "network": {"encoder": "efficientnet-lite0", "features": [8, 8, 8, 8, 8], "normalization": "group"},
+    "optimization": {"epochs": 2, "encoder_rate": 0.5, "freeze_epochs": 1},
+}
+
+
+@pytest.mark.parametrize("changes", [BATCH_NORM, ENCODER], ids=["batch norm", "encoder"])
+def test_both_processes_end_with_the_same_weights_and_numbers(
+    collection: Collection, tmp_path: Path, changes: dict[str, Any]
+) -> None:
     script = tmp_path / "both.py"
     script.write_text(
         f"""
@@ -298,7 +306,7 @@ def fit(run, history, *words, **options):
     Path({str(tmp_path)!r}, f"rank{{idist.get_rank()}}.json").write_text(json.dumps(told))
     return best
 train.fit = fit
-config = TrainConfig.model_validate({settings!r})
+config = TrainConfig.model_validate({ {**SETTINGS, **changes}!r})
 manifest, output = Path({str(collection.manifest_path)!r}), Path({str(tmp_path / "run")!r})
 train.train_model(manifest, output, config=config, device="cpu")
 """

@@ -1,6 +1,6 @@
 import re
 from itertools import pairwise
-from math import sqrt
+from math import log, sqrt
 from types import ModuleType
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pneumoseg.models import AttentionUNet, load_keras_weights
+from pneumoseg.models import ENCODERS, AttentionUNet, load_keras_weights
 
 SMALL = (4, 8, 16, 32, 64)
 
@@ -240,6 +240,83 @@ def test_the_same_seed_draws_the_same_network() -> None:
         torch.manual_seed(7)
         networks.append(AttentionUNet(features=SMALL).state_dict())
     torch.testing.assert_close(networks[0], networks[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("with_encoder", [False, True])
+def test_untrained_heads_predict_the_prior(with_encoder: bool) -> None:
+    prior = 0.02
+    encoder = ENCODERS["efficientnet-lite0"]() if with_encoder else None
+    network = AttentionUNet(encoder=encoder, features=SMALL, deep_supervision=True, head_prior=prior)
+    heads = [network.head, *(head for head in network.deep_heads if isinstance(head, nn.Conv2d))]
+    assert len(heads) == 4
+    for head in heads:  # the log-odds, so that features of zero give the prior
+        assert head.bias is not None
+        assert head.bias.item() == pytest.approx(log(prior / (1 - prior)))
+
+
+# --- with a pretrained encoder
+
+
+@pytest.fixture
+def pretrained() -> AttentionUNet:
+    torch.manual_seed(0)
+    return AttentionUNet(encoder=ENCODERS["efficientnet-lite0"](), features=SMALL, **EVERYTHING)
+
+
+def test_an_encoder_has_its_four_gates_at_strides_16_to_2(pretrained: AttentionUNet) -> None:
+    image = random_image(2, 1, 64, 96)
+    logits, maps = pretrained.eval().forward_with_attention(image)
+    assert logits.shape == (2, 1, 64, 96)
+    assert [tuple(each.shape[2:]) for each in maps] == [(4, 6), (8, 12), (16, 24), (32, 48)]
+
+
+def test_all_heads_of_a_network_with_an_encoder_have_their_shapes(pretrained: AttentionUNet) -> None:
+    outputs = pretrained.forward_for_training(random_image(2, 1, 64, 96))
+    assert [tuple(each.shape[2:]) for each in outputs.deep_logits] == [(32, 48), (16, 24), (8, 12)]
+    assert outputs.image_logits is not None
+    assert outputs.image_logits.shape == (2, 1)
+    torch.autograd.backward(
+        [each.square().mean() for each in (outputs.logits, *outputs.deep_logits, outputs.image_logits)]
+    )
+    assert [name for name, value in pretrained.named_parameters() if value.grad is None] == []
+
+
+def test_a_gate_has_a_quarter_of_its_signals_channels_but_at_least_8_with_an_encoder(
+    pretrained: AttentionUNet,
+) -> None:
+    # EfficientNet-Lite0 ends in 320 channels; the levels below the other gates have 64, 32 and 16
+    gates = [pretrained.gate5, pretrained.gate4, pretrained.gate3, pretrained.gate2]
+    assert [gate.to_weight.in_channels for gate in gates] == [80, 16, 8, 8]
+
+
+def test_the_weights_of_an_encoder_stay_as_they_are_handed_over() -> None:
+    encoder = ENCODERS["efficientnet-lite0"]()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    AttentionUNet(encoder=encoder, features=SMALL)
+    torch.testing.assert_close(dict(encoder.state_dict()), before, rtol=0, atol=0)
+
+
+def test_a_network_with_an_encoder_takes_multiples_of_32(pretrained: AttentionUNet) -> None:
+    assert pretrained.stride == 32
+    with pytest.raises(ValueError, match="multiples of 32; pad it to 64x32"):
+        pretrained(torch.zeros(1, 1, 48, 32))
+
+
+def test_an_encoder_takes_three_channels() -> None:
+    with pytest.raises(ValueError, match="in_channels 1: the encoder takes 3"):
+        AttentionUNet(encoder=ENCODERS["efficientnet-lite0"](), in_channels=1)
+
+
+@pytest.mark.parametrize("image_head", [True, False])
+def test_logits_come_with_those_of_the_image_head(image_head: bool) -> None:
+    network = AttentionUNet(features=SMALL, image_head=image_head).eval()
+    image = random_image(2, 1, 32, 32)
+    expected = network.forward_for_training(image)
+    logits, image_logits = network.forward_with_image(image)
+    assert torch.equal(logits, expected.logits)
+    assert (image_logits is None) is not image_head
+    if image_logits is not None and expected.image_logits is not None:
+        assert torch.equal(image_logits, expected.image_logits)
 
 
 # --- training

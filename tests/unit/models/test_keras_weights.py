@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pneumoseg.models import AttentionUNet, KerasWeightsError, load_keras_weights
+from pneumoseg.models import ENCODERS, AttentionUNet, KerasWeightsError, load_keras_weights
 
 SMALL = (4, 8, 16, 32, 64)
 
@@ -158,6 +158,12 @@ def test_a_link_into_another_file_is_not_followed(
 
 
 # --- errors
+
+
+def test_a_network_with_an_encoder_is_refused() -> None:
+    network = AttentionUNet(encoder=ENCODERS["efficientnet-lite0"](), features=SMALL)
+    with pytest.raises(KerasWeightsError, match="has a pretrained encoder"):
+        load_keras_weights(network, "article.h5")
 
 
 def test_the_first_layer_that_does_not_fit_is_named(

@@ -94,8 +94,35 @@ def test_a_value_that_does_not_fit_is_a_usage_error_of_one_line(setting: str) ->
 
 
 def test_a_bad_value_is_named_with_what_would_fit() -> None:
-    with pytest.raises(UsageError, match=r"data\.image_size = 100: .*multiple of 16"):
+    with pytest.raises(UsageError, match=r"data\.image_size = 100: .*multiple of 16; 96 or 112 would fit"):
         load_config(settings=["data.image_size=100"])
+
+
+ENCODER = "network.encoder=efficientnet-lite0"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([ENCODER, "data.image_size=48"], "data.image_size = 48: .* multiple of 32; 32 or 64 would fit"),
+        ([ENCODER, "data.image_size=16"], "data.image_size = 16: .* multiple of 32; 32 would fit"),
+        (["data.crop=40"], "data.crop = 40: .* multiple of 16; 32 or 48"),
+        ([ENCODER, "data.stages=[{image_size: 80, epochs: 1}]"], r"data.stages.0.image_size = 80: .* of 32"),
+        (["data.stages=[{image_size: 64, epochs: 1, crop: 40}]"], r"data.stages.0.crop = 40: .* of 16"),
+        (["network.encoder_weights=imagenet"], "network: encoder_weights = imagenet: there is no encoder"),
+        ([ENCODER, "network.in_channels=1"], "network: in_channels = 1: efficientnet-lite0 takes 3"),
+    ],
+)
+def test_what_an_encoder_and_its_stride_need_is_told_in_one_line(settings: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=f"^--set: {message}") as caught:
+        load_config(settings=settings)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_stride_of_a_configuration_is_that_of_its_network() -> None:
+    for settings in ([], [ENCODER]):
+        config = load_config(settings=settings).network
+        assert config.stride == make_network(config).stride
 
 
 @pytest.mark.parametrize("setting", ["data.image_size", "=3", "data.image_size={"])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pneumoseg.models import AttentionUNet
+from pneumoseg.models import ENCODERS, AttentionUNet
 from pneumoseg.pipeline.describing.network_layers import Layer, describe_network
 from pneumoseg.pipeline.errors import UsageError
 
@@ -112,6 +112,34 @@ def test_another_network_is_described_as_it_is() -> None:
     assert described[0].output_shape == (1, 32, 32)
     assert described[-1].output_shape == (2, 32, 32)
     assert sum(layer.parameters for layer in described) == sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize("with_encoder", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_no_parameter_of_any_head_or_normalization_is_left_out(with_encoder: bool, training: bool) -> None:
+    network = AttentionUNet(
+        encoder=ENCODERS["efficientnet-lite0"]() if with_encoder else None,
+        features=(4, 8, 16, 32, 64),
+        normalization="batch",
+        deep_supervision=True,
+        image_head=True,
+    ).train(training)
+    described = describe_network(network, image_size=(64, 64))
+    assert sum(layer.parameters for layer in described) == sum(p.numel() for p in network.parameters())
+    assert [layer.name for layer in described if layer.kind == "Input"] == ["image"]
+
+
+def test_each_block_of_an_encoder_is_a_row_and_feeds_its_gate() -> None:
+    network = AttentionUNet(encoder=ENCODERS["efficientnet-lite0"](), features=(4, 8, 16, 32, 64))
+    layers = {layer.name: layer for layer in describe_network(network)}
+    blocks = [layer for name, layer in layers.items() if name.startswith("encoder.")]
+    assert len(blocks) == 1 + (1 + 2 + 2 + 3 + 3 + 4 + 1)  # the stem, and the stages of the paper's table
+    assert {layer.block for layer in blocks} == {f"encoder{level}" for level in range(1, 6)}
+    assert layers["encoder.level5.3"].kind == "InvertedBottleneck 5×5"
+    assert layers["encoder.level4.5"].output_shape == (112, 10, 10)
+    assert layers["gate5.from_skip"].inputs == ("encoder.level4.5",)
+    assert layers["up5"].inputs == ("encoder.level5.4",)
+    assert layers["decoder1.conv1"].inputs == ("up1",)
 
 
 @pytest.mark.parametrize("training", [True, False])

