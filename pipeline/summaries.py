@@ -126,6 +126,8 @@ def predict_summary(report: "PredictReport") -> list[str | Table]:
     ]
     if report.kept:
         lines.append(f"{report.kept} of them had their results from an earlier run")
+    if report.trained_on:
+        lines.append(f"{report.trained_on} of them were in the model's training set: no test of the model")
     lines += [f"{count} images without {why}" for why, count in report.left_out.most_common()]
     return [*lines, reasons_table(report.reasons)] if report.reasons else lines
 

@@ -164,8 +164,8 @@ def train_model(
         best = fit(run, history, checkpoints, origin=origin, state=state)
 
         kept = _keep_the_better(run, best)
-        if config.views:
-            run.validate_views(config.views)
+        if config.tta:
+            run.validate_tta(config.tta)
         curves = run.metric.all_curves()
         maps = run.predict_validation()
         tuned = tune(OutOfFold(curves, maps), manifest.training)
@@ -196,7 +196,7 @@ def train_model(
         model=run_dir / "model",
         best_epoch=kept.epoch,
         validation=found,
-        members=len(run.members),
+        members=len(run.predictor.networks),
         evaluation=evaluation,
     )
 
@@ -300,7 +300,7 @@ def _write_model(
     config = run.config
     members = tuple(
         save_weights(run_dir / "model", network, fold=fold, epoch=epoch)
-        for network, epoch in zip(run.members, kept.members or (None,), strict=True)
+        for network, epoch in zip(run.predictor.networks, kept.members or (None,), strict=True)
     )
     description = ModelDescription(
         network=config.network.model_copy(update={"encoder_weights": None}),  # no path goes with the model
@@ -309,7 +309,8 @@ def _write_model(
         operating_point=TunedPoint.of(found.point),
         decision=decision,
         members=members,
-        views=config.views,
+        tta=config.tta,
+        precision=run.precision.name,
         trained_on=describe_training(manifest, training),
         validation={**found.score.as_dict(), "auc": found.auc},
         versions={name: version(name) for name in LIBRARIES},

@@ -72,19 +72,23 @@ def image_probability(probabilities: npt.NDArray[np.float32], point: OperatingPo
     return float(np.partition(flat, flat.size - rank)[flat.size - rank])
 
 
-def to_mask(probabilities: npt.NDArray[np.float32], point: OperatingPoint) -> npt.NDArray[np.uint8]:
-    """Draw the mask of an image.
+def to_mask(
+    probabilities: npt.NDArray[np.float32], point: OperatingPoint, image_probability: float
+) -> npt.NDArray[np.uint8]:
+    """Turn the probabilities of an image into its mask.
 
     Args:
-        probabilities: Shape ``(rows, columns)``.
+        probabilities: Probability of each pixel, shape ``(rows, columns)``.
         point: The rule to apply.
+        image_probability: Probability that the image shows a pneumothorax, before any temperature.
 
     Returns: Zeros and ones, shape ``(rows, columns)``; all zeros where the rule says "no pneumothorax".
     """
     # as float64: the threshold itself decides, and not the float32 next to it, as in `image_probability`
     shape = (probabilities.shape[0], probabilities.shape[1])
     mask = probabilities > np.float64(point.threshold)
-    if np.count_nonzero(mask) <= point.min_area_px(shape):
+    is_accepted = image_probability > point.image_threshold or point.image_threshold == 0
+    if np.count_nonzero(mask) <= point.min_area_px(shape) or not is_accepted:
         mask[:] = False
     else:
         if point.bottom_threshold is not None:

@@ -11,15 +11,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from pneumoseg.models import ENCODERS, PLAIN_STRIDE, AttentionUNet
-from pneumoseg.pipeline.config import NetworkConfig, ViewName, check_size
+from pneumoseg.pipeline.config import NetworkConfig, TTAName, check_size
+from pneumoseg.pipeline.devices import ComputedPrecision, Precision, precision_of_model
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import sha256_of, write_json, write_text, written_atomically
-from pneumoseg.pipeline.inference.ensemble import Ensemble
-from pneumoseg.pipeline.inference.uncertainty import MonteCarloDropout
-from pneumoseg.pipeline.inference.views import with_views
+from pneumoseg.pipeline.inference.predictor import Predictor
 from pneumoseg.pipeline.names import markdown
 from pneumoseg.transforms.masks import OperatingPoint
 
@@ -170,8 +169,10 @@ class ModelDescription(_Part):
     """How the operating point was found, and others; null where it was simply given."""
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
     """One for each network; their probabilities are averaged."""
-    views: tuple[ViewName, ...] = ()
-    """In which each image is seen besides as it is: the decision was searched with them."""
+    tta: tuple[TTAName, ...] = ()
+    """Test-time augmentations; the operating point was searched with them."""
+    precision: ComputedPrecision = "float32"
+    """Number format in which the model was validated, and in which it is used where the device computes in it."""
     trained_on: Training
     validation: dict[str, float | int | None]
     """Scores on the fold held out, with the operating point tuned on that same fold."""
@@ -186,36 +187,33 @@ class ModelDescription(_Part):
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is ready to be called."""
+    """A model in memory, ready for inference."""
 
     folder: Path
     description: ModelDescription
-    networks: tuple[nn.Module, ...]
-    """Each member on its own, with its views."""
+    networks: tuple[AttentionUNet, ...]
+    """The network of each member."""
+    precision: Precision
+    """Number format in which the networks compute, and the device that they are on."""
     aim: str | None = None
-    """What the operating point is to be best for; None takes the one of ``model.json``."""
-    views: tuple[str, ...] = ()
-    """In which each image is seen besides as it is."""
+    """Operating point to use; None takes the one of ``model.json``."""
+    tta: tuple[str, ...] = ()
+    """Test-time augmentations."""
     temperature: float = 1.0
-    """Logits of the probabilities that are given out are divided by this; masks are drawn without."""
+    """The logits of reported probabilities are divided by this; masks are drawn without it."""
     dropout_passes: int = 0
-    """Calls with dropout on: see `MonteCarloDropout`; 0 leaves it off."""
+    """Monte-Carlo dropout samples; 0 leaves dropout off."""
 
     @cached_property
-    def network(self) -> nn.Module:
-        """All members as one, with dropout on where that was asked for.
+    def predictor(self) -> Predictor:
+        """The predictor of all members together.
 
-        Raises: UsageError: If there is no dropout to be on.
+        Raises: UsageError: If dropout samples are asked for and there is no dropout.
         """
-        network = self.networks[0] if len(self.networks) == 1 else Ensemble(self.networks).eval()
-        if not self.dropout_passes:
-            return network
         try:
-            return MonteCarloDropout(
-                network,
-                passes=self.dropout_passes,
-                min_area_fraction=self.operating_point.min_area_fraction,
-            ).eval()
+            return Predictor(
+                self.networks, precision=self.precision, tta=self.tta, dropout_passes=self.dropout_passes
+            )
         except ValueError as error:
             raise UsageError(f"--dropout-passes: {error}") from None
 
@@ -301,34 +299,42 @@ def load_model(
     device: torch.device,
     *,
     aim: str | None = None,
-    views: Sequence[str] | None = None,
+    tta: Sequence[str] | None = None,
     calibrated: bool = False,
     dropout_passes: int = 0,
 ) -> Model:
-    """Read a model folder.
+    """Read a model folder, to use it in the precision in which it was validated.
 
     Args:
-        folder: From `train_model`.
-        device: Where the networks shall be.
-        aim: What the operating point is to be best for: see `point_for`.
-        views: In which each image is seen besides as it is: see `parse_views`; None takes the model's own.
-        calibrated: Give probabilities at the temperature that training has fitted; masks stay as they are.
-        dropout_passes: Call the networks so often with their dropout on; 0 leaves it off.
+        folder: Model folder written by `train_model`.
+        device: Device for the networks. Where it does not compute in the model's precision, float32 is used and a
+            warning says so.
+        aim: Operating point to use: see `point_for`.
+        tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
+        calibrated: Whether to report probabilities at the temperature that training has fitted; masks do not change.
+        dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate; 0 leaves dropout off.
 
     Raises:
-        UsageError: If the model knows no operating point for *aim*, has no temperature, or has no dropout to be on.
+        UsageError: If the model has no operating point for *aim*, no temperature, or no dropout to sample from.
         JobError: If the folder is no model, or its weights are missing, altered or of another network.
     """
     description = read_description(folder)
-    point_for(description, aim)  # a word that does not fit is told before the weights are read
+    point_for(description, aim)  # refuses an unknown word before the weights are read
     temperature = _temperature(description) if calibrated else 1.0
-    views = description.views if views is None else tuple(views)
     networks = [
-        with_views(place(load_member(folder, description, member), device), views).eval()
-        for member in description.members
+        place(load_member(folder, description, member), device).eval() for member in description.members
     ]
-    model = Model(folder, description, tuple(networks), aim, views, temperature, dropout_passes)
-    _ = model.network  # dropout that is not there is told now
+    model = Model(
+        folder,
+        description,
+        tuple(networks),
+        precision_of_model(description.precision, device),
+        aim=aim,
+        tta=description.tta if tta is None else tuple(tta),
+        temperature=temperature,
+        dropout_passes=dropout_passes,
+    )
+    _ = model.predictor  # refuses dropout samples of networks without dropout before any image is read
     return model
 
 

@@ -26,27 +26,31 @@ MASKS = "masks"
 
 
 class MeasureCurves(Transform):
-    """Postprocessing of one case: logits to its `CaseCurves`, at the size of the original image.
+    """Postprocessing of one case: its prediction to `CaseCurves`, at the size of the original image.
 
     Args:
-        cases: All cases of the manifest; a sample's ``index`` says which one it is.
+        cases: All cases of the manifest; the item ``index`` of a sample is the place of its case.
     """
 
     def __init__(self, cases: Sequence[Case]) -> None:
         self.cases = cases
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Measure ``pred``, the logits of shape ``(1, size, size)``."""
+        """Measure ``pred``, the `Prediction` of the case as a dictionary."""
         return {**data, CURVES: self._measure(data)[0]}
 
     def _measure(self, data: dict[str, Any]) -> tuple[CaseCurves, Tensor, npt.NDArray[np.uint8]]:
-        """Curves, probabilities and label at the size of the original image."""
+        """Give curves, probabilities and label at the size of the original image."""
         index = int(data["index"])
         case = self.cases[index]
-        probabilities = to_original_size(torch.sigmoid(data[Keys.PRED][:1].float()), case.shape)[0]
+        prediction = data[Keys.PRED]
+        probabilities = to_original_size(prediction["probabilities"], case.shape)[0]
         label = decode_rle(case.label, case.shape)
         curves = CaseCurves.measure(
-            probabilities, torch.from_numpy(label).to(probabilities.device), index=index
+            probabilities,
+            torch.from_numpy(label).to(probabilities.device),
+            index=index,
+            image_probability=float(prediction["image_probability"]),
         )
         return curves, probabilities, label
 
@@ -63,7 +67,7 @@ class CaseMasks:
         hausdorff95_mm: Distance of the outlines.
         unseen_area_px: Pixels of the mask by a decision that has not seen the patient; None where there is none.
         unseen_overlap_px: Those of them that are in the label.
-        uncertainty: Standard deviation of the image's probability; None where dropout was off.
+        uncertainty: Standard deviation of the image probability; None without dropout samples.
     """
 
     index: int
@@ -77,14 +81,14 @@ class CaseMasks:
 
 
 class MeasureMasks(MeasureCurves):
-    """Postprocessing of one case: logits to its curves, and to its masks as they are drawn and cleaned.
+    """Postprocessing of one case: its prediction to its curves, and to its masks as they are drawn and cleaned.
 
     Args:
         cases: All cases of the manifest.
-        point: Draws the masks.
+        point: Operating point that draws the masks.
         unseen: The operating point that has not seen the patient of a case, where there is one.
         on_uncertainty: Called with the standard deviation of each pixel's probability, at the size of the original
-            image, where the network is a `MonteCarloDropout`.
+            image, where there are dropout samples.
     """
 
     def __init__(
@@ -100,16 +104,16 @@ class MeasureMasks(MeasureCurves):
         self.unseen = unseen
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Measure ``pred``, the logits of shape ``(1, size, size)``."""
+        """Measure ``pred``, the `Prediction` of the case as a dictionary."""
         curves, on_device, label = self._measure(data)
         case, probabilities = self.cases[curves.index], on_device.cpu().numpy()
-        mask = to_mask(probabilities, self.point)
+        mask = to_mask(probabilities, self.point, curves.image_probability)
         surface_dice, hausdorff = outline_distances(mask, label, case.spacing_mm)
         other = self.unseen(case)
-        unseen = None if other is None else to_mask(probabilities, other)
-        deviations = data[Keys.PRED][1:].float()  # none, or of pixels and image
-        if len(deviations):
-            self.on_uncertainty(case, to_original_size(deviations[:1], case.shape)[0].cpu().numpy())
+        unseen = None if other is None else to_mask(probabilities, other, curves.image_probability)
+        prediction = data[Keys.PRED]
+        if "pixel_std" in prediction:
+            self.on_uncertainty(case, to_original_size(prediction["pixel_std"], case.shape)[0].cpu().numpy())
         found = CaseMasks(
             index=curves.index,
             area_px=int(np.count_nonzero(mask)),
@@ -118,7 +122,7 @@ class MeasureMasks(MeasureCurves):
             hausdorff95_mm=hausdorff,
             unseen_area_px=None if unseen is None else int(np.count_nonzero(unseen)),
             unseen_overlap_px=None if unseen is None else int(np.count_nonzero(unseen & label)),
-            uncertainty=float(deviations[1].mean()) if len(deviations) else None,
+            uncertainty=prediction.get("image_std"),
         )
         return {**data, CURVES: curves, MASKS: found}
 

@@ -9,6 +9,7 @@ from pneumoseg.pipeline.devices import (
     computes_in_bf16,
     deterministic_algorithms,
     gather,
+    precision_of_model,
     process_group,
     resolve_device,
     resolve_precision,
@@ -160,3 +161,11 @@ def test_a_device_that_there_is_not_is_an_error_before_a_group_is_joined(
         monkeypatch.setenv("WORLD_SIZE", processes)
         with pytest.raises(UsageError, match="0 CUDA devices"), process_group("cuda"):
             raise AssertionError
+
+
+def test_a_model_validated_in_fp16_is_used_in_float32_on_a_processor(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert precision_of_model("fp16", CPU).name == "float32"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "validated in fp16, in which cpu does not compute; it is used in float32" in line

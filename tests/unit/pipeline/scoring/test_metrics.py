@@ -14,7 +14,9 @@ CORNERS = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 def curves(pred: float, truth: int, index: int = 0) -> CaseCurves:
-    return CaseCurves.measure(torch.full((4, 4), float(pred)), torch.full((4, 4), truth), index=index)
+    return CaseCurves.measure(
+        torch.full((4, 4), float(pred)), torch.full((4, 4), truth), index=index, image_probability=float(pred)
+    )
 
 
 def run(metric: ChallengeMetric, batches: list[list[CaseCurves]]) -> dict[str, float]:
@@ -74,18 +76,20 @@ def test_with_a_point_that_one_is_used_and_reported() -> None:
 
 
 @pytest.mark.parametrize("shape", [(48, 32), (32, 48), (64, 64)])
-def test_logits_are_measured_at_the_size_of_the_original_image(shape: tuple[int, int]) -> None:
+def test_a_prediction_is_measured_at_the_size_of_the_original_image(shape: tuple[int, int]) -> None:
     mask = np.zeros(shape, dtype=np.uint8)
     mask[8:20, 4:12] = 1
     case = make_case(5, shape=shape, label=(encode_rle(mask),), area_px=96)
     side, (top, left) = max(shape), ((max(shape) - shape[0]) // 2, (max(shape) - shape[1]) // 2)
-    logits = torch.full((1, side, side), -9.0)
-    logits[0, top + 8 : top + 20, left + 4 : left + 12] = 9.0
-    data = {"index": torch.tensor(1), "pred": logits, "other": 3}
+    probabilities = torch.full((1, side, side), 0.1)
+    probabilities[0, top + 8 : top + 20, left + 4 : left + 12] = 0.9
+    pred = {"probabilities": probabilities, "image_probability": 0.75}
+    data = {"index": torch.tensor(1), "pred": pred, "other": 3}
     measured = MeasureCurves([make_case(0), case])(data)
     assert measured["other"] == 3
     found = measured[CURVES]
     assert (found.index, found.label_area, found.pixels) == (1, 96, shape[0] * shape[1])
+    assert found.image_probability == 0.75
     assert decide([found], OperatingPoint()).dices.tolist() == [1.0]
 
 
@@ -94,5 +98,7 @@ def test_a_label_of_several_overlapping_rows_is_measured_as_their_union() -> Non
     one[0:10, 0:4] = 1
     other[5:15, 0:4] = 1
     case = make_case(0, label=(encode_rle(one), encode_rle(other)), area_px=60)
-    found = MeasureCurves([case])({"index": 0, "pred": torch.zeros(1, 48, 48)})[CURVES]
+    found = MeasureCurves([case])(
+        {"index": 0, "pred": {"probabilities": torch.zeros(1, 48, 48), "image_probability": 0.5}}
+    )[CURVES]
     assert found.label_area == 60
