@@ -19,7 +19,7 @@ from pneumoseg.pipeline.errors import JobError, UsageError
 
 if TYPE_CHECKING:
     from pneumoseg.pipeline.evaluate import EvaluateReport
-    from pneumoseg.pipeline.scoring.decision import Decisions
+    from pneumoseg.pipeline.scoring.decision import OperatingPointScores
 
 _SHOWN_PROBLEMS: Final = 5
 
@@ -648,18 +648,18 @@ def doctor() -> None:
 
 
 def _say_scores(
-    validation: "Decisions", evaluation: "EvaluateReport | None", model: Path, *, title: str
+    validation: "OperatingPointScores", evaluation: "EvaluateReport | None", model: Path, *, title: str
 ) -> None:
     """What a training came to: the evaluation, or where there is none the scores of its validation."""
     from pneumoseg.pipeline.inference.model_folder import read_description
-    from pneumoseg.pipeline.summaries import decisions_table, scores_table
+    from pneumoseg.pipeline.summaries import operating_point_table, scores_table
 
     decision = read_description(model).decision
     if evaluation is not None:
         console.print(scores_table(evaluation.images, title=title, unseen=evaluation.unseen))
         say(f"wrote {model} and {model.parent / 'report.html'}")
         return
-    console.print(decisions_table(validation, title=title))
+    console.print(operating_point_table(validation, title=title))
     if decision and decision.cross_fitted:
         tuned = decision.aims["challenge"].dice
         say(

@@ -24,7 +24,7 @@ from pneumoseg.pipeline.inference.model_folder import (
     read_description,
     save_description,
 )
-from pneumoseg.pipeline.scoring.decision import Decisions, decide
+from pneumoseg.pipeline.scoring.decision import OperatingPointScores, decide
 from pneumoseg.pipeline.scoring.out_of_fold import (
     OUT_OF_FOLD,
     OutOfFold,
@@ -41,7 +41,7 @@ class CrossValidateReport:
     """What all folds came to: the ensemble, and its scores on cases that the network in question never saw."""
 
     model: Path
-    out_of_fold: Decisions
+    out_of_fold: OperatingPointScores
     folds: int
     evaluation: EvaluateReport | None = None
     """Of all cases, at the original size and with intervals; None where no report was asked for."""
@@ -134,7 +134,9 @@ def _all_folds(run_dir: Path, folds: int) -> OutOfFold:
     return OutOfFold(curves, {index: level for part in parts for index, level in part.maps.items()})
 
 
-def _write_ensemble(run_dir: Path, manifest: Manifest, found: Decisions, decision: Decision) -> None:
+def _write_ensemble(
+    run_dir: Path, manifest: Manifest, found: OperatingPointScores, decision: Decision
+) -> None:
     descriptions = [read_description(run_dir / f"fold{fold}" / "model") for fold in range(manifest.folds)]
     members: list[Member] = []
     for fold, description in enumerate(descriptions):

@@ -40,7 +40,7 @@ from pneumoseg.pipeline.scoring.decision import (
 from pneumoseg.pipeline.scoring.examples import Example, choose_examples
 from pneumoseg.pipeline.scoring.headline import ScoredImages, as_numbers
 from pneumoseg.pipeline.scoring.metrics import CaseMasks, ChallengeMetric, CollectMasks, MeasureMasks
-from pneumoseg.pipeline.scoring.search import part_of
+from pneumoseg.pipeline.scoring.search import inner_fold_of
 from pneumoseg.pipeline.scoring.subgroups import COLUMNS as SUBGROUP_COLUMNS
 from pneumoseg.pipeline.scoring.subgroups import subgroup_rows
 from pneumoseg.pipeline.scoring.temperature import unseen_temperatures
@@ -301,7 +301,7 @@ def _unseen(model: Model) -> Callable[[Case], OperatingPoint | None]:
     if model.aim is not None or decision is None or decision.cross_fitted is None:
         return lambda _: None
     points = [point.as_point() for point in decision.cross_fitted.points]
-    return lambda case: points[part_of(case.group, len(points))]
+    return lambda case: points[inner_fold_of(case.group, len(points))]
 
 
 def _report(
@@ -338,7 +338,7 @@ def _report(
     unseen = None
     points = [each for each in unseen_points if each is not None]
     if len(points) == len(cases):
-        parts = [part_of(case.group) for case in cases]
+        parts = [inner_fold_of(case.group) for case in cases]
         temperatures = unseen_temperatures(curves, parts) if temperature else [1.0] * len(cases)
         unseen = replace(
             images,

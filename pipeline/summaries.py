@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # the jobs load MONAI
     from pneumoseg.pipeline.doctor import DoctorReport
     from pneumoseg.pipeline.predict import PredictReport
     from pneumoseg.pipeline.prepare import PrepareReport
-    from pneumoseg.pipeline.scoring.decision import Decisions
+    from pneumoseg.pipeline.scoring.decision import OperatingPointScores
     from pneumoseg.pipeline.scoring.headline import ScoredImages
     from pneumoseg.pipeline.scoring.intervals import Difference, Measured
 
@@ -42,7 +42,7 @@ def prepare_summary(report: "PrepareReport") -> list[str | Table]:
     return [*lines, folds]
 
 
-def decisions_table(found: "Decisions", *, title: str) -> Table:
+def operating_point_table(found: "OperatingPointScores", *, title: str) -> Table:
     """Lay out scores beside what an empty mask for every image would have."""
     score = found.score
     table = Table("", "model", "predict nothing", title=title, title_justify="left")

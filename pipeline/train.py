@@ -34,7 +34,7 @@ from pneumoseg.pipeline.inference.model_folder import (
 )
 from pneumoseg.pipeline.report import write_report
 from pneumoseg.pipeline.reporting.run import EVALUATION
-from pneumoseg.pipeline.scoring.decision import Decisions, decide
+from pneumoseg.pipeline.scoring.decision import OperatingPointScores, decide
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, OutOfFold, save_out_of_fold
 from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
@@ -56,7 +56,7 @@ class TrainReport:
 
     model: Path
     best_epoch: int
-    validation: Decisions
+    validation: OperatingPointScores
     members: int = 1
     """Networks of the model; those beside the best epoch's are of the next best ones."""
     evaluation: EvaluateReport | None = None
@@ -250,7 +250,7 @@ def _keep_the_better(run: TrainingRun, best: BestEpochs) -> _Kept:
         return _Kept(entry.epoch, dice, averaged=False, averaged_dice=None, members=epochs)
     average = run.averaged(best)
     averaged_dice = None if average is None else run.validate(average)
-    if average is not None and averaged_dice is not None and averaged_dice > entry.dice:
+    if average is not None and averaged_dice is not None and averaged_dice > entry.rank.dice:
         return _Kept(entry.epoch, averaged_dice, averaged=True, averaged_dice=averaged_dice)
     dice = run.validate(best.load(entry))
     return _Kept(entry.epoch, dice, averaged=False, averaged_dice=averaged_dice)
@@ -292,7 +292,7 @@ def _write_model(
     training: list[int],
     *,
     fold: int,
-    found: Decisions,
+    found: OperatingPointScores,
     decision: Decision,
     kept: _Kept,
     encoder_origin: EncoderOrigin | None,
@@ -322,7 +322,7 @@ def _write_summary(
     run_dir: Path,
     run: TrainingRun,
     manifest: Manifest,
-    found: Decisions,
+    found: OperatingPointScores,
     *,
     fold: int,
     kept: _Kept,

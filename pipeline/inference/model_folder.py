@@ -81,22 +81,23 @@ class AimedPoint(_Part):
 
 
 class CurvePoint(_Part):
-    """What a top threshold and a minimum area have."""
+    """The scores of a classification threshold, a minimum area and an image threshold."""
 
     threshold: float
     min_area_fraction: float
+    image_threshold: float = 0.0
     dice: float
     sensitivity: float | None
     specificity: float | None
 
 
 class CrossFittedPoints(_Part):
-    """Points that were searched without some of the patients, and score these."""
+    """Operating points that were each searched without one inner fold of the patients, to score that one with."""
 
     points: Annotated[tuple[TunedPoint, ...], Field(min_length=2)]
-    """For each part of the patients, the point that the others gave; `part_of` says who is in which part."""
+    """For each inner fold, the point that the others gave; `inner_fold_of` gives the inner fold of a patient."""
     dice: float
-    """The challenge's score, each case by the point of its part, with masks as large as the stored maps."""
+    """The challenge's score, each case at the point of its inner fold, with masks as large as the stored maps."""
 
 
 class Decision(_Part):
@@ -107,9 +108,10 @@ class Decision(_Part):
     aims: dict[str, AimedPoint]
     """The points that `--aim` chooses from."""
     curve: tuple[CurvePoint, ...]
-    """For each top threshold, with the minimum area that suits the challenge's score."""
+    """For each classification threshold, with the minimum area that suits the challenge's score."""
     frontier: tuple[CurvePoint, ...] = ()
-    """Of all top thresholds and minimum areas, those that no other has more sensitivity and specificity than."""
+    """Of all classification thresholds, minimum areas and image thresholds, those that no other exceeds in both
+    sensitivity and specificity."""
     cross_fitted: CrossFittedPoints | None
     """Null where the cases are of too few patients."""
     temperature: Annotated[float, Field(gt=0)] | None = None
@@ -175,7 +177,7 @@ class ModelDescription(_Part):
     """Number format in which the model was validated, and in which it is used where the device computes in it."""
     trained_on: Training
     validation: dict[str, float | int | None]
-    """Scores on the fold held out, with the operating point tuned on that same fold."""
+    """Scores on the fold held out, at the in-sample operating point: it was tuned on that same fold."""
     versions: dict[str, str]
     """Of the libraries that the weights were made with."""
 
@@ -385,7 +387,11 @@ def point_for(description: ModelDescription, aim: str | None) -> OperatingPoint:
     drawn = description.operating_point.as_point()
     bottom = None if drawn.bottom_threshold is None else min(drawn.bottom_threshold, best.threshold)
     return replace(
-        drawn, threshold=best.threshold, min_area_fraction=best.min_area_fraction, bottom_threshold=bottom
+        drawn,
+        threshold=best.threshold,
+        min_area_fraction=best.min_area_fraction,
+        image_threshold=best.image_threshold,
+        bottom_threshold=bottom,
     )
 
 
@@ -468,7 +474,7 @@ def model_card(description: ModelDescription) -> str:
     together = "" if members == 1 else f"; the mean of the probabilities of {members} networks"
     crossed = description.decision.cross_fitted if description.decision else None
     honest = (
-        f": with a decision that has not seen the patient in question, Dice is {crossed.dice:.4f}"
+        f": at cross-fitted operating points, each tuned on other patients, Dice is {crossed.dice:.4f}"
         if crossed
         else ""
     )
@@ -481,14 +487,14 @@ Research software. **Not a medical device; not for diagnosis.**
 {description.preprocessing.image_size} x {description.preprocessing.image_size} pixels{together}.{_encoder(description)}
 - **Trained on**: {markdown(training.manifest)}: {training.cases} images, {training.positive} with a \
 pneumothorax. {leak}
-- **Decision**: an image is positive when more than {point.min_area_fraction:.4%} of its pixels exceed \
-{point.threshold:.3f}; {_how_drawn(point)}
+- **Operating point**: an image is positive when more than {point.min_area_fraction:.4%} of its pixels exceed \
+{point.threshold:.3f}{_image_criterion(point)}; {_how_drawn(point)}
 
 ## Scores on the held-out fold
 
 Dice is the challenge's: 1 where label and mask are both empty, 0 where exactly one is. To be read beside what an
-empty mask for every image would score. Epoch and decision were chosen on this same fold, so that the scores are
-somewhat too high{honest}.
+empty mask for every image would score. Epoch and operating point were chosen on this same fold: these are in-sample
+scores, and somewhat too high{honest}.
 
 | score | value |
 | --- | --- |
@@ -512,6 +518,10 @@ def _encoder(description: ModelDescription) -> str:
             f"sha256 {origin.sha256})"
         )
     return f"\n- **Encoder**: {description.network.encoder}, {started}."
+
+
+def _image_criterion(point: TunedPoint) -> str:
+    return f" and its image probability exceeds {point.image_threshold:.3f}" if point.image_threshold else ""
 
 
 def _how_drawn(point: TunedPoint) -> str:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from ignite.engine import Engine, Events
-from ignite.handlers import EarlyStopping
+from ignite.engine import Events
 from monai.handlers import ValidationHandler
 from monai.utils import CommonKeys as Keys
 from torch import nn
@@ -16,13 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pneumoseg.pipeline.console import warn
 from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.training.best_epochs import BestEpochs
+from pneumoseg.pipeline.training.best_epochs import BestEpochs, Rank
 from pneumoseg.pipeline.training.checkpoint import State, save_state
 from pneumoseg.pipeline.training.display import TrainingDisplay
 from pneumoseg.pipeline.training.engines import On, make_trainer
 from pneumoseg.pipeline.training.history import History
 from pneumoseg.pipeline.training.interruption import InterruptedRunError
-from pneumoseg.pipeline.training.losses import TrainingLoss
 from pneumoseg.pipeline.training.phases import phase_of
 from pneumoseg.pipeline.training.step import STOP, TrainingForward
 from pneumoseg.pipeline.training.tracking import Row
@@ -75,7 +73,6 @@ class _Fitting:
         self.saved_at = time.monotonic()
         self.display: TrainingDisplay
         self.trainer: SupervisedTrainer
-        self.early_stop: EarlyStopping
 
     def run(self, state: State | None) -> None:
         run = self.training
@@ -84,7 +81,6 @@ class _Fitting:
             self._load(state)
         self._assemble(self.done)
         if state:
-            self.early_stop.load_state_dict(state["early_stop"])
             self.trainer.load_state_dict(
                 {"iteration": self.done, "epoch_length": steps, "max_epochs": run.epochs}
             )
@@ -110,7 +106,6 @@ class _Fitting:
 
     def _assemble(self, first_step: int) -> None:
         run = self.training
-        optimization = run.config.optimization
         self.display = TrainingDisplay(epochs=run.epochs, steps=run.plan.steps, first_step=first_step)
         forward: nn.Module = TrainingForward(run.network)
         if run.processes > 1:
@@ -119,11 +114,7 @@ class _Fitting:
         self.trainer = make_trainer(
             forward,
             run.make_batches(first_step),
-            loss_function=TrainingLoss(
-                optimization.loss,
-                deep_weight=optimization.deep_weight,
-                image_weight=optimization.image_weight,
-            ),
+            loss_function=run.loss_function,
             optimizer=run.optimizer,
             device=run.precision.device,
             step=run.step,
@@ -136,14 +127,10 @@ class _Fitting:
                 On(Events.EPOCH_COMPLETED, self._after_epoch),
             ],
         )
-        patience = optimization.patience or run.epochs
-        self.early_stop = EarlyStopping(patience, lambda engine: engine.state.metrics["dice"], self.trainer)
-        run.validator.add_event_handler(Events.COMPLETED, self._stop_when_stale)
         run.validator.add_event_handler(Events.ITERATION_COMPLETED, self._heed_signal)
 
     def leave(self) -> None:
         """Let later validations be none of this run's epochs."""
-        self.training.validator.remove_event_handler(self._stop_when_stale, Events.COMPLETED)
         self.training.validator.remove_event_handler(self._heed_signal, Events.ITERATION_COMPLETED)
 
     def _before_epoch(self) -> None:
@@ -180,15 +167,6 @@ class _Fitting:
         if self.training.interruption.received and self.training.processes == 1:
             raise InterruptedRunError("", self.training.interruption.received)
 
-    def _stop_when_stale(self, engine: Engine) -> None:
-        final = self.done // self.training.plan.steps >= self.training.phases[-1].first_epoch
-        scores = engine.state.metrics["challenge"]
-        best = max([scores["dice"], *(row["dice"] for row in self.history.rows)])
-        # a network from scratch ties with predicting nothing for a long while: patience begins after that
-        if final and best > scores["predict_nothing"]:
-            self.early_stop(engine)
-            self.stopped_early = self.trainer.should_terminate is not False
-
     def _after_epoch(self) -> None:
         run = self.training
         number = self.done // run.plan.steps
@@ -199,15 +177,33 @@ class _Fitting:
             "learning_rate": run.optimizer.param_groups[0]["lr"],
             **self.epoch.numbers(),
             **scores,
+            "validation_loss": run.validator.state.metrics["validation_loss"],
         }
         run.schedule.after_epoch(scores["dice"])
         self.history.add(row)
         self.display.epoch(row)
         if number >= run.phases[-1].first_epoch:
-            self._keep(scores["dice"], number)
+            self._keep(Rank.of(scores), number)
+            self._stop_when_stale()
         self._save()
 
-    def _keep(self, dice: float, epoch: int) -> None:
+    def _stop_when_stale(self) -> None:
+        """End the run if no epoch has been better than the best one for as long as the patience allows.
+
+        A network trained from scratch ties with predicting nothing for a long while: patience begins after that.
+        """
+        run = self.training
+        rows = self.history.rows
+        above = next(
+            (index for index, row in enumerate(rows) if row["dice"] > row["predict_nothing"]), len(rows)
+        )
+        ranks = [Rank.of(row) for row in rows[max(above, run.phases[-1].first_epoch - 1) :]]
+        patience = run.config.optimization.patience
+        if patience and ranks and len(ranks) - 1 - ranks.index(max(ranks)) >= patience:
+            self.stopped_early = True
+            self.trainer.terminate()
+
+    def _keep(self, rank: Rank, epoch: int) -> None:
         run = self.training
         share = run.config.optimization.average_share
         if run.epoch_average and epoch > run.epochs - share * run.config.optimization.epochs:
@@ -215,7 +211,7 @@ class _Fitting:
         if run.rank:
             return
         try:
-            if self.best.offer(dice, epoch, run.evaluated.state_dict()):
+            if self.best.offer(rank, epoch, run.evaluated.state_dict()):
                 self.history.show_best(run.evaluated)
         except OSError as error:
             warn(f"the weights of epoch {epoch} could not be saved ({error.strerror}); those before are kept")
@@ -230,7 +226,6 @@ class _Fitting:
             "origin": self.origin,
             "iteration": self.done,
             **{name: dict(part.state_dict()) for name, part in run.parts().items()},
-            "early_stop": dict(self.early_stop.state_dict()),
             "stopped_early": self.stopped_early,
             "best": self.best.state(),
             "epoch": self.epoch.state(),

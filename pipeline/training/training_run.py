@@ -27,9 +27,11 @@ from pneumoseg.pipeline.training.averaging import EpochAverage, average_weights,
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
 from pneumoseg.pipeline.training.engines import make_evaluator, use_predictor
 from pneumoseg.pipeline.training.interruption import Interruption
+from pneumoseg.pipeline.training.losses import TrainingLoss
 from pneumoseg.pipeline.training.phases import phase_of, plan_phases
 from pneumoseg.pipeline.training.schedules import Schedule
 from pneumoseg.pipeline.training.step import TrainingStep
+from pneumoseg.pipeline.training.validation_loss import ValidationLoss
 from pneumoseg.transforms.chains import training_chain
 
 Weights = dict[str, Tensor]
@@ -136,6 +138,11 @@ class TrainingRun:
             )
             for phase in self.phases
         ]
+        self.loss_function = TrainingLoss(
+            optimization.loss,
+            deep_weight=optimization.deep_weight,
+            image_weight=optimization.image_weight,
+        )
         self.metric = ChallengeMetric()
         self.predictor = Predictor([self.evaluated], precision=precision)
         """Predictor that is validated; at the end of the run, that of the model."""
@@ -144,7 +151,10 @@ class TrainingRun:
             self.validation_loaders[0],
             postprocessing=MeasureCurves(cases),
             key_metric=("dice", self.metric["dice"]),
-            metrics={"challenge": self.metric},
+            metrics={
+                "challenge": self.metric,
+                "validation_loss": ValidationLoss(self.loss_function, image_head=config.network.image_head),
+            },
         )
 
     @property

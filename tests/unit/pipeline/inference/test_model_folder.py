@@ -293,6 +293,7 @@ WHOLE = TunedPoint(
     bottom_threshold=0.375,
     min_component_fraction=0.0005,
     fill_holes=True,
+    image_threshold=0.125,
 )
 
 
@@ -324,6 +325,7 @@ def test_a_whole_operating_point_comes_back(tmp_path: Path, network: AttentionUN
         bottom_threshold=0.375,
         min_component_fraction=0.0005,
         fill_holes=True,
+        image_threshold=0.125,
     )
     assert load_model(write_model(tmp_path, network, point=WHOLE), CPU).operating_point == expected
     assert TunedPoint.of(expected) == WHOLE
@@ -367,10 +369,17 @@ def test_an_aim_with_a_number_has_the_best_point_of_the_curve(
 def test_an_aim_with_a_number_has_the_best_of_all_minimum_areas_where_these_are_known(folder: Path) -> None:
     description = read_description(searched(folder))
     assert description.decision is not None
-    better = CurvePoint(threshold=0.625, min_area_fraction=0.001, dice=0.7, sensitivity=0.9, specificity=0.9)
+    better = CurvePoint(
+        threshold=0.625,
+        min_area_fraction=0.001,
+        image_threshold=0.25,
+        dice=0.7,
+        sensitivity=0.9,
+        specificity=0.9,
+    )
     decision = description.decision.model_copy(update={"frontier": (better,)})
     point = point_for(description.model_copy(update={"decision": decision}), "specificity=0.85")
-    assert (point.threshold, point.min_area_fraction) == (0.625, 0.001)
+    assert (point.threshold, point.min_area_fraction, point.image_threshold) == (0.625, 0.001, 0.25)
 
 
 @pytest.mark.parametrize(
@@ -388,7 +397,8 @@ def test_a_model_without_a_search_has_no_aims(folder: Path) -> None:
 
 def test_the_card_says_how_a_mask_is_drawn(tmp_path: Path, network: AttentionUNet) -> None:
     card = model_card(read_description(write_model(tmp_path, network, point=WHOLE)))
-    assert "more than 0.1000% of its pixels exceed 0.750; the pixels above 0.375 are its mask" in card
+    assert "more than 0.1000% of its pixels exceed 0.750 and its image probability exceeds 0.125; " in card
+    assert "the pixels above 0.375 are its mask" in card
     assert "without components of 0.0500% of the image or less, with holes filled." in card
 
 

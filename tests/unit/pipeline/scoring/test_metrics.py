@@ -70,6 +70,36 @@ def test_without_a_point_the_best_one_is_taken() -> None:
     assert found["threshold"] == search(cases).threshold
 
 
+def test_the_image_threshold_of_the_best_point_is_reported() -> None:
+    label = torch.zeros(4, 4)
+    label[:2] = 1
+    cases = [
+        CaseCurves.measure(
+            label * 0.6, label * (index % 2), index=index, image_probability=0.2 + 0.6 * (index % 2)
+        )
+        for index in range(10)
+    ]
+    found = run(ChallengeMetric(), [cases])
+    assert (found["dice"], found["auc"]) == (1.0, 1.0)
+    assert 0.2 <= found["image_threshold"] < 0.8
+
+
+def test_dice_of_the_positives_at_a_fixed_threshold_does_not_depend_on_the_search() -> None:
+    """Half of the label exceeds 0.5, and of the second positive nothing does."""
+    label = torch.zeros(4, 4)
+    label[:2] = 1
+    half = torch.zeros(4, 4)
+    half[0] = 0.6
+    cases = [
+        CaseCurves.measure(half, label, index=0, image_probability=0.1),
+        CaseCurves.measure(half * 0.5, label, index=1, image_probability=0.1),
+        CaseCurves.measure(half, label * 0, index=2, image_probability=0.1),
+    ]
+    for point in (None, OperatingPoint(threshold=0.9), OperatingPoint(image_threshold=0.5)):
+        found = run(ChallengeMetric(point), [cases])
+        assert found["dice_positive_fixed"] == pytest.approx((2 * 4 / (4 + 8) + 0) / 2)
+
+
 def test_with_a_point_that_one_is_used_and_reported() -> None:
     found = run(ChallengeMetric(OperatingPoint(threshold=0.75)), [[curves(0.3, 0), curves(0.6, 1)]])
     assert (found["dice"], found["threshold"]) == (0.5, 0.75)
