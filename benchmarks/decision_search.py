@@ -3,7 +3,7 @@
     python benchmarks/decision_search.py [--cases 960] [--positives 214] [--side 256] [--rounds 3]
 
 Every map has faint blobs and noise, so that masks have specks and holes, and that of a positive a brighter blob about
-its label. Searched are the points of all aims, and then one without each part of the patients, as training does it.
+its label. Searched are the points of all aims, and then one without each inner fold, as training does it.
 Seconds stand beside those of the processor, which do not grow when other programs run.
 """
 
@@ -78,7 +78,10 @@ def _draw_case(random: np.random.Generator, side: int, *, positive: bool, group:
         logits += random.uniform(2, 8) * ndimage.gaussian_filter(moved, side / 40)
     levels = (255 / (1 + np.exp(-logits))).round().astype(np.uint8)
     probabilities = torch.from_numpy(levels.astype(np.float64) / 255)
-    curves = CaseCurves.measure(probabilities, torch.from_numpy(label), index=0)
+    probability = 1 / (1 + np.exp(-random.normal(0.5 if positive else -1.5, 1.5)))
+    curves = CaseCurves.measure(
+        probabilities, torch.from_numpy(label), index=0, image_probability=probability
+    )
     return SearchCase(curves, levels, label, group)
 
 

@@ -21,10 +21,9 @@ from tempfile import TemporaryDirectory
 import torch
 
 from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.config import NetworkConfig
+from pneumoseg.pipeline.config import ComputedPrecision, NetworkConfig
 from pneumoseg.pipeline.console import console
-from pneumoseg.pipeline.devices import Precision, resolve_device, resolve_precision
-from pneumoseg.pipeline.inference.inferer import PaddedInferer
+from pneumoseg.pipeline.devices import resolve_device, resolve_precision
 from pneumoseg.pipeline.inference.model_folder import (
     Model,
     ModelDescription,
@@ -64,19 +63,21 @@ def main() -> None:
     console.quiet = True  # progress is none of the results
     if words.threads:
         torch.set_num_threads(words.threads)
-    precision = resolve_precision("auto", resolve_device(words.device))
+    device = resolve_device(words.device)
     with TemporaryDirectory() as name:
         images = Path(name) / "images"
         images.mkdir()
         for number, path in enumerate(find_radiographs(words.folder).images[: words.images]):
             shutil.copy(path, images / f"{number:05d}{path.suffix}")
         paths = find_radiographs(images).images
-        folder = words.model or write_untrained(Path(name) / "model", words.size)
-        model = load_model(folder, precision.device)
+        folder = words.model or write_untrained(
+            Path(name) / "model", words.size, resolve_precision("auto", device).name
+        )
+        model = load_model(folder, device)
         batches = make_batches(model, paths, words.batch)
         print(
-            f"{len(paths)} images at {model.image_size} px, batches of {words.batch}, {precision.device}, "
-            f"{precision.name}, "
+            f"{len(paths)} images at {model.image_size} px, batches of {words.batch}, {device}, "
+            f"{model.precision.name}, "
             f"{torch.get_num_threads()} threads, {words.workers} workers, -t {words.types}"
         )
 
@@ -95,7 +96,7 @@ def main() -> None:
         turns = take_turns(
             {
                 "decoding": lambda: decode(paths, words.workers),
-                "network": lambda: compute(model, batches, precision),
+                "network": lambda: compute(model, batches),
                 "predict": predict,
             },
             rounds=words.rounds,
@@ -112,7 +113,7 @@ def main() -> None:
     print(f"processor time of predict / that of both: ratio {statistics.median(shares):.3f}")
 
 
-def write_untrained(folder: Path, size: int) -> Path:
+def write_untrained(folder: Path, size: int, precision: ComputedPrecision) -> Path:
     """A model folder of the article's network as it begins: what it costs does not depend on what it knows."""
     torch.manual_seed(0)
     description = ModelDescription(
@@ -128,6 +129,7 @@ def write_untrained(folder: Path, size: int) -> Path:
             image_digests=(),
             grouped_by="nothing",
         ),
+        precision=precision,
         validation={},
         versions={},
     )
@@ -151,13 +153,12 @@ def decode(paths: Sequence[Path], workers: int) -> None:
                 raise read
 
 
-def compute(model: Model, batches: Sequence[torch.Tensor], precision: Precision) -> None:
-    """Call the network on all batches, and do nothing with what it says."""
-    infer = PaddedInferer(precision)
+def compute(model: Model, batches: Sequence[torch.Tensor]) -> None:
+    """Run the network on all batches, and do nothing with what it predicts."""
     for batch in batches:
-        infer(batch.to(precision.device), model.network)
-    if precision.device.type == "cuda":
-        torch.cuda.synchronize(precision.device)
+        model.predictor.predict_batch(batch)
+    if model.precision.device.type == "cuda":
+        torch.cuda.synchronize(model.precision.device)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,12 @@
 """The Attention U-Net, the encoders it may have, and the way Keras weights get into it."""
 
-from pneumoseg.models.attention_unet import ENCODER_STRIDE, PLAIN_STRIDE, AttentionUNet, TrainingOutputs
+from pneumoseg.models.attention_unet import (
+    ENCODER_STRIDE,
+    PLAIN_STRIDE,
+    AttentionUNet,
+    NetworkOutputs,
+    TrainingOutputs,
+)
 from pneumoseg.models.encoders import ENCODERS, EfficientNetLite, rename_reference_weights
 from pneumoseg.models.keras_weights import KerasWeightsError, load_keras_weights
 
@@ -11,6 +17,7 @@ __all__ = [
     "AttentionUNet",
     "EfficientNetLite",
     "KerasWeightsError",
+    "NetworkOutputs",
     "TrainingOutputs",
     "load_keras_weights",
     "rename_reference_weights",

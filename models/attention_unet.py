@@ -33,6 +33,20 @@ class TrainingOutputs(NamedTuple):
     image_logits: Tensor | None
 
 
+class NetworkOutputs(NamedTuple):
+    """All outputs of one forward pass that inference uses.
+
+    Attributes:
+        logits: (B, classes, H, W)
+        image_logits: (B, classes), logit that the class is present anywhere; None without an image head.
+        maps: Coefficient maps of the four gates, each (B, 1, h, w), deepest first.
+    """
+
+    logits: Tensor
+    image_logits: Tensor | None
+    maps: list[Tensor]
+
+
 class AttentionUNet(nn.Module):
     """A U-Net whose skip connections pass through attention gates; logits out.
 
@@ -161,6 +175,11 @@ class AttentionUNet(nn.Module):
         """Return the logits and those of the whole image, (B, classes); the latter are None without an image head."""
         decoded = self._decode(image)
         return self.head(decoded.levels[0]), self._image_logits(decoded)
+
+    def outputs(self, image: Tensor) -> NetworkOutputs:
+        """Return logits, the image head's logits and the maps of the gates from one forward pass."""
+        decoded = self._decode(image)
+        return NetworkOutputs(self.head(decoded.levels[0]), self._image_logits(decoded), decoded.maps)
 
     def forward_for_training(self, image: Tensor) -> TrainingOutputs:
         """Return the logits and the outputs of the additional heads, where there are such."""

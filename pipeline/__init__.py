@@ -1,8 +1,9 @@
 """Runs, files, devices and the command line.
 
 Every job is one call: `prepare_manifest`, `train_model`, `evaluate_model`, `write_submission`, `score_submission`,
-`predict_folder`, `write_report`, `check_folder`, `doctor_report`, `run_demo`; `Readers` reads files in processes of
-their own. Names are looked up when they are first used, for MONAI takes seconds to import.
+`predict_folder`, `write_report`, `check_folder`, `doctor_report`, `run_demo`; `load_predictor` gives a model that takes
+single radiographs, and `Readers` reads files in processes of their own. Names are looked up when they are first used,
+for MONAI takes seconds to import.
 """
 
 import importlib
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pneumoseg.pipeline.errors import UsageError as UsageError
     from pneumoseg.pipeline.evaluate import evaluate_model as evaluate_model
     from pneumoseg.pipeline.inference.model_folder import load_model as load_model
+    from pneumoseg.pipeline.inference.segmentation import load_predictor as load_predictor
     from pneumoseg.pipeline.predict import predict_folder as predict_folder
     from pneumoseg.pipeline.prepare import prepare_manifest as prepare_manifest
     from pneumoseg.pipeline.reading.readers import Readers as Readers
@@ -38,6 +40,7 @@ _HOME = {
     "evaluate_model": "evaluate",
     "load_config": "config",
     "load_model": "inference.model_folder",
+    "load_predictor": "inference.segmentation",
     "predict_folder": "predict",
     "prepare_manifest": "prepare",
     "run_demo": "demo",

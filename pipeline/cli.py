@@ -19,7 +19,7 @@ from pneumoseg.pipeline.errors import JobError, UsageError
 
 if TYPE_CHECKING:
     from pneumoseg.pipeline.evaluate import EvaluateReport
-    from pneumoseg.pipeline.scoring.decision import Decisions
+    from pneumoseg.pipeline.scoring.decision import OperatingPointScores
 
 _SHOWN_PROBLEMS: Final = 5
 
@@ -103,7 +103,7 @@ Workers = Annotated[int, typer.Option(min=1, help="Processes that decode.")]
 Tta = Annotated[
     str | None,
     typer.Option(
-        help="See each image otherwise, too: flip, scale, both with a comma, or none; as the model says if left out.",
+        help="Test-time augmentation to apply: flip, scale, both with a comma, or none; default: the model's own.",
         show_default=False,
     ),
 ]
@@ -118,7 +118,7 @@ Calibrated = Annotated[
     bool, typer.Option("--calibrated", help="Probabilities at the temperature that training has fitted.")
 ]
 DropoutPasses = Annotated[
-    int, typer.Option(min=0, help="Calls with dropout on, to see how unsure the network is.")
+    int, typer.Option(min=0, help="Monte-Carlo dropout samples for the uncertainty estimate.")
 ]
 
 
@@ -339,7 +339,7 @@ def evaluate(
 ) -> None:
     """Score a model on the fold that it never saw, beside predicting nothing."""
     from pneumoseg.pipeline.evaluate import evaluate_model
-    from pneumoseg.pipeline.inference.views import parse_views
+    from pneumoseg.pipeline.inference.tta import parse_tta
     from pneumoseg.pipeline.summaries import scores_table
 
     if fold is not None and fold != "all" and not fold.isdecimal():
@@ -352,7 +352,7 @@ def evaluate(
         fold=int(fold) if fold not in (None, "all") else None,
         all_folds=fold == "all",
         aim=aim,
-        views=parse_views(tta),
+        tta=parse_tta(tta),
         calibrated=calibrated,
         dropout_passes=dropout_passes,
         device=device,
@@ -394,7 +394,7 @@ def submit(
     threads: Threads = None,
 ) -> None:
     """Write a submission to the challenge, valid or not at all."""
-    from pneumoseg.pipeline.inference.views import parse_views
+    from pneumoseg.pipeline.inference.tta import parse_tta
     from pneumoseg.pipeline.submit import write_submission
 
     _set_threads(threads)
@@ -404,7 +404,7 @@ def submit(
         output,
         sample=sample,
         aim=aim,
-        views=parse_views(tta),
+        tta=parse_tta(tta),
         device=device,
         batch_size=batch_size,
         gates=_gates(any_view=any_view, any_modality=any_modality, any_body_part=any_body_part),
@@ -416,6 +416,8 @@ def submit(
     share = f" ({report.called_positive / report.images:.1%})" if report.images else ""
     before = "" if report.validation_rate is None else f"; in validation it was {report.validation_rate:.1%}"
     say(f"{report.images} images, {report.called_positive} called positive{share}{before}{left_out}")
+    if report.trained_on:
+        warn(f"{report.trained_on} of {report.images} images were in the model's training set")
     if report.surprising:
         warn(
             "that is far from the validation: are these images of another kind, or was something else tuned?"
@@ -512,7 +514,7 @@ def predict(
 
     An interrupted run is gone on with by the same command.
     """
-    from pneumoseg.pipeline.inference.views import parse_views
+    from pneumoseg.pipeline.inference.tta import parse_tta
     from pneumoseg.pipeline.predict import predict_folder
     from pneumoseg.pipeline.prediction.planning import Part
     from pneumoseg.pipeline.summaries import predict_summary
@@ -526,7 +528,7 @@ def predict(
         output,
         kinds=[kind.strip() for kind in kinds.split(",") if kind.strip()],
         aim=aim,
-        views=parse_views(tta),
+        tta=parse_tta(tta),
         calibrated=calibrated,
         dropout_passes=dropout_passes,
         device=device,
@@ -659,18 +661,18 @@ def doctor() -> None:
 
 
 def _say_scores(
-    validation: "Decisions", evaluation: "EvaluateReport | None", model: Path, *, title: str
+    validation: "OperatingPointScores", evaluation: "EvaluateReport | None", model: Path, *, title: str
 ) -> None:
     """What a training came to: the evaluation, or where there is none the scores of its validation."""
     from pneumoseg.pipeline.inference.model_folder import read_description
-    from pneumoseg.pipeline.summaries import decisions_table, scores_table
+    from pneumoseg.pipeline.summaries import operating_point_table, scores_table
 
     decision = read_description(model).decision
     if evaluation is not None:
         console.print(scores_table(evaluation.images, title=title, unseen=evaluation.unseen))
         say(f"wrote {model} and {model.parent / 'report.html'}")
         return
-    console.print(decisions_table(validation, title=title))
+    console.print(operating_point_table(validation, title=title))
     if decision and decision.cross_fitted:
         tuned = decision.aims["challenge"].dice
         say(

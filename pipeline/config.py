@@ -20,8 +20,9 @@ EncoderName = Literal["efficientnet-lite0", "efficientnet-lite1", "efficientnet-
 IMAGENET: Final = "imagenet"
 Channels = Annotated[int, Field(ge=4)]  # an attention gate works with a quarter of them
 _PRESETS: Final = Path(__file__).with_name("presets")
+ComputedPrecision = Literal["bf16", "fp16", "float32"]
 PrecisionName = Literal["auto", "bf16", "fp16", "float32"]
-ViewName = Literal["flip", "scale"]
+TTAName = Literal["flip", "scale"]
 
 
 class _Section(BaseModel):
@@ -168,9 +169,9 @@ class TrainConfig(_Section):
     augmentation: tuple[Augmentation, ...] = DEFAULT_AUGMENTATIONS
     """What is done to an image and its label each time they are drawn, in this order; [] does nothing."""
     optimization: OptimizationConfig = OptimizationConfig()
-    views: tuple[ViewName, ...] = ()
-    """How the model sees each image besides as it is, once it is trained: a list of flip and scale. The mean of the
-    probabilities counts, and the decision is searched with it."""
+    tta: tuple[TTAName, ...] = ()
+    """Test-time augmentations of the trained model: a list of flip and scale. Probabilities are averaged, and the
+    operating point is searched with the averages."""
     precision: PrecisionName = "auto"
     """`auto`: bf16 where the device computes in it, else float32. `fp16` needs CUDA."""
     channels_last: bool = True

@@ -25,7 +25,7 @@ from pneumoseg.pipeline.inference.model_folder import (
     read_description,
     save_description,
 )
-from pneumoseg.pipeline.scoring.decision import Decisions, decide
+from pneumoseg.pipeline.scoring.decision import OperatingPointScores, decide
 from pneumoseg.pipeline.scoring.out_of_fold import (
     OUT_OF_FOLD,
     OutOfFold,
@@ -50,7 +50,7 @@ class CrossValidateReport:
     """What all folds came to: the ensemble, and its scores on cases that the network in question never saw."""
 
     model: Path
-    out_of_fold: Decisions
+    out_of_fold: OperatingPointScores
     folds: int
     evaluation: EvaluateReport | None = None
     """Of all cases, at the original size and with intervals; None where no report was asked for."""
@@ -193,7 +193,9 @@ def _all_folds(run_dir: Path, folds: int) -> OutOfFold:
     return OutOfFold(curves, {index: level for part in parts for index, level in part.maps.items()})
 
 
-def _write_ensemble(run_dir: Path, manifest: Manifest, found: Decisions, decision: Decision) -> None:
+def _write_ensemble(
+    run_dir: Path, manifest: Manifest, found: OperatingPointScores, decision: Decision
+) -> None:
     descriptions = [read_description(run_dir / f"fold{fold}" / "model") for fold in range(manifest.folds)]
     trainings = [description.trained_on for description in descriptions]
     seen = frozenset().union(*(training.image_digests for training in trainings))

@@ -9,11 +9,9 @@ from rich.table import Table
 
 from pneumoseg.pipeline.config import DataConfig, NetworkConfig, OptimizationConfig, TrainConfig
 from pneumoseg.pipeline.console import console, say
-from pneumoseg.pipeline.devices import resolve_device, resolve_precision
 from pneumoseg.pipeline.evaluate import EvaluateReport
 from pneumoseg.pipeline.files import claim_folder, write_text
-from pneumoseg.pipeline.inference.model_folder import load_model
-from pneumoseg.pipeline.inference.segment import Segmented, attention_maps, segment_files
+from pneumoseg.pipeline.inference.segmentation import load_predictor
 from pneumoseg.pipeline.output.figures import make_case_figure, save_figure
 from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
 from pneumoseg.pipeline.predict import predict_folder
@@ -151,16 +149,12 @@ def _draw_example(model_folder: Path, phantoms: PhantomSet, path: Path, *, devic
     )
     chosen = positive[len(positive) * 3 // 4]
     file = next(phantoms.test_images.rglob(f"{chosen}.dcm"))
-    precision = resolve_precision("auto", resolve_device(device))
-    model = load_model(model_folder, precision.device)
-    result = next(segment_files(model, [file], precision=precision))
-    if not isinstance(result, Segmented):
-        raise result.error
+    result = load_predictor(model_folder, device).predict(file, attention=True)
     figure = make_case_figure(
         image=result.radiograph.image,
         label=decode_rle(labels.images[chosen].texts, result.radiograph.shape),
         pred=result.mask,
-        attention=attention_maps(model, result.radiograph, precision=precision)[SHOWN_GATE],
+        attention=(result.attention or ())[SHOWN_GATE],
         probability=result.probability,
         title="phantom radiograph (synthetic)",
     )

@@ -12,7 +12,8 @@ import ignite.distributed as idist
 import torch
 from torch import nn
 
-from pneumoseg.pipeline.config import PrecisionName
+from pneumoseg.pipeline.config import ComputedPrecision, PrecisionName
+from pneumoseg.pipeline.console import warn
 from pneumoseg.pipeline.errors import UsageError
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -151,9 +152,14 @@ class Precision:
     dtype: torch.dtype
 
     @property
-    def name(self) -> str:
+    def name(self) -> ComputedPrecision:
         """As in the configuration."""
-        return {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "float32"}[self.dtype]
+        names: dict[torch.dtype, ComputedPrecision] = {
+            torch.bfloat16: "bf16",
+            torch.float16: "fp16",
+            torch.float32: "float32",
+        }
+        return names[self.dtype]
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which to call the network."""
@@ -197,3 +203,23 @@ def computes_in_bf16(device: torch.device) -> bool:
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def precision_of_model(name: ComputedPrecision, device: torch.device) -> Precision:
+    """Resolve the precision in which a model was validated.
+
+    Args:
+        name: As the model's description has it.
+        device: Device that the model is used on.
+
+    Returns: That precision, or float32 with a warning where *device* does not compute in it.
+    """
+    computes = {
+        "float32": lambda: True,
+        "bf16": lambda: computes_in_bf16(device),
+        "fp16": lambda: device.type == "cuda",
+    }
+    if computes[name]():
+        return resolve_precision(name, device)
+    warn(f"the model was validated in {name}, in which {device} does not compute; it is used in float32")
+    return resolve_precision("float32", device)

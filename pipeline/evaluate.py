@@ -10,14 +10,15 @@ from torch.utils.data import DataLoader
 from pneumoseg.pipeline.console import warn
 from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, FileCases
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, image_path, manifest_sha256, read_manifest
-from pneumoseg.pipeline.devices import Precision, resolve_device, resolve_precision
+from pneumoseg.pipeline.devices import resolve_device
 from pneumoseg.pipeline.errors import UsageError
 from pneumoseg.pipeline.files import claim_folder, write_csv, write_json
-from pneumoseg.pipeline.inference.examine import Examined, examine_files
+from pneumoseg.pipeline.inference.examine import examine_files
 from pneumoseg.pipeline.inference.model_folder import Model, load_model
 from pneumoseg.pipeline.inference.segment import NotRead
+from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.names import safe_name
-from pneumoseg.pipeline.output.pictures import deviation_picture, save_png
+from pneumoseg.pipeline.output.pictures import save_png, std_picture
 from pneumoseg.pipeline.report import write_report
 from pneumoseg.pipeline.reporting.evaluation import SURFACE as DECISIONS
 from pneumoseg.pipeline.reporting.gallery import Exhibit, save_gallery
@@ -39,7 +40,7 @@ from pneumoseg.pipeline.scoring.decision import (
 from pneumoseg.pipeline.scoring.examples import Example, choose_examples
 from pneumoseg.pipeline.scoring.headline import ScoredImages, as_numbers
 from pneumoseg.pipeline.scoring.metrics import CaseMasks, ChallengeMetric, CollectMasks, MeasureMasks
-from pneumoseg.pipeline.scoring.search import part_of
+from pneumoseg.pipeline.scoring.search import inner_fold_of
 from pneumoseg.pipeline.scoring.subgroups import COLUMNS as SUBGROUP_COLUMNS
 from pneumoseg.pipeline.scoring.subgroups import subgroup_rows
 from pneumoseg.pipeline.scoring.temperature import unseen_temperatures
@@ -79,7 +80,7 @@ def evaluate_model(
     fold: int | None = None,
     all_folds: bool = False,
     aim: str | None = None,
-    views: Sequence[str] | None = None,
+    tta: Sequence[str] | None = None,
     calibrated: bool = False,
     dropout_passes: int = 0,
     device: str = "auto",
@@ -99,12 +100,12 @@ def evaluate_model(
             not trained on. Of a model with a network for each fold, the one that held a case out scores it.
         all_folds: Score every case of the manifest with the whole model instead.
         aim: What the operating point is to be best for: see `point_for`; None takes the model's own.
-        views: In which each image is seen besides as it is: see `parse_views`; None takes the model's own.
+        tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
         calibrated: Give probabilities at the temperature that training has fitted; masks stay as they are. Where
             training has fitted it on these same cases, the unseen numbers are at temperatures of their own, each
             fitted here without the patient's part.
-        dropout_passes: Call the network so often with its dropout on: the mean decides, and ``uncertainty/`` shows
-            the standard deviation of each pixel, from 0 as black to 0.5 as white. 0 leaves dropout off.
+        dropout_passes: Monte-Carlo dropout samples: their mean decides, and ``uncertainty/`` shows the standard
+            deviation of each pixel, from 0 as black to 0.5 as white. 0 leaves dropout off.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
         workers: Processes that decode; none decodes in this one, without protection from damaged files.
@@ -115,12 +116,11 @@ def evaluate_model(
         UsageError: If an argument does not fit.
         JobError: If model, manifest or an image cannot be used.
     """
-    precision = resolve_precision("auto", resolve_device(device))
     model = load_model(
         model_folder,
-        precision.device,
+        resolve_device(device),
         aim=aim,
-        views=views,
+        tta=tta,
         calibrated=calibrated,
         dropout_passes=dropout_passes,
     )
@@ -147,8 +147,8 @@ def evaluate_model(
         manifest.training,
         model.operating_point,
         unseen=unseen,
-        on_uncertainty=lambda case, deviation: save_png(
-            output / "uncertainty" / f"{safe_name(case.id)}.png", deviation_picture(deviation)
+        on_uncertainty=lambda case, std: save_png(
+            output / "uncertainty" / f"{safe_name(case.id)}.png", std_picture(std)
         ),
     )
     metric, collect = ChallengeMetric(model.operating_point), CollectMasks()
@@ -156,11 +156,10 @@ def evaluate_model(
     masks: list[CaseMasks] = []
     for part_model, part in parts:
         make_evaluator(
-            part_model.network,
+            part_model.predictor,
             DataLoader(
                 FileCases(manifest, manifest_path, part, chain=chain, workers=workers), batch_size=batch_size
             ),
-            precision=precision,
             postprocessing=measure,
             key_metric=("dice", metric["dice"]),
             metrics={"challenge": metric, "masks": collect},
@@ -203,7 +202,8 @@ def evaluate_model(
             **decisions.score.as_dict(),
             "auc": decisions.auc,
             "aim": aim,
-            "views": list(model.views),
+            "tta": list(model.tta),
+            "precision": model.precision.name,
             "temperature": model.temperature,
             "dropout_passes": dropout_passes,
             **asdict(decisions.point),
@@ -227,7 +227,7 @@ def evaluate_model(
     places = {indices[place]: (place, kind) for place, kind in chosen}
     save_gallery(
         output,
-        _exhibits(parts, manifest, manifest_path, report, places, precision=precision, workers=workers),
+        _exhibits(parts, manifest, manifest_path, report, places, workers=workers),
     )
     write_report(output)
     return report
@@ -255,7 +255,6 @@ def _exhibits(
     report: EvaluateReport,
     chosen: Mapping[int, tuple[int, Example]],
     *,
-    precision: Precision,
     workers: int,
 ) -> list[Exhibit]:
     """Look at the chosen cases again, each by the model that has scored it; given in the order of *chosen*."""
@@ -263,7 +262,7 @@ def _exhibits(
     for model, part in parts:
         asked = [index for index in part if index in chosen]
         paths = [image_path(manifest_path, manifest.training[index]) for index in asked]
-        looked = examine_files(model, paths, precision=precision, gates=ALL_GATES_OPEN, workers=workers)
+        looked = examine_files(model, paths, gates=ALL_GATES_OPEN, workers=workers)
         for index, examined in zip(asked, looked, strict=True):
             place, kind = chosen[index]
             found[index] = _exhibit(manifest.training[index], kind, report, place, examined)
@@ -271,7 +270,7 @@ def _exhibits(
 
 
 def _exhibit(
-    case: Case, kind: Example, report: EvaluateReport, place: int, examined: Examined | NotRead
+    case: Case, kind: Example, report: EvaluateReport, place: int, examined: Segmentation | NotRead
 ) -> Exhibit:
     numbers = {
         "Dice": f"{report.decisions.dices[place]:.3f}",
@@ -285,16 +284,16 @@ def _exhibit(
     facts = {name: value for name, value in numbers.items() if value is not None}
     if isinstance(examined, NotRead):
         return Exhibit(kind, case.id, {**facts, "no picture": str(examined.error.reason)}, ())
-    radiograph = examined.result.radiograph
+    radiograph = examined.radiograph
     if radiograph.burned_in:  # it may be a name
         return Exhibit(kind, case.id, {**facts, "no picture": "text is burned into the image"}, ())
     panels = case_panels(
         image=radiograph.image,
         label=decode_rle(case.label, case.shape),
-        pred=examined.result.mask,
-        probabilities=examined.result.probabilities,
-        uncertainty=examined.uncertainty,
-        attention=examined.attention,
+        pred=examined.mask,
+        probabilities=examined.probabilities,
+        uncertainty=examined.pixel_std,
+        attention=examined.attention or (),
     )
     return Exhibit(kind, case.id, facts, panels)
 
@@ -305,7 +304,7 @@ def _unseen(model: Model) -> Callable[[Case], OperatingPoint | None]:
     if model.aim is not None or decision is None or decision.cross_fitted is None:
         return lambda _: None
     points = [point.as_point() for point in decision.cross_fitted.points]
-    return lambda case: points[part_of(case.group, len(points))]
+    return lambda case: points[inner_fold_of(case.group, len(points))]
 
 
 def _report(
@@ -342,7 +341,7 @@ def _report(
     unseen = None
     points = [each for each in unseen_points if each is not None]
     if len(points) == len(cases):
-        parts = [part_of(case.group) for case in cases]
+        parts = [inner_fold_of(case.group) for case in cases]
         temperatures = unseen_temperatures(curves, parts) if temperature else [1.0] * len(cases)
         unseen = replace(
             images,

@@ -9,16 +9,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pneumoseg.pipeline.console import tracked
-from pneumoseg.pipeline.devices import resolve_device, resolve_precision
-from pneumoseg.pipeline.inference.model_folder import load_model
-from pneumoseg.pipeline.inference.segment import NotRead, Segmented, segment_files
+from pneumoseg.pipeline.devices import resolve_device
+from pneumoseg.pipeline.inference.model_folder import Model, load_model
+from pneumoseg.pipeline.inference.segment import NotRead, segment_files
+from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.prediction.output_folder import claimed, remove_leftovers, remove_unfinished_of_parts
 from pneumoseg.pipeline.prediction.planning import Part, Planned, content_sha256, plan, read_content
 from pneumoseg.pipeline.prediction.receipts import Receipt, is_valid, read_receipt, withdraw, write_receipt
 from pneumoseg.pipeline.prediction.rows import row_of, row_without_result
 from pneumoseg.pipeline.prediction.run_log import counts, logged
 from pneumoseg.pipeline.prediction.settings import DEFAULT_KINDS, check_kinds, make_settings
-from pneumoseg.pipeline.prediction.tables import collect, withdraw_tables, write_tables
+from pneumoseg.pipeline.prediction.tables import collect, was_trained_on, withdraw_tables, write_tables
 from pneumoseg.pipeline.prediction.writing import Writer
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.training.interruption import InterruptedRunError, Interruption
@@ -40,6 +41,8 @@ class PredictReport:
     other_files: int
     kept: int = 0
     """Results of an earlier run that are whole, and were left as they are."""
+    trained_on: int = 0
+    """Segmented images that the model was trained on; their results say nothing about new images."""
     left_out: Counter[str] = field(default_factory=Counter)
     """Images without a file of some kind, by kind and reason."""
     has_tables: bool = True
@@ -58,7 +61,7 @@ def predict_folder(
     *,
     kinds: Collection[str] = DEFAULT_KINDS,
     aim: str | None = None,
-    views: Sequence[str] | None = None,
+    tta: Sequence[str] | None = None,
     calibrated: bool = False,
     dropout_passes: int = 0,
     device: str = "auto",
@@ -80,10 +83,10 @@ def predict_folder(
         output: Gets ``predictions.csv``, ``report.html``, a folder for each kind, ``receipts/`` and ``run.log``.
         kinds: Of `pneumoseg.pipeline.prediction.settings.KINDS`; ``predictions.csv`` is always written.
         aim: What the operating point is to be best for: see `point_for`; None takes the model's own.
-        views: In which each image is seen besides as it is: see `parse_views`; None takes the model's own.
+        tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
         calibrated: Give probabilities at the temperature that training has fitted; masks stay as they are.
-        dropout_passes: Call the network so often with its dropout on: the mean decides, and each result has its
-            uncertainty, the standard deviation of the image's probability. 0 leaves dropout off.
+        dropout_passes: Monte-Carlo dropout samples: their mean decides, and each result has its uncertainty, the
+            standard deviation of the image probability. 0 leaves dropout off.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
         gates: Which files count as frontal chest radiographs, and whether text in one is harmless: without that
@@ -100,19 +103,16 @@ def predict_folder(
     """
     check_kinds(kinds, dropout_passes=dropout_passes)
     gates = gates or Gates()
-    precision = resolve_precision("auto", resolve_device(device))
     model = load_model(
         model_folder,
-        precision.device,
+        resolve_device(device),
         aim=aim,
-        views=views,
+        tta=tta,
         calibrated=calibrated,
         dropout_passes=dropout_passes,
     )
     found = find_radiographs(folder, leave_out=[output])
-    settings = make_settings(
-        kinds, gates=gates, research=research, batch_size=batch_size, precision=precision, model=model
-    )
+    settings = make_settings(kinds, gates=gates, research=research, batch_size=batch_size, model=model)
     with claimed(output, part=part, overwrite=overwrite, inputs=[model_folder, folder]):
         within = folder if folder.is_dir() else folder.parent
         planned = plan(found.images, within, research=research, max_bytes=gates.max_bytes)
@@ -128,7 +128,6 @@ def predict_folder(
             segmenting = segment_files(
                 model,
                 [file.path for file in due],
-                precision=precision,
                 gates=gates,
                 batch_size=batch_size,
                 workers=workers,
@@ -155,6 +154,7 @@ def predict_folder(
             own = receipts if part is None else collect(output, mine, settings)
             report = _report(
                 own or [],
+                model=model,
                 other_files=found.others,
                 kept=len(mine) - len(due),
                 has_tables=receipts is not None,
@@ -199,7 +199,7 @@ class _Files:
             settings_sha256=self.settings.sha256,
         )
 
-    def finish(self, file: Planned, result: Segmented | NotRead) -> None:
+    def finish(self, file: Planned, result: Segmentation | NotRead) -> None:
         """Write all that is asked for of a file, and at last its receipt."""
         withdraw(self.output, file.name, keep=frozenset(self.writer.paths(file.name).values()))
         research, outputs = self.settings.research, {}
@@ -239,13 +239,16 @@ class _Files:
         return content if is_same else None
 
 
-def _report(receipts: Sequence[Receipt], *, other_files: int, kept: int, has_tables: bool) -> PredictReport:
-    segmented = called_positive = refused = 0
+def _report(
+    receipts: Sequence[Receipt], *, model: Model, other_files: int, kept: int, has_tables: bool
+) -> PredictReport:
+    segmented = called_positive = refused = trained_on = 0
     reasons: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     for receipt in receipts:
         row = receipt.row
         segmented += receipt.is_result
+        trained_on += was_trained_on(model, receipt)
         called_positive += row.get("decision") == "positive"
         refused += row["status"] == Outcome.REFUSED
         if not receipt.is_result:
@@ -258,6 +261,7 @@ def _report(receipts: Sequence[Receipt], *, other_files: int, kept: int, has_tab
         refused=refused,
         other_files=other_files,
         kept=kept,
+        trained_on=trained_on,
         left_out=left_out,
         has_tables=has_tables,
     )

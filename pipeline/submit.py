@@ -12,7 +12,7 @@ from scipy.stats import fisher_exact
 
 from pneumoseg.pipeline.console import tracked
 from pneumoseg.pipeline.dataset.label_files import read_trusted_labels
-from pneumoseg.pipeline.devices import resolve_device, resolve_precision
+from pneumoseg.pipeline.devices import resolve_device
 from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.files import claim_file, written_atomically
 from pneumoseg.pipeline.inference.model_folder import Model, load_model
@@ -38,6 +38,8 @@ class SubmitReport:
     """Images of the folder that the sample submission does not ask for."""
     refused: tuple[NotRead, ...]
     """Files that could not be used; without a sample submission they have no row."""
+    trained_on: int = 0
+    """Images with a row that the model was trained on; their masks say nothing about new images."""
     validation_rate: float | None = None
     """Share of the images of the validation that the model called positive; None where that is not known."""
     surprising: bool = False
@@ -57,7 +59,7 @@ def write_submission(
     sample: Path | None = None,
     shape: tuple[int, int] = CHALLENGE_SHAPE,
     aim: str | None = None,
-    views: Sequence[str] | None = None,
+    tta: Sequence[str] | None = None,
     device: str = "auto",
     batch_size: int = 4,
     gates: Gates | None = None,
@@ -73,7 +75,7 @@ def write_submission(
         sample: Says which images are asked for, and in which order; None takes all, by name.
         shape: ``(rows, columns)`` that the run lengths are counted over, the size of every image.
         aim: What the operating point is to be best for: see `point_for`; None takes the model's own.
-        views: In which each image is seen besides as it is: see `parse_views`; None takes the model's own.
+        tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
         gates: Which files count as frontal chest radiographs.
@@ -86,8 +88,7 @@ def write_submission(
             have one name, or one that would be taken for something else: nothing is written then.
     """
     claim_file(output, overwrite=overwrite, inputs=[images, *filter(None, [sample])])
-    precision = resolve_precision("auto", resolve_device(device))
-    model = load_model(model_folder, precision.device, aim=aim, views=views)
+    model = load_model(model_folder, resolve_device(device), aim=aim, tta=tta)
     found = find_radiographs(images, leave_out=[output]).images
     path_of = {path.stem: path for path in reversed(found)}
     wanted = _read_sample(sample) if sample else sorted(path_of)
@@ -104,25 +105,23 @@ def write_submission(
     texts: dict[str, str] = {}
     refused: list[NotRead] = []
     paths = [path_of[name] for name in wanted]
-    segmenting = segment_files(
-        model, paths, precision=precision, gates=gates, batch_size=batch_size, workers=workers
-    )
+    trained_on = 0
+    segmenting = segment_files(model, paths, gates=gates, batch_size=batch_size, workers=workers)
     with tracked("segment", total=len(paths)) as advance, closing(segmenting):
-        for result in segmenting:
+        for path, result in zip(paths, segmenting, strict=True):
             if isinstance(result, NotRead):
                 refused.append(result)
             elif result.mask.shape != shape:  # its run lengths would be read as another mask
                 raise JobError(
                     "{} has {}x{} pixels; the run lengths of a submission are counted over {}x{}".format(
-                        result.path.name, *result.mask.shape, *shape
+                        path.name, *result.mask.shape, *shape
                     )
                 )
-            elif not is_safe_id(result.path.stem):  # it would not be read back as it was written
-                raise JobError(
-                    f"{result.path}: cannot be named so in a submission; rename it or give --sample"
-                )
+            elif not is_safe_id(path.stem):  # it would not be read back as it was written
+                raise JobError(f"{path}: cannot be named so in a submission; rename it or give --sample")
             else:
-                texts[result.path.stem] = encode_rle(result.mask)
+                texts[path.stem] = encode_rle(result.mask)
+                trained_on += result.trained_on
             advance()
     if refused and sample:
         first = refused[0]
@@ -138,6 +137,7 @@ def write_submission(
         called_positive=called_positive,
         left_out=len(path_of) - len(wanted),
         refused=tuple(refused),
+        trained_on=trained_on,
         validation_rate=validation and validation[0] / validation[1],
         surprising=validation is not None and _is_surprising((called_positive, len(texts)), validation),
     )

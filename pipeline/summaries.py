@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # the jobs load MONAI
     from pneumoseg.pipeline.doctor import DoctorReport
     from pneumoseg.pipeline.predict import PredictReport
     from pneumoseg.pipeline.prepare import PrepareReport
-    from pneumoseg.pipeline.scoring.decision import Decisions
+    from pneumoseg.pipeline.scoring.decision import OperatingPointScores
     from pneumoseg.pipeline.scoring.headline import ScoredImages
     from pneumoseg.pipeline.scoring.intervals import Difference, Measured
 
@@ -42,7 +42,7 @@ def prepare_summary(report: "PrepareReport") -> list[str | Table]:
     return [*lines, folds]
 
 
-def decisions_table(found: "Decisions", *, title: str) -> Table:
+def operating_point_table(found: "OperatingPointScores", *, title: str) -> Table:
     """Lay out scores beside what an empty mask for every image would have."""
     score = found.score
     table = Table("", "model", "predict nothing", title=title, title_justify="left")
@@ -126,6 +126,8 @@ def predict_summary(report: "PredictReport") -> list[str | Table]:
     ]
     if report.kept:
         lines.append(f"{report.kept} of them had their results from an earlier run")
+    if report.trained_on:
+        lines.append(f"{report.trained_on} of them were in the model's training set: no test of the model")
     lines += [f"{count} images without {why}" for why, count in report.left_out.most_common()]
     return [*lines, reasons_table(report.reasons)] if report.reasons else lines
 

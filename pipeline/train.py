@@ -32,7 +32,7 @@ from pneumoseg.pipeline.inference.model_folder import (
 )
 from pneumoseg.pipeline.report import write_report
 from pneumoseg.pipeline.reporting.run import EVALUATION
-from pneumoseg.pipeline.scoring.decision import Decisions, decide
+from pneumoseg.pipeline.scoring.decision import OperatingPointScores, decide
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, OutOfFold, save_out_of_fold
 from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
@@ -68,7 +68,7 @@ class TrainReport:
     fold: int
     """Held-out fold."""
     best_epoch: int
-    validation: Decisions
+    validation: OperatingPointScores
     members: int = 1
     """Networks of the model; those beside the best epoch's are of the next best ones."""
     evaluation: EvaluateReport | None = None
@@ -180,8 +180,8 @@ def train_model(
         best = fit(run, history, run_dir / "checkpoints", origin=start.origin, state=start.state)
 
         kept = _keep_the_better(run, best)
-        if config.views:
-            run.validate_views(config.views)
+        if config.tta:
+            run.validate_tta(config.tta)
         out_of_fold = OutOfFold(run.metric.all_curves(), run.predict_validation())
         tuned = tune(out_of_fold, cases)
         found = decide(out_of_fold.curves, tuned.point)
@@ -203,7 +203,7 @@ def train_model(
         fold=start.fold,
         best_epoch=kept.epoch,
         validation=found,
-        members=len(run.members),
+        members=len(run.predictor.networks),
         evaluation=evaluation,
     )
 
@@ -297,7 +297,7 @@ def _keep_the_better(run: TrainingRun, best: BestEpochs) -> _Kept:
         return _Kept(entry.epoch, dice, averaged=False, averaged_dice=None, members=epochs)
     average = run.averaged(best)
     averaged_dice = None if average is None else run.validate(average)
-    if average is not None and averaged_dice is not None and averaged_dice > entry.dice:
+    if average is not None and averaged_dice is not None and averaged_dice > entry.rank.dice:
         return _Kept(entry.epoch, averaged_dice, averaged=True, averaged_dice=averaged_dice)
     dice = run.validate(best.load(entry))
     return _Kept(entry.epoch, dice, averaged=False, averaged_dice=averaged_dice)
@@ -340,14 +340,14 @@ def _write_model(
     start: _Start,
     trained_on: Training,
     *,
-    found: Decisions,
+    found: OperatingPointScores,
     decision: Decision,
     kept: _Kept,
 ) -> None:
     config = run.config
     members = tuple(
         save_weights(run_dir / "model", network, fold=start.fold, epoch=epoch)
-        for network, epoch in zip(run.members, kept.members or (None,), strict=True)
+        for network, epoch in zip(run.predictor.networks, kept.members or (None,), strict=True)
     )
     description = ModelDescription(
         network=config.network.model_copy(update={"encoder_weights": None}),  # no path goes with the model
@@ -356,7 +356,8 @@ def _write_model(
         operating_point=TunedPoint.of(found.point),
         decision=decision,
         members=members,
-        views=config.views,
+        tta=config.tta,
+        precision=run.precision.name,
         trained_on=trained_on,
         validation={**found.score.as_dict(), "auc": found.auc},
         versions={name: version(name) for name in LIBRARIES},
@@ -370,7 +371,7 @@ def _write_summary(
     start: _Start,
     trained_on: Training,
     *,
-    found: Decisions,
+    found: OperatingPointScores,
     kept: _Kept,
 ) -> None:
     """Write all that is needed to repeat the run, and what it came to."""

@@ -7,18 +7,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-__all__ = ["OperatingPoint", "clean", "image_probability", "to_mask"]
+__all__ = ["OperatingPoint", "clean", "to_mask"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
     """The rule that turns probabilities into a mask.
 
-    An image is called positive when more than `min_area_fraction` of its pixels exceed `threshold`. Its mask then
-    is all pixels above `bottom_threshold`, less the components that are not larger than `min_component_fraction`,
-    with holes filled where `fill_holes` says so; the largest component always stays, so that an image that is
-    called positive has a mask. Areas are shares of the image, so that one rule serves images of all sizes: 0.001
-    is 1,048 of the 1024 x 1024 pixels of the challenge.
+    An image is predicted positive when more than `min_area_fraction` of its pixels exceed `threshold`, and its image
+    probability exceeds `image_threshold`. Its mask then holds all pixels above `bottom_threshold`, except the
+    components that are not larger than `min_component_fraction`; holes are filled if `fill_holes` is set. The largest
+    component always stays, so that an image that is predicted positive has a mask. Areas are shares of the image, so
+    that one rule serves images of all sizes: 0.001 is 1,048 of the 1024 x 1024 pixels of the challenge.
     """
 
     threshold: float = 0.5
@@ -28,7 +28,7 @@ class OperatingPoint:
     min_component_fraction: float = 0.0
     fill_holes: bool = False
     image_threshold: float = 0.0
-    """An image whose image probability is not above this is negative, whatever its pixels are."""
+    """An image whose image probability is not above this is negative, whatever its pixels are; 0 is no criterion."""
 
     def __post_init__(self) -> None:
         shares = self.threshold, self.min_area_fraction, self.min_component_fraction, self.image_threshold
@@ -36,6 +36,10 @@ class OperatingPoint:
             raise ValueError(f"operating point {self}: thresholds and shares have to lie in [0, 1)")
         if self.bottom_threshold is not None and not 0 <= self.bottom_threshold <= self.threshold:
             raise ValueError(f"operating point {self}: bottom_threshold has to lie in [0, threshold]")
+
+    def accepts(self, image_probability: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Tell which image probabilities satisfy the image criterion; all of them where `image_threshold` is 0."""
+        return accepts_image(image_probability, self.image_threshold)
 
     @property
     def drawn_threshold(self) -> float:
@@ -57,34 +61,33 @@ def min_area_px(fraction: float, pixels: int) -> int:
     return math.floor(fraction * pixels)
 
 
-def image_probability(probabilities: npt.NDArray[np.float32], point: OperatingPoint) -> float:
-    """The probability that an image as a whole is given.
-
-    It is the highest threshold at which the image would still be called positive: its value exceeds
-    ``point.threshold`` exactly when the mask is not empty, so score and decision never disagree.
+def accepts_image(image_probability: npt.ArrayLike, image_threshold: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Tell which image probabilities exceed an image threshold; every one satisfies a threshold of 0.
 
     Args:
-        probabilities: Shape ``(rows, columns)``.
-        point: Its minimum area says how many pixels have to agree.
+        image_probability: Of any shape.
+        image_threshold: Of a shape that broadcasts with it.
     """
-    rank = point.min_area_px((probabilities.shape[0], probabilities.shape[1])) + 1
-    flat = probabilities.ravel()
-    return float(np.partition(flat, flat.size - rank)[flat.size - rank])
+    threshold = np.asarray(image_threshold, dtype=np.float64)
+    return np.asarray((threshold == 0) | (np.asarray(image_probability, dtype=np.float64) > threshold))
 
 
-def to_mask(probabilities: npt.NDArray[np.float32], point: OperatingPoint) -> npt.NDArray[np.uint8]:
-    """Draw the mask of an image.
+def to_mask(
+    probabilities: npt.NDArray[np.float32], point: OperatingPoint, image_probability: float
+) -> npt.NDArray[np.uint8]:
+    """Turn the probabilities of an image into its mask.
 
     Args:
-        probabilities: Shape ``(rows, columns)``.
+        probabilities: Probability of each pixel, shape ``(rows, columns)``.
         point: The rule to apply.
+        image_probability: Probability that the image shows a pneumothorax, before any temperature.
 
-    Returns: Zeros and ones, shape ``(rows, columns)``; all zeros where the rule says "no pneumothorax".
+    Returns: Zeros and ones, shape ``(rows, columns)``; all zeros if the rule predicts no pneumothorax.
     """
-    # as float64: the threshold itself decides, and not the float32 next to it, as in `image_probability`
+    # as float64: the threshold itself decides, and not the float32 next to it
     shape = (probabilities.shape[0], probabilities.shape[1])
     mask = probabilities > np.float64(point.threshold)
-    if np.count_nonzero(mask) <= point.min_area_px(shape):
+    if np.count_nonzero(mask) <= point.min_area_px(shape) or not point.accepts(image_probability):
         mask[:] = False
     else:
         if point.bottom_threshold is not None:

@@ -1,5 +1,6 @@
 """The door: one file, DICOM or PNG, to one radiograph, or to the reason why not."""
 
+import hashlib
 import os
 import stat
 from dataclasses import replace
@@ -57,9 +58,9 @@ def read_radiograph(path: str | os.PathLike[str], *, gates: Gates = _DEFAULT_GAT
     named = _SUFFIXES.get(path.suffix.lower(), FileKind.OTHER)
     try:
         if kind is FileKind.DICOM:
-            return _looked_at(read_dicom(data, gates))
+            return _completed(read_dicom(data, gates), data)
         if kind is FileKind.PNG and named is not FileKind.DICOM:
-            return _looked_at(read_png(data, gates))
+            return _completed(read_png(data, gates), data)
     except MemoryError as error:
         raise RadiographError(Reason.TOO_LARGE, "the memory does not suffice") from error
     except RadiographError:
@@ -90,9 +91,13 @@ def sniff(path: str | os.PathLike[str]) -> FileKind:
     return found
 
 
-def _looked_at(radiograph: Radiograph) -> Radiograph:
-    """Add what is odd about the look of the picture to what is odd about the file."""
-    return replace(radiograph, warnings=(*radiograph.warnings, *look_at(radiograph)))
+def _completed(radiograph: Radiograph, data: bytes) -> Radiograph:
+    """Add the hash of the file, and warnings about the look of the picture to those about the file."""
+    return replace(
+        radiograph,
+        file_sha256=hashlib.sha256(data).hexdigest(),
+        warnings=(*radiograph.warnings, *look_at(radiograph)),
+    )
 
 
 def _kind_by_content(start: bytes) -> FileKind:

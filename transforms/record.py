@@ -37,6 +37,7 @@ class Radiograph:
         samples_per_pixel: 1, or 3 where grey was stored as colour.
         transfer_syntax: UID; None for PNG or where the file names none.
         burned_in: Whether the file says that text is burned into the pixels.
+        file_sha256: Hash of the bytes that were decoded; empty where the radiograph does not come from a file.
         warnings: Reasons of the closed list with their details, in the order found.
     """
 
@@ -60,6 +61,7 @@ class Radiograph:
     samples_per_pixel: int = 1
     transfer_syntax: str | None = None
     burned_in: bool = False
+    file_sha256: str = ""
     warnings: tuple[tuple[Reason, str], ...] = ()
 
     @property

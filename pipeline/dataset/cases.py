@@ -13,11 +13,10 @@ from torch.utils.data import Dataset, IterableDataset
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, image_path
 from pneumoseg.pipeline.dataset.sampling import Draw
 from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.reading.facts import read_hashed
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.chains import standardization_chain
 from pneumoseg.transforms.gates import Gates
-from pneumoseg.transforms.radiograph import Radiograph
+from pneumoseg.transforms.radiograph import Radiograph, read_radiograph
 from pneumoseg.transforms.reasons import RadiographError
 from pneumoseg.transforms.rle import RLEError
 
@@ -68,22 +67,21 @@ class FileCases(IterableDataset[Sample]):
         """
         cases = [self.manifest.training[index] for index in self.indices]
         paths = [image_path(self.manifest_path, case) for case in cases]
-        with Readers(read_hashed, gates=ALL_GATES_OPEN, workers=self.workers) as readers:
+        with Readers(read_radiograph, gates=ALL_GATES_OPEN, workers=self.workers) as readers:
             for index, case, path, read in zip(self.indices, cases, paths, readers.read(paths), strict=True):
                 yield {**self._sample(case, path, read), "index": index}
 
-    def _sample(self, case: Case, path: Path, read: tuple[Radiograph, str] | RadiographError) -> Sample:
+    def _sample(self, case: Case, path: Path, read: Radiograph | RadiographError) -> Sample:
         if isinstance(read, RadiographError):
             raise JobError(
                 f"{path}: {read}; run `pneumoseg prepare` anew, or was it, or the manifest, moved?"
             )
-        radiograph, sha256 = read
-        if sha256 != case.sha256:
+        if read.file_sha256 != case.sha256:
             raise JobError(
                 f"{path}: is not the file that the manifest was made from; run `pneumoseg prepare` anew"
             )
         try:
-            sample = self.chain({"image": radiograph, "label": case.label})
+            sample = self.chain({"image": read, "label": case.label})
         except RLEError as error:
             raise JobError(f"label of {case.id}: {error}; run `pneumoseg prepare` anew") from None
         return {key: sample[key] for key in ("image", "label", "content_px") if key in sample}

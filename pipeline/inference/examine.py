@@ -1,67 +1,38 @@
-"""A closer look at a few radiographs: besides the result, how unsure the network is and where it looked."""
+"""A closer look at a few radiographs: besides the segmentation, its uncertainty and the attention maps."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-
-from pneumoseg.pipeline.devices import Precision
-from pneumoseg.pipeline.inference.inferer import PaddedInferer
 from pneumoseg.pipeline.inference.model_folder import Model
-from pneumoseg.pipeline.inference.segment import NotRead, Segmented, attention_maps, segment_files
-from pneumoseg.pipeline.inference.uncertainty import has_dropout
-from pneumoseg.transforms.chains import inference_chain
+from pneumoseg.pipeline.inference.segment import NotRead, segment_files
+from pneumoseg.pipeline.inference.segmentation import ModelPredictor, Segmentation
 from pneumoseg.transforms.gates import Gates
-from pneumoseg.transforms.geometry import to_original_size
-from pneumoseg.transforms.radiograph import Radiograph
 
 PASSES: Final = 8
-"""Through the dropout: enough to see where the network is unsure."""
-
-
-@dataclass(frozen=True)
-class Examined:
-    """One radiograph, looked at closely.
-
-    Attributes:
-        result: What the model says.
-        uncertainty: Standard deviation of the probability of each pixel, shape ``(rows, columns)``; None where the
-            network has no dropout.
-        attention: Coefficients of the four gates, of the same shape, deepest first.
-    """
-
-    result: Segmented
-    uncertainty: npt.NDArray[np.float32] | None
-    attention: Sequence[npt.NDArray[np.float32]]
+"""Monte-Carlo dropout samples: enough to see where the network is uncertain."""
 
 
 def examine_files(
-    model: Model, paths: Sequence[Path], *, precision: Precision, gates: Gates, workers: int = 1
-) -> Iterator[Examined | NotRead]:
-    """Look closely at a few files, in their order; one that cannot be used gives its reason.
+    model: Model, paths: Sequence[Path], *, gates: Gates, workers: int = 1
+) -> Iterator[Segmentation | NotRead]:
+    """Segment a few files with their attention maps and, where the networks have dropout, the standard deviations.
 
-    All results are held at once: nobody may call the networks while others are made.
+    All results are held at once: nothing else may run the networks while they are made.
+
+    Args:
+        model: Model to apply, with its own settings.
+        paths: Radiographs; results come in their order, and a file that cannot be used gives its reason.
+        gates: Which files are accepted as frontal chest radiographs.
+        workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
     """
-    results = list(
-        segment_files(model, paths, precision=precision, gates=gates, batch_size=1, workers=workers)
-    )
+    results = list(segment_files(model, paths, gates=gates, batch_size=1, workers=workers, attention=True))
+    needs_samples = not model.dropout_passes and model.predictor.has_dropout
+    sampling = ModelPredictor(replace(model, dropout_passes=PASSES)) if needs_samples else None
     for result in results:
-        yield result if isinstance(result, NotRead) else _look_at(model, result, precision)
-
-
-def _look_at(model: Model, result: Segmented, precision: Precision) -> Examined:
-    deviations = result.deviations
-    if deviations is None and has_dropout(model.network):
-        deviations = _deviations(replace(model, dropout_passes=PASSES), result.radiograph, precision)
-    return Examined(result, deviations, attention_maps(model, result.radiograph, precision=precision))
-
-
-def _deviations(model: Model, radiograph: Radiograph, precision: Precision) -> npt.NDArray[np.float32]:
-    sample = inference_chain(image_size=model.image_size)({"image": radiograph})
-    answer = PaddedInferer(precision)(sample["image"][None].to(precision.device), model.network)
-    small = answer[0, 1:2].float()  # of each pixel: see `MonteCarloDropout`
-    deviations: npt.NDArray[np.float32] = to_original_size(small, radiograph.shape)[0].cpu().numpy()
-    return deviations
+        if sampling is None or isinstance(result, NotRead):
+            yield result
+        else:
+            sampled = sampling.predict(result.radiograph)
+            yield replace(result, pixel_std=sampled.pixel_std, image_std=sampled.image_std)

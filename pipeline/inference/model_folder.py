@@ -11,15 +11,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from pneumoseg.models import ENCODERS, PLAIN_STRIDE, AttentionUNet
-from pneumoseg.pipeline.config import NetworkConfig, ViewName, check_size
+from pneumoseg.pipeline.config import NetworkConfig, TTAName, check_size
+from pneumoseg.pipeline.devices import ComputedPrecision, Precision, precision_of_model
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import sha256_of, write_json, write_text, written_atomically
-from pneumoseg.pipeline.inference.ensemble import Ensemble
-from pneumoseg.pipeline.inference.uncertainty import MonteCarloDropout
-from pneumoseg.pipeline.inference.views import with_views
+from pneumoseg.pipeline.inference.predictor import Predictor
 from pneumoseg.pipeline.names import markdown
 from pneumoseg.transforms.masks import OperatingPoint
 
@@ -82,22 +81,23 @@ class AimedPoint(_Part):
 
 
 class CurvePoint(_Part):
-    """What a top threshold and a minimum area have."""
+    """The scores of a classification threshold, a minimum area and an image threshold."""
 
     threshold: float
     min_area_fraction: float
+    image_threshold: float = 0.0
     dice: float
     sensitivity: float | None
     specificity: float | None
 
 
 class CrossFittedPoints(_Part):
-    """Points that were searched without some of the patients, and score these."""
+    """Operating points that were each searched without one inner fold of the patients, to score that one with."""
 
     points: Annotated[tuple[TunedPoint, ...], Field(min_length=2)]
-    """For each part of the patients, the point that the others gave; `part_of` says who is in which part."""
+    """For each inner fold, the point that the others gave; `inner_fold_of` gives the inner fold of a patient."""
     dice: float
-    """The challenge's score, each case by the point of its part, with masks as large as the stored maps."""
+    """The challenge's score, each case at the point of its inner fold, with masks as large as the stored maps."""
 
 
 class Decision(_Part):
@@ -108,9 +108,10 @@ class Decision(_Part):
     aims: dict[str, AimedPoint]
     """The points that `--aim` chooses from."""
     curve: tuple[CurvePoint, ...]
-    """For each top threshold, with the minimum area that suits the challenge's score."""
+    """For each classification threshold, with the minimum area that suits the challenge's score."""
     frontier: tuple[CurvePoint, ...] = ()
-    """Of all top thresholds and minimum areas, those that no other has more sensitivity and specificity than."""
+    """Of all classification thresholds, minimum areas and image thresholds, those that no other exceeds in both
+    sensitivity and specificity."""
     cross_fitted: CrossFittedPoints | None
     """Null where the cases are of too few patients."""
     temperature: Annotated[float, Field(gt=0)] | None = None
@@ -177,11 +178,13 @@ class ModelDescription(_Part):
     """How the operating point was found, and others; null where it was simply given."""
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
     """One for each network; their probabilities are averaged."""
-    views: tuple[ViewName, ...] = ()
-    """In which each image is seen besides as it is: the decision was searched with them."""
+    tta: tuple[TTAName, ...] = ()
+    """Test-time augmentations; the operating point was searched with them."""
+    precision: ComputedPrecision = "float32"
+    """Number format in which the model was validated, and in which it is used where the device computes in it."""
     trained_on: Training
     validation: dict[str, float | int | None]
-    """Scores on the fold held out, with the operating point tuned on that same fold."""
+    """Scores on the fold held out, at the in-sample operating point: it was tuned on that same fold."""
     versions: dict[str, str]
     """Of the libraries that the weights were made with."""
 
@@ -203,36 +206,33 @@ def image_digest(sha256: str) -> str:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is ready to be called."""
+    """A model in memory, ready for inference."""
 
     folder: Path
     description: ModelDescription
-    networks: tuple[nn.Module, ...]
-    """Each member on its own, with its views."""
+    networks: tuple[AttentionUNet, ...]
+    """The network of each member."""
+    precision: Precision
+    """Number format in which the networks compute, and the device that they are on."""
     aim: str | None = None
-    """What the operating point is to be best for; None takes the one of ``model.json``."""
-    views: tuple[str, ...] = ()
-    """In which each image is seen besides as it is."""
+    """Operating point to use; None takes the one of ``model.json``."""
+    tta: tuple[str, ...] = ()
+    """Test-time augmentations."""
     temperature: float = 1.0
-    """Logits of the probabilities that are given out are divided by this; masks are drawn without."""
+    """The logits of reported probabilities are divided by this; masks are drawn without it."""
     dropout_passes: int = 0
-    """Calls with dropout on: see `MonteCarloDropout`; 0 leaves it off."""
+    """Monte-Carlo dropout samples; 0 leaves dropout off."""
 
     @cached_property
-    def network(self) -> nn.Module:
-        """All members as one, with dropout on where that was asked for.
+    def predictor(self) -> Predictor:
+        """The predictor of all members together.
 
-        Raises: UsageError: If there is no dropout to be on.
+        Raises: UsageError: If dropout samples are asked for and there is no dropout.
         """
-        network = self.networks[0] if len(self.networks) == 1 else Ensemble(self.networks).eval()
-        if not self.dropout_passes:
-            return network
         try:
-            return MonteCarloDropout(
-                network,
-                passes=self.dropout_passes,
-                min_area_fraction=self.operating_point.min_area_fraction,
-            ).eval()
+            return Predictor(
+                self.networks, precision=self.precision, tta=self.tta, dropout_passes=self.dropout_passes
+            )
         except ValueError as error:
             raise UsageError(f"--dropout-passes: {error}") from None
 
@@ -318,34 +318,42 @@ def load_model(
     device: torch.device,
     *,
     aim: str | None = None,
-    views: Sequence[str] | None = None,
+    tta: Sequence[str] | None = None,
     calibrated: bool = False,
     dropout_passes: int = 0,
 ) -> Model:
-    """Read a model folder.
+    """Read a model folder, to use it in the precision in which it was validated.
 
     Args:
-        folder: From `train_model`.
-        device: Where the networks shall be.
-        aim: What the operating point is to be best for: see `point_for`.
-        views: In which each image is seen besides as it is: see `parse_views`; None takes the model's own.
-        calibrated: Give probabilities at the temperature that training has fitted; masks stay as they are.
-        dropout_passes: Call the networks so often with their dropout on; 0 leaves it off.
+        folder: Model folder written by `train_model`.
+        device: Device for the networks. Where it does not compute in the model's precision, float32 is used and a
+            warning says so.
+        aim: Operating point to use: see `point_for`.
+        tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
+        calibrated: Whether to report probabilities at the temperature that training has fitted; masks do not change.
+        dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate; 0 leaves dropout off.
 
     Raises:
-        UsageError: If the model knows no operating point for *aim*, has no temperature, or has no dropout to be on.
+        UsageError: If the model has no operating point for *aim*, no temperature, or no dropout to sample from.
         JobError: If the folder is no model, or its weights are missing, altered or of another network.
     """
     description = read_description(folder)
-    point_for(description, aim)  # a word that does not fit is told before the weights are read
+    point_for(description, aim)  # refuses an unknown word before the weights are read
     temperature = _temperature(description) if calibrated else 1.0
-    views = description.views if views is None else tuple(views)
     networks = [
-        with_views(place(load_member(folder, description, member), device), views).eval()
-        for member in description.members
+        place(load_member(folder, description, member), device).eval() for member in description.members
     ]
-    model = Model(folder, description, tuple(networks), aim, views, temperature, dropout_passes)
-    _ = model.network  # dropout that is not there is told now
+    model = Model(
+        folder,
+        description,
+        tuple(networks),
+        precision_of_model(description.precision, device),
+        aim=aim,
+        tta=description.tta if tta is None else tuple(tta),
+        temperature=temperature,
+        dropout_passes=dropout_passes,
+    )
+    _ = model.predictor  # refuses dropout samples of networks without dropout before any image is read
     return model
 
 
@@ -396,7 +404,11 @@ def point_for(description: ModelDescription, aim: str | None) -> OperatingPoint:
     drawn = description.operating_point.as_point()
     bottom = None if drawn.bottom_threshold is None else min(drawn.bottom_threshold, best.threshold)
     return replace(
-        drawn, threshold=best.threshold, min_area_fraction=best.min_area_fraction, bottom_threshold=bottom
+        drawn,
+        threshold=best.threshold,
+        min_area_fraction=best.min_area_fraction,
+        image_threshold=best.image_threshold,
+        bottom_threshold=bottom,
     )
 
 
@@ -517,7 +529,7 @@ def model_card(description: ModelDescription) -> str:
         else ""
     )
     honest = (
-        f": with a decision that has not seen the patient in question, Dice is {crossed.dice:.4f}"
+        f": at cross-fitted operating points, each tuned on other patients, Dice is {crossed.dice:.4f}"
         if crossed
         else ""
     )
@@ -530,14 +542,14 @@ Research software. **Not a medical device; not for diagnosis.**
 {description.preprocessing.image_size} x {description.preprocessing.image_size} pixels{together}.{_encoder(description)}
 - **Trained on**: {markdown(training.manifest)}: {training.cases} images, {training.positive} with a \
 pneumothorax. {leak}
-- **Decision**: an image is positive when more than {point.min_area_fraction:.4%} of its pixels exceed \
-{point.threshold:.3f}; {_how_drawn(point)}
+- **Operating point**: an image is positive when more than {point.min_area_fraction:.4%} of its pixels exceed \
+{point.threshold:.3f}{_image_criterion(point)}; {_how_drawn(point)}
 
 ## Scores on the held-out fold
 
 Dice is the challenge's: 1 where label and mask are both empty, 0 where exactly one is. To be read beside what an
-empty mask for every image would score. Epoch and decision were chosen on this same fold, so that the scores are
-somewhat too high{honest}.{seen}
+empty mask for every image would score. Epoch and operating point were chosen on this same fold: these are in-sample
+scores, and somewhat too high{honest}.{seen}
 
 | score | value |
 | --- | --- |
@@ -561,6 +573,10 @@ def _encoder(description: ModelDescription) -> str:
             f"sha256 {origin.sha256})"
         )
     return f"\n- **Encoder**: {description.network.encoder}, {started}."
+
+
+def _image_criterion(point: TunedPoint) -> str:
+    return f" and its image probability exceeds {point.image_threshold:.3f}" if point.image_threshold else ""
 
 
 def _how_drawn(point: TunedPoint) -> str:

@@ -67,9 +67,9 @@ def heat(
     return bytes_
 
 
-def deviation_picture(deviations: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Standard deviations of probabilities as grey: 0 is black, and 0.5, the most there is on the whole, white."""
-    return (510 * deviations).round().clip(0, 255).astype(np.uint8)
+def std_picture(std: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Show standard deviations of probabilities as grey: 0 is black; 0.5, the most there can be in the limit, white."""
+    return (510 * std).round().clip(0, 255).astype(np.uint8)
 
 
 def save_png(path: Path, pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pneumoseg.pipeline.inference.segment import NotRead, Segmented
+from pneumoseg.pipeline.inference.segment import NotRead
+from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.prediction.receipts import Row
 from pneumoseg.transforms.measurements import Measurements
 from pneumoseg.transforms.rle import encode_rle
@@ -17,7 +18,12 @@ COLUMNS: Final = (
 
 
 def row_of(
-    result: Segmented, name: str, measurements: Measurements, left_out: Mapping[str, str], *, research: bool
+    result: Segmentation,
+    name: str,
+    measurements: Measurements,
+    left_out: Mapping[str, str],
+    *,
+    research: bool,
 ) -> Row:
     """What is said of a radiograph, in numbers and words; the name of its file comes to it in the table."""
     radiograph = result.radiograph
@@ -28,7 +34,7 @@ def row_of(
         "status": "segmented",
         "decision": "positive" if measurements.area_px else "negative",
         "probability": result.probability,
-        "uncertainty": result.uncertainty,
+        "uncertainty": result.image_std,
         **measurements.as_json(),
         "rows": rows,
         "columns": columns,

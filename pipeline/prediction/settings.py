@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any, Final
 
-from pneumoseg.pipeline.devices import Precision
 from pneumoseg.pipeline.errors import UsageError
 from pneumoseg.pipeline.inference.model_folder import Model
 from pneumoseg.pipeline.prediction.receipts import digest_of
@@ -39,12 +38,12 @@ class Settings:
         gates: What counts as a frontal chest radiograph.
         research: Whether everything that tells of a person stays out.
         batch_size: Images at a time.
-        precision: In which the network computes, and on which kind of device.
-        model_sha256: Of all that decides what a mask or a probability looks like.
-        aim: As these three, for people: the hash before knows them.
-        views: See `parse_views`.
-        temperature: Of the probabilities.
-        dropout_passes: Calls with dropout on.
+        precision: Number format in which the networks compute, and on which kind of device.
+        model_sha256: Hash of all that decides what a mask or a probability looks like; it covers what follows, too.
+        aim: Operating point that was asked for.
+        tta: Test-time augmentations.
+        temperature: Temperature of the probabilities.
+        dropout_passes: Monte-Carlo dropout samples.
     """
 
     kinds: tuple[str, ...]
@@ -54,7 +53,7 @@ class Settings:
     precision: str
     model_sha256: str
     aim: str | None
-    views: tuple[str, ...]
+    tta: tuple[str, ...]
     temperature: float
     dropout_passes: int
 
@@ -74,7 +73,6 @@ def make_settings(
     gates: Gates,
     research: bool,
     batch_size: int,
-    precision: Precision,
     model: Model,
 ) -> Settings:
     """Put settings together."""
@@ -83,10 +81,10 @@ def make_settings(
         gates=gates,
         research=research,
         batch_size=batch_size,
-        precision=f"{precision.name} on {precision.device.type}",
+        precision=f"{model.precision.name} on {model.precision.device.type}",
         model_sha256=model_sha256(model),
         aim=model.aim,
-        views=model.views,
+        tta=model.tta,
         temperature=model.temperature,
         dropout_passes=model.dropout_passes,
     )
@@ -107,4 +105,4 @@ def model_sha256(model: Model) -> str:
     """The hash of all that decides a mask or a probability: network, weights, preprocessing, operating point, ..."""
     telling = {"format_version", "trained_on", "validation", "versions"}  # and deciding nothing
     description = model.description.model_dump(mode="json", exclude=telling)
-    return digest_of([description, model.aim, model.views, model.temperature, model.dropout_passes])
+    return digest_of([description, model.aim, model.tta, model.temperature, model.dropout_passes])

@@ -81,11 +81,21 @@ def write_tables(
     write_csv(output / CSV, (flat(row) for row, _ in rows()), COLUMNS)
     if "json" in settings.kinds:
         images = (
-            {**row, "input_sha256": receipt.input_sha256, "outputs": receipt.outputs}
+            {
+                **row,
+                "trained_on": was_trained_on(model, receipt),
+                "input_sha256": receipt.input_sha256,
+                "outputs": receipt.outputs,
+            }
             for row, receipt in rows()
         )
         write_json_list(output / JSON, _head(receipts, settings, model), key="images", items=images)
     write_report(output)
+
+
+def was_trained_on(model: Model, receipt: Receipt) -> bool:
+    """Whether a file was segmented that the model was trained on."""
+    return receipt.is_result and receipt.input_sha256 is not None and model.has_seen(receipt.input_sha256)
 
 
 def _head(receipts: Sequence[Receipt], settings: Settings, model: Model) -> dict[str, Any]:
@@ -103,6 +113,7 @@ def _head(receipts: Sequence[Receipt], settings: Settings, model: Model) -> dict
         "settings_sha256": settings.sha256,
         "operating_point": asdict(model.operating_point),
         "methods": METHODS,
+        "trained_on": sum(was_trained_on(model, receipt) for receipt in receipts),
         "statuses": statuses,
         "reasons": reasons,
     }

@@ -12,15 +12,16 @@ from pneumoseg.pipeline.dicom_output.seg import make_seg
 from pneumoseg.pipeline.dicom_output.source import NoDicomResultError, Source, read_source
 from pneumoseg.pipeline.dicom_output.sr import make_sr
 from pneumoseg.pipeline.files import sha256_of
-from pneumoseg.pipeline.inference.segment import Segmented
+from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.output.nifti import save_nifti
-from pneumoseg.pipeline.output.pictures import deviation_picture, heat, overlay, save_png
+from pneumoseg.pipeline.output.pictures import heat, overlay, save_png, std_picture
 from pneumoseg.pipeline.prediction.settings import FOLDERS, SUFFIXES, Settings
 from pneumoseg.pipeline.scoring.calibration import calibrate
 from pneumoseg.transforms.measurements import Measurements
 
 _SHOW_THE_IMAGE = ("sc", "overlay", "attention")
 _DICOM = ("seg", "sr", "sc")
+_FINEST_GATE = -1  # attention maps come deepest first
 
 
 @dataclass
@@ -62,7 +63,7 @@ class Writer:
         }
 
     def write(
-        self, name: str, result: Segmented, measurements: Measurements, content: bytes | None
+        self, name: str, result: Segmentation, measurements: Measurements, content: bytes | None
     ) -> Written:
         """Write all that is asked for.
 
@@ -88,12 +89,12 @@ class Writer:
             written.outputs[place] = sha256_of(self.output / place)
         return written
 
-    def _hides(self, result: Segmented, kind: str) -> bool:
+    def _hides(self, result: Segmentation, kind: str) -> bool:
         """Text in an image may be a name; an archive holds it anyway, and its objects say that it is there."""
         is_clinical = kind in _DICOM and not self.settings.research
         return result.radiograph.burned_in and not self.settings.gates.allow_burned_in and not is_clinical
 
-    def _source(self, result: Segmented, content: bytes | None, written: Written) -> Source | None:
+    def _source(self, result: Segmentation, content: bytes | None, written: Written) -> Source | None:
         if not self.needs_content:
             return None
         asked = [kind for kind in _DICOM if kind in self.settings.kinds]
@@ -111,7 +112,7 @@ class Writer:
             return None
 
     def _save(
-        self, kind: str, path: Path, result: Segmented, measurements: Measurements, source: Source | None
+        self, kind: str, path: Path, result: Segmentation, measurements: Measurements, source: Source | None
     ) -> None:
         radiograph, mask = result.radiograph, result.mask
         match kind:
@@ -123,18 +124,18 @@ class Writer:
                 save_png(path, overlay(radiograph.image, mask))
             case "attention":
                 assert result.attention is not None  # noqa: S101  (who asks for the kind asks for it)
-                save_png(path, heat(radiograph.image, result.attention))
+                save_png(path, heat(radiograph.image, result.attention[_FINEST_GATE]))
             case "probability":
                 given_out = calibrate(result.probabilities, self.settings.temperature)
                 save_png(path, (given_out * 65535).round().astype(np.uint16))
             case "uncertainty":
-                assert result.deviations is not None  # noqa: S101  (the kind is refused without dropout)
-                save_png(path, deviation_picture(result.deviations))
+                assert result.pixel_std is not None  # noqa: S101  (the kind is refused without dropout)
+                save_png(path, std_picture(result.pixel_std))
             case _:
                 assert source is not None  # noqa: S101  (else the kind is left out)
                 save_dicom(path, self._dicom(kind, source, result, measurements))
 
-    def _dicom(self, kind: str, source: Source, result: Segmented, measurements: Measurements) -> Dataset:
+    def _dicom(self, kind: str, source: Source, result: Segmentation, measurements: Measurements) -> Dataset:
         origin = Origin(self.settings.model_sha256)
         try:
             if kind == "seg":
@@ -146,7 +147,7 @@ class Writer:
                     measurements,
                     result.probability,
                     origin,
-                    uncertainty=result.uncertainty,
+                    uncertainty=result.image_std,
                 )
             return make_sc(source, overlay(result.radiograph.image, result.mask), origin)
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # a header may surprise us

@@ -3,10 +3,9 @@
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from pneumoseg.pipeline.files import sha256_of
 from pneumoseg.transforms.gates import Gates
-from pneumoseg.transforms.radiograph import Radiograph, read_radiograph
-from pneumoseg.transforms.reasons import RadiographError, Reason
+from pneumoseg.transforms.radiograph import read_radiograph
+from pneumoseg.transforms.reasons import Reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +13,7 @@ class Facts:
     """A radiograph that could be read, less its pixels; see `Radiograph` for what the attributes mean.
 
     Args:
-        file_sha256: Of the file's content.
+        file_sha256: Hash of the file's bytes.
         pixel_sha256: Of the decoded pixels, the same in all lossless encodings.
     """
 
@@ -34,7 +33,7 @@ class Facts:
     warnings: tuple[tuple[Reason, str], ...]
 
 
-_OF_RADIOGRAPH = tuple(field.name for field in fields(Facts) if field.name != "file_sha256")
+_NAMES = tuple(field.name for field in fields(Facts))
 
 
 def read_facts(path: Path, *, gates: Gates) -> Facts:
@@ -42,17 +41,5 @@ def read_facts(path: Path, *, gates: Gates) -> Facts:
 
     Raises: RadiographError: With its reason, whatever lies at *path*.
     """
-    radiograph, file_sha256 = read_hashed(path, gates=gates)
-    return Facts(file_sha256=file_sha256, **{name: getattr(radiograph, name) for name in _OF_RADIOGRAPH})
-
-
-def read_hashed(path: Path, *, gates: Gates) -> tuple[Radiograph, str]:
-    """Read a radiograph, and the SHA-256 of its file.
-
-    Raises: RadiographError: With its reason, whatever lies at *path*.
-    """
     radiograph = read_radiograph(path, gates=gates)
-    try:
-        return radiograph, sha256_of(path)
-    except OSError as error:
-        raise RadiographError(Reason.UNREADABLE, "the file has gone while it was read") from error
+    return Facts(**{name: getattr(radiograph, name) for name in _NAMES})

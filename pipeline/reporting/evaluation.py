@@ -107,7 +107,7 @@ def how_it_was_made(scores: Mapping[str, Any]) -> Section:
         name: scores.get(name)
         for name in (
             "threshold", "bottom_threshold", "min_area_fraction", "min_component_fraction", "fill_holes", "aim",
-            "views", "temperature", "dropout_passes", "grouped_by", "manifest_sha256", "model_weights_sha256",
+            "tta", "temperature", "dropout_passes", "grouped_by", "manifest_sha256", "model_weights_sha256",
         )
     }  # fmt: skip
     return Section(

@@ -1,36 +1,52 @@
-"""What ``cases.csv`` says of each case that was scored."""
+"""The rows of ``cases.csv``: one for each case that was scored."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.scoring.challenge import dice_from_counts, iou_from_counts
-from pneumoseg.pipeline.scoring.decision import Decisions
-from pneumoseg.pipeline.scoring.metrics import CaseMasks
+from pneumoseg.pipeline.scoring.metrics import CaseMasks, MaskScores
 
+CROSS_FITTED: Final = "cross_fitted_"
+"""Prefix of the columns of the mask at the cross-fitted operating point."""
+_MASK_COLUMNS: Final = (
+    "called_positive",
+    "dice",
+    "iou",
+    "area_px",
+    "overlap_px",
+    "surface_dice",
+    "hausdorff95_mm",
+)
 COLUMNS = (
-    "id", "group", "fold", "trained_on", "positive", "called_positive", "probability", "uncertainty", "dice", "iou",
-    "label_area_px", "area_px", "overlap_px", "surface_dice", "hausdorff95_mm", "unseen_decision_dice",
-    "unseen_decision_area_px", "view", "sex", "age", "spacing_row_mm", "spacing_column_mm",
+    "id", "group", "fold", "trained_on", "positive", "probability", "calibrated_probability", "uncertainty",
+    "label_area_px", *_MASK_COLUMNS, *(f"{CROSS_FITTED}{name}" for name in _MASK_COLUMNS), "view", "sex", "age",
+    "spacing_row_mm", "spacing_column_mm",
 )  # fmt: skip
 
 
 def case_rows(
-    cases: Sequence[Case], seen: Sequence[bool], found: Decisions, masks: Sequence[CaseMasks]
+    cases: Sequence[Case],
+    seen: Sequence[bool],
+    masks: Sequence[CaseMasks],
+    probabilities: npt.NDArray[np.float64],
+    calibrated: npt.NDArray[np.float64] | None = None,
 ) -> list[dict[str, object]]:
-    """A row for each case.
+    """Make a row for each case; all arguments are in the same order.
 
     Args:
-        cases: Of the manifest.
+        cases: Cases of the manifest.
         seen: Whether the weights were trained on the case.
-        found: At the operating point, in the same order.
-        masks: In the same order.
+        masks: Scores of the masks, at the operating point of the model and, where there is one, at the cross-fitted
+            one.
+        probabilities: Image probabilities as the model outputs them.
+        calibrated: Image probabilities at a temperature; None where none was asked for.
     """
     rows: list[dict[str, object]] = []
-    for case, trained_on, mask, probability, dice in zip(
-        cases, seen, masks, found.probabilities, found.dices, strict=True
-    ):
+    for index, (case, trained_on, mask) in enumerate(zip(cases, seen, masks, strict=True)):
         row_spacing, column_spacing = case.spacing_mm or (None, None)
         rows.append(
             {
@@ -39,20 +55,15 @@ def case_rows(
                 "fold": case.fold,
                 "trained_on": int(trained_on),
                 "positive": int(case.is_positive),
-                "called_positive": int(mask.area_px > 0),
-                "probability": float(probability),
+                "probability": float(probabilities[index]),
+                "calibrated_probability": None if calibrated is None else float(calibrated[index]),
                 "uncertainty": mask.uncertainty,
-                "dice": float(dice),
-                "iou": float(iou_from_counts(mask.area_px, case.area_px, mask.overlap_px)),
                 "label_area_px": case.area_px,
-                "area_px": mask.area_px,
-                "overlap_px": mask.overlap_px,
-                "surface_dice": None if np.isnan(mask.surface_dice) else mask.surface_dice,
-                "hausdorff95_mm": None if np.isnan(mask.hausdorff95_mm) else mask.hausdorff95_mm,
-                "unseen_decision_dice": None
-                if mask.unseen_area_px is None or mask.unseen_overlap_px is None
-                else float(dice_from_counts(mask.unseen_area_px, case.area_px, mask.unseen_overlap_px)),
-                "unseen_decision_area_px": mask.unseen_area_px,
+                **_mask_cells(mask.own, case),
+                **{
+                    f"{CROSS_FITTED}{name}": cell
+                    for name, cell in _mask_cells(mask.cross_fitted, case).items()
+                },
                 "view": case.view,
                 "sex": case.sex,
                 "age": case.age,
@@ -61,3 +72,18 @@ def case_rows(
             }
         )
     return rows
+
+
+def _mask_cells(mask: MaskScores | None, case: Case) -> dict[str, object]:
+    if mask is None:
+        return dict.fromkeys(_MASK_COLUMNS)
+    counts = mask.area_px, case.area_px, mask.overlap_px
+    return {
+        "called_positive": int(mask.area_px > 0),
+        "dice": float(dice_from_counts(*counts)),
+        "iou": float(iou_from_counts(*counts)),
+        "area_px": mask.area_px,
+        "overlap_px": mask.overlap_px,
+        "surface_dice": None if np.isnan(mask.surface_dice) else mask.surface_dice,
+        "hausdorff95_mm": None if np.isnan(mask.hausdorff95_mm) else mask.hausdorff95_mm,
+    }

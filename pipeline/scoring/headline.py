@@ -45,16 +45,18 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScoredImages:
-    """What is known of each image, each of shape (images,).
+    """What is known of each image, each of shape ``(images,)``.
 
     Attributes:
         groups: The patient.
         pred_px: Pixels of the predicted mask.
         true_px: Pixels of the true mask.
         shared_px: Pixels that are in both.
-        probabilities: That there is a pneumothorax; None where only masks are known.
-        pixel_gaps: Of `pixel_gaps`, shape ``(images, bins)``.
-        pixels: Of each whole image; known where `pixel_gaps` are.
+        probabilities: Image probabilities as the model outputs them: AUC and average precision are of these, and do
+            not depend on the operating point. None where only masks are known.
+        calibrated: Image probabilities at a temperature, for the calibration error; None stands for `probabilities`.
+        pixel_gaps: See `pixel_gaps`, shape ``(images, bins)``.
+        pixels: Number of pixels of each whole image; known where `pixel_gaps` are.
         distances: Further numbers, NaN for an image that has none; their means are reported.
     """
 
@@ -63,6 +65,7 @@ class ScoredImages:
     true_px: Counts
     shared_px: Counts
     probabilities: Floats | None = None
+    calibrated: Floats | None = None
     pixel_gaps: Floats | None = None
     pixels: Counts | None = None
     distances: Mapping[str, Floats] | None = None
@@ -89,7 +92,8 @@ class ScoredImages:
         if self.probabilities is not None:
             found["auc"] = auc_of(self.probabilities, positive)
             found["average_precision"] = average_precision_of(self.probabilities, positive)
-            found["image_calibration_error"] = calibration_error_of(self.probabilities, positive)
+            calibrated = self.probabilities if self.calibrated is None else self.calibrated
+            found["image_calibration_error"] = calibration_error_of(calibrated, positive)
         if self.pixel_gaps is not None and self.pixels is not None:
             found["pixel_calibration_error"] = gap_of(self.pixel_gaps, self.pixels)
         for name, values in (self.distances or {}).items():
@@ -105,6 +109,7 @@ class ScoredImages:
             true_px=self.true_px[where],
             shared_px=self.shared_px[where],
             probabilities=None if self.probabilities is None else self.probabilities[where],
+            calibrated=None if self.calibrated is None else self.calibrated[where],
             pixel_gaps=None if self.pixel_gaps is None else self.pixel_gaps[where],
             pixels=None if self.pixels is None else self.pixels[where],
             distances={name: values[where] for name, values in (self.distances or {}).items()},
@@ -123,7 +128,15 @@ class ScoredImages:
             distances={name: np.concatenate([mine[name], theirs[name]]) for name in mine if name in theirs},
             **{
                 name: joined(name)
-                for name in ("pred_px", "true_px", "shared_px", "probabilities", "pixel_gaps", "pixels")
+                for name in (
+                    "pred_px",
+                    "true_px",
+                    "shared_px",
+                    "probabilities",
+                    "calibrated",
+                    "pixel_gaps",
+                    "pixels",
+                )  # fmt: skip
             },
         )
 
@@ -136,7 +149,13 @@ class ScoredImages:
         none = np.zeros_like(self.true_px)
         probabilities = None if self.probabilities is None else np.zeros(len(self))
         nothing = replace(
-            self, pred_px=none, shared_px=none, probabilities=probabilities, pixel_gaps=None, distances=None
+            self,
+            pred_px=none,
+            shared_px=none,
+            probabilities=probabilities,
+            calibrated=None,
+            pixel_gaps=None,
+            distances=None,
         )
         found: dict[str, float | None] = dict.fromkeys(self.statistics)
         return found | {name: value_of(each, len(self)) for name, each in nothing.statistics.items()}

@@ -26,101 +26,123 @@ MASKS = "masks"
 
 
 class MeasureCurves(Transform):
-    """Postprocessing of one case: logits to its `CaseCurves`, at the size of the original image.
+    """Postprocessing of one case: its prediction to `CaseCurves`, at the size of the original image.
 
     Args:
-        cases: All cases of the manifest; a sample's ``index`` says which one it is.
+        cases: All cases of the manifest; the item ``index`` of a sample is the place of its case.
     """
 
     def __init__(self, cases: Sequence[Case]) -> None:
         self.cases = cases
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Measure ``pred``, the logits of shape ``(1, size, size)``."""
+        """Measure ``pred``, the `Prediction` of the case as a dictionary."""
         return {**data, CURVES: self._measure(data)[0]}
 
     def _measure(self, data: dict[str, Any]) -> tuple[CaseCurves, Tensor, npt.NDArray[np.uint8]]:
-        """Curves, probabilities and label at the size of the original image."""
+        """Give curves, probabilities and label at the size of the original image."""
         index = int(data["index"])
         case = self.cases[index]
-        probabilities = to_original_size(torch.sigmoid(data[Keys.PRED][:1].float()), case.shape)[0]
+        prediction = data[Keys.PRED]
+        probabilities = to_original_size(prediction["probabilities"], case.shape)[0]
         label = decode_rle(case.label, case.shape)
         curves = CaseCurves.measure(
-            probabilities, torch.from_numpy(label).to(probabilities.device), index=index
+            probabilities,
+            torch.from_numpy(label).to(probabilities.device),
+            index=index,
+            image_probability=float(prediction["image_probability"]),
         )
         return curves, probabilities, label
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaseMasks:
-    """What the masks of one case are, at the size of the original image.
+class MaskScores:
+    """The scores of one mask, at the size of the original image.
 
     Attributes:
-        index: The case's place in the manifest.
         area_px: Pixels of the mask.
-        overlap_px: Those of them that are in the label.
-        surface_dice: NaN where it is not known, as the next.
-        hausdorff95_mm: Distance of the outlines.
-        unseen_area_px: Pixels of the mask by a decision that has not seen the patient; None where there is none.
-        unseen_overlap_px: Those of them that are in the label.
-        uncertainty: Standard deviation of the image's probability; None where dropout was off.
+        overlap_px: Pixels of the mask that are in the label.
+        surface_dice: NaN where it is not known.
+        hausdorff95_mm: Distance of the outlines; NaN where it is not known.
     """
 
-    index: int
     area_px: int
     overlap_px: int
     surface_dice: float
     hausdorff95_mm: float
-    unseen_area_px: int | None = None
-    unseen_overlap_px: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseMasks:
+    """The scores of the masks of one case.
+
+    Attributes:
+        index: The case's place in the manifest.
+        own: At the operating point of the model.
+        cross_fitted: At the operating point that was searched without the patient; None where there is none.
+        uncertainty: Standard deviation of the image probability; None where dropout was off.
+    """
+
+    index: int
+    own: MaskScores
+    cross_fitted: MaskScores | None = None
     uncertainty: float | None = None
 
 
 class MeasureMasks(MeasureCurves):
-    """Postprocessing of one case: logits to its curves, and to its masks as they are drawn and cleaned.
+    """Postprocessing of one case: its prediction to its curves and to the scores of its masks.
 
     Args:
         cases: All cases of the manifest.
-        point: Draws the masks.
-        unseen: The operating point that has not seen the patient of a case, where there is one.
+        point: The operating point of the model.
+        cross_fitted: Gives the operating point that was searched without the patient of a case, where there is one.
         on_uncertainty: Called with the standard deviation of each pixel's probability, at the size of the original
-            image, where the network is a `MonteCarloDropout`.
+            image, where dropout is on.
     """
 
     def __init__(
         self,
         cases: Sequence[Case],
         point: OperatingPoint,
-        unseen: Callable[[Case], OperatingPoint | None] = lambda _: None,
+        cross_fitted: Callable[[Case], OperatingPoint | None] = lambda _: None,
         on_uncertainty: Callable[[Case, npt.NDArray[np.float32]], None] = lambda *_: None,
     ) -> None:
         super().__init__(cases)
         self.on_uncertainty = on_uncertainty
         self.point = point
-        self.unseen = unseen
+        self.cross_fitted = cross_fitted
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Measure ``pred``, the logits of shape ``(1, size, size)``."""
+        """Measure ``pred``, the `Prediction` of the case as a dictionary."""
         curves, on_device, label = self._measure(data)
         case, probabilities = self.cases[curves.index], on_device.cpu().numpy()
-        mask = to_mask(probabilities, self.point)
-        surface_dice, hausdorff = outline_distances(mask, label, case.spacing_mm)
-        other = self.unseen(case)
-        unseen = None if other is None else to_mask(probabilities, other)
-        deviations = data[Keys.PRED][1:].float()  # none, or of pixels and image
-        if len(deviations):
-            self.on_uncertainty(case, to_original_size(deviations[:1], case.shape)[0].cpu().numpy())
+        mask = to_mask(probabilities, self.point, curves.image_probability)
+        own = _score(mask, label, case)
+        cross_fitted, other = None, self.cross_fitted(case)
+        if other is not None:
+            other_mask = to_mask(probabilities, other, curves.image_probability)
+            # distances take their time, and most masks are the same at both points
+            cross_fitted = own if np.array_equal(other_mask, mask) else _score(other_mask, label, case)
+        prediction = data[Keys.PRED]
+        if "pixel_std" in prediction:
+            self.on_uncertainty(case, to_original_size(prediction["pixel_std"], case.shape)[0].cpu().numpy())
         found = CaseMasks(
             index=curves.index,
-            area_px=int(np.count_nonzero(mask)),
-            overlap_px=int(np.count_nonzero(mask & label)),
-            surface_dice=surface_dice,
-            hausdorff95_mm=hausdorff,
-            unseen_area_px=None if unseen is None else int(np.count_nonzero(unseen)),
-            unseen_overlap_px=None if unseen is None else int(np.count_nonzero(unseen & label)),
-            uncertainty=float(deviations[1].mean()) if len(deviations) else None,
+            own=own,
+            cross_fitted=cross_fitted,
+            uncertainty=float(prediction["image_std"]) if "image_std" in prediction else None,
         )
         return {**data, CURVES: curves, MASKS: found}
+
+
+def _score(mask: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8], case: Case) -> MaskScores:
+    surface_dice, hausdorff = outline_distances(mask, label, case.spacing_mm)
+    return MaskScores(
+        area_px=int(np.count_nonzero(mask)),
+        overlap_px=int(np.count_nonzero(mask & label)),
+        surface_dice=surface_dice,
+        hausdorff95_mm=hausdorff,
+    )
 
 
 class CollectMasks(Metric):
@@ -150,8 +172,8 @@ class ChallengeMetric(Metric):
     """Dice of the challenge at the original size, and its parts.
 
     Args:
-        point: The operating point; None takes the best one for the cases at hand, which shows what a network
-            has learned before its probabilities mean anything, and is too high by a little.
+        point: The operating point; None takes the best one for the cases at hand, which shows what a network has
+            learned before its probabilities are calibrated: an in-sample operating point, whose score is too high.
     """
 
     def __init__(self, point: OperatingPoint | None = None) -> None:
@@ -170,15 +192,22 @@ class ChallengeMetric(Metric):
         self.curves.extend(output)
 
     def compute(self) -> dict[str, float | None]:
-        """Score the cases seen since the last reset."""
+        """Score the cases seen since the last reset.
+
+        Returns: The parts of the `ChallengeScore`, the ``auc`` of the image probabilities, ``dice_positive_fixed``
+            (the mean Dice of the positives at a threshold of 0.5 and without any other criterion, which no search has
+            touched), and the operating point.
+        """
         curves = self.all_curves()
         point = self.point or search(curves)
         found = decide(curves, point)
         return {
             **found.score.as_dict(),
             "auc": found.auc,
+            "dice_positive_fixed": decide(curves, OperatingPoint()).score.dice_positive,
             "threshold": point.threshold,
             "min_area_fraction": point.min_area_fraction,
+            "image_threshold": point.image_threshold,
         }
 
     def all_curves(self) -> list[CaseCurves]:

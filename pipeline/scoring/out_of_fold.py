@@ -1,4 +1,4 @@
-"""What a network said of the cases that it never saw: kept for a later search of the decision."""
+"""Predictions for the cases that a network has not seen, kept for a search of the operating point."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +10,21 @@ import numpy.typing as npt
 
 from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.files import written_atomically
-from pneumoseg.pipeline.scoring.decision import CaseCurves
+from pneumoseg.pipeline.scoring.decision import CaseCurves, image_probabilities
 
 OUT_OF_FOLD: Final = "out_of_fold.npz"
 MAP_SIZE: Final = 256
 """Side of the stored maps in pixels; smaller where the network sees less."""
+
+_PER_CASE: Final = ("index", "area", "overlap", "label_area", "pixels", "image_probability")
 
 
 @dataclass(frozen=True)
 class OutOfFold:
     """Cases of one fold or of several.
 
-    Args:
-        curves: In the order of the manifest.
+    Attributes:
+        curves: Curves and image probability of each case, in the order of the manifest.
         maps: For each place in the manifest a probability map in steps of 1/255, square, padded as the network saw it.
     """
 
@@ -41,6 +43,7 @@ def save_out_of_fold(path: Path, found: OutOfFold) -> None:
             overlap=np.stack([curves.overlap for curves in found.curves]),
             label_area=np.array([curves.label_area for curves in found.curves]),
             pixels=np.array([curves.pixels for curves in found.curves]),
+            image_probability=image_probabilities(found.curves),
             maps=np.stack([found.maps[index] for index in indices]),
         )
 
@@ -55,10 +58,15 @@ def load_out_of_fold(path: Path) -> OutOfFold:
             content = {name: archive[name] for name in archive.files}
         curves = [
             CaseCurves(
-                index=int(index), area=area, overlap=overlap, label_area=int(label), pixels=int(pixels)
+                index=int(index),
+                area=area,
+                overlap=overlap,
+                label_area=int(label),
+                pixels=int(pixels),
+                image_probability=float(probability),
             )
-            for index, area, overlap, label, pixels in zip(
-                *(content[name] for name in ("index", "area", "overlap", "label_area", "pixels")), strict=True
+            for index, area, overlap, label, pixels, probability in zip(
+                *(content[name] for name in _PER_CASE), strict=True
             )
         ]
         maps = dict(zip(content["index"].tolist(), content["maps"], strict=True))

@@ -1,4 +1,4 @@
-"""From what networks said of cases that they never saw to the decision of a model folder."""
+"""Tune the operating point of a model folder on cases that its networks have not seen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class Tuned:
 
 
 def tune(found: OutOfFold, cases: Sequence[Case]) -> Tuned:
-    """Search the decision on maps that no network had learned from.
+    """Search the operating point on predictions of networks that have not seen the cases.
 
     Args:
-        found: The maps and curves.
-        cases: All of the manifest.
+        found: Maps, curves and image probabilities.
+        cases: All cases of the manifest.
     """
     search = Search(search_cases(found, cases))
     best = search.best()
@@ -64,6 +64,7 @@ def _curve_point(found: Found) -> CurvePoint:
     return CurvePoint(
         threshold=found.point.threshold,
         min_area_fraction=found.point.min_area_fraction,
+        image_threshold=found.point.image_threshold,
         dice=found.dice,
         sensitivity=found.sensitivity,
         specificity=found.specificity,

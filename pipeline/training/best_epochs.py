@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -10,20 +10,40 @@ from torch import Tensor
 from pneumoseg.pipeline.training.checkpoint import load_file, save_weights_file
 
 
-class Entry(NamedTuple):
-    """One epoch."""
+class Rank(NamedTuple):
+    """What makes an epoch better than another: the first number that differs decides.
+
+    The Dice at the best operating point of each epoch stays at that of predicting nothing for a long while; until it
+    rises, the others tell which network has learned more.
+    """
 
     dice: float
+    """The challenge's score at the in-sample operating point."""
+    auc: float
+    """Area under the ROC curve of the image probabilities."""
+    dice_positive: float
+    """Mean Dice of the positives at a fixed threshold of 0.5."""
+
+    @classmethod
+    def of(cls, scores: Mapping[str, Any]) -> Self:
+        """Rank scores from `ChallengeMetric`; one that there is not, as all images are of one kind, counts as 0."""
+        return cls(scores["dice"], scores["auc"] or 0.0, scores["dice_positive_fixed"] or 0.0)
+
+
+class Entry(NamedTuple):
+    """One epoch; a later epoch is the better one of two with the same rank."""
+
+    rank: Rank
     epoch: int
     file: str
 
 
 class BestEpochs:
-    """Keeps the weights of a few epochs.
+    """Keeps the weights of the best few epochs.
 
     Args:
-        folder: Of the checkpoints.
-        count: How many are kept.
+        folder: Folder of the checkpoints.
+        count: Number of epochs that are kept.
     """
 
     def __init__(self, folder: Path, count: int) -> None:
@@ -31,25 +51,24 @@ class BestEpochs:
         self.count = count
         self.entries: list[Entry] = []
 
-    def offer(self, dice: float, epoch: int, weights: Mapping[str, Tensor]) -> bool:
-        """Keep the weights of an epoch if it is one of the best; gives whether it is the best one.
+    def offer(self, rank: Rank, epoch: int, weights: Mapping[str, Tensor]) -> bool:
+        """Keep the weights of an epoch if it is one of the best; return whether it is the best one.
 
-        An untrained network ties with predicting nothing: among equals the longer trained one is better. Weights
-        that are no numbers are never kept.
+        Weights with non-finite values are never kept.
 
         Raises: OSError: If the disk is full; what was kept stays.
         """
         if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
             return False
-        ranked = sorted([*self.entries, Entry(dice, epoch, "")], reverse=True)[: self.count]
+        ranked = sorted([*self.entries, Entry(rank, epoch, "")], reverse=True)[: self.count]
         if epoch not in {entry.epoch for entry in ranked}:
             return False
         file = save_weights_file(self.folder, f"epoch{epoch:04d}", {"network": dict(weights)})
-        self.entries = [Entry(dice, epoch, file) if entry.epoch == epoch else entry for entry in ranked]
+        self.entries = [Entry(rank, epoch, file) if entry.epoch == epoch else entry for entry in ranked]
         return self.entries[0].epoch == epoch
 
     def load(self, entry: Entry) -> dict[str, Tensor]:
-        """The weights of an epoch.
+        """Read the weights of an epoch.
 
         Raises: JobError: If the file is missing or damaged.
         """
@@ -64,9 +83,9 @@ class BestEpochs:
                 path.unlink(missing_ok=True)
 
     def state(self) -> list[list[float | int | str]]:
-        """For a checkpoint."""
-        return [list(entry) for entry in self.entries]
+        """Give the entries as a checkpoint holds them."""
+        return [[*entry.rank, entry.epoch, entry.file] for entry in self.entries]
 
-    def restore(self, state: list[list[float | int | str]]) -> None:
-        """Go on from there."""
-        self.entries = [Entry(float(dice), int(epoch), str(file)) for dice, epoch, file in state]
+    def restore(self, state: list[list[Any]]) -> None:
+        """Continue with the entries of a checkpoint."""
+        self.entries = [Entry(Rank(*rank), int(epoch), str(file)) for *rank, epoch, file in state]

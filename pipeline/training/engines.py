@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from ignite.metrics import Metric
-from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.engines import SupervisedEvaluator, SupervisedTrainer, default_prepare_batch
+from monai.inferers import Inferer
 from monai.transforms import Transform
 from torch import Tensor, nn
 
-from pneumoseg.pipeline.devices import Precision
-from pneumoseg.pipeline.inference.inferer import PaddedInferer
+from pneumoseg.pipeline.inference.predictor import Predictor
 from pneumoseg.pipeline.training.step import Batch, LossFunction, TrainingStep
 
 
@@ -58,33 +58,52 @@ def make_trainer(
     return trainer
 
 
+class PredictorInferer(Inferer):
+    """A `Predictor` as MONAI's engines call it.
+
+    Args:
+        predictor: Predictor to use.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+
+    def __call__(  # type: ignore[override]
+        self,
+        inputs: Tensor,
+        network: nn.Module,  # noqa: ARG002  (the predictor has its networks)
+        *,
+        content_px: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Predict for a batch; gives `Prediction.as_dict`, which decollation can take apart."""
+        return self.predictor.predict_batch(inputs, content_px).as_dict()
+
+
 def make_evaluator(
-    network: nn.Module,
+    predictor: Predictor,
     batches: Iterable[Batch],
     *,
-    precision: Precision,
     postprocessing: Transform,
     key_metric: tuple[str, Metric],
     metrics: dict[str, Metric] | None = None,
     handlers: Sequence[Any] = (),
 ) -> SupervisedEvaluator:
-    """Assemble an evaluator, of a fold that is held out or of cases that come later.
+    """Assemble an evaluator, for the fold that is held out or for other cases.
 
     Args:
-        network: Gives logits.
-        batches: With `image`, `label` and `index`.
-        precision: In which the network computes.
-        postprocessing: Applied to each case on its own.
-        key_metric: The one that says which weights are best, and its name.
-        metrics: Others to report.
-        handlers: Attached in this order.
+        predictor: Predictor to evaluate; `use_predictor` replaces it later.
+        batches: Batches with `image`, `label`, `index` and, for padded images, `content_px`.
+        postprocessing: Transform of each case; its ``pred`` is `Prediction.as_dict` for that case.
+        key_metric: Name and metric that tells which weights are best.
+        metrics: Further metrics to report, by name.
+        handlers: Handlers, attached in this order.
     """
     evaluator = SupervisedEvaluator(
-        device=precision.device,
+        device=predictor.precision.device,
         val_data_loader=batches,
-        network=network,
+        network=nn.Identity(),  # replaced by `use_predictor`
         non_blocking=True,
-        inferer=PaddedInferer(precision),
+        prepare_batch=_prepare_batch,
         postprocessing=postprocessing,
         key_val_metric=dict([key_metric]),
         additional_metrics=metrics,
@@ -93,7 +112,22 @@ def make_evaluator(
         val_handlers=list(handlers),
     )
     evaluator.logger.setLevel(logging.CRITICAL)
+    use_predictor(evaluator, predictor)
     return evaluator
+
+
+def use_predictor(evaluator: SupervisedEvaluator, predictor: Predictor) -> None:
+    """Let an evaluator evaluate this predictor from now on."""
+    evaluator.network = nn.ModuleList(predictor.networks)
+    evaluator.inferer = PredictorInferer(predictor)
+
+
+def _prepare_batch(
+    batch: Batch, device: torch.device, non_blocking: bool, **options: Any
+) -> tuple[Tensor, Tensor, tuple[()], dict[str, Tensor | None]]:
+    """MONAI's ``prepare_batch``: image and label on the device, and the keyword arguments of the inferer."""
+    image, label = default_prepare_batch(batch, device, non_blocking, **options)
+    return image, label, (), {"content_px": batch.get("content_px")}
 
 
 class On:

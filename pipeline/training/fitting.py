@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from ignite.engine import Engine, Events
-from ignite.handlers import EarlyStopping
+from ignite.engine import Events
 from monai.handlers import ValidationHandler
 from monai.utils import CommonKeys as Keys
 from torch import nn
@@ -16,13 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pneumoseg.pipeline.console import warn
 from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.training.best_epochs import BestEpochs
+from pneumoseg.pipeline.training.best_epochs import BestEpochs, Rank
 from pneumoseg.pipeline.training.checkpoint import State, save_state
 from pneumoseg.pipeline.training.display import TrainingDisplay
 from pneumoseg.pipeline.training.engines import On, make_trainer
 from pneumoseg.pipeline.training.history import History
 from pneumoseg.pipeline.training.interruption import InterruptedRunError
-from pneumoseg.pipeline.training.losses import TrainingLoss
 from pneumoseg.pipeline.training.phases import phase_of
 from pneumoseg.pipeline.training.step import STOP, TrainingForward
 from pneumoseg.pipeline.training.tracking import Row
@@ -71,14 +69,11 @@ class _Fitting:
         self.named_before: set[str] = set()  # weights that the state before the newest one names
         self.done = 0  # steps
         self.stopped_early = False
-        self.is_longer = (
-            False  # than the run whose state is resumed: patience and an average at the end start again
-        )
+        self.patient_from = 0  # rows of the history that patience does not count
         self.epoch = _Epoch(run.config.data.batch_size)
         self.saved_at = time.monotonic()
         self.display: TrainingDisplay
         self.trainer: SupervisedTrainer
-        self.early_stop: EarlyStopping
 
     def run(self, state: State | None) -> None:
         run = self.training
@@ -87,8 +82,6 @@ class _Fitting:
             self._load(state)
         self._assemble(self.done)
         if state:
-            counter = {"counter": 0} if self.is_longer else {}
-            self.early_stop.load_state_dict({**state["early_stop"], **counter})
             self.trainer.load_state_dict(
                 {"iteration": self.done, "epoch_length": steps, "max_epochs": run.epochs}
             )
@@ -114,7 +107,6 @@ class _Fitting:
 
     def _assemble(self, first_step: int) -> None:
         run = self.training
-        optimization = run.config.optimization
         self.display = TrainingDisplay(epochs=run.epochs, steps=run.plan.steps, first_step=first_step)
         forward: nn.Module = TrainingForward(run.network)
         if run.processes > 1:
@@ -123,11 +115,7 @@ class _Fitting:
         self.trainer = make_trainer(
             forward,
             run.make_batches(first_step),
-            loss_function=TrainingLoss(
-                optimization.loss,
-                deep_weight=optimization.deep_weight,
-                image_weight=optimization.image_weight,
-            ),
+            loss_function=run.loss_function,
             optimizer=run.optimizer,
             device=run.precision.device,
             step=run.step,
@@ -140,14 +128,10 @@ class _Fitting:
                 On(Events.EPOCH_COMPLETED, self._after_epoch),
             ],
         )
-        patience = optimization.patience or run.epochs
-        self.early_stop = EarlyStopping(patience, lambda engine: engine.state.metrics["dice"], self.trainer)
-        run.validator.add_event_handler(Events.COMPLETED, self._stop_when_stale)
         run.validator.add_event_handler(Events.ITERATION_COMPLETED, self._heed_signal)
 
     def leave(self) -> None:
         """Let later validations be none of this run's epochs."""
-        self.training.validator.remove_event_handler(self._stop_when_stale, Events.COMPLETED)
         self.training.validator.remove_event_handler(self._heed_signal, Events.ITERATION_COMPLETED)
 
     def _before_epoch(self) -> None:
@@ -184,15 +168,6 @@ class _Fitting:
         if self.training.interruption.received and self.training.processes == 1:
             raise InterruptedRunError("", self.training.interruption.received)
 
-    def _stop_when_stale(self, engine: Engine) -> None:
-        final = self.done // self.training.plan.steps >= self.training.phases[-1].first_epoch
-        scores = engine.state.metrics["challenge"]
-        best = max([scores["dice"], *(row["dice"] for row in self.history.rows)])
-        # a network from scratch ties with predicting nothing for a long while: patience begins after that
-        if final and best > scores["predict_nothing"]:
-            self.early_stop(engine)
-            self.stopped_early = self.trainer.should_terminate is not False
-
     def _after_epoch(self) -> None:
         run = self.training
         number = self.done // run.plan.steps
@@ -203,15 +178,35 @@ class _Fitting:
             "learning_rate": run.optimizer.param_groups[0]["lr"],
             **self.epoch.numbers(),
             **scores,
+            "validation_loss": run.validator.state.metrics["validation_loss"],
         }
         run.schedule.after_epoch(scores["dice"])
         self.history.add(row)
         self.display.epoch(row)
         if number >= run.phases[-1].first_epoch:
-            self._keep(scores["dice"], number)
+            self._keep(Rank.of(scores), number)
+            self._stop_when_stale()
         self._save()
 
-    def _keep(self, dice: float, epoch: int) -> None:
+    def _stop_when_stale(self) -> None:
+        """End the run if no epoch has been better than the best one for as long as the patience allows.
+
+        A network trained from scratch ties with predicting nothing for a long while: patience begins after that.
+        """
+        run = self.training
+        rows = self.history.rows
+        above = next(
+            (index for index, row in enumerate(rows) if row["dice"] > row["predict_nothing"]), len(rows)
+        )
+        ranks = [
+            Rank.of(row) for row in rows[max(above, run.phases[-1].first_epoch - 1, self.patient_from) :]
+        ]
+        patience = run.config.optimization.patience
+        if patience and ranks and len(ranks) - 1 - ranks.index(max(ranks)) >= patience:
+            self.stopped_early = True
+            self.trainer.terminate()
+
+    def _keep(self, rank: Rank, epoch: int) -> None:
         run = self.training
         share = run.config.optimization.average_share
         if run.epoch_average and epoch > run.epochs - share * run.config.optimization.epochs:
@@ -219,7 +214,7 @@ class _Fitting:
         if run.rank:
             return
         try:
-            if self.best.offer(dice, epoch, run.evaluated.state_dict()):
+            if self.best.offer(rank, epoch, run.evaluated.state_dict()):
                 self.history.show_best(run.evaluated)
         except OSError as error:
             warn(f"the weights of epoch {epoch} could not be saved ({error.strerror}); those before are kept")
@@ -234,8 +229,8 @@ class _Fitting:
             "origin": self.origin,
             "iteration": self.done,
             **{name: dict(part.state_dict()) for name, part in run.parts().items()},
-            "early_stop": dict(self.early_stop.state_dict()),
             "stopped_early": self.stopped_early,
+            "patient_from": self.patient_from,
             "best": self.best.state(),
             "epoch": self.epoch.state(),
             "epochs": run.epochs,
@@ -253,13 +248,15 @@ class _Fitting:
         self.named_before = names
 
     def _load(self, state: State) -> None:
-        self.is_longer = state["epochs"] < self.training.epochs
+        # a run that is resumed for more epochs: patience and an average of the last epochs start again
+        is_longer = state["epochs"] < self.training.epochs
         for name, part in self.training.parts().items():
             # the scaler of a run that was not in fp16 has no state
-            if state[name] and not (name == "epoch_average" and self.is_longer):
+            if state[name] and not (name == "epoch_average" and is_longer):
                 part.load_state_dict(state[name])
         self.done = state["iteration"]
-        self.stopped_early = state["stopped_early"] and not self.is_longer
+        self.stopped_early = state["stopped_early"] and not is_longer
+        self.patient_from = len(state["history"]) if is_longer else state["patient_from"]
         self.best.restore(state["best"])
         self.epoch.restore(state["epoch"])
         self.training.step.skipped = state["skipped"]

@@ -9,6 +9,7 @@ from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.dataset.cases import Bytes, CachedCases
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.devices import Precision
+from pneumoseg.pipeline.inference.predictor import Predictor
 from pneumoseg.pipeline.output.figures import make_case_figure
 
 SHOWN_GATE = 3  # of four, deepest first: the finest one
@@ -38,21 +39,22 @@ class Gallery:
 
     def draw(self, network: AttentionUNet) -> Iterator[tuple[str, Figure]]:
         """Draw each case: image, label, probability and attention; the names tell nothing of the patients."""
-        network.eval()
+        predictor = Predictor([network], precision=self.precision)
         for number, index in enumerate(self.shown, start=1):
             grey, label = self.pixels[index]
-            image = self.samples[number - 1]["image"]
-            with torch.no_grad(), self.precision.autocast():
-                logits, maps = network.forward_with_attention(image[None].to(self.precision.device))
-            probabilities = torch.sigmoid(logits.float())[0, 0].cpu().numpy()
+            sample = self.samples[number - 1]
+            content_px = torch.tensor([sample["content_px"]])
+            found = predictor.predict_batch(sample["image"][None], content_px, attention=True)
+            (prediction,) = found.map(torch.Tensor.cpu).images()
+            probabilities, attention = prediction.probabilities[0].numpy(), prediction.attention or []
             yield (
                 f"validation/case-{number}",
                 make_case_figure(
                     image=(grey / 255.0).astype("float32"),
                     label=(label > 127).astype("uint8"),
                     pred=(probabilities > 0.5).astype("uint8"),
-                    attention=maps[SHOWN_GATE].float()[0, 0].cpu().numpy(),
-                    probability=float(probabilities.max()),
+                    attention=attention[SHOWN_GATE][0].numpy(),
+                    probability=float(prediction.image_probability),
                     title=f"validation case {number}",
                 ),
             )

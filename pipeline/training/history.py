@@ -12,8 +12,9 @@ from pneumoseg.pipeline.training.gallery import Gallery
 from pneumoseg.pipeline.training.tracking import Row, Tracker
 
 COLUMNS = (
-    "epoch", "image_size", "loss", "learning_rate", "images_per_s", "seconds", "dice", "predict_nothing",
-    "dice_positive", "sensitivity", "specificity", "auc", "threshold", "min_area_fraction",
+    "epoch", "image_size", "loss", "validation_loss", "learning_rate", "images_per_s", "seconds", "dice",
+    "predict_nothing", "dice_positive", "dice_positive_fixed", "sensitivity", "specificity", "auc", "threshold",
+    "min_area_fraction", "image_threshold",
 )  # fmt: skip
 
 

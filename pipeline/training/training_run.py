@@ -20,19 +20,19 @@ from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.dataset.sampling import BatchPlan, DrawPlan
 from pneumoseg.pipeline.devices import Precision, broadcast_buffers, gather, synchronise_norm
 from pneumoseg.pipeline.errors import UsageError
-from pneumoseg.pipeline.inference.ensemble import Ensemble
-from pneumoseg.pipeline.inference.inferer import PaddedInferer
 from pneumoseg.pipeline.inference.model_folder import make_network, place
-from pneumoseg.pipeline.inference.views import with_views
+from pneumoseg.pipeline.inference.predictor import Predictor
 from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
 from pneumoseg.pipeline.scoring.out_of_fold import MAP_SIZE
 from pneumoseg.pipeline.training.averaging import EpochAverage, average_weights, make_running_average
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
-from pneumoseg.pipeline.training.engines import On, make_evaluator
+from pneumoseg.pipeline.training.engines import On, make_evaluator, use_predictor
 from pneumoseg.pipeline.training.interruption import Interruption
+from pneumoseg.pipeline.training.losses import TrainingLoss
 from pneumoseg.pipeline.training.phases import phase_of, plan_phases
 from pneumoseg.pipeline.training.schedules import Schedule
 from pneumoseg.pipeline.training.step import TrainingStep
+from pneumoseg.pipeline.training.validation_loss import ValidationLoss
 from pneumoseg.transforms.chains import training_chain
 
 Weights = dict[str, Tensor]
@@ -141,18 +141,25 @@ class TrainingRun:
             )
             for phase in self.phases
         ]
+        self.loss_function = TrainingLoss(
+            optimization.loss,
+            deep_weight=optimization.deep_weight,
+            image_weight=optimization.image_weight,
+        )
         self.metric = ChallengeMetric()
+        self.predictor = Predictor([self.evaluated], precision=precision)
+        """Predictor that is validated; at the end of the run, that of the model."""
         self.validator = make_evaluator(
-            self.evaluated,
+            self.predictor,
             self.validation_loaders[0],
-            precision=precision,
             postprocessing=MeasureCurves(cases),
             key_metric=("dice", self.metric["dice"]),
-            metrics={"challenge": self.metric},
+            metrics={
+                "challenge": self.metric,
+                "validation_loss": ValidationLoss(self.loss_function, image_head=config.network.image_head),
+            },
             handlers=[On(Events.STARTED, self._broadcast_buffers)],
         )
-        self.members: tuple[AttentionUNet, ...] = (self.evaluated,)
-        """The networks of the model that the run comes to."""
 
     @property
     def evaluated(self) -> AttentionUNet:
@@ -196,14 +203,18 @@ class TrainingRun:
         return float(self.validator.state.metrics["dice"])
 
     def validate_ensemble(self, members: Iterable[Mapping[str, Tensor]]) -> float:
-        """Validate networks with these weights as one; from now on they answer, instead of the one trained."""
-        self.members = tuple(self._network_with(weights) for weights in members)
-        self.validator.network = Ensemble(self.members).eval()
-        return self.validate()
+        """Validate networks with these weights as one ensemble, which is the model from now on; gives the Dice."""
+        return self._validate_as(
+            Predictor([self._network_with(each) for each in members], precision=self.precision)
+        )
 
-    def validate_views(self, views: Sequence[str]) -> float:
-        """Validate with the mean over views of each image; from now on that answers."""
-        self.validator.network = with_views(self.validator.network, views).eval()
+    def validate_tta(self, tta: Sequence[str]) -> float:
+        """Validate with test-time augmentations, which the model has from now on; gives the Dice."""
+        return self._validate_as(Predictor(self.predictor.networks, precision=self.precision, tta=tta))
+
+    def _validate_as(self, predictor: Predictor) -> float:
+        self.predictor = predictor
+        use_predictor(self.validator, predictor)
         return self.validate()
 
     def _network_with(self, weights: Mapping[str, Tensor]) -> AttentionUNet:
@@ -223,14 +234,12 @@ class TrainingRun:
         return None
 
     def predict_validation(self) -> dict[int, npt.NDArray[np.uint8]]:
-        """The probability map of each validation case, in steps of 1/255, at no more than `MAP_SIZE` pixels."""
-        infer = PaddedInferer(self.precision)
+        """Predict the probability map of each validation case, in steps of 1/255, at no more than `MAP_SIZE` pixels."""
         size = min(MAP_SIZE, self.config.data.image_size)
         maps: dict[int, npt.NDArray[np.uint8]] = {}
-        network = self.validator.network.eval()
         for batch in self.validation_loaders[-1]:
-            logits = infer(batch["image"].to(self.precision.device, non_blocking=True), network)
-            small = functional.adaptive_avg_pool2d(torch.sigmoid(logits), size)
+            probabilities = self.predictor.predict_batch(batch["image"]).probabilities
+            small = functional.adaptive_avg_pool2d(probabilities, size)
             levels = (small * 255).round().to(torch.uint8).cpu().numpy()
             maps.update(zip(batch["index"].tolist(), levels[:, 0], strict=True))
         return {index: level for shard in gather(maps) for index, level in shard.items()}

@@ -22,7 +22,6 @@ from pneumoseg.pipeline.devices import resolve_device
 from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.evaluate import evaluate_model
 from pneumoseg.pipeline.files import locked
-from pneumoseg.pipeline.inference.ensemble import Ensemble
 from pneumoseg.pipeline.inference.model_folder import load_model, read_description
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, load_out_of_fold
 from pneumoseg.pipeline.train import train_model
@@ -175,7 +174,7 @@ def crossed(collection: Collection, tmp_path_factory: pytest.TempPathFactory) ->
 def test_cross_validation_makes_a_model_with_a_network_for_each_fold(crossed: Path) -> None:
     description = read_description(crossed / "model")
     assert [member.held_out_fold for member in description.members] == [0, 1, 2]
-    assert isinstance(load_model(crossed / "model", resolve_device("cpu")).network, Ensemble)
+    assert len(load_model(crossed / "model", resolve_device("cpu")).networks) == 3
 
 
 def test_every_case_is_predicted_by_the_network_that_never_saw_it(

@@ -162,6 +162,21 @@ def test_the_image_head_gives_a_logit_for_each_image_and_class() -> None:
     assert logits.shape == (3, 2)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("image_head", [False, True])
+def test_one_pass_gives_logits_image_logits_and_attention(image_head: bool) -> None:
+    network, image = AttentionUNet(features=SMALL, image_head=image_head).eval(), random_image(2, 1, 32, 48)
+    passes = []
+    network.bottleneck.register_forward_hook(lambda *_: passes.append(1))
+    found = network.outputs(image)
+    assert len(passes) == 1
+    training = network.forward_for_training(image)
+    assert torch.equal(found.logits, training.logits)
+    torch.testing.assert_close(found.maps, network.attention(image), rtol=0, atol=0)
+    torch.testing.assert_close(found.image_logits, training.image_logits, rtol=0, atol=0)
+    assert (found.image_logits is not None) == image_head
+
+
 def test_further_heads_cost_what_their_formulas_say() -> None:
     def parameters(**options: Any) -> int:
         return sum(parameter.numel() for parameter in AttentionUNet(**options).parameters())

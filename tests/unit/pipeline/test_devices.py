@@ -11,6 +11,7 @@ from pneumoseg.pipeline.devices import (
     deterministic_algorithms,
     gather,
     own_device,
+    precision_of_model,
     process_group,
     resolve_device,
     resolve_precision,
@@ -264,3 +265,11 @@ def test_buffers_are_sent_in_the_order_in_which_the_networks_are_given(
 
 def test_alone_no_buffer_is_sent() -> None:
     broadcast_buffers(norm_network())  # there is no process group that could send it
+
+
+def test_a_model_validated_in_fp16_is_used_in_float32_on_a_processor(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert precision_of_model("fp16", CPU).name == "float32"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "validated in fp16, in which cpu does not compute; it is used in float32" in line

@@ -31,7 +31,7 @@ from pneumoseg.pipeline.inference.model_folder import (
     save_description,
 )
 from pneumoseg.pipeline.prepare import prepare_manifest
-from pneumoseg.pipeline.scoring.search import part_of
+from pneumoseg.pipeline.scoring.search import inner_fold_of
 
 
 @pytest.fixture(autouse=True)
@@ -224,7 +224,7 @@ def test_each_case_is_also_scored_by_the_decision_that_has_not_seen_its_patient(
     report, rows = evaluate(model, collection, tmp_path)
     assert report.unseen is not None
     for row in rows:
-        blind = part_of(row["group"], 2) == 0
+        blind = inner_fold_of(row["group"], 2) == 0
         expected = "0" if blind and row["positive"] == "1" else "1"
         assert (row["unseen_decision_dice"], row["dice"]) == (expected, "1")
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
@@ -243,7 +243,7 @@ def test_an_images_probability_is_also_that_of_the_decision_that_has_not_seen_it
     assert report.unseen.probabilities is not None
     expected = []
     for row, probability in zip(rows, report.unseen.probabilities, strict=True):
-        blind = part_of(row["group"], 2) == 0
+        blind = inner_fold_of(row["group"], 2) == 0
         positive = row["positive"] == "1"
         assert (probability > 0.5) == (positive and not blind)
         assert blind or probability == pytest.approx(float(row["probability"]))

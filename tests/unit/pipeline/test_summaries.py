@@ -17,7 +17,7 @@ from pneumoseg.pipeline.scoring.decision import CaseCurves, decide
 from pneumoseg.pipeline.scoring.headline import ScoredImages
 from pneumoseg.pipeline.summaries import (
     check_summary,
-    decisions_table,
+    operating_point_table,
     doctor_summary,
     predict_summary,
     prepare_summary,
@@ -89,10 +89,12 @@ def test_reasons_come_with_their_number_and_what_they_mean_most_frequent_first()
 
 def scores(*corners: tuple[int, int]) -> str:
     curves = [
-        CaseCurves.measure(torch.full((4, 4), float(pred)), torch.full((4, 4), truth), index=index)
+        CaseCurves.measure(
+            torch.full((4, 4), float(pred)), torch.full((4, 4), truth), index=index, image_probability=pred
+        )
         for index, (pred, truth) in enumerate(corners)
     ]
-    return printed(decisions_table(decide(curves, OperatingPoint()), title="fold 3"))
+    return printed(operating_point_table(decide(curves, OperatingPoint()), title="fold 3"))
 
 
 def test_each_score_stands_beside_that_of_predicting_nothing() -> None:

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import numpy as np
@@ -8,25 +9,25 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 from skimage.morphology import remove_small_objects
 
-from pneumoseg.transforms.masks import OperatingPoint, clean, image_probability, min_area_px, to_mask
+from pneumoseg.transforms.masks import OperatingPoint, accepts_image, clean, min_area_px, to_mask
 
 GRADED = np.array([[0.1, 0.4], [0.6, 0.9]], dtype=np.float32)
 
 
 def test_pixels_above_the_threshold_are_the_mask() -> None:
-    np.testing.assert_array_equal(to_mask(GRADED, OperatingPoint(threshold=0.5)), [[0, 0], [1, 1]])
+    np.testing.assert_array_equal(to_mask(GRADED, OperatingPoint(threshold=0.5), 0.5), [[0, 0], [1, 1]])
 
 
 def test_a_pixel_at_the_threshold_is_not_in_the_mask() -> None:
-    assert to_mask(np.full((2, 2), 0.5, dtype=np.float32), OperatingPoint(threshold=0.5)).sum() == 0
+    assert to_mask(np.full((2, 2), 0.5, dtype=np.float32), OperatingPoint(threshold=0.5), 0.5).sum() == 0
 
 
 def test_an_area_that_is_not_larger_than_the_least_is_nothing() -> None:
-    assert to_mask(GRADED, OperatingPoint(threshold=0.5, min_area_fraction=0.5)).sum() == 0
+    assert to_mask(GRADED, OperatingPoint(threshold=0.5, min_area_fraction=0.5), 0.5).sum() == 0
 
 
 def test_an_area_one_pixel_larger_than_the_least_is_drawn() -> None:
-    assert to_mask(GRADED, OperatingPoint(threshold=0.3, min_area_fraction=0.5)).sum() == 3
+    assert to_mask(GRADED, OperatingPoint(threshold=0.3, min_area_fraction=0.5), 0.5).sum() == 3
 
 
 def test_a_thousandth_of_the_challenges_pixels_are_1048() -> None:
@@ -35,17 +36,31 @@ def test_a_thousandth_of_the_challenges_pixels_are_1048() -> None:
 
 
 def test_a_mask_holds_zeros_and_ones_as_bytes() -> None:
-    mask = to_mask(GRADED, OperatingPoint(threshold=0.5))
+    mask = to_mask(GRADED, OperatingPoint(threshold=0.5), 0.5)
     assert mask.dtype == np.uint8
     assert set(mask.ravel().tolist()) == {0, 1}
 
 
-def test_without_a_least_area_the_images_probability_is_that_of_its_brightest_pixel() -> None:
-    assert image_probability(GRADED, OperatingPoint()) == pytest.approx(0.9)
+@pytest.mark.parametrize(
+    ("image_probability", "image_threshold", "pixels"),
+    [(0.7, 0.6, 2), (0.6, 0.6, 0), (0.5, 0.6, 0), (0.0, 0.0, 2), (1.0, 0.999, 2)],
+)
+def test_an_image_is_empty_unless_its_probability_exceeds_the_image_threshold(
+    image_probability: float, image_threshold: float, pixels: int
+) -> None:
+    """At an image threshold of 0 there is no criterion: even a probability of 0 keeps the mask."""
+    point = OperatingPoint(threshold=0.5, image_threshold=image_threshold)
+    assert to_mask(GRADED, point, image_probability).sum() == pixels
 
 
-def test_with_a_least_area_of_one_pixel_it_is_that_of_the_second_brightest() -> None:
-    assert image_probability(GRADED, OperatingPoint(min_area_fraction=0.25)) == pytest.approx(0.6)
+def test_an_image_probability_does_not_make_a_mask_of_too_few_pixels() -> None:
+    point = OperatingPoint(threshold=0.5, min_area_fraction=0.5, image_threshold=0.1)
+    assert to_mask(GRADED, point, 1.0).sum() == 0
+
+
+def test_many_image_probabilities_are_compared_with_many_thresholds() -> None:
+    found = accepts_image(np.array([0.0, 0.2, 0.5])[:, None], [0.0, 0.2])
+    assert found.tolist() == [[True, False], [True, False], [True, True]]
 
 
 @given(
@@ -55,22 +70,26 @@ def test_with_a_least_area_of_one_pixel_it_is_that_of_the_second_brightest() -> 
         st.sampled_from([0.1, 0.2, 0.3, 0.7]),
     ),
     fraction=st.floats(0, 0.99),
+    image_probability=st.floats(0, 1),
+    image_threshold=st.floats(0, 0.99),
 )
 @settings(deadline=None)
-def test_the_images_probability_exceeds_the_threshold_exactly_when_the_mask_is_not_empty(
-    probabilities: Any, threshold: float, fraction: float
+def test_a_mask_has_pixels_exactly_when_area_and_image_probability_say_so(
+    probabilities: Any, threshold: float, fraction: float, image_probability: float, image_threshold: float
 ) -> None:
-    point = OperatingPoint(threshold=threshold, min_area_fraction=fraction)
-    exceeds = image_probability(probabilities, point) > point.threshold
-    assert exceeds == bool(to_mask(probabilities, point).any())
+    point = OperatingPoint(threshold=threshold, min_area_fraction=fraction, image_threshold=image_threshold)
+    exceeding = sum(float(value) > threshold for value in probabilities.ravel())
+    expected = exceeding > math.floor(fraction * 20) and (
+        image_threshold == 0 or image_probability > image_threshold
+    )
+    assert bool(to_mask(probabilities, point, image_probability).any()) == expected
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.2, 0.3, 0.6, 0.7])
 def test_a_threshold_between_two_float32_numbers_decides_as_it_is(threshold: float) -> None:
     nearest = np.full((2, 2), threshold, dtype=np.float32)  # a little more or less than the threshold
     point = OperatingPoint(threshold=threshold)
-    assert to_mask(nearest, point).any() == (float(nearest[0, 0]) > threshold)
-    assert to_mask(nearest, point).any() == (image_probability(nearest, point) > threshold)
+    assert to_mask(nearest, point, 0.5).any() == (float(nearest[0, 0]) > threshold)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +103,7 @@ def test_a_threshold_between_two_float32_numbers_decides_as_it_is(threshold: flo
         {"threshold": 0.5, "bottom_threshold": -0.1},
         {"threshold": 0.5, "bottom_threshold": float("nan")},
         {"min_component_fraction": 1.0},
+        {"image_threshold": 1.0},
     ],
 )
 def test_a_point_that_decides_nothing_is_refused(values: Any) -> None:
@@ -96,14 +116,14 @@ def test_a_point_that_decides_nothing_is_refused(values: Any) -> None:
 
 def test_pixels_above_the_bottom_threshold_are_drawn_where_enough_exceed_the_top() -> None:
     point = OperatingPoint(threshold=0.8, bottom_threshold=0.3)
-    np.testing.assert_array_equal(to_mask(GRADED, point), [[0, 1], [1, 1]])
-    assert to_mask(GRADED, OperatingPoint(threshold=0.95, bottom_threshold=0.3)).sum() == 0
+    np.testing.assert_array_equal(to_mask(GRADED, point, 0.5), [[0, 1], [1, 1]])
+    assert to_mask(GRADED, OperatingPoint(threshold=0.95, bottom_threshold=0.3), 0.5).sum() == 0
 
 
 def test_a_bottom_threshold_at_the_top_is_the_top() -> None:
     apart = OperatingPoint(threshold=0.5, bottom_threshold=0.5, min_area_fraction=0.25)
     together = OperatingPoint(threshold=0.5, min_area_fraction=0.25)
-    np.testing.assert_array_equal(to_mask(GRADED, apart), to_mask(GRADED, together))
+    np.testing.assert_array_equal(to_mask(GRADED, apart, 0.5), to_mask(GRADED, together, 0.5))
 
 
 SPECK_AND_RING = np.array(
@@ -136,8 +156,8 @@ def test_holes_are_filled_and_bays_are_not() -> None:
 def test_a_point_cleans_what_it_draws() -> None:
     probabilities = np.where(SPECK_AND_RING, 0.8, 0.1).astype(np.float32)
     point = OperatingPoint(threshold=0.5, min_component_fraction=0.05, fill_holes=True)  # 2 of 40 pixels
-    assert to_mask(probabilities, point).sum() == 16
-    assert to_mask(probabilities, OperatingPoint(threshold=0.9, fill_holes=True)).sum() == 0
+    assert to_mask(probabilities, point, 0.5).sum() == 16
+    assert to_mask(probabilities, OperatingPoint(threshold=0.9, fill_holes=True), 0.5).sum() == 0
 
 
 @given(
@@ -173,4 +193,5 @@ def test_a_mask_is_empty_exactly_when_the_image_is_called_negative(
         min_component_fraction=least,
         fill_holes=True,
     )
-    assert to_mask(probabilities, point).any() == (image_probability(probabilities, point) > top)
+    enough = np.count_nonzero(probabilities > np.float64(top)) > 2  # 5 % of 42 pixels
+    assert to_mask(probabilities, point, 0.5).any() == enough

@@ -60,24 +60,24 @@ def test_a_model_that_is_loaded_gives_the_same_logits(folder: Path, network: Att
     image = torch.rand(1, 1, 32, 48)
     with torch.no_grad():
         torch.testing.assert_close(
-            load_model(folder, CPU).network(image), network(image), atol=1e-6, rtol=1e-6
+            load_model(folder, CPU).networks[0](image), network(image), atol=1e-6, rtol=1e-6
         )
 
 
 def test_weights_come_back_to_the_bit(folder: Path, network: AttentionUNet) -> None:
-    loaded = load_model(folder, CPU).network.state_dict()
+    loaded = load_model(folder, CPU).networks[0].state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in network.state_dict().items())
 
 
 def test_weights_in_channels_last_are_kept_as_well(tmp_path: Path, network: AttentionUNet) -> None:
     expected = {name: value.clone() for name, value in network.state_dict().items()}
     folder = write_model(tmp_path / "model", place(network, CPU, channels_last=True))
-    loaded = load_model(folder, CPU).network.state_dict()
+    loaded = load_model(folder, CPU).networks[0].state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in expected.items())
 
 
 def test_a_loaded_network_is_in_evaluation_mode(folder: Path) -> None:
-    assert not load_model(folder, CPU).network.training
+    assert not load_model(folder, CPU).networks[0].training
 
 
 def test_the_folder_holds_weights_description_and_card(folder: Path) -> None:
@@ -216,13 +216,13 @@ def test_a_model_of_two_members_answers_with_the_mean_of_their_probabilities(
     image = torch.rand(1, 1, 32, 48)
     with torch.no_grad():
         expected = torch.stack([torch.sigmoid(member(image)) for member in members]).mean(0)
-        result = torch.sigmoid(load_model(folder, CPU).network(image))
+    result = load_model(folder, CPU).predictor.predict_batch(image).probabilities
     torch.testing.assert_close(result, expected, atol=1e-6, rtol=0)
 
 
 def test_a_model_of_two_members_is_in_evaluation_mode(pair: tuple[Path, list[AttentionUNet]]) -> None:
-    network = load_model(pair[0], CPU).network
-    assert not any(module.training for module in network.modules())
+    networks = load_model(pair[0], CPU).networks
+    assert not any(module.training for network in networks for module in network.modules())
 
 
 def test_each_member_has_a_file_of_its_own_and_its_fold(pair: tuple[Path, list[AttentionUNet]]) -> None:
@@ -385,6 +385,7 @@ WHOLE = TunedPoint(
     bottom_threshold=0.375,
     min_component_fraction=0.0005,
     fill_holes=True,
+    image_threshold=0.125,
 )
 
 
@@ -416,6 +417,7 @@ def test_a_whole_operating_point_comes_back(tmp_path: Path, network: AttentionUN
         bottom_threshold=0.375,
         min_component_fraction=0.0005,
         fill_holes=True,
+        image_threshold=0.125,
     )
     assert load_model(write_model(tmp_path, network, point=WHOLE), CPU).operating_point == expected
     assert TunedPoint.of(expected) == WHOLE
@@ -459,10 +461,17 @@ def test_an_aim_with_a_number_has_the_best_point_of_the_curve(
 def test_an_aim_with_a_number_has_the_best_of_all_minimum_areas_where_these_are_known(folder: Path) -> None:
     description = read_description(searched(folder))
     assert description.decision is not None
-    better = CurvePoint(threshold=0.625, min_area_fraction=0.001, dice=0.7, sensitivity=0.9, specificity=0.9)
+    better = CurvePoint(
+        threshold=0.625,
+        min_area_fraction=0.001,
+        image_threshold=0.25,
+        dice=0.7,
+        sensitivity=0.9,
+        specificity=0.9,
+    )
     decision = description.decision.model_copy(update={"frontier": (better,)})
     point = point_for(description.model_copy(update={"decision": decision}), "specificity=0.85")
-    assert (point.threshold, point.min_area_fraction) == (0.625, 0.001)
+    assert (point.threshold, point.min_area_fraction, point.image_threshold) == (0.625, 0.001, 0.25)
 
 
 @pytest.mark.parametrize(
@@ -480,5 +489,25 @@ def test_a_model_without_a_search_has_no_aims(folder: Path) -> None:
 
 def test_the_card_says_how_a_mask_is_drawn(tmp_path: Path, network: AttentionUNet) -> None:
     card = model_card(read_description(write_model(tmp_path, network, point=WHOLE)))
-    assert "more than 0.1000% of its pixels exceed 0.750; the pixels above 0.375 are its mask" in card
+    assert "more than 0.1000% of its pixels exceed 0.750 and its image probability exceeds 0.125; " in card
+    assert "the pixels above 0.375 are its mask" in card
     assert "without components of 0.0500% of the image or less, with holes filled." in card
+
+
+@pytest.mark.parametrize("computes", [False, True])
+def test_a_model_is_used_in_the_precision_in_which_it_was_validated(
+    folder: Path,
+    tmp_path: Path,
+    computes: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("pneumoseg.pipeline.devices.computes_in_bf16", lambda _: computes)
+    shutil.copytree(folder, tmp_path / "bf16")
+    save_description(tmp_path / "bf16", read_description(folder).model_copy(update={"precision": "bf16"}))
+    assert load_model(folder, CPU).precision.name == "float32"
+    assert capsys.readouterr().err == ""
+    assert load_model(tmp_path / "bf16", CPU).precision.name == ("bf16" if computes else "float32")
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == (0 if computes else 1)
+    assert all("validated in bf16" in line and "float32" in line for line in warnings)

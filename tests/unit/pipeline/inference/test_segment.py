@@ -1,23 +1,22 @@
+import hashlib
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from tests.conftest import SHAPE, TINY, Collection, draw_case, write_model, write_radiograph
+from tests.conftest import SHAPE, Collection, bright_pixel_network, draw_case, write_model, write_radiograph
+from tests.unit.pipeline.inference.networks import CPU, count_runs, member
 
-from pneumoseg.pipeline.devices import Precision
-from pneumoseg.pipeline.inference.model_folder import Model, load_model, make_network
-from pneumoseg.pipeline.inference.segment import NotRead, Segmented, attention_maps, segment_files
-from pneumoseg.transforms.masks import image_probability, to_mask
-from pneumoseg.transforms.reasons import RadiographError, Reason
-
-FLOAT32 = Precision(torch.device("cpu"), torch.float32)
+from pneumoseg.pipeline.inference.model_folder import Model, load_model
+from pneumoseg.pipeline.inference.segment import NotRead, segment_files
+from pneumoseg.pipeline.inference.segmentation import Segmentation
+from pneumoseg.transforms.masks import to_mask
+from pneumoseg.transforms.reasons import Reason
 
 
 @pytest.fixture(scope="module")
 def model(model_folder: Path) -> Model:
-    return load_model(model_folder, FLOAT32.device)
+    return load_model(model_folder, CPU)
 
 
 @pytest.fixture
@@ -26,8 +25,8 @@ def bad(tmp_path: Path) -> Path:
     return tmp_path / "bad.dcm"
 
 
-def segment(model: Model, *paths: Path, batch_size: int = 4) -> list[Segmented | NotRead]:
-    return list(segment_files(model, paths, precision=FLOAT32, batch_size=batch_size))
+def segment(model: Model, *paths: Path, batch_size: int = 4) -> list[Segmentation | NotRead]:
+    return list(segment_files(model, paths, batch_size=batch_size))
 
 
 def images(collection: Collection) -> list[Path]:
@@ -37,7 +36,7 @@ def images(collection: Collection) -> list[Path]:
 @pytest.mark.parametrize("number", [0, 3, 5, 6, 11])
 def test_the_mask_is_the_bright_block_to_the_pixel(model: Model, collection: Collection, number: int) -> None:
     (result,) = segment(model, images(collection)[number])
-    assert isinstance(result, Segmented)
+    assert isinstance(result, Segmentation)
     np.testing.assert_array_equal(result.mask, draw_case(number, positive=number < 6)[1])
 
 
@@ -45,9 +44,10 @@ def test_mask_and_probability_are_those_of_the_models_operating_point(
     model: Model, collection: Collection
 ) -> None:
     for result in segment(model, *images(collection)):
-        assert isinstance(result, Segmented)
-        np.testing.assert_array_equal(result.mask, to_mask(result.probabilities, model.operating_point))
-        assert result.probability == image_probability(result.probabilities, model.operating_point)
+        assert isinstance(result, Segmentation)
+        expected = to_mask(result.probabilities, model.operating_point, result.probability)
+        np.testing.assert_array_equal(result.mask, expected)
+        assert 0.9 * result.probabilities.max() <= result.probability <= result.probabilities.max()
         assert result.probabilities.shape == SHAPE
 
 
@@ -57,7 +57,7 @@ def test_results_come_in_the_order_of_the_files_whatever_the_batch(
 ) -> None:
     results = segment(model, *images(collection), batch_size=batch_size)
     assert [result.path for result in results] == images(collection)
-    assert [result.mask.any() for result in results if isinstance(result, Segmented)] == [True] * 6 + [
+    assert [result.mask.any() for result in results if isinstance(result, Segmentation)] == [True] * 6 + [
         False
     ] * 6
 
@@ -69,8 +69,8 @@ def test_a_bad_file_among_good_ones_gets_its_reason_and_stops_nothing(
     good, refused, last = segment(model, first, bad, second)
     assert isinstance(refused, NotRead)
     assert (refused.path, refused.error.reason) == (bad, Reason.NOT_DICOM)
-    assert isinstance(good, Segmented)
-    assert isinstance(last, Segmented)
+    assert isinstance(good, Segmentation)
+    assert isinstance(last, Segmentation)
     np.testing.assert_array_equal(last.mask, draw_case(1, positive=True)[1])
 
 
@@ -80,14 +80,14 @@ def test_a_batch_of_bad_files_only_is_no_harm(model: Model, bad: Path) -> None:
 
 def test_areas_are_in_pixels_and_in_square_millimetres(model: Model, collection: Collection) -> None:
     (result,) = segment(model, images(collection)[0])
-    assert isinstance(result, Segmented)
+    assert isinstance(result, Segmentation)
     assert (result.area_px, result.area_mm2) == (80, 80 * 0.5 * 0.25)
 
 
 def test_an_area_is_not_known_without_a_spacing(model: Model, tmp_path: Path) -> None:
     path = write_radiograph(tmp_path / "a.dcm", draw_case(0, positive=True)[0], PixelSpacing=None)
     (result,) = segment(model, path)
-    assert isinstance(result, Segmented)
+    assert isinstance(result, Segmentation)
     assert (result.area_px, result.area_mm2) == (80, None)
 
 
@@ -95,60 +95,34 @@ def test_images_of_another_size_get_a_mask_of_their_size(model: Model, tmp_path:
     pixels, mask = draw_case(0, positive=True)
     large = write_radiograph(tmp_path / "a.dcm", np.kron(pixels, np.ones((4, 4), np.uint8)))
     (result,) = segment(model, large)
-    assert isinstance(result, Segmented)
+    assert isinstance(result, Segmentation)
     expected = np.kron(mask, np.ones((4, 4), np.uint8))
     assert result.mask.shape == expected.shape == (192, 128)
     assert (result.mask & expected).sum() / (result.mask | expected).sum() > 0.85
-
-
-def test_the_four_gates_maps_have_the_size_of_the_image_deepest_first(
-    model: Model, collection: Collection
-) -> None:
-    maps = attention_maps(model, images(collection)[0], precision=FLOAT32)
-    assert [map_.shape for map_ in maps] == [SHAPE] * 4
-    for map_ in maps:
-        np.testing.assert_allclose(map_, 0.5, atol=1e-6)  # a gate without weights lets half through
-
-
-def test_the_maps_of_a_bad_file_are_its_reason(model: Model, bad: Path) -> None:
-    with pytest.raises(RadiographError, match="NOT_DICOM"):
-        attention_maps(model, bad, precision=FLOAT32)
 
 
 def test_in_even_batches_a_result_depends_on_its_file_alone(
     collection: Collection, bad: Path, model: Model
 ) -> None:
     paths = [collection.images / f"case{number:02}.dcm" for number in range(6)]
-    sizes = []
-
-    def note(network: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        sizes.append(len(inputs[0]))
-
-    hook = model.network.register_forward_pre_hook(note)
-    try:
-        results = [
-            list(segment_files(model, some, precision=FLOAT32, workers=0, even_batches=True))
-            for some in (paths, [bad, *paths[4:]])
-        ]
-    finally:
-        hook.remove()
+    sizes = count_runs(model.networks[0])
+    results = [
+        list(segment_files(model, some, workers=0, even_batches=True)) for some in (paths, [bad, *paths[4:]])
+    ]
     assert sizes == [4, 4, 4]
     for whole, alone in zip(results[0][4:], results[1][1:], strict=True):
-        assert isinstance(whole, Segmented)
-        assert isinstance(alone, Segmented)
+        assert isinstance(whole, Segmentation)
+        assert isinstance(alone, Segmentation)
         np.testing.assert_array_equal(whole.probabilities, alone.probabilities)
+        assert whole.probability == alone.probability
 
 
 def test_files_that_cannot_be_read_make_no_batch_smaller(
     collection: Collection, bad: Path, model: Model
 ) -> None:
     good = images(collection)[:6]
-    sizes = []
-    hook = model.network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    try:
-        results = segment(model, good[0], bad, good[1], bad, bad, *good[2:], bad, batch_size=3)
-    finally:
-        hook.remove()
+    sizes = count_runs(model.networks[0])
+    results = segment(model, good[0], bad, good[1], bad, bad, *good[2:], bad, batch_size=3)
     assert sizes == [3, 3]
     assert [result.path for result in results] == [good[0], bad, good[1], bad, bad, *good[2:], bad]
 
@@ -156,8 +130,8 @@ def test_files_that_cannot_be_read_make_no_batch_smaller(
 def test_the_network_goes_on_while_results_are_used(collection: Collection, model: Model) -> None:
     calls = [threading.Event(), threading.Event()]
     called = iter(calls)
-    hook = model.network.register_forward_pre_hook(lambda *_: next(called).set())
-    results = segment_files(model, images(collection)[:8], precision=FLOAT32, workers=0)
+    hook = model.networks[0].head.register_forward_pre_hook(lambda *_: next(called).set())
+    results = segment_files(model, images(collection)[:8], workers=0)
     try:
         next(results)
         assert calls[1].wait(
@@ -170,7 +144,7 @@ def test_the_network_goes_on_while_results_are_used(collection: Collection, mode
 
 def test_who_leaves_early_leaves_no_thread_behind(collection: Collection, model: Model) -> None:
     before = threading.active_count()
-    results = segment_files(model, images(collection), precision=FLOAT32, batch_size=1)
+    results = segment_files(model, images(collection), batch_size=1)
     next(results)
     assert threading.active_count() > before
     results.close()
@@ -181,7 +155,7 @@ def test_a_network_that_fails_is_told_to_who_takes_results(collection: Collectio
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    hook = model.network.register_forward_pre_hook(fail)
+    hook = model.networks[0].head.register_forward_pre_hook(fail)
     try:
         with pytest.raises(RuntimeError, match="out of memory"):
             segment(model, *images(collection))
@@ -189,15 +163,23 @@ def test_a_network_that_fails_is_told_to_who_takes_results(collection: Collectio
         hook.remove()
 
 
-def test_results_tell_what_the_finest_gate_lets_through(collection: Collection, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = load_model(write_model(tmp_path, make_network(TINY)), FLOAT32.device)
-    paths = images(collection)[:2]
-    for path, result in zip(
-        paths, segment_files(model, paths, precision=FLOAT32, workers=0, attention=True), strict=True
-    ):
-        assert isinstance(result, Segmented)
+def test_attention_comes_from_the_pass_that_gives_the_mask(collection: Collection, tmp_path: Path) -> None:
+    model = load_model(write_model(tmp_path, member()), CPU)
+    runs = count_runs(model.networks[0])
+    results = list(segment_files(model, images(collection)[:2], workers=0, attention=True))
+    assert runs == [2]
+    for result in results:
+        assert isinstance(result, Segmentation)
         assert result.attention is not None
-        finest = attention_maps(model, path, precision=FLOAT32)[-1]
-        assert finest.std() > 0.001
-        np.testing.assert_allclose(result.attention, finest, rtol=0, atol=1e-6)
+        assert [map_.shape for map_ in result.attention] == [SHAPE] * 4
+        assert all(map_.std() > 1e-5 for map_ in result.attention)
+
+
+def test_a_file_that_the_model_was_trained_on_is_told_from_others(
+    collection: Collection, tmp_path: Path
+) -> None:
+    seen, other = images(collection)[:2]
+    digests = (hashlib.sha256(seen.read_bytes()).hexdigest()[:16],)
+    model = load_model(write_model(tmp_path, bright_pixel_network(), image_digests=digests), CPU)
+    found = [result.trained_on for result in segment(model, seen, other) if isinstance(result, Segmentation)]
+    assert found == [True, False]

@@ -22,7 +22,6 @@ def settings(model: Model, **changes: Any) -> str:
         "gates": Gates(),
         "research": False,
         "batch_size": 4,
-        "precision": Precision(torch.device("cpu"), torch.float32),
     }
     kinds = changes.pop("kinds", ["png", "csv"])
     return make_settings(kinds, model=model, **{**options, **changes}).sha256
@@ -41,10 +40,10 @@ def test_whatever_decides_a_result_changes_the_settings(model: Model) -> None:
         settings(model, gates=Gates(any_view=True)),
         settings(model, research=True),
         settings(model, batch_size=2),
-        settings(model, precision=Precision(torch.device("cpu"), torch.bfloat16)),
+        settings(replace(model, precision=Precision(torch.device("cpu"), torch.bfloat16))),
         settings(changed(model, operating_point=point)),
         settings(changed(model, members=(member,))),
-        settings(replace(model, views=("flip",))),
+        settings(replace(model, tta=("flip",))),
         settings(replace(model, aim="sensitive")),
         settings(replace(model, temperature=2.0)),
         settings(replace(model, dropout_passes=2)),

@@ -8,27 +8,14 @@ from tests.conftest import make_case
 
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.scoring.case_rows import COLUMNS, case_rows
-from pneumoseg.pipeline.scoring.challenge import summarise
-from pneumoseg.pipeline.scoring.decision import Decisions
-from pneumoseg.pipeline.scoring.metrics import CaseMasks
-from pneumoseg.transforms.masks import OperatingPoint
+from pneumoseg.pipeline.scoring.metrics import CaseMasks, MaskScores
 
-MASK = CaseMasks(index=0, area_px=60, overlap_px=40, surface_dice=0.5, hausdorff95_mm=2.5)
+OWN = MaskScores(area_px=60, overlap_px=40, surface_dice=0.5, hausdorff95_mm=2.5)
+MASK = CaseMasks(index=0, own=OWN)
 
 
-def row_of(
-    case: Case, mask: CaseMasks = MASK, *, seen: bool = False, probability: float = 0.75
-) -> dict[str, object]:
-    counts = np.array([mask.area_px]), np.array([case.area_px]), np.array([mask.overlap_px])
-    found = Decisions(
-        point=OperatingPoint(),
-        areas=counts[0],
-        dices=np.array([0.8]),
-        probabilities=np.array([probability]),
-        score=summarise(*counts),
-        auc=None,
-    )
-    (row,) = case_rows([case], [seen], found, [mask])
+def row_of(case: Case, mask: CaseMasks = MASK, *, seen: bool = False, **values: Any) -> dict[str, object]:
+    (row,) = case_rows([case], [seen], [mask], **{"probabilities": np.array([0.75]), **values})
     return row
 
 
@@ -48,7 +35,13 @@ def test_a_case_is_told_by_its_name_patient_and_fold() -> None:
 def test_areas_and_dice_are_those_of_the_mask_as_it_was_drawn() -> None:
     row = row_of(positive())
     assert (row["label_area_px"], row["area_px"], row["overlap_px"], row["dice"]) == (40, 60, 40, 0.8)
-    assert row["probability"] == 0.75
+
+
+def test_the_probability_is_given_as_the_model_outputs_it_and_beside_it_the_calibrated_one() -> None:
+    row = row_of(positive())
+    assert (row["probability"], row["calibrated_probability"]) == (0.75, None)
+    row = row_of(positive(), calibrated=np.array([0.6]))
+    assert (row["probability"], row["calibrated_probability"]) == (0.75, 0.6)
 
 
 def test_iou_is_the_intersection_over_the_union() -> None:
@@ -57,7 +50,7 @@ def test_iou_is_the_intersection_over_the_union() -> None:
 
 @pytest.mark.parametrize(("area", "called"), [(60, 1), (0, 0)])
 def test_called_positive_is_who_has_a_mask(area: int, called: int) -> None:
-    row = row_of(positive(), replace(MASK, area_px=area, overlap_px=0))
+    row = row_of(positive(), CaseMasks(index=0, own=replace(OWN, area_px=area, overlap_px=0)))
     assert (row["positive"], row["called_positive"]) == (1, called)
 
 
@@ -67,7 +60,9 @@ def test_a_case_that_was_trained_on_is_marked(seen: bool) -> None:
 
 
 def test_a_distance_that_there_is_not_is_no_number() -> None:
-    row = row_of(positive(), replace(MASK, surface_dice=math.nan, hausdorff95_mm=math.nan))
+    row = row_of(
+        positive(), CaseMasks(index=0, own=replace(OWN, surface_dice=math.nan, hausdorff95_mm=math.nan))
+    )
     assert (row["surface_dice"], row["hausdorff95_mm"]) == (None, None)
 
 
@@ -76,15 +71,19 @@ def test_distances_are_given_where_they_are_known() -> None:
     assert (row["surface_dice"], row["hausdorff95_mm"]) == (0.5, 2.5)
 
 
-def test_a_decision_that_has_not_seen_the_patient_has_its_own_dice() -> None:
-    row = row_of(positive(), replace(MASK, unseen_area_px=20, unseen_overlap_px=15))
-    assert row["unseen_decision_dice"] == pytest.approx(2 * 15 / (20 + 40))
-    assert row["unseen_decision_area_px"] == 20
+def test_the_mask_at_the_cross_fitted_operating_point_has_columns_of_its_own() -> None:
+    other = MaskScores(area_px=20, overlap_px=15, surface_dice=0.75, hausdorff95_mm=1.5)
+    row = row_of(positive(), replace(MASK, cross_fitted=other))
+    assert row["cross_fitted_dice"] == pytest.approx(2 * 15 / (20 + 40))
+    assert row["cross_fitted_iou"] == pytest.approx(15 / 45)
+    assert (row["cross_fitted_area_px"], row["cross_fitted_called_positive"]) == (20, 1)
+    assert (row["cross_fitted_surface_dice"], row["cross_fitted_hausdorff95_mm"]) == (0.75, 1.5)
+    assert row["area_px"] == 60
 
 
-def test_a_decision_that_there_is_not_has_none() -> None:
+def test_without_a_cross_fitted_operating_point_its_columns_are_empty() -> None:
     row = row_of(positive())
-    assert (row["unseen_decision_dice"], row["unseen_decision_area_px"]) == (None, None)
+    assert {value for name, value in row.items() if name.startswith("cross_fitted_")} == {None}
 
 
 def test_what_is_not_known_of_a_case_is_none() -> None:

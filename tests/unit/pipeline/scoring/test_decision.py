@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,17 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from pneumoseg.pipeline.scoring.decision import (
+    IMAGE_THRESHOLDS,
     MIN_AREA_FRACTIONS,
     STEPS,
     CaseCurves,
     decide,
+    image_gain,
+    image_probabilities,
     search,
     surface,
 )
-from pneumoseg.transforms.masks import OperatingPoint, image_probability, to_mask
+from pneumoseg.transforms.masks import OperatingPoint, to_mask
 
 SHAPE = (24, 20)
 Maps = list[tuple[NDArray[np.float32], NDArray[np.uint8]]]
@@ -38,17 +42,32 @@ def maps(count: int = 8, seed: int = 0) -> Maps:
     return made
 
 
-def curves_of(made: Maps) -> list[CaseCurves]:
+def curves_of(made: Maps, image_probabilities: Sequence[float] | None = None) -> list[CaseCurves]:
+    """Curves of maps whose image probability, unless it is given, is that of the brightest pixel."""
+    given = image_probabilities or brightest(made)
     return [
-        CaseCurves.measure(torch.from_numpy(probabilities), torch.from_numpy(label), index=index)
+        CaseCurves.measure(
+            torch.from_numpy(probabilities),
+            torch.from_numpy(label),
+            index=index,
+            image_probability=given[index],
+        )
         for index, (probabilities, label) in enumerate(made)
     ]
+
+
+def brightest(made: Maps) -> list[float]:
+    return [float(probabilities.max()) for probabilities, _ in made]
+
+
+def masks_of(made: Maps, point: OperatingPoint) -> list[NDArray[np.uint8]]:
+    return [to_mask(probabilities, point, float(probabilities.max())) for probabilities, _ in made]
 
 
 def brute_force_dice(made: Maps, point: OperatingPoint) -> list[float]:
     """By MONAI, on the masks themselves, whose own rule is 1 where both are empty with ignore_empty=False."""
     metric = DiceMetric(include_background=True, ignore_empty=False, reduction="none")
-    pred = torch.stack([torch.from_numpy(to_mask(probabilities, point)) for probabilities, _ in made])
+    pred = torch.stack([torch.from_numpy(mask) for mask in masks_of(made, point)])
     label = torch.stack([torch.from_numpy(label) for _, label in made])
     dices = torch.as_tensor(metric(pred[:, None].float(), label[:, None].float()))
     return [float(value) for value in dices.flatten()]
@@ -65,36 +84,33 @@ def brute_force_dice(made: Maps, point: OperatingPoint) -> list[float]:
 def test_the_curves_are_those_of_thresholding_the_map_to_the_pixel(probabilities: Any) -> None:
     label = np.zeros(SHAPE, dtype=np.uint8)
     label[3:9, 7:19] = 1
-    curves = CaseCurves.measure(torch.from_numpy(probabilities), torch.from_numpy(label), index=0)
+    curves = CaseCurves.measure(
+        torch.from_numpy(probabilities), torch.from_numpy(label), index=0, image_probability=0.5
+    )
     for step in range(STEPS):
-        mask = to_mask(probabilities, OperatingPoint(threshold=step / STEPS))
+        mask = to_mask(probabilities, OperatingPoint(threshold=step / STEPS), 0.5)
         assert curves.area[step] == np.count_nonzero(mask)
         assert curves.overlap[step] == np.count_nonzero(mask & label)
 
 
 def test_a_probability_at_a_threshold_does_not_exceed_it() -> None:
-    curves = CaseCurves.measure(torch.full((2, 2), 0.5), torch.ones(2, 2), index=0)
+    curves = CaseCurves.measure(torch.full((2, 2), 0.5), torch.ones(2, 2), index=0, image_probability=0.5)
     assert (curves.area[127], curves.area[128]) == (4, 0)
 
 
 def test_a_case_keeps_its_place_its_label_and_its_size() -> None:
     label = torch.zeros(SHAPE)
     label[:2, :3] = 1
-    curves = CaseCurves.measure(torch.rand(SHAPE), label, index=17)
+    curves = CaseCurves.measure(torch.rand(SHAPE), label, index=17, image_probability=0.5)
     assert (curves.index, curves.label_area, curves.pixels) == (17, 6, 24 * 20)
+    assert curves.image_probability == 0.5
 
 
 def test_a_rounding_error_above_1_is_the_highest_level() -> None:
-    curves = CaseCurves.measure(torch.full((2, 2), 1.0000001), torch.ones(2, 2), index=0)
+    curves = CaseCurves.measure(
+        torch.full((2, 2), 1.0000001), torch.ones(2, 2), index=0, image_probability=0.5
+    )
     assert curves.area.tolist() == [4] * STEPS
-
-
-@pytest.mark.parametrize("fraction", [0.0, 0.001, 0.01, 0.3])
-def test_the_probability_of_an_image_is_that_of_its_map_in_steps(fraction: float) -> None:
-    point = OperatingPoint(min_area_fraction=fraction)
-    for (probabilities, _), curves in zip(made := maps(), curves_of(made), strict=True):
-        exact = image_probability(probabilities, point)
-        assert curves.probability(fraction) == np.ceil(exact * STEPS) / STEPS
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.002, 0.05])
@@ -104,7 +120,7 @@ def test_every_score_is_that_of_the_masks_by_monai(threshold: float, fraction: f
     found = decide(curves_of(made), point)
     assert found.dices.tolist() == pytest.approx(brute_force_dice(made, point))
     assert found.score.dice == pytest.approx(np.mean(brute_force_dice(made, point)))
-    assert found.areas.tolist() == [int(to_mask(probabilities, point).sum()) for probabilities, _ in made]
+    assert found.areas.tolist() == [int(mask.sum()) for mask in masks_of(made, point)]
 
 
 @pytest.mark.parametrize("bottom", [0.0, 0.25, 0.5])
@@ -112,24 +128,33 @@ def test_every_score_with_a_bottom_threshold_is_that_of_the_masks_by_monai(botto
     point, made = OperatingPoint(threshold=0.625, min_area_fraction=0.05, bottom_threshold=bottom), maps()
     found = decide(curves_of(made), point)
     assert found.dices.tolist() == pytest.approx(brute_force_dice(made, point))
-    assert found.areas.tolist() == [int(to_mask(probabilities, point).sum()) for probabilities, _ in made]
+    assert found.areas.tolist() == [int(mask.sum()) for mask in masks_of(made, point)]
 
 
-@pytest.mark.parametrize("fraction", [0.0, 0.05])
-@pytest.mark.parametrize("threshold", [0.0, 0.2, 0.5, 0.8])
-def test_an_image_is_called_positive_exactly_when_its_probability_exceeds_the_threshold(
-    threshold: float, fraction: float
-) -> None:
-    point = OperatingPoint(threshold=int(threshold * STEPS) / STEPS, min_area_fraction=fraction)
-    found = decide(curves_of(maps(12)), point)
-    np.testing.assert_array_equal(found.probabilities > point.threshold, found.areas > 0)
+@pytest.mark.parametrize("image_threshold", [0.0, 0.25, 0.6, 0.999])
+def test_every_score_with_an_image_threshold_is_that_of_the_masks_by_monai(image_threshold: float) -> None:
+    point, made = OperatingPoint(threshold=0.1875, image_threshold=image_threshold), maps(12)
+    found = decide(curves_of(made), point)
+    assert found.dices.tolist() == pytest.approx(brute_force_dice(made, point))
+    assert found.score.called_positive == sum(bool(mask.any()) for mask in masks_of(made, point))
 
 
-def test_the_area_under_the_curve_is_scikit_learns() -> None:
+def test_the_area_under_the_curve_is_scikit_learns_on_the_image_probabilities() -> None:
     made = maps(20)
-    found = decide(curves_of(made), OperatingPoint())
-    brightest = [np.ceil(float(probabilities.max()) * STEPS) for probabilities, _ in made]
-    assert found.auc == pytest.approx(roc_auc_score([label.any() for _, label in made], brightest))
+    given = np.random.default_rng(1).random(20).tolist()
+    found = decide(curves_of(made, given), OperatingPoint())
+    assert found.auc == pytest.approx(roc_auc_score([label.any() for _, label in made], given))
+    assert image_probabilities(curves_of(made, given)).tolist() == given
+
+
+def test_the_area_under_the_curve_does_not_depend_on_the_operating_point() -> None:
+    curves = curves_of(maps(20))
+    points = [
+        OperatingPoint(),
+        OperatingPoint(threshold=0.1, min_area_fraction=0.05),
+        OperatingPoint(threshold=0.3, image_threshold=0.5),
+    ]
+    assert len({decide(curves, point).auc for point in points}) == 1
 
 
 @pytest.mark.parametrize("kind", [0, 1])
@@ -141,7 +166,9 @@ def test_images_of_one_kind_have_no_area_under_the_curve(kind: int) -> None:
 
 @pytest.mark.parametrize(("pred", "truth", "expected"), [(0, 0, 1.0), (0, 1, 0.0), (1, 0, 0.0), (1, 1, 1.0)])
 def test_dice_at_the_four_corners(pred: int, truth: int, expected: float) -> None:
-    curves = CaseCurves.measure(torch.full((4, 4), float(pred)), torch.full((4, 4), truth), index=0)
+    curves = CaseCurves.measure(
+        torch.full((4, 4), float(pred)), torch.full((4, 4), truth), index=0, image_probability=0.5
+    )
     assert decide([curves], OperatingPoint()).dices.tolist() == [expected]
 
 
@@ -190,6 +217,48 @@ def test_a_perfect_map_is_found_a_point_that_scores_1() -> None:
     assert decide(curves_of(made), point).score.dice == 1.0
 
 
+def bright_everywhere(positive: bool) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """A map that looks the same whether there is a label in it or not."""
+    label = np.zeros(SHAPE, dtype=np.uint8)
+    label[5:15, 4:12] = positive
+    probabilities = np.full(SHAPE, 0.1, dtype=np.float32)
+    probabilities[5:15, 4:12] = 0.9
+    return probabilities, label
+
+
+def test_pixels_that_do_not_tell_and_image_probabilities_that_do_give_an_image_threshold() -> None:
+    made = [bright_everywhere(positive=number % 3 == 0) for number in range(30)]
+    curves = curves_of(made, [0.7 if label.any() else 0.3 for _, label in made])
+    point = search(curves)
+    assert 0.3 <= point.image_threshold < 0.7
+    assert decide(curves, point).score.dice == 1.0
+
+
+def test_where_pixels_tell_as_well_there_is_no_image_threshold() -> None:
+    made = [(label.astype(np.float32) * 0.4 + 0.1, label) for _, label in maps(8)]
+    assert search(curves_of(made, [0.9 if label.any() else 0.1 for _, label in made])).image_threshold == 0
+
+
+@pytest.mark.parametrize(("count", "wrong", "expected"), [(2000, 1, False), (200, 1, False), (200, 2, True)])
+def test_an_image_threshold_that_gains_one_image_or_less_than_a_thousandth_is_left_out(
+    count: int, wrong: int, expected: bool
+) -> None:
+    """It makes a few images right that look like positives."""
+    labels = [number % 2 == 0 for number in range(count)]
+    made = [flat(0.75 if positive else 0.0, pixels=100, positive=positive) for positive in labels]
+    for number in range(wrong):
+        made[2 * number + 1] = flat(0.75, pixels=100, positive=False)
+    curves = curves_of(made, [0.9 if positive else 0.1 for positive in labels])
+    assert (search(curves).image_threshold > 0) == expected
+    assert image_gain(count) == max(0.001, 1 / count)
+
+
+def test_image_thresholds_begin_with_none_and_rise_within_0_and_1() -> None:
+    assert IMAGE_THRESHOLDS[0] == 0
+    assert list(IMAGE_THRESHOLDS) == sorted(set(IMAGE_THRESHOLDS))
+    assert IMAGE_THRESHOLDS[1] < 0.02 < 0.95 < IMAGE_THRESHOLDS[-1] < 1
+
+
 def test_images_of_several_sizes_are_searched_together() -> None:
     small, large = np.zeros((8, 8), np.uint8), np.ones((32, 32), np.uint8)
     made = [(small.astype(np.float32), small), (large.astype(np.float32), large)]
@@ -199,12 +268,17 @@ def test_images_of_several_sizes_are_searched_together() -> None:
 # the surface
 
 
+@pytest.mark.parametrize("image_threshold", [0.0, 0.6])
 @pytest.mark.parametrize("fraction", range(len(MIN_AREA_FRACTIONS)))
-def test_every_point_of_the_surface_is_what_the_decision_has(fraction: int) -> None:
+def test_every_point_of_the_surface_is_what_the_decision_has(fraction: int, image_threshold: float) -> None:
     curves = curves_of(maps(12))
-    found = surface(curves)
+    found = surface(curves, image_threshold=image_threshold)
     for step in range(0, STEPS, 5):
-        point = OperatingPoint(threshold=step / STEPS, min_area_fraction=MIN_AREA_FRACTIONS[fraction])
+        point = OperatingPoint(
+            threshold=step / STEPS,
+            min_area_fraction=MIN_AREA_FRACTIONS[fraction],
+            image_threshold=image_threshold,
+        )
         score = decide(curves, point).score
         assert found.dice[fraction, step] == pytest.approx(score.dice)
         assert found.sensitivity[fraction, step] == pytest.approx(score.sensitivity)

@@ -14,7 +14,9 @@ CORNERS = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 def curves(pred: float, truth: int, index: int = 0) -> CaseCurves:
-    return CaseCurves.measure(torch.full((4, 4), float(pred)), torch.full((4, 4), truth), index=index)
+    return CaseCurves.measure(
+        torch.full((4, 4), float(pred)), torch.full((4, 4), truth), index=index, image_probability=float(pred)
+    )
 
 
 def run(metric: ChallengeMetric, batches: list[list[CaseCurves]]) -> dict[str, float]:
@@ -68,24 +70,56 @@ def test_without_a_point_the_best_one_is_taken() -> None:
     assert found["threshold"] == search(cases).threshold
 
 
+def test_the_image_threshold_of_the_best_point_is_reported() -> None:
+    label = torch.zeros(4, 4)
+    label[:2] = 1
+    cases = [
+        CaseCurves.measure(
+            label * 0.6, label * (index % 2), index=index, image_probability=0.2 + 0.6 * (index % 2)
+        )
+        for index in range(10)
+    ]
+    found = run(ChallengeMetric(), [cases])
+    assert (found["dice"], found["auc"]) == (1.0, 1.0)
+    assert 0.2 <= found["image_threshold"] < 0.8
+
+
+def test_dice_of_the_positives_at_a_fixed_threshold_does_not_depend_on_the_search() -> None:
+    """Half of the label exceeds 0.5, and of the second positive nothing does."""
+    label = torch.zeros(4, 4)
+    label[:2] = 1
+    half = torch.zeros(4, 4)
+    half[0] = 0.6
+    cases = [
+        CaseCurves.measure(half, label, index=0, image_probability=0.1),
+        CaseCurves.measure(half * 0.5, label, index=1, image_probability=0.1),
+        CaseCurves.measure(half, label * 0, index=2, image_probability=0.1),
+    ]
+    for point in (None, OperatingPoint(threshold=0.9), OperatingPoint(image_threshold=0.5)):
+        found = run(ChallengeMetric(point), [cases])
+        assert found["dice_positive_fixed"] == pytest.approx((2 * 4 / (4 + 8) + 0) / 2)
+
+
 def test_with_a_point_that_one_is_used_and_reported() -> None:
     found = run(ChallengeMetric(OperatingPoint(threshold=0.75)), [[curves(0.3, 0), curves(0.6, 1)]])
     assert (found["dice"], found["threshold"]) == (0.5, 0.75)
 
 
 @pytest.mark.parametrize("shape", [(48, 32), (32, 48), (64, 64)])
-def test_logits_are_measured_at_the_size_of_the_original_image(shape: tuple[int, int]) -> None:
+def test_a_prediction_is_measured_at_the_size_of_the_original_image(shape: tuple[int, int]) -> None:
     mask = np.zeros(shape, dtype=np.uint8)
     mask[8:20, 4:12] = 1
     case = make_case(5, shape=shape, label=(encode_rle(mask),), area_px=96)
     side, (top, left) = max(shape), ((max(shape) - shape[0]) // 2, (max(shape) - shape[1]) // 2)
-    logits = torch.full((1, side, side), -9.0)
-    logits[0, top + 8 : top + 20, left + 4 : left + 12] = 9.0
-    data = {"index": torch.tensor(1), "pred": logits, "other": 3}
+    probabilities = torch.full((1, side, side), 0.1)
+    probabilities[0, top + 8 : top + 20, left + 4 : left + 12] = 0.9
+    pred = {"probabilities": probabilities, "image_probability": 0.75}
+    data = {"index": torch.tensor(1), "pred": pred, "other": 3}
     measured = MeasureCurves([make_case(0), case])(data)
     assert measured["other"] == 3
     found = measured[CURVES]
     assert (found.index, found.label_area, found.pixels) == (1, 96, shape[0] * shape[1])
+    assert found.image_probability == 0.75
     assert decide([found], OperatingPoint()).dices.tolist() == [1.0]
 
 
@@ -94,5 +128,7 @@ def test_a_label_of_several_overlapping_rows_is_measured_as_their_union() -> Non
     one[0:10, 0:4] = 1
     other[5:15, 0:4] = 1
     case = make_case(0, label=(encode_rle(one), encode_rle(other)), area_px=60)
-    found = MeasureCurves([case])({"index": 0, "pred": torch.zeros(1, 48, 48)})[CURVES]
+    found = MeasureCurves([case])(
+        {"index": 0, "pred": {"probabilities": torch.zeros(1, 48, 48), "image_probability": 0.5}}
+    )[CURVES]
     assert found.label_area == 60

@@ -19,7 +19,7 @@ def found() -> OutOfFold:
         label = torch.zeros(16, 16)
         if index != 2:
             label[:4] = 1
-        curves.append(CaseCurves.measure(probabilities, label, index=index))
+        curves.append(CaseCurves.measure(probabilities, label, index=index, image_probability=1 / index))
         maps[index] = (probabilities * 255).round().to(torch.uint8).numpy()
     return OutOfFold(curves, maps)
 
@@ -45,6 +45,7 @@ def test_curves_come_back_in_their_order_to_the_number(path: Path) -> None:
         assert (one.label_area, one.pixels) == (other.label_area, other.pixels)
         np.testing.assert_array_equal(one.area, other.area)
         np.testing.assert_array_equal(one.overlap, other.overlap)
+        assert one.image_probability == other.image_probability
 
 
 def test_each_map_comes_back_to_its_case(path: Path) -> None:
@@ -98,7 +99,9 @@ def test_an_array_in_place_of_an_archive_is_an_error(path: Path) -> None:
     the_error(path)
 
 
-@pytest.mark.parametrize("name", ["index", "area", "overlap", "label_area", "pixels", "maps"])
+@pytest.mark.parametrize(
+    "name", ["index", "area", "overlap", "label_area", "pixels", "image_probability", "maps"]
+)
 def test_a_part_that_is_missing_or_too_short_is_an_error(path: Path, name: str) -> None:
     with np.load(path) as file:
         content = dict(file)

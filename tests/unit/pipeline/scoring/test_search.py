@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -9,14 +11,21 @@ from skimage.morphology import remove_small_objects
 from tests.conftest import make_case
 
 from pneumoseg.pipeline.scoring import search as module
-from pneumoseg.pipeline.scoring.decision import MIN_AREA_FRACTIONS, STEPS, CaseCurves
+from pneumoseg.pipeline.scoring.decision import (
+    IMAGE_THRESHOLDS,
+    MIN_AREA_FRACTIONS,
+    STEPS,
+    CaseCurves,
+    image_gain,
+)
 from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
 from pneumoseg.pipeline.scoring.search import (
     CLEANINGS,
+    AimName,
     Drawing,
     Search,
     SearchCase,
-    part_of,
+    inner_fold_of,
     search_cases,
 )
 from pneumoseg.transforms.masks import OperatingPoint, to_mask
@@ -25,11 +34,14 @@ from pneumoseg.transforms.rle import encode_rle
 SIDE = 40
 
 
-def make_search_case(levels: NDArray[np.uint8], label: NDArray[np.bool_], group: str = "p") -> SearchCase:
+def make_search_case(
+    levels: NDArray[np.uint8], label: NDArray[np.bool_], group: str = "p", *, image_probability: float = 0.5
+) -> SearchCase:
     probabilities = torch.from_numpy(levels.astype(np.float64) / 255)
-    return SearchCase(
-        CaseCurves.measure(probabilities, torch.from_numpy(label), index=0), levels, label, group
+    curves = CaseCurves.measure(
+        probabilities, torch.from_numpy(label), index=0, image_probability=image_probability
     )
+    return SearchCase(curves, levels, label, group)
 
 
 def blobs(count: int = 8, seed: int = 0, side: int = SIDE) -> list[SearchCase]:
@@ -50,11 +62,15 @@ def blobs(count: int = 8, seed: int = 0, side: int = SIDE) -> list[SearchCase]:
     return cases
 
 
+def is_accepted(case: SearchCase, point: OperatingPoint) -> bool:
+    return point.image_threshold == 0 or case.curves.image_probability > point.image_threshold
+
+
 def brute_force_dice(case: SearchCase, point: OperatingPoint) -> float:
     """By scikit-image and scipy, on the map itself."""
     probabilities = case.levels.astype(np.float64) / 255
     mask = probabilities > point.threshold
-    if mask.sum() > int(point.min_area_fraction * mask.size):
+    if mask.sum() > int(point.min_area_fraction * mask.size) and is_accepted(case, point):
         mask = probabilities > point.drawn_threshold
         kept = remove_small_objects(
             mask, max_size=int(point.min_component_fraction * mask.size), connectivity=2
@@ -97,7 +113,7 @@ def test_each_combination_scores_as_the_masks_themselves_do(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_masks_of_a_point_are_those_that_were_searched(seed: int) -> None:
     for case, point in product(blobs(4, seed=seed), SOME_POINTS):
-        mask = to_mask((case.levels.astype(np.float64) / 255).astype(np.float32), point) > 0
+        mask = to_mask((case.levels.astype(np.float64) / 255).astype(np.float32), point, 0.5) > 0
         total = int(mask.sum()) + int(case.label.sum())
         dice = 2 * int((mask & case.label).sum()) / total if total else 1.0
         assert dice == pytest.approx(brute_force_dice(case, point))
@@ -161,6 +177,103 @@ def test_what_gains_nothing_is_left_out() -> None:
     assert point == OperatingPoint(threshold=11 / 256, min_area_fraction=0.0)
 
 
+# the image threshold
+
+
+def with_heads(cases: list[SearchCase], probabilities: Sequence[float]) -> list[SearchCase]:
+    """The same cases with other image probabilities."""
+    return [
+        replace(case, curves=replace(case.curves, image_probability=probability))
+        for case, probability in zip(cases, probabilities, strict=True)
+    ]
+
+
+def blind_to_images(count: int = 40) -> list[SearchCase]:
+    """Maps with a block where the label would be, whether there is one or not, and an image probability that tells."""
+    cases = []
+    for number in range(count):
+        label, levels = np.zeros((8, 8), dtype=np.bool_), np.full((8, 8), 10, dtype=np.uint8)
+        label[2:5, 2:5] = number % 4 == 0
+        levels[2:5, 2:5] = 200
+        probability = 0.8 if number % 4 == 0 else 0.2
+        cases.append(make_search_case(levels, label, f"p{number}", image_probability=probability))
+    return cases
+
+
+@pytest.mark.parametrize("aim", ["challenge", "specificity", "screening"])
+def test_where_pixels_do_not_tell_and_the_head_does_the_head_decides(aim: AimName) -> None:
+    found = Search(blind_to_images()).best(aim)
+    assert 0.2 <= found.point.image_threshold < 0.8
+    assert (found.dice, found.sensitivity, found.specificity) == (1.0, 1.0, 1.0)
+
+
+def test_a_head_that_decides_also_decides_for_patients_that_were_not_searched_on() -> None:
+    fitted = Search(blind_to_images()).cross_fit()
+    assert fitted is not None
+    assert fitted.dice == 1.0
+    assert all(0.2 <= point.image_threshold < 0.8 for point in fitted.points)
+
+
+@pytest.mark.parametrize("aim", ["challenge", "specificity", "screening"])
+def test_a_head_that_tells_no_more_than_the_pixels_is_left_out(aim: AimName) -> None:
+    cases = graded()
+    found = Search(cases).best(aim)
+    brightest = Search(with_heads(cases, [case.levels.max() / 255 for case in cases])).best(aim)
+    assert brightest.point == found.point
+    assert found.point.image_threshold == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_best_with_an_image_threshold_is_that_of_brute_force(seed: int) -> None:
+    """But for what the image threshold has to add, on a grid of segmentation thresholds that the search looks at."""
+    random = np.random.default_rng(seed)
+    cases = with_heads(
+        blobs(12, seed=seed, side=16), [0.4 * (number % 2) + 0.6 * random.random() for number in range(12)]
+    )
+    found = Search(cases, cleaning_gain=2).best()
+    best = max(
+        float(np.mean([brute_force_dice(case, point) for case in cases]))
+        for top, bottom, area, level in product(
+            range(0, STEPS, 32), range(0, STEPS, 32), (0.0, 0.032), IMAGE_THRESHOLDS
+        )
+        if bottom <= top
+        for point in [replace(point_of(top, area, Drawing(bottom)), image_threshold=level)]
+    )
+    assert found.dice >= best - image_gain(12) - 1e-12
+    assert found.dice == pytest.approx(np.mean([brute_force_dice(case, found.point) for case in cases]))
+    assert Search(cases).dices(found.point).mean() == pytest.approx(found.dice)
+
+
+def test_an_image_threshold_has_to_gain_more_than_one_image() -> None:
+    """A bright negative that the head alone knows: one gains as much as one image, two gain twice as much."""
+    label = np.zeros((8, 8), dtype=np.bool_)
+    label[2:5, 2:5] = True
+    bright, dark = np.where(label, 200, 10).astype(np.uint8), np.full((8, 8), 10, dtype=np.uint8)
+    for count, expected in ((1, False), (2, True)):
+        cases = [make_search_case(bright, label, image_probability=0.8)] * 10
+        cases += [make_search_case(bright, np.zeros_like(label), image_probability=0.2)] * count
+        cases += [make_search_case(dark, np.zeros_like(label), image_probability=0.2)] * (10 - count)
+        assert (Search(cases).best().point.image_threshold > 0) == expected
+
+
+def test_the_curve_keeps_the_image_threshold_of_the_point() -> None:
+    cases = blind_to_images()
+    search = Search(cases)
+    point = search.best().point
+    for row in search.curve(point)[::9]:
+        assert row.point.image_threshold == point.image_threshold
+        assert (row.sensitivity, row.specificity) == pytest.approx(calls(cases, row.point))
+        assert row.dice == pytest.approx(np.mean([brute_force_dice(case, row.point) for case in cases]))
+
+
+def test_the_frontier_reaches_what_only_the_head_tells() -> None:
+    cases = blind_to_images()
+    search = Search(cases)
+    [row] = [row for row in search.frontier(search.best().point) if row.specificity == 1]
+    assert row.sensitivity == 1
+    assert calls(cases, row.point) == (1, 1)
+
+
 def test_a_negative_that_is_called_scores_nothing_however_it_is_drawn() -> None:
     cases = blobs(6)
     point = OperatingPoint(threshold=0.0)
@@ -178,7 +291,8 @@ def calls(cases: list[SearchCase], point: OperatingPoint) -> tuple[float, float]
 
 
 def brute_force_called(case: SearchCase, point: OperatingPoint) -> bool:
-    return bool((case.levels / 255 > point.threshold).sum() > int(point.min_area_fraction * case.levels.size))
+    enough = (case.levels / 255 > point.threshold).sum() > int(point.min_area_fraction * case.levels.size)
+    return bool(enough) and is_accepted(case, point)
 
 
 def graded(seed: int = 0, count: int = 60) -> list[SearchCase]:
@@ -234,8 +348,8 @@ def test_cases_of_one_kind_give_a_point_for_every_aim(kind: int) -> None:
 
 
 def test_a_patient_is_in_the_same_part_always() -> None:
-    parts = [part_of(f"patient{number}") for number in range(500)]
-    assert parts == [part_of(f"patient{number}") for number in range(500)]
+    parts = [inner_fold_of(f"patient{number}") for number in range(500)]
+    assert parts == [inner_fold_of(f"patient{number}") for number in range(500)]
     assert all(70 < parts.count(number) < 130 for number in range(5))
 
 
@@ -246,8 +360,8 @@ def test_each_part_is_scored_by_a_point_that_was_searched_without_it() -> None:
     assert fitted is not None
     dices = []
     for number, point in enumerate(fitted.points):
-        inside = [case for case in cases if part_of(case.group, 3) == number]
-        outside = [case for case in cases if part_of(case.group, 3) != number]
+        inside = [case for case in cases if inner_fold_of(case.group, 3) == number]
+        outside = [case for case in cases if inner_fold_of(case.group, 3) != number]
         assert point == Search(outside).best().point
         dices += [brute_force_dice(case, point) for case in inside]
     assert fitted.dice == pytest.approx(np.mean(dices))
@@ -331,7 +445,9 @@ def test_a_stored_map_is_brought_to_its_label_without_its_padding(shape: tuple[i
     square = np.zeros((64, 64), dtype=np.uint8)
     square[top : top + shape[0], left : left + shape[1]] = mask * 200
     half = square.reshape(32, 2, 32, 2).max(axis=(1, 3))
-    curves = CaseCurves.measure(torch.from_numpy(mask * 0.8), torch.from_numpy(mask), index=1)
+    curves = CaseCurves.measure(
+        torch.from_numpy(mask * 0.8), torch.from_numpy(mask), index=1, image_probability=0.5
+    )
     [found] = search_cases(OutOfFold([curves], {1: half}), [make_case(0), case])
     assert found.levels.shape == (shape[0] // 2, shape[1] // 2)
     np.testing.assert_array_equal(found.label, found.levels > 0)

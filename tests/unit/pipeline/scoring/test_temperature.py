@@ -20,7 +20,11 @@ def too_sure(temperature: float, count: int = 4) -> list[CaseCurves]:
         right = random.normal(-1.5, 1.2, SHAPE) / max(1, temperature)
         label = random.random(SHAPE) < expit(right)
         shown = (np.floor(expit(right * temperature) * 256) + 0.5) / 256  # in the middle of a level: exact
-        cases.append(CaseCurves.measure(torch.from_numpy(shown), torch.from_numpy(label), index=index))
+        cases.append(
+            CaseCurves.measure(
+                torch.from_numpy(shown), torch.from_numpy(label), index=index, image_probability=0.5
+            )
+        )
     return cases
 
 
@@ -33,7 +37,9 @@ def test_it_is_the_one_of_a_logistic_regression_without_intercept() -> None:
     random = np.random.default_rng(1)
     shown = (random.integers(1, 255, SHAPE) + 0.5) / 256
     label = random.random(SHAPE) < expit(logit(shown) / 3)
-    curves = CaseCurves.measure(torch.from_numpy(shown), torch.from_numpy(label), index=0)
+    curves = CaseCurves.measure(
+        torch.from_numpy(shown), torch.from_numpy(label), index=0, image_probability=0.5
+    )
     model = LogisticRegression(C=1e12, fit_intercept=False, tol=1e-8).fit(
         logit(shown).reshape(-1, 1), label.ravel()
     )
@@ -54,7 +60,9 @@ def test_calibrated_pixels_are_nearer_to_what_they_say() -> None:
 
 @pytest.mark.parametrize(("probability", "label"), [(0.0, 0), (1.0, 1), (0.5, 0), (0.5, 1)])
 def test_where_nothing_can_be_learned_nothing_is_fitted(probability: float, label: int) -> None:
-    curves = CaseCurves.measure(torch.full((4, 4), probability), torch.full((4, 4), label), index=0)
+    curves = CaseCurves.measure(
+        torch.full((4, 4), probability), torch.full((4, 4), label), index=0, image_probability=0.5
+    )
     assert fit_temperature([curves]) is None
 
 

@@ -28,7 +28,11 @@ def learned(count: int = 40) -> tuple[OutOfFold, list[Case]]:
         if number % 3 == 0:
             levels = np.where(mask, random.integers(90, 255), random.integers(0, 140, SHAPE)).astype(np.uint8)
             probabilities = torch.from_numpy(levels / 255)
-            curves.append(CaseCurves.measure(probabilities, torch.from_numpy(mask), index=number))
+            curves.append(
+                CaseCurves.measure(
+                    probabilities, torch.from_numpy(mask), index=number, image_probability=levels.max() / 255
+                )
+            )
             maps[number] = levels
     return OutOfFold(curves, maps), cases
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.training.best_epochs import BestEpochs
+from pneumoseg.pipeline.training.best_epochs import BestEpochs, Rank
 
 
 def weights(value: float = 0.0) -> dict[str, Tensor]:
@@ -19,8 +19,12 @@ def offered(folder: Path, *dices: float, count: int = 2) -> BestEpochs:
     """Epochs from 1 on, the weights of each its number."""
     best = BestEpochs(folder, count)
     for epoch, dice in enumerate(dices, start=1):
-        best.offer(dice, epoch, weights(epoch))
+        best.offer(rank(dice), epoch, weights(epoch))
     return best
+
+
+def rank(dice: float, auc: float = 0.5, dice_positive: float = 0.0) -> Rank:
+    return Rank(dice, auc, dice_positive)
 
 
 def epochs(best: BestEpochs) -> list[int]:
@@ -35,10 +39,33 @@ def test_among_equals_the_longer_trained_one_is_better(tmp_path: Path) -> None:
     assert epochs(offered(tmp_path, 0.7, 0.7, 0.7)) == [3, 2]
 
 
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (rank(0.81, 0.5, 0.0), rank(0.8, 0.9, 0.9)),
+        (rank(0.8, 0.7, 0.0), rank(0.8, 0.6, 0.9)),
+        (rank(0.8, 0.7, 0.2), rank(0.8, 0.7, 0.1)),
+    ],
+)
+def test_dice_ranks_before_auc_and_auc_before_dice_on_positives(
+    tmp_path: Path, better: Rank, worse: Rank
+) -> None:
+    best = BestEpochs(tmp_path, 1)
+    best.offer(better, 1, weights(1))
+    assert best.offer(worse, 2, weights(2)) is False
+    assert epochs(best) == [1]
+
+
+def test_a_score_that_images_of_one_kind_do_not_have_counts_as_0() -> None:
+    scores = {"dice": 0.8, "auc": None, "dice_positive_fixed": None, "loss": 3.0}
+    assert Rank.of(scores) == Rank(0.8, 0.0, 0.0)
+
+
 def test_it_is_told_whether_an_epoch_is_the_best_one(tmp_path: Path) -> None:
     best = BestEpochs(tmp_path, 2)
     told = [
-        best.offer(dice, epoch, weights()) for epoch, dice in enumerate((0.5, 0.4, 0.6, 0.6, 0.1), start=1)
+        best.offer(rank(dice), epoch, weights())
+        for epoch, dice in enumerate((0.5, 0.4, 0.6, 0.6, 0.1), start=1)
     ]
     assert told == [True, False, True, True, False]
 
@@ -59,7 +86,7 @@ def test_an_epoch_that_is_none_of_the_best_is_not_written(tmp_path: Path) -> Non
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers_are_never_kept(tmp_path: Path, bad: float) -> None:
     best = BestEpochs(tmp_path, 2)
-    assert best.offer(1.0, 1, weights(bad)) is False
+    assert best.offer(rank(1.0), 1, weights(bad)) is False
     assert (best.entries, list(tmp_path.iterdir())) == ([], [])
 
 
@@ -72,7 +99,7 @@ def test_on_a_full_disk_what_was_kept_stays(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        best.offer(0.9, 3, weights(3))
+        best.offer(rank(0.9), 3, weights(3))
     assert (best.entries, sorted(tmp_path.iterdir())) == (entries, files)
 
 
@@ -80,7 +107,7 @@ def test_files_go_that_no_entry_and_no_older_state_names(tmp_path: Path) -> None
     best = offered(tmp_path, 0.1, 0.2, count=2)
     before = {entry.file for entry in best.entries}
     for epoch, dice in ((3, 0.3), (4, 0.4)):
-        best.offer(dice, epoch, weights(epoch))
+        best.offer(rank(dice), epoch, weights(epoch))
     best.delete_others(before)
     assert len(list(tmp_path.iterdir())) == 4
     best.delete_others(set())
@@ -102,7 +129,7 @@ def test_a_run_that_goes_on_knows_its_best_epochs(tmp_path: Path) -> None:
     again = BestEpochs(tmp_path, 2)
     again.restore(torch.load(tmp_path / "state.pt", weights_only=True))
     assert again.entries == best.entries
-    assert again.offer(0.7, 4, weights(4)) is False
+    assert again.offer(rank(0.7), 4, weights(4)) is False
     assert epochs(again) == [2, 4]
 
 

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -7,11 +7,13 @@ from monai.transforms import Transform
 from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 
+from pneumoseg.models import AttentionUNet, NetworkOutputs
 from pneumoseg.pipeline.devices import Precision
 from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.inference.predictor import Predictor
 from pneumoseg.pipeline.scoring.decision import CaseCurves
 from pneumoseg.pipeline.scoring.metrics import CURVES, ChallengeMetric
-from pneumoseg.pipeline.training.engines import On, make_evaluator, make_trainer
+from pneumoseg.pipeline.training.engines import On, make_evaluator, make_trainer, use_predictor
 from pneumoseg.pipeline.training.step import TrainingStep
 from pneumoseg.transforms.masks import OperatingPoint
 
@@ -22,6 +24,8 @@ FLOAT32 = Precision(CPU, torch.float32)
 class OneWeight(nn.Module):
     """Logits are the image times a weight that begins at 1."""
 
+    stride = 1
+
     def __init__(self, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(()))
@@ -31,10 +35,18 @@ class OneWeight(nn.Module):
         logits: Tensor = self.dropout(image) * self.weight
         return logits
 
+    def outputs(self, image: Tensor) -> NetworkOutputs:
+        return NetworkOutputs(self(image), None, [])
+
 
 def batch(value: float = 1.0, index: tuple[int, ...] = (4, 9)) -> dict[str, Any]:
     shape = (len(index), 1, 4, 4)
-    return {"image": torch.full(shape, value), "label": torch.zeros(shape), "index": torch.tensor(index)}
+    return {
+        "image": torch.full(shape, value),
+        "label": torch.zeros(shape),
+        "positive": torch.zeros(len(index)),
+        "index": torch.tensor(index),
+    }
 
 
 def train(network: nn.Module, batches: list[dict[str, Any]], **changes: Any) -> Any:
@@ -48,7 +60,7 @@ def train(network: nn.Module, batches: list[dict[str, Any]], **changes: Any) -> 
         names=[f"case{number}" for number in range(10)],
     )
     parts: dict[str, Any] = {
-        "loss_function": lambda logits, label: (logits - label).mean(),
+        "loss_function": lambda logits, label, _: (logits - label).mean(),
         "optimizer": torch.optim.SGD(network.parameters(), lr=1.0),
         "device": CPU,
         "step": step,
@@ -105,9 +117,16 @@ def test_handlers_are_called_in_their_order() -> None:
 class ByThreshold(Transform):
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         curves = CaseCurves.measure(
-            torch.sigmoid(data["pred"][0]), data["label"][0], index=int(data["index"])
+            data["pred"]["probabilities"][0],
+            data["label"][0],
+            index=int(data["index"]),
+            image_probability=data["pred"]["image_probability"],
         )
         return {**data, CURVES: curves}
+
+
+def predictor(network: nn.Module) -> Predictor:
+    return Predictor([cast("AttentionUNet", network)], precision=FLOAT32)
 
 
 def evaluate(*logits: float) -> tuple[Any, ChallengeMetric]:
@@ -115,9 +134,8 @@ def evaluate(*logits: float) -> tuple[Any, ChallengeMetric]:
     metric = ChallengeMetric(OperatingPoint())
     network = OneWeight(dropout=0.9)
     evaluator = make_evaluator(
-        network,
+        predictor(network),
         [batch(1.0, index=(3, 1)), batch(1.0, index=(2,))],
-        precision=FLOAT32,
         postprocessing=ByThreshold(),
         key_metric=("dice", metric["dice"]),
         metrics={"challenge": metric},
@@ -142,3 +160,34 @@ def test_the_best_epoch_is_the_one_with_the_highest_score() -> None:
 def test_among_equal_epochs_the_latest_is_the_best() -> None:
     evaluator, _ = evaluate(-3.0, -3.0, 3.0)
     assert evaluator.state.best_metric_epoch == 2
+
+
+def test_a_predictor_can_be_replaced_by_another() -> None:
+    evaluator, _ = evaluate(-3.0)
+    other = OneWeight()
+    other.weight.data.fill_(3.0)
+    use_predictor(evaluator, predictor(other))
+    evaluator.run(2)
+    assert evaluator.state.metrics["dice"] == 0.0
+
+
+def test_pixels_that_are_padding_by_the_batch_do_not_count_for_the_image_probability() -> None:
+    """Half of 4,096 pixels are padding of logit 9: the largest permille of the others are 2."""
+    image = torch.full((1, 1, 64, 64), 9.0)
+    image[0, 0, 16:48] = torch.linspace(-1, 1, 32 * 64).reshape(32, 64)
+    metric = ChallengeMetric(OperatingPoint())
+    make_evaluator(
+        predictor(OneWeight()),
+        [
+            {
+                "image": image,
+                "label": torch.zeros_like(image),
+                "index": torch.tensor([0]),
+                "content_px": torch.tensor([2048]),
+            }
+        ],
+        postprocessing=ByThreshold(),
+        key_metric=("dice", metric["dice"]),
+    ).run()
+    expected = torch.sigmoid(image[0, 0, 47, -2:]).mean().item()
+    assert metric.curves[0].image_probability == pytest.approx(expected, abs=1e-6)

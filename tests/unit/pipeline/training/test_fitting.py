@@ -172,7 +172,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-COMPARED = ("iteration", "network", "optimizer", "schedule", "scaler", "early_stop", "best")
+COMPARED = ("iteration", "network", "optimizer", "schedule", "scaler", "best")
 
 
 @pytest.fixture(scope="module", params=[PLAIN, RICH], ids=["plain", "rich"])
@@ -307,10 +307,10 @@ def test_the_weights_that_are_kept_are_those_of_the_best_epoch(
     run = make_run(cases, pixels, configure())
     best = fit(run, History(), tmp_path / "checkpoints", origin={}).entries[0]
     rows = last(tmp_path)["history"]
-    assert best.dice == max(row["dice"] for row in rows)
-    assert best.epoch == max(row["epoch"] for row in rows if row["dice"] == best.dice)
+    ranks = [(row["dice"], row["auc"], row["dice_positive_fixed"], row["epoch"]) for row in rows]
+    assert (*best.rank, best.epoch) == max(ranks)
     weights = load_file(tmp_path / "checkpoints" / best.file)["network"]
-    assert make_run(cases, pixels, configure()).validate(weights) == best.dice
+    assert make_run(cases, pixels, configure()).validate(weights) == best.rank.dice
 
 
 def test_low_resolutions_come_first(
@@ -355,6 +355,58 @@ def test_patience_is_not_new_for_a_run_that_goes_on(
         train(run, tmp_path)
     train(make_run(cases, pixels, config), tmp_path, state=last(tmp_path))
     assert [row["epoch"] for row in last(tmp_path)["history"]] == [1, 2, 3]
+
+
+def test_the_validation_loss_stands_beside_that_of_the_training(setting: tuple[TrainConfig, State]) -> None:
+    _, state = setting
+    assert all(
+        math.isfinite(row["validation_loss"]) and row["validation_loss"] > 0 for row in state["history"]
+    )
+
+
+def stopped_at(
+    run: TrainingRun, folder: Path, monkeypatch: pytest.MonkeyPatch, scores: list[tuple[float, float]]
+) -> int:
+    """The number of epochs that a run makes whose validations have these Dices and AUCs, then the last ones."""
+    history, measured = History(), run.metric.compute
+
+    def compute() -> dict[str, float | None]:
+        dice, auc = scores[min(len(history.rows), len(scores) - 1)]
+        return {**measured(), "dice": dice, "auc": auc, "dice_positive_fixed": 0.0, "predict_nothing": 0.5}
+
+    monkeypatch.setattr(run.metric, "compute", compute)
+    fit(run, history, folder / "checkpoints", origin={})
+    return len(history.rows)
+
+
+@pytest.mark.parametrize(
+    ("scores", "epochs"),
+    [
+        ([(0.6, 0.5)], 3),  # nothing gets better after the first epoch
+        ([(0.6, 0.5), (0.6, 0.6), (0.6, 0.7)], 5),  # a higher AUC is better where Dice ties
+        ([(0.5, 0.5)], 8),  # patience does not begin at predicting nothing
+        ([(0.5, 0.5), (0.5, 0.5), (0.6, 0.4), (0.59, 0.9)], 5),
+    ],
+)
+def test_patience_counts_epochs_that_rank_no_higher(
+    cases: tuple[Case, ...],
+    pixels: NDArray[np.uint8],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scores: list[tuple[float, float]],
+    epochs: int,
+) -> None:
+    run = make_run(cases, pixels, configure(epochs=8, patience=2))
+    assert stopped_at(run, tmp_path, monkeypatch, scores) == epochs
+
+
+def test_of_epochs_that_tie_at_predicting_nothing_the_one_that_tells_images_apart_is_kept(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(cases, pixels, configure(epochs=3, patience=None))
+    stopped_at(run, tmp_path, monkeypatch, [(0.5, 0.4), (0.5, 0.9), (0.5, 0.6)])
+    assert last(tmp_path)["best"][0][:2] == [0.5, 0.9]
+    assert last(tmp_path)["best"][0][3] == 2
 
 
 def test_a_loss_that_is_no_number_is_one_line_that_names_the_cases(

@@ -1,0 +1,195 @@
+"""One or several networks to one prediction: ensemble, TTA, Monte-Carlo dropout, padding and precision in one place."""
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pneumoseg.models import AttentionUNet
+from pneumoseg.pipeline.devices import Precision
+from pneumoseg.pipeline.inference.image_probability import own_pixels, top_mean
+from pneumoseg.pipeline.inference.monte_carlo import RunningStatistics, dropout_layers, sampling
+from pneumoseg.pipeline.inference.tta import augmented
+
+GATES: Final = 4
+
+
+class Prediction(NamedTuple):
+    """What a model predicts for a batch; for a single image, the same without the first dimension.
+
+    Attributes:
+        probabilities: (B, 1, H, W), float32, as large as the images that were given.
+        image_probability: (B,), float32: the mean output of the image head where there is one, otherwise the mean of
+            the largest 0.1 % of the image's own pixels in `probabilities`.
+        pixel_std: (B, 1, H, W), standard deviation of each pixel's probability over Monte-Carlo dropout samples.
+        image_std: (B,), the same of the image probability.
+        attention: Coefficient maps of the four gates, deepest first, each (B, 1, H, W).
+    """
+
+    probabilities: Tensor
+    image_probability: Tensor
+    pixel_std: Tensor | None = None
+    image_std: Tensor | None = None
+    attention: list[Tensor] | None = None
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Prediction":
+        """Apply a function to every tensor."""
+
+        def apply(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else function(tensor)
+
+        return Prediction(
+            function(self.probabilities),
+            function(self.image_probability),
+            apply(self.pixel_std),
+            apply(self.image_std),
+            None if self.attention is None else [function(map_) for map_ in self.attention],
+        )
+
+    def images(self) -> Iterator["Prediction"]:
+        """Give the prediction of each image of the batch."""
+        for place in range(len(self.probabilities)):
+            yield self.map(operator.itemgetter(place))
+
+    def as_dict(self) -> dict[str, Tensor]:
+        """The tensors by name, without attention and without those that are None: what MONAI's engines take apart."""
+        fields = self._asdict()
+        del fields["attention"]
+        return {name: tensor for name, tensor in fields.items() if tensor is not None}
+
+
+class Predictor:
+    """Apply networks to batches of images.
+
+    The probability of a pixel is the mean over all networks (ensemble), all test-time augmentations and all dropout
+    samples. With dropout each image is computed alone and with the same random numbers, so that its prediction does
+    not depend on the other images of its batch.
+
+    Args:
+        networks: Members of the ensemble, all of one configuration, on the device of *precision*.
+        precision: Number format in which the networks compute; means are taken in float32.
+        tta: Test-time augmentations: see `augmented`.
+        dropout_passes: Monte-Carlo dropout samples; 0 leaves dropout off.
+
+    Raises: ValueError: If a standard deviation is asked for with fewer than two samples or without any dropout.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[AttentionUNet],
+        *,
+        precision: Precision,
+        tta: Sequence[str] = (),
+        dropout_passes: int = 0,
+    ) -> None:
+        self.networks = tuple(networks)
+        self.precision = precision
+        self.tta = tuple(tta)
+        self.dropout_passes = dropout_passes
+        self._dropouts = dropout_layers(self.networks)
+        self._stride = self.networks[0].stride
+        if dropout_passes and (dropout_passes < 2 or not self._dropouts):
+            raise ValueError(
+                f"{dropout_passes} Monte-Carlo dropout samples of networks with {len(self._dropouts)} dropout layers; "
+                "at least 2 samples and 1 layer are needed"
+            )
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether there is any dropout to sample from."""
+        return bool(self._dropouts)
+
+    @torch.no_grad()
+    def predict_batch(
+        self, images: Tensor, content_px: Tensor | None = None, *, attention: bool = False
+    ) -> Prediction:
+        """Predict for a batch.
+
+        Args:
+            images: (B, 1, H, W), standardised as `inference_chain` does it, on any device and of any size: zeros are
+                added on the right and below up to a multiple of the networks' stride, and cropped from all results.
+            content_px: (B,), pixels of each image that are not padding of `to_network_size`; None for all.
+            attention: Whether to give the attention maps, those of the untransformed image without dropout.
+
+        Returns: Tensors on the device of the networks.
+        """
+        images = images.to(self.precision.device, non_blocking=True)
+        for network in self.networks:
+            network.eval()
+        own = own_pixels(images, content_px)
+        if not self.dropout_passes:
+            found = self._run(images, tta=self.tta, attention=attention)
+            return Prediction(*_with_image_probability(found, own), attention=found.maps)
+        samples = [
+            self._sample(images[place : place + 1], own[place : place + 1]) for place in range(len(images))
+        ]
+        maps = self._run(images, tta=(), attention=True).maps if attention else None
+        return Prediction(*(torch.cat(field) for field in zip(*samples, strict=True)), attention=maps)
+
+    def _sample(self, image: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Give the first four fields of the `Prediction` for one image."""
+        pixels, images = RunningStatistics(), RunningStatistics()
+        with sampling(self._dropouts, self.precision.device):
+            for _ in range(self.dropout_passes):
+                found = self._run(image, tta=self.tta)
+                pixels.add(found.probabilities)
+                images.add(_with_image_probability(found, own)[1])
+        mean = _Found(pixels.mean, images.mean if found.heads is not None else None)
+        return *_with_image_probability(mean, own), pixels.std, images.std
+
+    def _run(self, images: Tensor, *, tta: Sequence[str], attention: bool = False) -> "_Found":
+        """Run each network once on each augmented batch."""
+        rows, columns = images.shape[-2:]
+        padded = functional.pad(images, (0, -columns % self._stride, 0, -rows % self._stride))
+        probabilities, heads, maps = _Mean(), _Mean(), [_Mean() for _ in range(GATES)]
+        for network in self.networks:
+            for number, copy in enumerate(augmented(padded, tta, stride=self._stride)):
+                with self.precision.autocast():
+                    outputs = network.outputs(copy.images)
+                probabilities.add(copy.restore(torch.sigmoid(outputs.logits[:, :1].float())))
+                if outputs.image_logits is not None:
+                    heads.add(torch.sigmoid(outputs.image_logits[:, 0].float()))
+                if attention and number == 0:
+                    for mean, map_ in zip(maps, outputs.maps, strict=True):
+                        mean.add(map_.float())
+        enlarged = [
+            # a map as small as its level could not be cropped to the image
+            functional.interpolate(mean.value, size=padded.shape[-2:], mode="nearest")[..., :rows, :columns]
+            for mean in maps
+            if mean.count
+        ]
+        return _Found(
+            probabilities.value[..., :rows, :columns],
+            heads.value if heads.count else None,
+            enlarged if attention else None,
+        )
+
+
+class _Found(NamedTuple):
+    probabilities: Tensor
+    heads: Tensor | None  # (B,), sigmoid of the image head
+    maps: list[Tensor] | None = None
+
+
+def _with_image_probability(found: _Found, own: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the probabilities of the pixels and, by the one definition, of the images."""
+    return found.probabilities, top_mean(found.probabilities, own) if found.heads is None else found.heads
+
+
+class _Mean:
+    """The mean of tensors that come one after the other; no more than two of them are held."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._total = torch.zeros(())
+
+    def add(self, values: Tensor) -> None:
+        self._total = self._total + values if self.count else values
+        self.count += 1
+
+    @property
+    def value(self) -> Tensor:
+        return self._total / self.count

@@ -1,0 +1,205 @@
+"""One radiograph to its segmentation, and the predictor that does it for users of the library."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pneumoseg.pipeline.devices import resolve_device
+from pneumoseg.pipeline.inference.model_folder import Model, load_model
+from pneumoseg.pipeline.inference.predictor import Prediction
+from pneumoseg.pipeline.inference.tta import check_tta
+from pneumoseg.pipeline.scoring.calibration import calibrate
+from pneumoseg.transforms.chains import inference_chain
+from pneumoseg.transforms.gates import Gates
+from pneumoseg.transforms.geometry import to_original_size
+from pneumoseg.transforms.grey import GreyScale, Window, WindowFunction
+from pneumoseg.transforms.masks import to_mask
+from pneumoseg.transforms.radiograph import Radiograph, read_radiograph
+
+Map = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The segmentation of one radiograph.
+
+    Attributes:
+        radiograph: The radiograph, as it was read.
+        probability: Image probability, that there is a pneumothorax, at the model's temperature.
+        probabilities: Probability of each pixel of the original image, shape ``(rows, columns)``, from which the mask
+            is drawn: without the temperature.
+        mask: Zeros and ones of the same shape.
+        trained_on: Whether the model was trained on this very file.
+        image_std: Standard deviation of the image probability over Monte-Carlo dropout samples, without the
+            temperature; None without dropout, as the next.
+        pixel_std: Standard deviation of each pixel's probability, shape ``(rows, columns)``.
+        attention: Coefficients of the four attention gates, deepest first, each of shape ``(rows, columns)``; None
+            where they were not asked for.
+        path: The file; None for an array and a radiograph that was already in memory.
+    """
+
+    radiograph: Radiograph
+    probability: float
+    probabilities: Map
+    mask: npt.NDArray[np.uint8]
+    trained_on: bool = False
+    image_std: float | None = None
+    pixel_std: Map | None = None
+    attention: tuple[Map, ...] | None = None
+    path: Path | None = None
+
+    @property
+    def area_px(self) -> int:
+        """Pixels of the mask."""
+        return int(np.count_nonzero(self.mask))
+
+    @property
+    def area_mm2(self) -> float | None:
+        """Area of the mask in the plane of the detector; None where the pixel spacing is unknown."""
+        spacing = self.radiograph.spacing_mm
+        return None if spacing is None else self.area_px * spacing[0] * spacing[1]
+
+
+@dataclass(frozen=True)
+class ModelPredictor:
+    """A model that takes radiographs; `load_predictor` makes one.
+
+    Attributes:
+        model: The model folder in memory: its operating point, its description.
+        gates: Which files are accepted as frontal chest radiographs.
+    """
+
+    model: Model
+    gates: Gates = field(default_factory=Gates)
+
+    def predict(
+        self, image: str | Path | Radiograph | npt.NDArray[Any], *, attention: bool = False
+    ) -> Segmentation:
+        """Segment one radiograph.
+
+        Args:
+            image: Path of a DICOM or PNG file, read in this process; a `Radiograph`; or an array of shape
+                ``(rows, columns)``: uint8 or uint16 as a PNG file holds them, or floats with greys in [0, 1].
+            attention: Whether to give the attention maps.
+
+        Raises:
+            RadiographError: If the file cannot be used.
+            ValueError: If an array is of another kind.
+        """
+        path = Path(image) if isinstance(image, str | Path) else None
+        if isinstance(image, str | Path):
+            radiograph = read_radiograph(image, gates=self.gates)
+        else:
+            radiograph = image if isinstance(image, Radiograph) else radiograph_of(image)
+        sample = inference_chain(image_size=self.model.image_size)({"image": radiograph})
+        content_px = torch.tensor([sample["content_px"]])
+        found = self.predict_batch(sample["image"][None], content_px, attention=attention)
+        (prediction,) = found.map(Tensor.cpu).images()
+        return postprocess(self.model, radiograph, prediction, path=path)
+
+    def predict_batch(
+        self, images: Tensor, content_px: Tensor | None = None, *, attention: bool = False
+    ) -> Prediction:
+        """Predict for a batch of images that `inference_chain` has prepared: see `Predictor.predict_batch`."""
+        return self.model.predictor.predict_batch(images, content_px, attention=attention)
+
+
+def load_predictor(
+    model_folder: str | Path,
+    device: str = "auto",
+    tta: Sequence[str] | None = None,
+    *,
+    operating_point: str | None = None,
+    calibrated: bool = False,
+    dropout_passes: int = 0,
+    gates: Gates | None = None,
+) -> ModelPredictor:
+    """Load a model for use from Python.
+
+    Args:
+        model_folder: Model folder written by `train_model`.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        tta: Test-time augmentations, of ``flip`` and ``scale``; None takes the model's own.
+        operating_point: Operating point to use: see `point_for`; None takes the model's own.
+        calibrated: Whether to report probabilities at the temperature that training has fitted; masks do not change.
+        dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate; 0 leaves dropout off.
+        gates: Which files are accepted as frontal chest radiographs.
+
+    Raises:
+        UsageError: If an argument does not fit.
+        JobError: If the folder is no model, or its weights are missing, altered or of another network.
+    """
+    model = load_model(
+        Path(model_folder),
+        resolve_device(device),
+        aim=operating_point,
+        tta=None if tta is None else check_tta(tta),
+        calibrated=calibrated,
+        dropout_passes=dropout_passes,
+    )
+    return ModelPredictor(model, gates or Gates())
+
+
+def postprocess(
+    model: Model, radiograph: Radiograph, prediction: Prediction, *, path: Path | None = None
+) -> Segmentation:
+    """Bring the prediction for one radiograph to its original size, and draw the mask.
+
+    Args:
+        model: Its operating point and its temperature are used.
+        radiograph: What the prediction is of.
+        prediction: For a single image, on the CPU.
+        path: The file that the radiograph comes from.
+    """
+
+    def enlarged(map_: Tensor) -> Map:
+        array: Map = to_original_size(map_, radiograph.shape)[0].numpy()
+        return array
+
+    probabilities = enlarged(prediction.probabilities)
+    probability = float(prediction.image_probability)
+    return Segmentation(
+        radiograph=radiograph,
+        probability=float(calibrate(probability, model.temperature)),
+        probabilities=probabilities,
+        mask=to_mask(probabilities, model.operating_point, probability),
+        trained_on=model.has_seen(radiograph.file_sha256),
+        image_std=None if prediction.image_std is None else float(prediction.image_std),
+        pixel_std=None if prediction.pixel_std is None else enlarged(prediction.pixel_std),
+        attention=None if prediction.attention is None else tuple(map(enlarged, prediction.attention)),
+        path=path,
+    )
+
+
+def radiograph_of(pixels: npt.NDArray[Any]) -> Radiograph:
+    """Make a radiograph of an array, without spacing and without identity.
+
+    Args:
+        pixels: Shape ``(rows, columns)``: uint8 or uint16 as a PNG file holds them, or floats with greys in [0, 1].
+
+    Raises: ValueError: If the array is of another kind.
+    """
+    if pixels.ndim == 2 and pixels.size and pixels.dtype in (np.uint8, np.uint16):
+        bits = 8 * pixels.dtype.itemsize
+        return Radiograph(stored=pixels, grey=GreyScale(bits_stored=bits), bits_stored=bits)
+    if (
+        pixels.ndim == 2
+        and pixels.size
+        and pixels.dtype.kind == "f"
+        and pixels.min() >= 0
+        and pixels.max() <= 1
+    ):
+        highest = 2**16 - 1
+        whole_range = Window(highest / 2, highest, WindowFunction.LINEAR_EXACT)
+        stored = (pixels * highest).round().astype(np.uint16)
+        return Radiograph(stored=stored, grey=GreyScale(bits_stored=16, voi=whole_range), bits_stored=16)
+    raise ValueError(
+        f"an array of shape {pixels.shape} and type {pixels.dtype}: wanted are rows and columns of uint8, of uint16, "
+        "or of floats from 0 to 1"
+    )

@@ -1,0 +1,74 @@
+"""Test-time augmentation (TTA): transformed copies of a batch, and the way back for maps predicted from them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from torch import Tensor
+from torch.nn import functional
+
+from pneumoseg.pipeline.errors import UsageError
+
+SCALES: Final = (0.75, 1.25)
+CHOICES: Final = ("flip", "scale")
+NONE: Final = "none"
+
+
+class Augmented(NamedTuple):
+    """One transformed copy of a batch.
+
+    Attributes:
+        images: (B, C, h, w)
+        restore: Brings a map of shape (B, channels, h, w) back to the geometry of the original batch.
+    """
+
+    images: Tensor
+    restore: Callable[[Tensor], Tensor]
+
+
+def augmented(images: Tensor, tta: Sequence[str], *, stride: int) -> Iterator[Augmented]:
+    """Transform a batch in every combination of the chosen augmentations, the untransformed batch first.
+
+    Args:
+        images: (B, C, H, W), H and W multiples of *stride*.
+        tta: ``flip`` mirrors left and right, since both lungs look much the same; ``scale`` adds the sizes `SCALES`.
+        stride: Sizes are rounded to multiples of this.
+    """
+    shape = list(images.shape[-2:])
+    for scale in (1.0, *SCALES) if "scale" in tta else (1.0,):
+        size = [max(stride, round(side * scale / stride) * stride) for side in shape]
+        scaled = images if scale == 1 else _resize(images, size)
+        for flip in (False, True) if "flip" in tta else (False,):
+
+            def restore(map_: Tensor, *, scale: float = scale, flip: bool = flip) -> Tensor:
+                map_ = map_.flip(-1) if flip else map_
+                return map_ if scale == 1 else _resize(map_, shape)
+
+            yield Augmented(scaled.flip(-1) if flip else scaled, restore)
+
+
+def parse_tta(text: str | None) -> tuple[str, ...] | None:
+    """Read the value of ``--tta``.
+
+    Args:
+        text: ``flip``, ``scale``, both with a comma, or ``none``; None if the option was not given.
+
+    Returns: The chosen augmentations, empty for ``none``; None for None.
+    Raises: UsageError: If there is another word.
+    """
+    if text is None or text.strip() == NONE:
+        return None if text is None else ()
+    return check_tta([word.strip() for word in text.split(",")])
+
+
+def check_tta(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of augmentations if there are such.
+
+    Raises: UsageError: If there is another word.
+    """
+    if unknown := [word for word in words if word not in CHOICES]:
+        raise UsageError(f"--tta {unknown[0]}: {', '.join(CHOICES)}, both with a comma, or {NONE} would fit")
+    return tuple(words)
+
+
+def _resize(image: Tensor, size: list[int]) -> Tensor:
+    return functional.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)

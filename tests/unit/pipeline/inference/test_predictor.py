@@ -1,0 +1,209 @@
+import numpy as np
+import pytest
+import torch
+from tests.unit.pipeline.inference.networks import (
+    CPU,
+    Copy,
+    constant,
+    count_runs,
+    member,
+    predictor,
+    probabilities,
+    with_head,
+)
+from torch import Tensor
+
+from pneumoseg.models import AttentionUNet
+from pneumoseg.pipeline.devices import Precision
+from pneumoseg.pipeline.inference.model_folder import place
+
+BF16 = Precision(CPU, torch.bfloat16)
+
+
+@pytest.fixture
+def image() -> Tensor:
+    return torch.rand(2, 1, 32, 48, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def by_itself(network: AttentionUNet, image: Tensor) -> Tensor:
+    return torch.sigmoid(network(image))
+
+
+# --- sizes and precision
+
+
+def test_a_size_that_fits_goes_to_the_network_as_it_is(image: Tensor) -> None:
+    network = member()
+    assert torch.equal(probabilities(image, network), by_itself(network, image))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (15, 17), (16, 31), (33, 16)])
+def test_any_size_comes_back_as_it_was(rows: int, columns: int) -> None:
+    found = predictor(member(1), member(2)).predict_batch(torch.rand(1, 1, rows, columns), attention=True)
+    assert found.attention is not None
+    assert {each.shape for each in (found.probabilities, *found.attention)} == {(1, 1, rows, columns)}
+
+
+@pytest.mark.parametrize("stride", [16, 32])
+def test_zeros_are_added_on_the_right_and_below_up_to_a_multiple_of_the_stride(stride: int) -> None:
+    network = Copy()
+    network.stride = stride
+    found = predictor(network).predict_batch(torch.ones(1, 1, 40, 32))
+    (given,) = network.given
+    assert given.shape == (1, 1, -(-40 // stride) * stride, 32)
+    assert given[0, 0, :, 0].tolist() == [1.0] * 40 + [0.0] * (given.shape[2] - 40)
+    assert torch.equal(found.probabilities, torch.sigmoid(torch.ones(1, 1, 40, 32)))
+
+
+def test_the_zeros_that_are_added_count_for_nothing() -> None:
+    found = predictor(Copy()).predict_batch(torch.full((1, 1, 20, 20), -2.0))  # a logit of 0 in what is added
+    assert found.image_probability.item() == pytest.approx(torch.sigmoid(torch.tensor(-2.0)).item())
+
+
+def test_no_gradient_is_kept_and_no_dropout_is_left_on(image: Tensor) -> None:
+    network = member().train()
+    found = predictor(network).predict_batch(image)
+    assert not found.probabilities.requires_grad
+    assert not network.training
+
+
+def test_bf16_gives_float32_probabilities_that_are_close(image: Tensor) -> None:
+    network = member()
+    exact, rough = probabilities(image, network), probabilities(image, network, precision=BF16)
+    assert rough.dtype == torch.float32
+    assert not torch.equal(rough, exact)
+    torch.testing.assert_close(rough, exact, atol=0.05, rtol=0)
+
+
+def test_channels_last_gives_the_same_probabilities(image: Tensor) -> None:
+    network, other = member(), place(member(), CPU, channels_last=True)
+    weight = other.encoder2.state_dict()[next(iter(other.encoder2.state_dict()))]
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(
+        probabilities(image, other), probabilities(image, network), atol=1e-5, rtol=1e-5
+    )
+
+
+# --- ensembles
+
+
+def test_the_probability_is_the_mean_of_the_members(image: Tensor) -> None:
+    members = [member(seed) for seed in range(3)]
+    expected = torch.stack([by_itself(each, image) for each in members]).mean(0)
+    assert expected.std() > 0.01
+    torch.testing.assert_close(probabilities(image, *members), expected, rtol=0, atol=1e-6)
+
+
+def test_it_is_the_mean_of_probabilities_and_not_of_logits(image: Tensor) -> None:
+    # the logits -2 and 6 have the probabilities 0.119203 and 0.997527
+    found = probabilities(image, constant(-2.0), constant(6.0))
+    assert found.mean().item() == pytest.approx((0.119203 + 0.997527) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("logit", [-1000.0, 1000.0])
+def test_members_that_are_certain_give_0_or_1(image: Tensor, logit: float) -> None:
+    found = probabilities(image, constant(logit), constant(logit))
+    assert (found == float(logit > 0)).all()
+
+
+def test_the_order_of_two_members_does_not_matter(image: Tensor) -> None:
+    one, other = member(1), member(2)
+    assert torch.equal(probabilities(image, one, other), probabilities(image, other, one))
+
+
+def test_members_are_averaged_in_float32_also_under_bf16(image: Tensor) -> None:
+    members = [member(1), member(2)]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        outside = [each(image) for each in members]
+    assert outside[0].dtype == torch.bfloat16
+    expected = torch.stack([torch.sigmoid(each.float()) for each in outside]).mean(0)
+    torch.testing.assert_close(probabilities(image, *members, precision=BF16), expected, rtol=0, atol=1e-6)
+
+
+# --- the image probability
+
+
+def test_the_image_head_gives_the_image_probability_where_there_is_one(image: Tensor) -> None:
+    found = predictor(with_head(-2.0)).predict_batch(image)
+    assert found.image_probability.tolist() == pytest.approx([0.119203] * 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("tta", [(), ("flip", "scale")])
+def test_image_heads_are_averaged_as_probabilities(image: Tensor, tta: tuple[str, ...]) -> None:
+    found = predictor(with_head(-2.0), with_head(6.0), tta=tta).predict_batch(image)
+    assert found.image_probability.tolist() == pytest.approx([(0.119203 + 0.997527) / 2] * 2, abs=1e-6)
+
+
+def test_an_image_head_is_averaged_over_all_augmentations(image: Tensor) -> None:
+    network = member(image_head=True)
+    with torch.no_grad():
+        heads = [network.forward_for_training(each).image_logits for each in (image, image.flip(-1))]
+    one, other = (torch.sigmoid(each[:, 0]) for each in heads if each is not None)
+    found = predictor(network, tta=("flip",)).predict_batch(image).image_probability
+    assert (one != other).any()
+    torch.testing.assert_close(found, (one + other) / 2, rtol=0, atol=1e-6)
+
+
+def test_without_a_head_it_is_the_mean_of_the_largest_permille_of_the_mean_map() -> None:
+    large = torch.rand(2, 1, 64, 48, generator=torch.Generator().manual_seed(0))  # 3,072 pixels: 3 of them
+    found = predictor(member(1), member(2), tta=("flip",)).predict_batch(large)
+    expected = np.sort(found.probabilities.flatten(1).numpy(), axis=1)[:, -3:].mean(axis=1)
+    np.testing.assert_allclose(found.image_probability, expected, atol=1e-6)
+
+
+def test_of_a_small_image_it_is_the_largest_probability(image: Tensor) -> None:
+    found = predictor(member()).predict_batch(image[..., :16, :])  # 768 pixels: a permille is less than one
+    assert torch.equal(found.image_probability, found.probabilities.amax(dim=(1, 2, 3)))
+
+
+# --- attention
+
+
+def test_attention_is_the_mean_of_the_members_gate_by_gate(image: Tensor) -> None:
+    members = [member(1), member(2)]
+    found = predictor(*members, tta=("flip",)).predict_batch(image, attention=True).attention
+    assert found is not None
+    with torch.no_grad():
+        first, second = (each.attention(image) for each in members)
+    for place_, (map_, one, other) in enumerate(zip(found, first, second, strict=True)):
+        shrunk = map_[
+            ..., :: 2 ** (3 - place_), :: 2 ** (3 - place_)
+        ]  # deepest first, the finest at full size
+        torch.testing.assert_close(shrunk, (one + other) / 2)
+
+
+def test_attention_comes_from_the_same_pass_as_the_probabilities(image: Tensor) -> None:
+    network = member()
+    runs = count_runs(network)
+    found = predictor(network).predict_batch(image, attention=True)
+    assert runs == [2]
+    assert found.attention is not None
+    assert predictor(network).predict_batch(image).attention is None
+
+
+# --- what engines and streams take
+
+
+def test_a_prediction_is_taken_apart_image_by_image(image: Tensor) -> None:
+    whole = predictor(member()).predict_batch(image, attention=True)
+    first, second = whole.images()
+    assert first.probabilities.shape == (1, 32, 48)
+    assert float(second.image_probability) == whole.image_probability[1]
+    assert whole.attention is not None
+    assert second.attention is not None
+    assert torch.equal(second.attention[3], whole.attention[3][1])
+
+
+def test_as_a_dictionary_it_holds_tensors_only(image: Tensor) -> None:
+    plain = predictor(member()).predict_batch(image, attention=True).as_dict()
+    sampled = predictor(member(), dropout_passes=2).predict_batch(image).as_dict()
+    assert set(plain) == {"probabilities", "image_probability"}
+    assert set(sampled) == {"probabilities", "image_probability", "pixel_std", "image_std"}
+
+
+def test_a_result_does_not_depend_on_the_rest_of_the_batch() -> None:
+    large = torch.rand(3, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    model = predictor(Copy(), tta=("flip",))
+    whole, alone = model.predict_batch(large), model.predict_batch(large[1:2])
+    assert torch.equal(whole.image_probability[1:2], alone.image_probability)

@@ -1,0 +1,78 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Engine
+from ignite.exceptions import NotComputableError
+from torch import Tensor
+
+from pneumoseg.pipeline.scoring.decision import CaseCurves
+from pneumoseg.pipeline.scoring.metrics import CURVES
+from pneumoseg.pipeline.training.losses import BCETerm, DiceTerm, TrainingLoss
+from pneumoseg.pipeline.training.validation_loss import EPS, ValidationLoss
+
+
+def item(
+    pixels: float, label: Tensor, image_probability: float = 0.5, *, label_area: int = 1
+) -> dict[str, Any]:
+    """An image of one probability; its original mask may hold pixels although the smaller label has lost them."""
+    probabilities = torch.full((1, 4, 4), pixels)
+    curves = CaseCurves.measure(
+        probabilities, torch.zeros(1, 4, 4), index=0, image_probability=image_probability
+    )
+    curves.__dict__["label_area"] = label_area
+    prediction = {"probabilities": probabilities, "image_probability": torch.tensor(image_probability)}
+    return {"pred": prediction, "label": label, CURVES: curves}
+
+
+HALF = torch.cat([torch.ones(1, 2, 4), torch.zeros(1, 2, 4)], dim=1)
+NONE = torch.zeros(1, 4, 4)
+
+
+def loss_of(batches: list[list[dict[str, Any]]], *terms: Any, image_head: bool = False) -> float:
+    metric = ValidationLoss(TrainingLoss(terms, deep_weight=0.5, image_weight=0.25), image_head=image_head)
+    engine = Engine(lambda _, batch: batch)
+    metric.attach(engine, "loss")
+    return float(engine.run(batches).metrics["loss"])
+
+
+def test_cross_entropy_and_image_head_are_those_worked_by_hand() -> None:
+    items = [item(0.25, HALF, 0.8), item(0.1, NONE, 0.3, label_area=0), item(0.5, NONE, 0.9)]
+    pixels = [-(math.log(0.25) + math.log(0.75)) / 2, -math.log(0.9), -math.log(0.5)]
+    images = [-math.log(0.8), -math.log(0.7), -math.log(0.9)]  # the last is positive by its original mask
+    expected = sum(pixels) / 3
+    assert loss_of([items], BCETerm()) == pytest.approx(expected, rel=1e-5)
+    assert loss_of([items], BCETerm(weight=2.0)) == pytest.approx(2 * expected, rel=1e-5)
+    with_head = loss_of([items], BCETerm(), image_head=True)
+    assert with_head == pytest.approx(expected + 0.25 * sum(images) / 3, rel=1e-5)
+
+
+def test_dice_is_that_of_each_image_on_its_own() -> None:
+    dices = [2 * 0.25 * 8 / (0.25 * 16 + 8), 2 * 0.5 * 8 / (0.5 * 16 + 8)]
+    expected = sum(1 - dice for dice in dices) / 2
+    assert loss_of([[item(0.25, HALF), item(0.5, HALF)]], DiceTerm()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_batches_of_any_size_have_the_same_loss() -> None:
+    items = [item(0.1 * number, HALF if number % 2 else NONE) for number in range(1, 8)]
+    together = loss_of([items], BCETerm(), DiceTerm())
+    assert loss_of([items[:3], items[3:4], items[4:]], BCETerm(), DiceTerm()) == pytest.approx(together)
+
+
+def test_a_sure_error_has_a_finite_loss() -> None:
+    assert loss_of([[item(1.0, NONE)]], BCETerm()) == pytest.approx(-math.log(EPS), rel=0.02)
+
+
+def test_without_images_there_is_no_loss() -> None:
+    metric = ValidationLoss(TrainingLoss([BCETerm()], deep_weight=0, image_weight=0), image_head=False)
+    with pytest.raises(NotComputableError):
+        metric.compute()
+
+
+def test_a_second_run_forgets_the_first() -> None:
+    metric = ValidationLoss(TrainingLoss([BCETerm()], deep_weight=0, image_weight=0), image_head=False)
+    engine = Engine(lambda _, batch: batch)
+    metric.attach(engine, "loss")
+    engine.run([[item(0.9, NONE)]])
+    assert engine.run([[item(0.5, NONE)]]).metrics["loss"] == pytest.approx(math.log(2))
