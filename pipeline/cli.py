@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pneumoseg.pipeline.scoring.decision import OperatingPointScores
 
 _SHOWN_PROBLEMS: Final = 5
+_PRESETS: Final = sorted(path.stem for path in Path(__file__).with_name("presets").glob("*.yaml"))
 
 
 app = typer.Typer(
@@ -237,50 +238,111 @@ def prepare(
 
 @_command
 def train(
-    manifest: ManifestFile,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.", show_default=False)],
-    fold: Annotated[str, typer.Option(help="The fold to hold out, or `all`: each in turn.")] = "0",
-    preset: Annotated[str | None, typer.Option(help="article, quick or best; see --show-config.")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file, over the preset.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value, over the file.", show_default=False)
+    manifest: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Manifest written by `pneumoseg prepare`; with --resume only needed if it has moved.",
+            show_default=False,
+        ),
     ] = None,
-    show_config: Annotated[
-        bool, typer.Option("--show-config", help="Print the configuration and stop.")
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Run folder.", show_default=False)
+    ] = None,
+    fold: Annotated[
+        str | None,
+        typer.Option(
+            help="Fold to hold out, or `all` to hold out each in turn; default: 0.", show_default=False
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help=f"Named configuration: {', '.join(_PRESETS)}.", show_default=False)
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file with values that replace the preset's.", show_default=False)
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="section.key=value, which replaces the file's value.", show_default=False),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs at the final resolution.", show_default=False)
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the network's input in pixels.", show_default=False)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images per step.", show_default=False)
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Highest learning rate of the schedule.", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the run.", show_default=False)] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Use deterministic algorithms only.")
     ] = False,
-    initial: Annotated[Path | None, typer.Option("--init", help="Model folder to start from.")] = None,
+    show_config: Annotated[
+        bool,
+        typer.Option(
+            "--show-config", help="Print all keys with their meaning, values and defaults, and stop."
+        ),
+    ] = False,
+    initial: Annotated[
+        Path | None,
+        typer.Option("--init", help="Model folder whose weights to start from.", show_default=False),
+    ] = None,
+    allow_seen: Annotated[
+        bool, typer.Option("--allow-seen", help="Hold out images that the weights of --init have seen.")
+    ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on after the last step that was saved.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Resume the run in -o after its last saved step; only --epochs may differ, and only grow.",
+        ),
     ] = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that decode, and then load.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that decode, and later load, images.")] = 0,
     threads: Threads = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Over the configuration's.")] = None,
-    deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="The same bits again on the same machine.")
-    ] = False,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder of decoded images; beside the manifest if left out.")
+        Path | None,
+        typer.Option(help="Folder of decoded images; default: beside the manifest.", show_default=False),
     ] = None,
-    mlflow: Annotated[str | None, typer.Option(help="Tracking store, like sqlite:///mlruns.db.")] = None,
+    mlflow: Annotated[
+        str | None, typer.Option(help="MLflow tracking store, like sqlite:///mlruns.db.", show_default=False)
+    ] = None,
     report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Evaluate at the end, and make report.html.")
+        bool, typer.Option("--report/--no-report", help="Evaluate at the end and write report.html.")
     ] = True,
 ) -> None:
-    """Train on all folds but one, or on each in turn, and make a model folder."""
-    from pneumoseg.pipeline.config import dump_config, load_config
+    """Train a network on all folds but one, or one for each fold, and write a model folder.
 
-    settings = [
-        *(settings or []),
-        *([] if seed is None else [f"seed={seed}"]),
-        *(["deterministic=true"] if deterministic else []),
-    ]
-    loaded = load_config(config, settings, preset=preset)
+    `pneumoseg train --resume -o RUN` resumes a run; --epochs may then be higher than before, and the schedule is
+    computed anew over the new length.
+    """
+    from pneumoseg.pipeline.config import explain_config, load_config
+    from pneumoseg.pipeline.training.run_record import CONFIG, read_record
+
+    values = {
+        "epochs": epochs,
+        "image_size": image_size,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "deterministic": deterministic or None,
+    }
+    resumed = output if resume else None
+    if resumed and fold is None:
+        fold = str(read_record(resumed).fold)
+    loaded = load_config(config, settings, preset=preset, base=resumed and resumed / CONFIG, options=values)
     if show_config:
-        say(dump_config(loaded))
+        say(explain_config(loaded))
         return
-    if fold != "all" and not fold.isdecimal():
+    if output is None:
+        raise UsageError("train needs a run folder; give -o RUN")
+    if resume and overwrite:
+        raise UsageError("--resume continues a run and --overwrite deletes it; give one of them")
+    if fold not in (None, "all") and not fold.isdecimal():
         raise UsageError(f"--fold {fold}: a number or `all` would fit")
     _set_threads(threads)
     options: dict[str, Any] = {
@@ -291,6 +353,7 @@ def train(
         "overwrite": overwrite,
         "cache": cache,
         "initial": initial,
+        "allow_seen": allow_seen,
         "mlflow": mlflow,
         "report": report,
     }
@@ -307,13 +370,13 @@ def train(
         raise typer.Exit(whole.exit_code)
     from pneumoseg.pipeline.train import train_model
 
-    trained = train_model(manifest, output, fold=int(fold), **options)
+    trained = train_model(manifest, output, fold=None if fold is None else int(fold), **options)
     others = "" if trained.members == 1 else f" and {trained.members - 1} more"
     _say_scores(
         trained.validation,
         trained.evaluation,
         trained.model,
-        title=f"fold {fold}, weights of epoch {trained.best_epoch}{others}",
+        title=f"fold {trained.fold}, weights of epoch {trained.best_epoch}{others}",
     )
     raise typer.Exit(trained.exit_code)
 
@@ -363,11 +426,7 @@ def evaluate(
     )
     title = "all folds" if report.fold is None else f"fold {report.fold}"
     console.print(scores_table(report.images, title=title, unseen=report.unseen))
-    if report.trained_on:
-        warn(
-            f"the model was trained on {report.trained_on} of these {report.decisions.score.images} images "
-            "(column trained_on of cases.csv): this score says nothing about new ones"
-        )
+    _warn_seen(report)
     say(f"wrote {output / 'report.html'}, {output / 'scores.json'} and {output / 'cases.csv'}")
     raise typer.Exit(report.exit_code)
 
@@ -670,6 +729,7 @@ def _say_scores(
     decision = read_description(model).decision
     if evaluation is not None:
         console.print(scores_table(evaluation.images, title=title, unseen=evaluation.unseen))
+        _warn_seen(evaluation)
         say(f"wrote {model} and {model.parent / 'report.html'}")
         return
     console.print(operating_point_table(validation, title=title))
@@ -680,6 +740,15 @@ def _say_scores(
             f"{decision.cross_fitted.dice:.4f} with decisions that had not seen the patient in question"
         )
     say(f"wrote {model}")
+
+
+def _warn_seen(report: "EvaluateReport") -> None:
+    """Warn where the weights have seen images that they are scored on."""
+    if report.trained_on:
+        warn(
+            f"the model was trained on {report.trained_on} of these {report.decisions.score.images} images "
+            "(column trained_on of cases.csv): this score says nothing about new ones"
+        )
 
 
 def _set_threads(threads: int | None) -> None:

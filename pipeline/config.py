@@ -1,12 +1,17 @@
-"""What a training run may be told: frozen models that document and check themselves."""
+"""Configuration of a training run: frozen models that document and check themselves."""
 
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from pneumoseg.models import ENCODER_STRIDE, PLAIN_STRIDE, EfficientNetLite
+from pneumoseg.pipeline.config_schema import ConfigSchema
 from pneumoseg.pipeline.errors import UsageError
 from pneumoseg.pipeline.training.losses import BCETerm, DiceTerm, LossTerm
 from pneumoseg.transforms.augmentation import DEFAULT_AUGMENTATIONS, Augmentation
@@ -23,6 +28,22 @@ _PRESETS: Final = Path(__file__).with_name("presets")
 ComputedPrecision = Literal["bf16", "fp16", "float32"]
 PrecisionName = Literal["auto", "bf16", "fp16", "float32"]
 TTAName = Literal["flip", "scale"]
+OPTION_KEYS: Final = {
+    "epochs": "optimization.epochs",
+    "image_size": "data.image_size",
+    "batch_size": "data.batch_size",
+    "learning_rate": "optimization.learning_rate",
+    "seed": "seed",
+    "deterministic": "deterministic",
+}
+"""Options of `pneumoseg train` that stand for a key of the configuration, which they change last of all."""
+
+
+def _named(items: object) -> object:
+    """Let a plain name in a list stand for the mapping that holds nothing but the name."""
+    if not isinstance(items, list | tuple):
+        return items
+    return [{"name": item} if isinstance(item, str) else item for item in items]
 
 
 class _Section(BaseModel):
@@ -30,7 +51,7 @@ class _Section(BaseModel):
 
 
 class NetworkConfig(_Section):
-    """The Attention U-Net; the defaults are the article's 7,977,941 parameters."""
+    """Attention U-Net; the defaults are the article's 7,977,941 parameters."""
 
     encoder: EncoderName | None = None
     """Encoder of a published classification network instead of the article's; null keeps the article's."""
@@ -39,20 +60,20 @@ class NetworkConfig(_Section):
     in_channels: Count = 3
     """Input channels; a grey image is repeated to fill them."""
     classes: Literal[1] = 1
-    """Pneumothorax or not: the labels of this task know one class."""
+    """Number of classes: the labels of this task have one."""
     features: tuple[Channels, Channels, Channels, Channels, Channels] = (32, 64, 128, 256, 512)
     """Feature channels of the four levels and of the bottleneck. With an encoder: of the five decoder levels, from
     full resolution down to a sixteenth of it."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Rate between the two convolutions of a level."""
+    """Dropout rate between the two convolutions of a level."""
     normalization: Literal["none", "batch", "instance", "group"] = "none"
     """Normalization after each convolution of a level; the article has none."""
     head_prior: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of positive pixels that the untrained network predicts; null keeps the article's output bias of 0."""
     deep_supervision: bool = False
-    """Learn from the masks at half, quarter and eighth resolution too."""
+    """Also train on the masks at half, quarter and eighth resolution."""
     image_head: bool = False
-    """Classify the whole image at the bottleneck too; its probability is the image probability of the model."""
+    """Also classify the whole image at the bottleneck; its probability is the image probability of the model."""
 
     @property
     def stride(self) -> int:
@@ -87,7 +108,7 @@ class Stage(_Section):
 
 
 class DataConfig(_Section):
-    """Which pixels the network is shown, and how often."""
+    """Images that the network is trained on: their size, and how often each is sampled."""
 
     image_size: ImageSize = 256
     """Side of the square that the network sees, in pixels."""
@@ -102,26 +123,29 @@ class DataConfig(_Section):
     images. Half of the crops of an image with a pneumothorax are placed to show some of it. Null trains on whole
     images."""
     positive_rate: Fraction | None = 0.5
-    """Share of images with a pneumothorax among those drawn; null draws each image once an epoch."""
+    """Share of images with a pneumothorax among those sampled; null samples each image once an epoch."""
     final_positive_rate: Fraction | Literal["prior"] | None = None
-    """What that share becomes, in a straight line over the run; prior is the share among the cases; null keeps it."""
+    """Share at the end of the run, reached linearly; prior is the share among the cases; null keeps positive_rate."""
 
 
 class OptimizationConfig(_Section):
-    """How the weights move."""
+    """Loss, optimizer, schedule and averaging of weights."""
 
     epochs: Count = 60
     """Passes over the training folds, at the final resolution."""
-    loss: Annotated[tuple[LossTerm, ...], Field(min_length=1)] = (BCETerm(), DiceTerm())
-    """What is summed: a list of {name, weight}, of bce, dice, focal, tversky and lovasz."""
+    loss: Annotated[tuple[LossTerm, ...], Field(min_length=1), BeforeValidator(_named)] = (
+        BCETerm(),
+        DiceTerm(),
+    )
+    """Loss terms, which are summed with their weights."""
     deep_weight: Weight = 0.5
-    """Of the masks at half resolution, with network.deep_supervision; half of it at the next lower one."""
+    """Weight of the loss at half resolution, with network.deep_supervision; halved at each further level."""
     image_weight: Weight = 0.1
-    """Of the cross-entropy of whole images, with network.image_head."""
+    """Weight of the cross-entropy of whole images, with network.image_head."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    """SGD with Nesterov's momentum."""
+    """Optimizer; sgd has Nesterov momentum."""
     learning_rate: Positive = 1e-3
-    """The highest one."""
+    """Highest learning rate of the schedule."""
     encoder_rate: Weight = 1.0
     """Factor on the learning rate of a pretrained encoder."""
     freeze_epochs: Annotated[int, Field(ge=0)] = 0
@@ -129,59 +153,61 @@ class OptimizationConfig(_Section):
     freeze_norm: bool = False
     """Keep the running statistics of all batch normalization layers of the encoder as they are."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Of SGD."""
+    """Momentum of sgd."""
     weight_decay: Weight = 1e-4
-    """Of the optimizer."""
+    """Weight decay of the optimizer."""
     schedule: Literal["cosine", "one-cycle", "warm-restarts", "plateau", "constant"] = "cosine"
-    """How the learning rate moves after the warm-up."""
+    """Learning rate schedule after the warm-up."""
     warmup_epochs: Weight = 1.0
-    """The learning rate rises over this time."""
+    """Epochs over which the learning rate rises at the start."""
     cycle_rise: Fraction = 0.3
-    """Of one-cycle: share of the run in which the rate rises."""
+    """Share of the run in which the learning rate of one-cycle rises."""
     cycles: Count = 3
-    """Of warm-restarts."""
+    """Number of cycles of warm-restarts."""
     plateau_patience: Count = 5
-    """Of plateau: epochs without a better Dice."""
+    """Epochs without a better Dice after which plateau lowers the learning rate."""
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """Of plateau: what the rate is multiplied with then."""
+    """Factor by which plateau lowers the learning rate."""
     clip_norm: Positive | None = 1.0
-    """Gradients are scaled down to this norm; null leaves them."""
+    """Largest norm of the gradients, which are scaled down to it; null leaves them."""
     on_bad_step: Literal["stop", "skip"] = "stop"
-    """What to do when loss or gradients are no numbers."""
+    """What to do when loss or gradients are non-finite (NaN or Inf): stop the run, or skip the step."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of a running average of the weights, which is then validated and kept instead of them."""
     average: Literal["none", "top", "swa", "ensemble"] = "none"
-    """At the end, of the weights of the best epochs (top) or of the last ones (swa), kept if it validates better than
-    the best; or of the probabilities of the best epochs, which all become members of the model (ensemble)."""
+    """Average at the end of the run: of the weights of the best epochs (top) or of the last ones (swa), kept if it
+    validates better than the best epoch; or of the probabilities of the best epochs, which all become members of the
+    model (ensemble)."""
     average_top: Annotated[int, Field(ge=2)] = 3
-    """Epochs of top and ensemble."""
+    """Number of epochs that top and ensemble average."""
     average_share: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """Share of the epochs at the final resolution that swa is over."""
+    """Share of the epochs at the final resolution, the last ones, that swa averages."""
     patience: Count | None = 20
     """Stop after this many epochs without a better validation Dice; null never stops early."""
 
 
 class TrainConfig(_Section):
-    """A whole training run; ``pneumoseg train --config FILE --set section.key=value`` changes it."""
+    """Configuration of a training run; ``pneumoseg train --config FILE --set section.key=value`` changes it."""
 
     network: NetworkConfig = NetworkConfig()
     data: DataConfig = DataConfig()
-    augmentation: tuple[Augmentation, ...] = DEFAULT_AUGMENTATIONS
-    """What is done to an image and its label each time they are drawn, in this order; [] does nothing."""
+    augmentation: Annotated[tuple[Augmentation, ...], BeforeValidator(_named)] = DEFAULT_AUGMENTATIONS
+    """Augmentations of an image and its label, in this order; [] for none."""
     optimization: OptimizationConfig = OptimizationConfig()
     tta: tuple[TTAName, ...] = ()
     """Test-time augmentations of the trained model: a list of flip and scale. Probabilities are averaged, and the
     operating point is searched with the averages."""
     precision: PrecisionName = "auto"
-    """`auto`: bf16 where the device computes in it, else float32. `fp16` needs CUDA."""
+    """Number format of the forward pass. auto is bf16 where the device has instructions for it, fp16 on other GPUs with
+    tensor cores, and float32 otherwise; fp16 needs CUDA."""
     channels_last: bool = True
     """Memory format of images and weights; results are the same, most devices are faster."""
     deterministic: bool = False
-    """Only algorithms that give the same bits again; slower on a GPU, no difference on a processor."""
+    """Use deterministic algorithms only; slower on a GPU, no difference on a processor."""
     save_minutes: Positive = 10.0
-    """Time between two checkpoints within an epoch; there is one after each epoch anyway."""
+    """Minutes between two checkpoints within an epoch; each epoch ends with one anyway."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Starts all randomness of the run."""
+    """Seed of all randomness of the run."""
 
     @model_validator(mode="after")
     def _check_accumulation(self) -> Self:
@@ -238,34 +264,49 @@ def check_size(name: str, size: int, *, stride: int) -> None:
 
 
 def load_config(
-    path: Path | None = None, settings: list[str] | None = None, *, preset: str | None = None
+    path: Path | None = None,
+    settings: Sequence[str] | None = None,
+    *,
+    preset: str | None = None,
+    base: Path | None = None,
+    options: Mapping[str, object] | None = None,
 ) -> TrainConfig:
-    """Read a configuration file and change single values of it.
+    """Put a configuration together; each of *base*, *preset*, *path*, *settings* and *options* goes over those before.
 
     Args:
-        path: YAML; keys that are left out keep the preset's values, or the defaults. Lists are replaced as a whole.
+        path: YAML file; keys that are left out keep their values. Lists are replaced as a whole.
         settings: ``section.key=value`` texts, the value in YAML.
-        preset: One of `presets`, which the file and the settings change.
+        preset: One of `presets`.
+        base: YAML file that all others change: the configuration of a run that is resumed.
+        options: Values by the names of `OPTION_KEYS`; None leaves a value as it is.
 
     Raises: UsageError: If a file, key or value does not fit.
     """
-    content: dict[str, Any] = {}
+    layers: list[_Layer] = []
+    if base is not None:
+        layers.append((str(base), _read_yaml(base)))
     if preset is not None:
         if preset not in presets():
             raise UsageError(f"--preset {preset}: there are {', '.join(presets())}")
-        content = _read_yaml(_PRESETS / f"{preset}.yaml")
+        layers.append((f"--preset {preset}", _read_yaml(_PRESETS / f"{preset}.yaml")))
     if path is not None:
-        content = _merged(content, _read_yaml(path))
-    for setting in settings or []:
-        _apply(content, setting)
+        layers.append((str(path), _read_yaml(path)))
+    content: dict[str, Any] = {}
+    for _, layer in layers:
+        content = _merged(content, layer)
+    layers += [("--set", _apply(content, setting)) for setting in settings or []]
+    for name, value in (options or {}).items():
+        if value is not None:
+            source = f"--{name.replace('_', '-')}"
+            layers.append((source, _put(content, OPTION_KEYS[name], value, source=source)))
     try:
         return TrainConfig.model_validate(content)
     except ValidationError as error:
-        raise UsageError(_explain(error, source=str(path) if path else "--set")) from None
+        raise UsageError(_explain(error, layers)) from None
 
 
 def presets() -> list[str]:
-    """The names of the configurations that come with the package."""
+    """List the names of the configurations that come with the package."""
     return sorted(path.stem for path in _PRESETS.glob("*.yaml"))
 
 
@@ -278,8 +319,22 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def dump_config(config: TrainConfig) -> str:
-    """The configuration as YAML that `load_config` reads back."""
+    """Write the configuration as YAML that `load_config` reads back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
+
+
+def explain_config(config: TrainConfig) -> str:
+    """Write the configuration as YAML that `load_config` reads back, with a comment on each key.
+
+    The comment says what the key means, which values fit, and what the default is.
+    """
+    return config_schema().explain(config.model_dump(mode="json")) + "\n"
+
+
+@cache
+def config_schema() -> ConfigSchema:
+    """Look up which keys there are, and which values fit them."""
+    return ConfigSchema(TrainConfig.model_json_schema())
 
 
 def flatten(config: TrainConfig) -> dict[str, object]:
@@ -292,9 +347,22 @@ def flatten(config: TrainConfig) -> dict[str, object]:
     }
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads plain values only, and takes 1e-3 for a number, which YAML 1.1 does not."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _load_yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)  # noqa: S506  (a safe loader)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as text ({error}); give a YAML file") from None
     except yaml.YAMLError as error:
@@ -308,47 +376,82 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _apply(content: dict[str, Any], setting: str) -> None:
+_Layer = tuple[str, dict[str, Any]]
+"""Where values come from, and these values alone."""
+
+
+def _apply(content: dict[str, Any], setting: str) -> dict[str, Any]:
+    """Put the value of a ``section.key=value`` text into *content*; give it alone, too."""
     keys, equals, text = setting.partition("=")
     if not equals or not keys.strip():
         raise UsageError(f"--set {setting}: section.key=value would fit, like data.image_size=128")
-    *sections, key = keys.strip().split(".")
+    try:
+        value = _load_yaml(text)
+    except yaml.YAMLError:
+        raise UsageError(f"--set {setting}: {text!r} is not a value in YAML") from None
+    return _put(content, keys.strip(), value, source=f"--set {setting}")
+
+
+def _put(content: dict[str, Any], keys: str, value: object, *, source: str) -> dict[str, Any]:
+    """Put a value under a dotted key; give it alone, too."""
+    *sections, key = keys.split(".")
+    alone: dict[str, Any] = {key: value}
     for section in sections:
         inner = content.setdefault(section, {})
         if not isinstance(inner, dict):
-            raise UsageError(f"--set {setting}: {section} holds the value {inner!r}, not further keys")
+            raise UsageError(f"{source}: {section} holds the value {inner!r}, not further keys")
         content = inner
-    try:
-        content[key] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UsageError(f"--set {setting}: {text!r} is not a value in YAML") from None
+    content[key] = value
+    for section in reversed(sections):
+        alone = {section: alone}
+    return alone
 
 
-def _explain(error: ValidationError, *, source: str) -> str:
-    first, *others = error.errors()
-    where = ".".join(str(part) for part in first["loc"])
-    more = f" (and {len(others)} more)" if others else ""
-    if first["type"] == "extra_forbidden":
-        known = ", ".join(_keys_beside(first["loc"]))
-        return f"{source}: unknown key {where}; known there: {known}{more}"
-    if first["type"] == "value_error":  # of a whole section, whose message names the key and its value
-        return f"{source}: {where and where + ': '}{first['ctx']['error']}{more}"
-    return f"{source}: {where} = {first['input']!r}: {first['msg']}{more}"
+def _explain(error: ValidationError, layers: Sequence[_Layer]) -> str:
+    """Say in one line what does not fit, where it comes from, and what would fit."""
+    problems = [_problem(each, layers) for each in error.errors()]
+    (location, text), *others = problems
+    # a union has one error for each of its kinds, and a list one of its own beside that of an item
+    more = {place for place, _ in others if place != location[: len(place)]}
+    return text + (f" (and {len(more)} more)" if more else "")
 
 
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    here: Any = TrainConfig
-    for part in location[:-1]:
-        here = _below(here, part)
-    return list(here.model_fields)
+def _problem(error: ErrorDetails, layers: Sequence[_Layer]) -> tuple[tuple[int | str, ...], str]:
+    """Say where an error is, and what it is."""
+    location, kind, value = error["loc"], error["type"], error["input"]
+    schema = config_schema()
+    node, known = schema.find(location)
+    if kind == "value_error":  # of a whole section, whose message names the key and its value
+        return location, f"{_dotted(location)}{': ' if location else ''}{error['ctx']['error']}"
+    if kind == "extra_forbidden":
+        problem = f"unknown key {_dotted(location)}; known there: {', '.join(schema.keys(node))}"
+        return location, _source(location, layers) + problem
+    if kind == "missing" and isinstance(location[-1], str):
+        problem = f"{_dotted(known[:-1])} has no {location[-1]}; {schema.fitting(node)} would fit"
+        return location, _source(known[:-1], layers) + problem
+    if kind == "missing":  # an item of a list whose length is fixed
+        node, known = schema.find(location[:-1])
+    if isinstance(value, dict) and value.keys() == {"name"}:
+        value = value["name"]
+    example = f", like {node['default']}" if "prefixItems" in node else ""
+    problem = f"{_dotted(known)} = {value!r}: {schema.fitting(node)} would fit{example}"
+    return known, _source(known, layers) + problem
 
 
-def _below(annotation: Any, part: int | str) -> Any:
-    """What a part of an error's location leads to: a field of a section, an item of a list, a kind by its name."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation.model_fields[str(part)].annotation
-    inner = get_args(annotation)
-    if isinstance(part, int):
-        return inner[0]
-    kinds = get_args(inner[0]) if get_origin(annotation) is Annotated else inner
-    return next(kind for kind in kinds if kind.model_fields["name"].default == part)
+def _dotted(location: Sequence[int | str]) -> str:
+    return ".".join(map(str, location))
+
+
+def _source(location: Sequence[int | str], layers: Sequence[_Layer]) -> str:
+    """Name the last layer that has a value there."""
+    for name, content in reversed(layers):
+        inner: Any = content
+        for part in location:
+            if not isinstance(inner, dict):
+                return f"{name}: "
+            if part not in inner:
+                break
+            inner = inner[part]
+        else:
+            return f"{name}: "
+    return ""

@@ -1,14 +1,19 @@
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pneumoseg.pipeline import cli
 from pneumoseg.pipeline.config import (
+    OPTION_KEYS,
     DataConfig,
     NetworkConfig,
     TrainConfig,
     dump_config,
+    explain_config,
+    flatten,
     load_config,
     presets,
 )
@@ -39,6 +44,8 @@ def test_a_setting_goes_over_the_file(tmp_path: Path) -> None:
     ("setting", "value"),
     [
         ("optimization.learning_rate=1e-3", 0.001),  # a text in YAML 1.1, a number all the same
+        ("optimization.learning_rate=.5E-2", 0.005),
+        ("optimization.epochs=2e1", 20),
         ("optimization.learning_rate=0.5", 0.5),
         ("optimization.patience=null", None),
     ],
@@ -177,7 +184,7 @@ def test_augmentations_are_listed_by_name(tmp_path: Path) -> None:
 
 
 def test_an_unknown_augmentation_names_those_there_are() -> None:
-    with pytest.raises(UsageError, match="'flip', 'shift-scale-rotate'"):
+    with pytest.raises(UsageError, match=r"augmentation\.0 = 'mixup': .*flip, gamma, .*shift-scale-rotate"):
         load_config(settings=["augmentation=[{name: mixup}]"])
 
 
@@ -200,8 +207,157 @@ def test_an_unknown_word_in_a_list_names_those_of_its_item(setting: str, known: 
 
 
 def test_an_unknown_loss_names_those_there_are() -> None:
-    with pytest.raises(UsageError, match="'bce', 'dice', 'focal', 'tversky', 'lovasz'"):
+    with pytest.raises(UsageError, match="bce, dice, focal, lovasz or tversky"):
         load_config(settings=["optimization.loss=[{name: hausdorff}]"])
+
+
+def test_a_plain_name_in_a_list_stands_for_its_mapping() -> None:
+    plain = load_config(
+        settings=["optimization.loss=[lovasz, {name: dice, weight: 2}]", "augmentation=[flip, gamma]"]
+    )
+    spelled = load_config(
+        settings=[
+            "optimization.loss=[{name: lovasz}, {name: dice, weight: 2}]",
+            "augmentation=[{name: flip}, {name: gamma}]",
+        ]
+    )
+    assert plain == spelled
+
+
+LOSSES = "bce, dice, focal, lovasz or tversky, alone or as {name: NAME, key: value}"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("optimization.loss=[lovaz]", f"optimization.loss.0 = 'lovaz': {LOSSES} would fit"),
+        (
+            "optimization.loss=lovasz",
+            f"optimization.loss = 'lovasz': a list with at least one item, each item {LOSSES} would fit",
+        ),
+        (
+            "optimization.loss=[{name: focal, weight: -1}]",
+            "optimization.loss.0.focal.weight = -1: a number of at least 0 would fit",
+        ),
+        (
+            "network.features=[16,32]",
+            "network.features = [16, 32]: a list of 5 values, each a whole number of at least 4 would fit, "
+            "like [32, 64, 128, 256, 512]",
+        ),
+        ("network.features=[1,8,8,8,8]", "network.features.0 = 1: a whole number of at least 4 would fit"),
+        ("tta=[flop]", "tta.0 = 'flop': flip or scale would fit"),
+        ("tta=flip", "tta = 'flip': a list, each item flip or scale would fit"),
+        (
+            "data.stages=[{image_size: 64}]",
+            "data.stages.0 has no epochs; a whole number of at least 1 would fit",
+        ),
+        (
+            "data.stages=[64]",
+            "data.stages.0 = 64: a mapping with the keys image_size, epochs, accumulate, crop would fit",
+        ),
+        ("precision=fp8", "precision = 'fp8': auto, bf16, fp16 or float32 would fit"),
+        (
+            "network.encoder=resnet",
+            "network.encoder = 'resnet': efficientnet-lite0, efficientnet-lite1, efficientnet-lite2 or null would fit",
+        ),
+        (
+            "network.normalization=no",
+            "network.normalization = False: none, batch, instance or group would fit",
+        ),
+        ("network.head_prior=1", "network.head_prior = 1: a number above 0 and below 1 or null would fit"),
+        (
+            "data.final_positive_rate=half",
+            "data.final_positive_rate = 'half': a number from 0 to 1, prior or null would fit",
+        ),
+        ("deterministic=maybe", "deterministic = 'maybe': true or false would fit"),
+        (
+            "optimization.patience=long",
+            "optimization.patience = 'long': a whole number of at least 1 or null would fit",
+        ),
+    ],
+)
+def test_a_value_that_does_not_fit_is_told_with_those_that_would(setting: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_config(settings=[setting])
+    assert str(caught.value) == f"--set: {message}"
+
+
+def test_several_values_that_do_not_fit_are_counted() -> None:
+    with pytest.raises(UsageError, match=r"seed = -1: .*\(and 1 more\)"):
+        load_config(settings=["precision=fp8", "seed=-1", "data.accumulate=1"])
+
+
+def test_an_error_names_where_the_value_comes_from(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("data: {batch_size: 0}\nseed: -1\n")
+    with pytest.raises(UsageError, match=r"^--batch-size: data\.batch_size = -1: "):
+        load_config(tmp_path / "c.yaml", ["seed=0"], options={"batch_size": -1})
+    with pytest.raises(UsageError, match=r"^--set: data\.batch_size = -2: "):
+        load_config(tmp_path / "c.yaml", ["seed=0", "data.batch_size=-2"])
+    with pytest.raises(UsageError, match=r"^.*c\.yaml: seed = -1: "):
+        load_config(tmp_path / "c.yaml", options={"batch_size": 2})
+
+
+# --- options
+
+
+def test_an_option_stands_for_a_key_and_comes_last(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("data: {image_size: 64, batch_size: 2}\n")
+    options = {"epochs": 3, "image_size": 32, "learning_rate": 0.5, "batch_size": None, "seed": 9}
+    config = load_config(
+        tmp_path / "c.yaml", ["optimization.epochs=5", "data.image_size=128"], options=options
+    )
+    assert (config.optimization.epochs, config.data.image_size, config.data.batch_size) == (3, 32, 2)
+    assert (config.optimization.learning_rate, config.seed) == (0.5, 9)
+
+
+def test_an_option_cannot_reach_into_a_value(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("data: 3\n")
+    with pytest.raises(UsageError, match="--image-size: data holds the value 3"):
+        load_config(tmp_path / "c.yaml", options={"image_size": 32})
+
+
+def test_every_option_of_a_key_is_an_option_of_train() -> None:
+    parameters = inspect.signature(cli.train).parameters
+    assert OPTION_KEYS.keys() <= parameters.keys()
+    assert set(OPTION_KEYS.values()) <= flatten(TrainConfig()).keys()
+
+
+def test_everything_goes_over_the_base(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("seed: 1\ndata: {batch_size: 2, accumulate: 2}\n")
+    (tmp_path / "c.yaml").write_text("data: {batch_size: 4}\n")
+    config = load_config(tmp_path / "c.yaml", ["seed=3"], base=tmp_path / "run.yaml")
+    assert (config.seed, config.data.batch_size, config.data.accumulate) == (3, 4, 2)
+
+
+# --- what is shown
+
+
+@pytest.mark.parametrize("preset", [None, *presets()])
+def test_what_is_shown_is_read_back(preset: str | None, tmp_path: Path) -> None:
+    config = load_config(preset=preset, settings=["data.batch_size=32"])
+    (tmp_path / "c.yaml").write_text(explain_config(config))
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+def test_every_key_is_shown_below_its_meaning_its_values_and_its_default() -> None:
+    lines = explain_config(load_config(settings=["optimization.optimizer=sgd", "seed=3"])).splitlines()
+    place = lines.index("  optimizer: sgd")
+    assert lines[place - 1] == "  # Values: adamw or sgd. Default: adamw."
+    assert lines[place - 2].startswith("  # Optimizer")
+    for key in flatten(TrainConfig()):
+        name = key.rpartition(".")[2]
+        place = next(number for number, line in enumerate(lines) if line.strip().startswith(f"{name}:"))
+        assert lines[place - 1].lstrip().startswith("#"), key
+
+
+def test_a_list_of_names_is_shown_with_the_keys_of_each() -> None:
+    shown = explain_config(TrainConfig())
+    assert "  #   focal: {weight: 1.0, gamma: 2.0}" in shown
+    assert "#   noise: {prob: 0.5, std: " in shown
+
+
+def test_no_line_that_is_shown_is_wide() -> None:
+    assert max(map(len, explain_config(TrainConfig()).splitlines())) <= 110
 
 
 # --- presets
