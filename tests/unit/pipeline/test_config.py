@@ -70,7 +70,7 @@ def test_an_unknown_key_names_those_that_are_known_beside_it() -> None:
 
 
 def test_an_unknown_section_names_the_sections() -> None:
-    with pytest.raises(UsageError, match="network, data, augmentation, optimization, views, precision"):
+    with pytest.raises(UsageError, match="network, data, augmentation, optimization, tta, precision"):
         load_config(settings=["optimiser.learning_rate=1"])
 
 
@@ -121,7 +121,7 @@ ENCODER = "network.encoder=efficientnet-lite0"
     ],
 )
 def test_what_an_encoder_and_its_stride_need_is_told_in_one_line(settings: list[str], message: str) -> None:
-    with pytest.raises(UsageError, match=f"^--set: {message}") as caught:
+    with pytest.raises(UsageError, match=f"^{message}") as caught:
         load_config(settings=settings)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -283,8 +283,8 @@ def test_a_value_that_does_not_fit_is_told_with_those_that_would(setting: str, m
 
 
 def test_several_values_that_do_not_fit_are_counted() -> None:
-    with pytest.raises(UsageError, match=r"seed = -1: .*\(and 1 more\)"):
-        load_config(settings=["precision=fp8", "seed=-1", "data.accumulate=1"])
+    with pytest.raises(UsageError, match=r"precision = 'fp8': .*\(and 1 more\)"):
+        load_config(settings=["precision=fp8", "seed=-1"])
 
 
 def test_an_error_names_where_the_value_comes_from(tmp_path: Path) -> None:
@@ -317,7 +317,8 @@ def test_an_option_cannot_reach_into_a_value(tmp_path: Path) -> None:
 
 
 def test_every_option_of_a_key_is_an_option_of_train() -> None:
-    parameters = inspect.signature(cli.train).parameters
+    train = next(command for command in cli.app.registered_commands if command.callback.__name__ == "train")
+    parameters = inspect.signature(train.callback).parameters
     assert OPTION_KEYS.keys() <= parameters.keys()
     assert set(OPTION_KEYS.values()) <= flatten(TrainConfig()).keys()
 
