@@ -3,13 +3,15 @@
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import ignite.distributed as idist
+from torch.distributed import Store
+from torch.distributed.rendezvous import rendezvous
 
 from pneumoseg.pipeline.config import TrainConfig, dump_config, flatten, load_config
 from pneumoseg.pipeline.console import console, say
@@ -107,7 +109,7 @@ def cross_validate(
     manifest = read_manifest(record.manifest)
     rank = int(os.environ.get("RANK", "0"))
     config = _claim(run_dir, record, manifest, config, resume=resume, overwrite=overwrite, rank=rank)
-    _start_together(run_dir, rank)
+    store = _wait_for_claim(rank)
     place = str(own_device(device))
     processes = process_count()
     with _each_process_for_itself():
@@ -134,6 +136,7 @@ def cross_validate(
             )
     console.quiet = console.quiet or rank > 0
     with process_group(device):
+        del store
         idist.barrier()
         found = _all_folds(run_dir, manifest.folds)
         tuned = tune(found, manifest.training)
@@ -240,16 +243,19 @@ def _write_ensemble(
     )
 
 
-def _start_together(run_dir: Path, rank: int) -> None:
-    """Wait until the first process has made the run folder; a process group could not be joined twice."""
-    launch = "-".join(
-        os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT")
-    )
-    note = run_dir / ".launch"
+def _wait_for_claim(rank: int) -> Store | None:
+    """Let the other processes wait until the first one has made the run folder.
+
+    They join a process group only at the end, since each trains alone before that; all they share until then is the
+    store by which ``torchrun`` brings them together. It has to be kept until the group is joined.
+    """
+    if process_count() == 1:
+        return None
+    store: Store = next(rendezvous("env://"))[0]
     if rank == 0:
-        write_text(note, launch)
-    while not note.is_file() or note.read_text(encoding="utf-8") != launch:
-        time.sleep(0.1)  # torchrun ends all processes when the first one fails
+        store.set("claimed", "")
+    store.wait(["claimed"], timedelta(days=1))  # torchrun ends all processes when the first one fails
+    return store
 
 
 @contextmanager

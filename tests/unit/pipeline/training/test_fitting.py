@@ -287,6 +287,39 @@ def test_going_on_with_a_run_that_is_done_changes_nothing(
     assert same(train(make_run(cases, pixels, config), tmp_path, state=state), state["network"])
 
 
+def test_a_run_that_has_ended_goes_on_when_it_is_made_longer(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    config = configure(epochs=2, average="swa", average_share=0.5)
+    train(make_run(cases, pixels, config), tmp_path)
+    longer = make_run(cases, pixels, configure(epochs=4, average="swa", average_share=0.5))
+    train(longer, tmp_path, state=last(tmp_path))
+    assert [row["epoch"] for row in last(tmp_path)["history"]] == [1, 2, 3, 4]
+    assert longer.epoch_average is not None
+    assert longer.epoch_average.epochs == 2  # the last two of four, and not the second
+
+
+def test_a_run_that_stopped_early_goes_on_when_it_is_made_longer(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"learning_rate": 1e-12, "patience": 2}
+    train(make_run(cases, pixels, configure(epochs=9, **settings)), tmp_path)
+    before = len(last(tmp_path)["history"])
+    assert before < 9
+    train(make_run(cases, pixels, configure(epochs=20, **settings)), tmp_path, state=last(tmp_path))
+    assert len(last(tmp_path)["history"]) == before + 3  # as patient as at first, and no longer
+
+
+def test_a_run_without_a_gradient_scaler_can_be_resumed_where_there_is_one(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    train(make_run(cases, pixels, configure(epochs=1)), tmp_path)
+    run = make_run(cases, pixels, configure(epochs=1))
+    run.scaler = torch.amp.GradScaler("cpu", enabled=True)  # another machine computes in fp16
+    train(run, tmp_path, state=last(tmp_path))
+    assert run.scaler.get_scale() > 0
+
+
 def test_every_epoch_is_a_row_with_all_numbers(setting: tuple[TrainConfig, State]) -> None:
     config, state = setting
     rows = state["history"]

@@ -45,6 +45,23 @@ def rates(schedule: str, dices: Sequence[float] = DICES, **values: Any) -> list[
     return list(go(*make(schedule, **values), dices=dices))
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle", "warm-restarts", "constant"])
+def test_in_a_run_that_has_become_longer_the_rate_is_that_of_its_new_length(schedule: str) -> None:
+    stop = STEPS * EPOCHS
+    optimizer, short = make(schedule)
+    list(go(optimizer, short, stop=stop))
+    config = OptimizationConfig(schedule=schedule, learning_rate=1.0, cycles=2)  # type: ignore[arg-type]
+    resumed = SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    longer = Schedule(config, resumed, steps=STEPS, epochs=2 * EPOCHS)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    longer.load_state_dict(copy.deepcopy(short.state_dict()))
+    found = list(go(resumed, longer, start=stop, stop=2 * stop, dices=2 * DICES))
+    warmup = round(config.warmup_epochs * STEPS)
+    assert found == [
+        rate_share(config, step, total=2 * stop, warmup=warmup) for step in range(stop, 2 * stop)
+    ]
+
+
 # --- each course
 
 
