@@ -86,7 +86,7 @@ class RandWarpd(RandomizableTransform, MapTransform):
             items = [torch.as_tensor(sample[key]) for key in keys]
             control = torch.from_numpy(self.sample_control(self.R)).float()
             warped = warp(torch.cat(items), control, border=self.border)
-            sample.update(zip(keys, warped.split([len(item) for item in items]), strict=True))
+            sample.update(zip(keys, torch.split(warped, [len(item) for item in items]), strict=True))
         return sample
 
 

@@ -1,3 +1,4 @@
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,14 @@ def places() -> Tensor:
     return torch.arange(SIDE * SIDE).reshape(1, SIDE, SIDE).float()
 
 
-def cropped(seed: int, label: Tensor | None = None, positive: float = 1.0) -> dict[str, Any]:
+def cropped(seed: int, label: Tensor | None = None) -> dict[Hashable, Any]:
     transform = RandCropd(("image", "label"), size=SIZE)
     transform.set_random_state(seed=seed)
     label = torch.zeros(1, SIDE, SIDE) if label is None else label
-    return dict(transform({"image": places(), "label": label, "positive": torch.tensor(positive)}))
+    return transform({"image": places(), "label": label, "positive": torch.tensor(1.0)})
 
 
-def position(sample: dict[str, Any]) -> tuple[int, int]:
+def position(sample: dict[Hashable, Any]) -> tuple[int, int]:
     row, column = divmod(int(sample["image"][0, 0, 0]), SIDE)
     return row, column
 

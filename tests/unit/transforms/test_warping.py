@@ -65,7 +65,7 @@ def affine(seed: int, *, shift: float = 0.0, scale: float = 0.0, degrees: float 
     sources = control.reshape(2, 4).T + corners
     matrix, *_ = np.linalg.lstsq(np.column_stack([corners, np.ones(4)]), sources, rcond=None)
     np.testing.assert_allclose(np.column_stack([corners, np.ones(4)]) @ matrix, sources, atol=1e-9)
-    return matrix.T
+    return np.asarray(matrix.T)
 
 
 def test_a_field_of_four_corners_is_linear_between_them() -> None:
