@@ -40,6 +40,9 @@ TITLES: Final = {
 }
 TOO_HIGH: Final = frozenset({"image_calibration_error", "pixel_calibration_error"})
 """Gaps by chance, in either direction, add to these."""
+_PER_IMAGE: Final = (
+    "pred_px", "true_px", "shared_px", "probabilities", "calibrated", "pixel_gaps", "pixels",
+)  # fmt: skip
 Counts = npt.NDArray[np.int64]
 
 
@@ -105,13 +108,10 @@ class ScoredImages:
         return replace(
             self,
             groups=[group for group, wanted in zip(self.groups, where, strict=True) if wanted],
-            pred_px=self.pred_px[where],
-            true_px=self.true_px[where],
-            shared_px=self.shared_px[where],
-            probabilities=None if self.probabilities is None else self.probabilities[where],
-            calibrated=None if self.calibrated is None else self.calibrated[where],
-            pixel_gaps=None if self.pixel_gaps is None else self.pixel_gaps[where],
-            pixels=None if self.pixels is None else self.pixels[where],
+            **{
+                name: None if (values := getattr(self, name)) is None else values[where]
+                for name in _PER_IMAGE
+            },
             distances={name: values[where] for name, values in (self.distances or {}).items()},
         )
 
@@ -126,18 +126,7 @@ class ScoredImages:
         return ScoredImages(
             groups=[*self.groups, *other.groups],
             distances={name: np.concatenate([mine[name], theirs[name]]) for name in mine if name in theirs},
-            **{
-                name: joined(name)
-                for name in (
-                    "pred_px",
-                    "true_px",
-                    "shared_px",
-                    "probabilities",
-                    "calibrated",
-                    "pixel_gaps",
-                    "pixels",
-                )  # fmt: skip
-            },
+            **{name: joined(name) for name in _PER_IMAGE},
         )
 
     def measure(self, *, resamples: int = RESAMPLES) -> dict[str, Measured]:
