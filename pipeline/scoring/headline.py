@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,19 @@ TITLES: Final = {
     "image_calibration_error": "calibration error, images",
     "pixel_calibration_error": "calibration error, pixels",
 }
+OperatingPointKind: TypeAlias = Literal["cross-fitted", "in-sample", "fixed"]
+MEANINGS: Final[dict[OperatingPointKind, str]] = {
+    "cross-fitted": "Each image is scored at the cross-fitted operating point, which was tuned without its patient: "
+    "these are the numbers to quote. The in-sample numbers beside them, at the operating point of the model, which "
+    "was tuned on all of these images, are somewhat too high.",
+    "in-sample": "The operating point was tuned on these same images: these in-sample numbers are somewhat too high.",
+    "fixed": "The operating point of the model was not tuned on these images, as far as the manifest tells.",
+}
+"""Where the operating points come from that numbers are at."""
+AT_ANY_POINT: Final = frozenset(
+    {"auc", "average_precision", "image_calibration_error", "pixel_calibration_error"}
+)
+"""Numbers of probabilities, which do not depend on the operating point."""
 TOO_HIGH: Final = frozenset({"image_calibration_error", "pixel_calibration_error"})
 """Gaps by chance, in either direction, add to these."""
 _PER_IMAGE: Final = (
