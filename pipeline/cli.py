@@ -403,7 +403,7 @@ def evaluate(
     """Score a model on the fold that it never saw, beside predicting nothing."""
     from pneumoseg.pipeline.evaluate import evaluate_model
     from pneumoseg.pipeline.inference.tta import parse_tta
-    from pneumoseg.pipeline.summaries import scores_table
+    from pneumoseg.pipeline.summaries import evaluation_table
 
     if fold is not None and fold != "all" and not fold.isdecimal():
         raise UsageError(f"--fold {fold}: a number or `all` would fit")
@@ -425,7 +425,7 @@ def evaluate(
         overwrite=overwrite,
     )
     title = "all folds" if report.fold is None else f"fold {report.fold}"
-    console.print(scores_table(report.images, title=title, unseen=report.unseen))
+    console.print(evaluation_table(report, title=title))
     _warn_seen(report)
     say(f"wrote {output / 'report.html'}, {output / 'scores.json'} and {output / 'cases.csv'}")
     raise typer.Exit(report.exit_code)
@@ -724,11 +724,11 @@ def _say_scores(
 ) -> None:
     """What a training came to: the evaluation, or where there is none the scores of its validation."""
     from pneumoseg.pipeline.inference.model_folder import read_description
-    from pneumoseg.pipeline.summaries import operating_point_table, scores_table
+    from pneumoseg.pipeline.summaries import evaluation_table, operating_point_table
 
     decision = read_description(model).decision
     if evaluation is not None:
-        console.print(scores_table(evaluation.images, title=title, unseen=evaluation.unseen))
+        console.print(evaluation_table(evaluation, title=title))
         _warn_seen(evaluation)
         say(f"wrote {model} and {model.parent / 'report.html'}")
         return
@@ -736,8 +736,8 @@ def _say_scores(
     if decision and decision.cross_fitted:
         tuned = decision.aims["challenge"].dice
         say(
-            f"Dice at the size of the stored maps: {tuned:.4f} with the decision tuned on these images, "
-            f"{decision.cross_fitted.dice:.4f} with decisions that had not seen the patient in question"
+            f"Dice at the size of the stored maps: {tuned:.4f} at the in-sample operating point, "
+            f"{decision.cross_fitted.dice:.4f} at the cross-fitted ones, each tuned without the patient"
         )
     say(f"wrote {model}")
 

@@ -122,7 +122,7 @@ def _table(evaluation: EvaluateReport, submission: SubmissionScore) -> Table:
     table = Table("", "images", "Dice", "nothing", "positives", "sensit.", "specif.")
     for column in table.columns[1:]:
         column.justify = "right"
-    images = evaluation.unseen or evaluation.images
+    images = evaluation.quoted
     for name, score in (
         ("held-out fold", summarise(images.pred_px, images.true_px, images.shared_px)),
         ("test phantoms", submission.score),

@@ -11,6 +11,7 @@ from pneumoseg.transforms.reasons import Outcome, Reason
 if TYPE_CHECKING:  # the jobs load MONAI
     from pneumoseg.pipeline.check import CheckReport
     from pneumoseg.pipeline.doctor import DoctorReport
+    from pneumoseg.pipeline.evaluate import EvaluateReport
     from pneumoseg.pipeline.predict import PredictReport
     from pneumoseg.pipeline.prepare import PrepareReport
     from pneumoseg.pipeline.scoring.decision import OperatingPointScores
@@ -43,7 +44,7 @@ def prepare_summary(report: "PrepareReport") -> list[str | Table]:
 
 
 def operating_point_table(found: "OperatingPointScores", *, title: str) -> Table:
-    """Lay out scores beside what an empty mask for every image would have."""
+    """Lay out the scores at an in-sample operating point beside those of an empty mask for every image."""
     score = found.score
     table = Table("", "model", "predict nothing", title=title, title_justify="left")
     for column in table.columns[1:]:
@@ -58,40 +59,54 @@ def operating_point_table(found: "OperatingPointScores", *, title: str) -> Table
     for name, ours, nothing in rows:
         table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in (ours, nothing)))
     images = f"{score.images} images, {score.positives} with a pneumothorax"
-    table.caption = f"{images}; {score.called_positive} called positive"
+    table.caption = f"{images}; {score.called_positive} predicted positive, at the in-sample operating point"
     table.caption_justify = "left"
     return table
 
 
+def evaluation_table(report: "EvaluateReport", *, title: str) -> Table:
+    """Lay out the scores of an evaluation; the heads of the columns tell the operating points apart."""
+    kind = report.operating_point
+    column = "model" if kind == "fixed" else kind
+    return scores_table(report.images, title=title, column=column, cross_fitted=report.cross_fitted)
+
+
 def scores_table(
-    images: "ScoredImages", *, title: str, column: str = "model", unseen: "ScoredImages | None" = None
+    images: "ScoredImages",
+    *,
+    title: str,
+    column: str = "model",
+    cross_fitted: "ScoredImages | None" = None,
 ) -> Table:
     """Lay out every number with its interval, beside what an empty mask for every image would have.
 
     Args:
         images: What the numbers come from.
-        title: Above the table.
-        column: What is scored.
-        unseen: The same images by decisions that had not seen the patient in question: these are the numbers to
-            quote then, and those of *images* stand beside them as tuned on these images.
+        title: Title above the table.
+        column: Head of the first column of numbers.
+        cross_fitted: The same images at cross-fitted operating points: their numbers are those to quote, and those of
+            *images* stand beside them as in-sample.
     """
     from pneumoseg.pipeline.scoring.headline import TITLES  # noqa: PLC0415  (late, as `--help` does not need it)
 
-    tuned, nothing = images.measure(), images.predicting_nothing()
-    found = unseen.measure() if unseen else tuned
+    in_sample, nothing = images.measure(), images.predicting_nothing()
+    quoted = cross_fitted.measure() if cross_fitted else in_sample
     table = Table("", column, "95 % interval", title=title, title_justify="left")
-    if unseen:
-        table.add_column("tuned on these")
+    if cross_fitted:
+        table.add_column("in-sample")
     table.add_column("predict nothing")
     for each in table.columns[1:]:
         each.justify = "right"
     table.columns[2].no_wrap = True
-    for name, at_point in tuned.items():
-        measured = found.get(name, at_point)
-        beside = [number_cell(at_point.value)] if unseen else []
+    for name, measured in quoted.items():
+        beside = [number_cell(in_sample[name].value)] if cross_fitted else []
         cells = number_cell(measured.value), interval_cell(measured), *beside, number_cell(nothing[name])
         table.add_row(TITLES[name], *cells)
     table.caption = f"{len(images)} images of {len(set(images.groups))} patients, resampled by patient"
+    if cross_fitted:
+        table.caption += "; cross-fitted: at the operating point tuned without the patient"
+    elif column == "in-sample":
+        table.caption += "; in-sample: at the operating point tuned on these images"
     table.caption_justify = "left"
     return table
 

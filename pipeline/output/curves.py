@@ -12,9 +12,14 @@ Rows: TypeAlias = Sequence[Mapping[str, Any]]
 
 
 def draw_loss(axes: Axes, rows: Rows) -> None:
-    """The training loss, and the learning rate."""
-    _line(axes, rows, "loss", "training loss")
+    """Draw the losses of training and validation, and the learning rate.
+
+    Their heights differ: the validation has another share of positives, and looks at each image on its own.
+    """
+    _line(axes, rows, "loss", "training")
+    _line(axes, rows, "validation_loss", "validation")
     axes.set_ylabel("loss")
+    axes.legend(loc="best")
     rate = axes.twinx()
     _line(rate, rows, "learning_rate", "learning rate", color="0.6")
     rate.set_ylabel("learning rate", color="0.5")
@@ -23,18 +28,22 @@ def draw_loss(axes: Axes, rows: Rows) -> None:
 
 
 def draw_dice(axes: Axes, rows: Rows) -> None:
-    """The challenge's Dice of the validation beside predicting nothing, and Dice on positives."""
+    """Draw the challenge's Dice of the validation beside predicting nothing, and Dice on positives.
+
+    Each epoch is at its own in-sample operating point, except for Dice on positives at a fixed threshold of 0.5.
+    """
     _line(axes, rows, "dice", "all images")
     _line(axes, rows, "predict_nothing", "predict nothing", color="0.5", linestyle="--")
     _line(axes, rows, "dice_positive", "positives")
-    _share(axes, "validation Dice")
+    _line(axes, rows, "dice_positive_fixed", "positives at 0.5")
+    _share(axes, "validation Dice, in-sample")
 
 
 def draw_rates(axes: Axes, rows: Rows) -> None:
-    """How well the images of the validation are told apart."""
+    """Draw how well the images of the validation are told apart: rates at the in-sample operating point, and AUC."""
     for name, label in (("auc", "AUC"), ("sensitivity", "sensitivity"), ("specificity", "specificity")):
         _line(axes, rows, name, label)
-    _share(axes, "validation, per image")
+    _share(axes, "validation, per image, in-sample")
 
 
 LEARNING_CURVES: Final[Mapping[str, Callable[[Axes, Rows], None]]] = {

@@ -17,33 +17,33 @@ Floats = npt.NDArray[np.float64]
 
 
 def roc_chart(probabilities: Floats, positive: npt.NDArray[np.bool_], *, auc: float | None) -> Chart:
-    """The ROC curve of the images, with the point where nothing is called."""
+    """Draw the ROC curve of the image probabilities."""
     false, true, _ = roc_curve(positive, probabilities)
     with chart_style():
         figure, axes = _square("1 - specificity", "sensitivity")
         axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
         axes.plot(false, true, color=BLUE)
-    area = "" if auc is None else f"Area {auc:.3f}; "
+    area = "" if auc is None else f"Area {auc:.3f}, at any operating point; "
     return Chart("ROC of the images", to_svg(figure, name="roc"), f"{area}dashed: chance.")
 
 
 def precision_recall_chart(
     probabilities: Floats, positive: npt.NDArray[np.bool_], *, average: float | None
 ) -> Chart:
-    """Precision against recall of the images, with the share of positives as what chance gives."""
+    """Draw precision against recall of the image probabilities, with the share of positives as chance."""
     precision, recall, _ = precision_recall_curve(positive, probabilities)
     with chart_style():
         figure, axes = _square("recall", "precision")
         axes.axhline(positive.mean(), color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
         axes.step(recall, precision, where="post", color=BLUE)
-    text = "" if average is None else f"Average precision {average:.3f}; "
+    text = "" if average is None else f"Average precision {average:.3f}, at any operating point; "
     return Chart(
         "Precision and recall", to_svg(figure, name="pr"), f"{text}dashed: the share of positives, by chance."
     )
 
 
-def reliability_chart(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Chart:
-    """How many are positive among those of a probability: of images and of pixels."""
+def reliability_chart(curves: Mapping[str, Sequence[Mapping[str, float]]], *, note: str = "") -> Chart:
+    """Draw how many are positive among those of a probability: of images and of pixels."""
     with chart_style():
         figure, axes = _square("mean probability of the bin", "share of positives")
         axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
@@ -52,12 +52,14 @@ def reliability_chart(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Ch
             axes.plot(confidence, [point["share"] for point in points], "o-", color=colour, label=name)
         axes.legend(loc="best")
     return Chart(
-        "Reliability", to_svg(figure, name="reliability"), "On the dashed line, probabilities are true."
+        "Reliability",
+        to_svg(figure, name="reliability"),
+        f"On the dashed line, probabilities are true. {note}".strip(),
     )
 
 
-def size_chart(areas_px: Floats, dices: Floats, called: npt.NDArray[np.bool_]) -> Chart:
-    """Dice of the positives against the size of their label."""
+def size_chart(areas_px: Floats, dices: Floats, called: npt.NDArray[np.bool_], *, at: str) -> Chart:
+    """Draw the Dice of the positives against the size of their label; *at* names the operating point."""
     with chart_style():
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.subplots()
@@ -73,7 +75,11 @@ def size_chart(areas_px: Floats, dices: Floats, called: npt.NDArray[np.bool_]) -
         axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(alpha=0.15)
         axes.legend(loc="best")
-    return Chart("Dice and size", to_svg(figure, name="size"), "One mark is one image with a pneumothorax.")
+    return Chart(
+        "Dice and size",
+        to_svg(figure, name="size"),
+        f"One mark is one image with a pneumothorax; Dice is {at}.",
+    )
 
 
 def surface_chart(
@@ -84,11 +90,11 @@ def surface_chart(
     chosen: tuple[float, float],
     nothing: float,
 ) -> Chart:
-    """The score of each threshold and minimum area.
+    """Draw the score of each threshold and minimum area.
 
     Args:
-        thresholds: Of the columns of *dice*.
-        min_areas: Of its rows, as shares of the image.
+        thresholds: Thresholds of the columns of *dice*.
+        min_areas: Minimum areas of its rows, as shares of the image.
         dice: Mean Dice of the challenge, shape ``(minimum areas, thresholds)``.
         chosen: Threshold and minimum area in use.
         nothing: The score of predicting nothing: the middle of the colour scale, which reaches far enough to tell
@@ -127,21 +133,21 @@ def surface_chart(
     return Chart(
         "Threshold and minimum area",
         to_svg(figure, name="surface"),
-        "Purple scores above predicting nothing, orange below; the ring is the decision in use, the line on the scale "
-        "the score of predicting nothing.",
+        "In-sample. Purple scores above predicting nothing, orange below; the ring is the operating point of the "
+        "model, the line on the scale the score of predicting nothing.",
         wide=True,
     )
 
 
-def decision_chart(
+def threshold_chart(
     thresholds: Sequence[float], curves: Mapping[str, Floats], *, chosen: float, min_area: float
 ) -> Chart:
-    """What each threshold would have.
+    """Draw the scores of each threshold.
 
     Args:
-        thresholds: Of each value.
-        curves: Of Dice, sensitivity and specificity; NaN where there is none.
-        chosen: The threshold in use.
+        thresholds: Threshold of each value.
+        curves: Dice, sensitivity and specificity; NaN where there is none.
+        chosen: The threshold of the model.
         min_area: The minimum area that all of it is for, as a share of the image.
     """
     with chart_style():
@@ -154,7 +160,11 @@ def decision_chart(
         axes.grid(alpha=0.15)
         axes.legend(loc="best")
     least = f"With a minimum area of {min_area:.3%} of the image" if min_area else "Without a minimum area"
-    return Chart("Each threshold", to_svg(figure, name="decision"), f"{least}; dashed: the threshold in use.")
+    return Chart(
+        "Each threshold",
+        to_svg(figure, name="thresholds"),
+        f"In-sample. {least}; dashed: the threshold of the model.",
+    )
 
 
 def histogram_chart(

@@ -1,4 +1,4 @@
-"""What an evaluation came to, as sections of a report; all of it is read from the files that it left."""
+"""The results of an evaluation as sections of a report; all of them are read from the files that it wrote."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,11 +28,12 @@ from pneumoseg.pipeline.reporting.reading import (
     read_rows,
     results_of,
 )
-from pneumoseg.pipeline.scoring.headline import TITLES
+from pneumoseg.pipeline.scoring.case_rows import CROSS_FITTED
+from pneumoseg.pipeline.scoring.headline import AT_ANY_POINT, MEANINGS, TITLES
 from pneumoseg.pipeline.summaries import number_cell
 
 FILES: Final = ("scores.json", "cases.csv", "subgroups.csv")
-SURFACE: Final = "decisions.json"
+SURFACE: Final = "score_surface.json"
 _HEADLINES: Final = ("dice", "dice_positive", "sensitivity", "specificity", "auc", "average_precision")
 _SHOWN_CASES: Final = 5000
 _MEANINGS: Final = (
@@ -41,7 +42,14 @@ _MEANINGS: Final = (
     "Intervals hold 95 % of 2,000 resamples of the patients, each with all images: images of one patient are alike.",
     "Distances and surface Dice are of images where both masks hold pixels and the spacing is known. The calibration "
     "error is the mean gap between a probability and how often it is right, over ten bins.",
+    "AUC and average precision are of the image probability as the model outputs it; they do not depend on the "
+    "operating point, and no temperature changes them.",
 )
+_AT: Final = {
+    "cross-fitted": "at the cross-fitted operating points",
+    "in-sample": "at the in-sample operating point",
+    "fixed": "at the operating point of the model",
+}
 
 
 def evaluation_page(folder: Path) -> Page:
@@ -86,17 +94,25 @@ def warnings(scores: Mapping[str, Any]) -> list[str]:
 
 
 def result_sections(folder: Path) -> list[Section]:
-    """Summary, decision, probabilities, subgroups, gallery and cases; to be called within `results_of`."""
+    """Make the sections with results; to be called within `results_of`.
+
+    All scores, charts of cases, subgroups, pictures and cases are at one kind of operating point, which each of them
+    names: the cross-fitted one where there is one.
+    """
     scores, cases = read_json(folder / "scores.json"), read_rows(folder / "cases.csv")
     subgroups = read_rows(folder / "subgroups.csv")
     gallery = load_gallery(folder)
+    at = _AT[scores["operating_point"]]
+    cases = [_at_quoted_point(row, scores["operating_point"]) for row in cases]
     sections = [
         _summary(scores),
-        _decision(folder, scores),
+        _operating_point(folder, scores),
         _probabilities(scores, cases),
-        Section("Subgroups", [_subgroup_table(subgroups)]),
-        Section("Gallery", [gallery]) if gallery.cases else None,
-        Section("Cases", [_case_table(cases)]),
+        Section(
+            "Subgroups", [Text(f"Dice, sensitivity and specificity are {at}."), _subgroup_table(subgroups)]
+        ),
+        Section("Gallery", [Text(f"Masks and Dice are {at}."), gallery]) if gallery.cases else None,
+        Section("Cases", [Text(f"Outcome, Dice, mask and distance are {at}."), _case_table(cases)]),
     ]
     return [section for section in sections if section is not None]
 
@@ -106,7 +122,8 @@ def how_it_was_made(scores: Mapping[str, Any]) -> Section:
     facts = {
         name: scores.get(name)
         for name in (
-            "threshold", "bottom_threshold", "min_area_fraction", "min_component_fraction", "fill_holes", "aim",
+            "threshold", "bottom_threshold", "min_area_fraction", "image_threshold", "min_component_fraction",
+            "fill_holes", "operating_point", "aim",
             "tta", "temperature", "dropout_passes", "grouped_by", "manifest_sha256", "model_weights_sha256",
         )
     }  # fmt: skip
@@ -125,45 +142,41 @@ def _plain(value: object) -> str:
     return "none" if value is None else str(value)
 
 
+def _at_quoted_point(row: Row, kind: str) -> Row:
+    """Give a row of ``cases.csv`` with the mask at the operating point whose scores are quoted."""
+    if kind != "cross-fitted":
+        return row
+    own = {
+        name.removeprefix(CROSS_FITTED): value for name, value in row.items() if name.startswith(CROSS_FITTED)
+    }
+    return {**row, **own}
+
+
 def _summary(scores: Mapping[str, Any]) -> Section:
-    tuned, nothing = scores["numbers"], scores["predict_nothing_numbers"]
-    unseen = scores.get("unseen_decision")
-    quoted = unseen or tuned
+    in_sample, nothing, kind = scores["numbers"], scores["predict_nothing_numbers"], scores["operating_point"]
+    crossed = kind == "cross-fitted"
+    quoted = scores["cross_fitted"] if crossed else in_sample
     tiles = [
         Tile(
             TITLES[name],
             number_cell(quoted[name]["value"]),
-            f"{_interval(quoted[name])}; nothing: {number_cell(nothing[name])}",
+            f"{_interval(quoted[name])}; {'any operating point' if name in AT_ANY_POINT else kind}; "
+            f"nothing: {number_cell(nothing[name])}",
         )
         for name in _HEADLINES
         if name in quoted
     ]
-    columns = [
-        "measure",
-        "value",
-        "95 % from",
-        "to",
-        *(["tuned on these"] if unseen else []),
-        "predict nothing",
-    ]
+    value = "value" if kind == "fixed" else kind
+    columns = ["measure", value, "95 % from", "to", *(["in-sample"] if crossed else []), "predict nothing"]
     rows = []
     for name, title in TITLES.items():
-        if name in tuned:
-            measured = quoted.get(name) or tuned[name]
-            beside = [tuned[name]["value"]] if unseen else []
+        if name in quoted:
+            measured = quoted[name]
+            beside = [in_sample[name]["value"]] if crossed else []
             rows.append(
                 [title, measured["value"], measured["low"], measured["high"], *beside, nothing.get(name)]
             )
-    about = (
-        "These are scores of decisions that had not seen the patient in question: the numbers to quote. Those of the "
-        "decision that was tuned on these images are too high by a little, and stand beside them."
-        if unseen
-        else "Scores of the model's own decision, which was not tuned on these images or cannot be told apart "
-        "from one that was."
-        if not scores.get("tuned_here")
-        else "The decision was tuned on these same images: the scores are too high by a little."
-    )
-    return Section("Summary", [Text(about), Tiles(tiles), Table(columns, rows)])
+    return Section("Summary", [Text(MEANINGS[kind]), Tiles(tiles), Table(columns, rows)])
 
 
 def _interval(measured: Mapping[str, float | None]) -> str:
@@ -171,7 +184,7 @@ def _interval(measured: Mapping[str, float | None]) -> str:
     return "no interval" if low is None or high is None else f"{number_cell(low)} to {number_cell(high)}"
 
 
-def _decision(folder: Path, scores: Mapping[str, Any]) -> Section | None:
+def _operating_point(folder: Path, scores: Mapping[str, Any]) -> Section | None:
     if not (folder / SURFACE).is_file():
         return None
     found = read_json(folder / SURFACE)
@@ -180,15 +193,15 @@ def _decision(folder: Path, scores: Mapping[str, Any]) -> Section | None:
     nearest = int(np.argmin(np.abs(np.array(areas) - scores["min_area_fraction"])))
     point = (scores["threshold"], scores["min_area_fraction"])
     return Section(
-        "Decision",
+        "Operating point",
         [
-            Text(_decision_words(scores)),
+            Text(_operating_point_words(scores)),
             Charts(
                 [
                     charts.surface_chart(
                         thresholds, areas, named["dice"], chosen=point, nothing=scores["predict_nothing"]
                     ),
-                    charts.decision_chart(
+                    charts.threshold_chart(
                         thresholds,
                         {
                             "Dice": named["dice"][nearest],
@@ -204,13 +217,17 @@ def _decision(folder: Path, scores: Mapping[str, Any]) -> Section | None:
     )
 
 
-def _decision_words(scores: Mapping[str, Any]) -> str:
+def _operating_point_words(scores: Mapping[str, Any]) -> str:
     area, bottom = scores["min_area_fraction"], scores.get("bottom_threshold")
+    image = scores.get("image_threshold")
     many = f"more than {area:.3%} of its pixels exceed" if area else "any of its pixels exceeds"
-    drawn = "" if bottom is None else f" Its mask is then drawn at {bottom:.3f}."
+    criterion = f" and its image probability exceeds {image:.3f}" if image else ""
+    mask = "" if bottom is None else f" Its mask then holds the pixels above {bottom:.3f}."
+    beside = f", beside the image threshold of {image:.3f}" if image else ""
     return (
-        f"An image is called positive when {many} {scores['threshold']:.3f}.{drawn} "
-        "Both charts are of masks drawn at the threshold itself and not cleaned."
+        f"The operating point of the model: an image is predicted positive when {many} {scores['threshold']:.3f}"
+        f"{criterion}.{mask} Both charts score all points on these same images (in-sample){beside}, with masks "
+        "thresholded at the threshold itself and not cleaned."
     )
 
 
@@ -219,19 +236,19 @@ def _probabilities(scores: Mapping[str, Any], cases: Sequence[Row]) -> Section:
     positive = np.array([row["positive"] == "1" for row in cases])
     made: list[Chart] = []
     if positive.any() and not positive.all():
-        numbers = scores["numbers"]
+        numbers = scores["numbers"]  # at any operating point
         made.append(charts.roc_chart(probabilities, positive, auc=numbers["auc"]["value"]))
         made.append(
             charts.precision_recall_chart(
                 probabilities, positive, average=numbers["average_precision"]["value"]
             )
         )
-    made.append(charts.reliability_chart(scores["reliability"]))
+    made.append(charts.reliability_chart(scores["reliability"], note=_temperature_words(scores)))
     made.append(
         charts.histogram_chart(
             {"with a pneumothorax": probabilities[positive], "without": probabilities[~positive]},
-            title="Probability of the images",
-            label="probability",
+            title="Image probability",
+            label="image probability",
             limits=(0.0, 1.0),
         )
     )
@@ -239,18 +256,26 @@ def _probabilities(scores: Mapping[str, Any], cases: Sequence[Row]) -> Section:
         areas = np.array([float(row["label_area_px"]) for row in cases])
         dices = np.array([float(row["dice"]) for row in cases])
         called = np.array([row["called_positive"] == "1" for row in cases])
-        made.append(charts.size_chart(areas[positive], dices[positive], called[positive]))
+        at = _AT[scores["operating_point"]]
+        made.append(charts.size_chart(areas[positive], dices[positive], called[positive], at=at))
     uncertainty = np.array([value for row in cases if (value := number(row["uncertainty"])) is not None])
     if len(uncertainty):
         made.append(
             charts.histogram_chart(
                 {"all": uncertainty},
                 title="Uncertainty of the images",
-                label="standard deviation of the probability",
+                label="standard deviation of the image probability",
                 limits=None,
             )
         )
     return Section("Probabilities", [Charts(made)])
+
+
+def _temperature_words(scores: Mapping[str, Any]) -> str:
+    if scores.get("temperature", 1) == 1:
+        return "The probabilities are those that the model outputs."
+    where = {"cross-fitted": "cross-fitted temperatures", "in-sample": "an in-sample temperature"}
+    return f"The probabilities are at {where.get(scores['operating_point'], 'the temperature of the model')}."
 
 
 def _subgroup_table(rows: Sequence[Row]) -> Block:
@@ -276,7 +301,7 @@ def _subgroup_table(rows: Sequence[Row]) -> Block:
 def _case_table(rows: Sequence[Row]) -> Block:
     """The cases with those that went worst first."""
     columns = {
-        "case": "id", "outcome": "", "Dice": "dice", "probability": "probability", "uncertainty": "uncertainty",
+        "case": "id", "outcome": "", "Dice": "dice", "image probability": "probability", "uncertainty": "uncertainty",
         "truth px": "label_area_px", "mask px": "area_px", "Hausdorff mm": "hausdorff95_mm", "view": "view",
         "sex": "sex", "age": "age", "fold": "fold",
     }  # fmt: skip
@@ -302,7 +327,7 @@ def _case_table(rows: Sequence[Row]) -> Block:
 
 
 def outcome(row: Row) -> str:
-    """What became of a case."""
+    """Name the outcome of a case."""
     return {
         ("1", "1"): "found",
         ("1", "0"): "missed",

@@ -38,27 +38,52 @@ def levels_of(curves: CaseCurves) -> npt.NDArray[np.int64]:
     return np.stack([everywhere - inside, inside])
 
 
-def pixel_gaps(cases: Sequence[CaseCurves], *, temperature: float = 1.0) -> Floats:
-    """How far the pixels' probabilities are above their labels in all, case by case and bin by bin: (cases, bins)."""
-    confidence = calibrate(_MIDDLES, temperature)
-    bin_of = _bin_of(confidence)
+def pixel_gaps(cases: Sequence[CaseCurves], *, temperature: npt.ArrayLike = 1.0) -> Floats:
+    """Sum up, bin by bin, how far the probabilities of the pixels are above their labels.
+
+    Args:
+        cases: The cases.
+        temperature: One for all cases, or one for each.
+
+    Returns: Shape ``(cases, bins)``.
+    """
     gaps = np.zeros((len(cases), BINS))
-    for row, curves in zip(gaps, cases, strict=True):
+    for row, curves, own in zip(gaps, cases, np.broadcast_to(temperature, len(cases)), strict=True):
+        confidence = calibrate(_MIDDLES, own)
         outside, inside = levels_of(curves)
-        np.add.at(row, bin_of, (outside + inside) * confidence - inside)
+        np.add.at(row, _bin_of(confidence), (outside + inside) * confidence - inside)
     return gaps
 
 
-def pixel_reliability(cases: Sequence[CaseCurves], *, temperature: float = 1.0) -> list[ReliabilityPoint]:
-    """The reliability curve of all pixels, in bins of equal width."""
-    outside, inside = np.sum([levels_of(curves) for curves in cases], axis=0)
-    return _curve(calibrate(_MIDDLES, temperature), inside, outside + inside)
+def pixel_reliability(
+    cases: Sequence[CaseCurves], *, temperature: npt.ArrayLike = 1.0
+) -> list[ReliabilityPoint]:
+    """Make the reliability curve of all pixels, in bins of equal width.
+
+    Args:
+        cases: The cases.
+        temperature: One for all cases, or one for each.
+    """
+    of_case = np.broadcast_to(temperature, len(cases))
+    levels = np.array([levels_of(curves) for curves in cases])
+    confidence, positive, count = [], [], []
+    for own in np.unique(of_case):
+        outside, inside = levels[of_case == own].sum(axis=0)
+        confidence.append(calibrate(_MIDDLES, own))
+        positive.append(inside)
+        count.append(outside + inside)
+    return _curve(np.concatenate(confidence), np.concatenate(positive), np.concatenate(count))
 
 
-def calibrate(probabilities: npt.ArrayLike, temperature: float) -> Floats:
-    """Probabilities whose logits are divided by a temperature; their order stays, and 1 changes nothing."""
-    numbers = np.asarray(probabilities, dtype=np.float64)
-    return numbers if temperature == 1 else np.asarray(expit(logit(numbers) / temperature), dtype=np.float64)
+def calibrate(probabilities: npt.ArrayLike, temperature: npt.ArrayLike) -> Floats:
+    """Divide the logits of probabilities by a temperature: their order stays, and 1 changes nothing.
+
+    Args:
+        probabilities: Of any shape.
+        temperature: Of a shape that broadcasts with it.
+    """
+    numbers, own = np.asarray(probabilities, dtype=np.float64), np.asarray(temperature, dtype=np.float64)
+    return np.where(own == 1, numbers, expit(logit(numbers) / own))
 
 
 def image_reliability(probabilities: Floats, positive: npt.NDArray[np.bool_]) -> list[ReliabilityPoint]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -38,8 +38,24 @@ TITLES: Final = {
     "image_calibration_error": "calibration error, images",
     "pixel_calibration_error": "calibration error, pixels",
 }
+OperatingPointKind: TypeAlias = Literal["cross-fitted", "in-sample", "fixed"]
+MEANINGS: Final[dict[OperatingPointKind, str]] = {
+    "cross-fitted": "Each image is scored at the cross-fitted operating point, which was tuned without its patient: "
+    "these are the numbers to quote. The in-sample numbers beside them, at the operating point of the model, which "
+    "was tuned on all of these images, are somewhat too high.",
+    "in-sample": "The operating point was tuned on these same images: these in-sample numbers are somewhat too high.",
+    "fixed": "The operating point of the model was not tuned on these images, as far as the manifest tells.",
+}
+"""Where the operating points come from that numbers are at."""
+AT_ANY_POINT: Final = frozenset(
+    {"auc", "average_precision", "image_calibration_error", "pixel_calibration_error"}
+)
+"""Numbers of probabilities, which do not depend on the operating point."""
 TOO_HIGH: Final = frozenset({"image_calibration_error", "pixel_calibration_error"})
 """Gaps by chance, in either direction, add to these."""
+_PER_IMAGE: Final = (
+    "pred_px", "true_px", "shared_px", "probabilities", "calibrated", "pixel_gaps", "pixels",
+)  # fmt: skip
 Counts = npt.NDArray[np.int64]
 
 
@@ -105,13 +121,10 @@ class ScoredImages:
         return replace(
             self,
             groups=[group for group, wanted in zip(self.groups, where, strict=True) if wanted],
-            pred_px=self.pred_px[where],
-            true_px=self.true_px[where],
-            shared_px=self.shared_px[where],
-            probabilities=None if self.probabilities is None else self.probabilities[where],
-            calibrated=None if self.calibrated is None else self.calibrated[where],
-            pixel_gaps=None if self.pixel_gaps is None else self.pixel_gaps[where],
-            pixels=None if self.pixels is None else self.pixels[where],
+            **{
+                name: None if (values := getattr(self, name)) is None else values[where]
+                for name in _PER_IMAGE
+            },
             distances={name: values[where] for name, values in (self.distances or {}).items()},
         )
 
@@ -126,18 +139,7 @@ class ScoredImages:
         return ScoredImages(
             groups=[*self.groups, *other.groups],
             distances={name: np.concatenate([mine[name], theirs[name]]) for name in mine if name in theirs},
-            **{
-                name: joined(name)
-                for name in (
-                    "pred_px",
-                    "true_px",
-                    "shared_px",
-                    "probabilities",
-                    "calibrated",
-                    "pixel_gaps",
-                    "pixels",
-                )  # fmt: skip
-            },
+            **{name: joined(name) for name in _PER_IMAGE},
         )
 
     def measure(self, *, resamples: int = RESAMPLES) -> dict[str, Measured]:

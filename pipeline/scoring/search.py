@@ -430,8 +430,7 @@ class _Table:
 
 
 def _matrix_product(called: npt.NDArray[Any], accepted: Floats) -> Floats:
-    """Count the cases that are predicted positive: ``(areas, tops, cases)`` and ``(cases, levels)`` give one number
-    for each of ``(levels, areas, tops)``."""
+    """Multiply ``(areas, tops, cases)`` by ``(cases, levels)`` to ``(levels, areas, tops)``: numbers of cases."""
     return np.stack([(each.astype(np.float64) @ accepted).T for each in called], axis=1)
 
 

@@ -19,7 +19,7 @@ def fit_temperature(cases: Sequence[CaseCurves]) -> float | None:
     """Find the temperature at which the pixels' labels are most likely.
 
     Args:
-        cases: That the network has not learned from.
+        cases: Cases that the network has not learned from.
 
     Returns: None where all pixels that have a logit are of one kind. What lies within one step of 1/256 counts with
         the middle of the step.
@@ -43,16 +43,16 @@ def fit_temperature(cases: Sequence[CaseCurves]) -> float | None:
     return float(np.exp(found.x))
 
 
-def unseen_temperatures(cases: Sequence[CaseCurves], parts: npt.ArrayLike) -> list[float]:
-    """For each case the temperature that the cases of other parts give; 1, which changes nothing, where there is none.
+def cross_fitted_temperatures(cases: Sequence[CaseCurves], inner_folds: npt.ArrayLike) -> list[float]:
+    """Fit the temperature of each case without its inner fold; 1, which changes nothing, where none can be fitted.
 
     Args:
-        cases: That the network has not learned from.
-        parts: Of each case; one patient is in one part.
+        cases: Cases that the network has not learned from.
+        inner_folds: Inner fold of each case; the cases of one patient are in the same one.
     """
-    of_case = np.asarray(parts)
+    of_case = np.asarray(inner_folds)
     fitted = {
-        part: fit_temperature([curves for curves, other in zip(cases, of_case, strict=True) if other != part])
-        for part in np.unique(of_case).tolist()
+        fold: fit_temperature([curves for curves, other in zip(cases, of_case, strict=True) if other != fold])
+        for fold in np.unique(of_case).tolist()
     }
-    return [fitted[part] or 1.0 for part in of_case.tolist()]
+    return [fitted[fold] or 1.0 for fold in of_case.tolist()]

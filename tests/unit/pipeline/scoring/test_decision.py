@@ -256,7 +256,8 @@ def test_an_image_threshold_that_gains_one_image_or_less_than_a_thousandth_is_le
 def test_image_thresholds_begin_with_none_and_rise_within_0_and_1() -> None:
     assert IMAGE_THRESHOLDS[0] == 0
     assert list(IMAGE_THRESHOLDS) == sorted(set(IMAGE_THRESHOLDS))
-    assert IMAGE_THRESHOLDS[1] < 0.02 < 0.95 < IMAGE_THRESHOLDS[-1] < 1
+    assert IMAGE_THRESHOLDS[1] < 0.02
+    assert 0.95 < IMAGE_THRESHOLDS[-1] < 1
 
 
 def test_images_of_several_sizes_are_searched_together() -> None:

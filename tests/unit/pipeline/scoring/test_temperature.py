@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from pneumoseg.pipeline.scoring.calibration import pixel_gaps
 from pneumoseg.pipeline.scoring.decision import CaseCurves
 from pneumoseg.pipeline.scoring.statistics import gap_of, value_of
-from pneumoseg.pipeline.scoring.temperature import fit_temperature, unseen_temperatures
+from pneumoseg.pipeline.scoring.temperature import cross_fitted_temperatures, fit_temperature
 
 SHAPE = (120, 150)
 
@@ -68,11 +68,11 @@ def test_where_nothing_can_be_learned_nothing_is_fitted(probability: float, labe
 
 def test_a_case_has_the_temperature_that_the_cases_of_other_parts_give() -> None:
     cases = [*too_sure(2.0, count=2), *too_sure(4.0, count=2)]
-    found = unseen_temperatures(cases, [1, 0, 0, 2])
+    found = cross_fitted_temperatures(cases, [1, 0, 0, 2])
     without = {1: cases[1:], 0: [cases[0], cases[3]], 2: cases[:3]}
     assert found == [fit_temperature(without[part]) for part in (1, 0, 0, 2)]
     assert len(set(found)) == 3
 
 
 def test_where_no_other_part_is_left_probabilities_stay() -> None:
-    assert unseen_temperatures(too_sure(2.0), [3, 3, 3, 3]) == [1.0] * 4
+    assert cross_fitted_temperatures(too_sure(2.0), [3, 3, 3, 3]) == [1.0] * 4
