@@ -63,7 +63,7 @@ def test_an_unknown_key_names_those_that_are_known_beside_it() -> None:
 
 
 def test_an_unknown_section_names_the_sections() -> None:
-    with pytest.raises(UsageError, match="network, data, augmentation, optimization, views, precision"):
+    with pytest.raises(UsageError, match="network, data, augmentation, optimization, tta, precision"):
         load_config(settings=["optimiser.learning_rate=1"])
 
 
