@@ -203,7 +203,7 @@ def evaluate_model(
             "auc": decisions.auc,
             "aim": aim,
             "tta": list(model.tta),
-            "precision": model.precision.name,
+            "computed_in": model.precision.name,
             "temperature": model.temperature,
             "dropout_passes": dropout_passes,
             **asdict(decisions.point),

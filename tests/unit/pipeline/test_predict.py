@@ -22,8 +22,9 @@ from tests.conftest import (
     write_model,
     write_radiograph,
 )
+from torch import Tensor
 
-from pneumoseg.models import AttentionUNet
+from pneumoseg.models import AttentionUNet, NetworkOutputs
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import locked
 from pneumoseg.pipeline.inference.model_folder import (
@@ -810,11 +811,14 @@ def test_of_other_images_none_is_counted(model_folder: Path, images: Path, tmp_p
 def test_attention_runs_each_network_once(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passes = []
+    passes: list[int] = []
     outputs = AttentionUNet.outputs
-    monkeypatch.setattr(
-        AttentionUNet, "outputs", lambda self, image: passes.append(1) or outputs(self, image)
-    )
+
+    def counted(network: AttentionUNet, image: Tensor) -> NetworkOutputs:
+        passes.append(len(image))
+        return outputs(network, image)
+
+    monkeypatch.setattr(AttentionUNet, "outputs", counted)
     model = write_model(tmp_path / "model", bright_pixel_network())
     predict(model, images, tmp_path, kinds=["csv", "attention"], batch_size=8)
-    assert len(passes) == 1
+    assert passes == [8]

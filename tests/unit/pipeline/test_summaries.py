@@ -17,8 +17,8 @@ from pneumoseg.pipeline.scoring.decision import CaseCurves, decide
 from pneumoseg.pipeline.scoring.headline import ScoredImages
 from pneumoseg.pipeline.summaries import (
     check_summary,
-    operating_point_table,
     doctor_summary,
+    operating_point_table,
     predict_summary,
     prepare_summary,
     reasons_table,
