@@ -230,7 +230,7 @@ def evaluate_model(
             "auc": report.scores.auc,
             "aim": aim,
             "tta": list(model.tta),
-            "precision": model.precision.name,
+            "computed_in": model.precision.name,
             "temperature": model.temperature,
             "dropout_passes": dropout_passes,
             **asdict(report.scores.point),

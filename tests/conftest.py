@@ -200,10 +200,11 @@ def write_model(
     image_digests: tuple[str, ...] = (),
     fold: int = 0,
     manifest_sha256: str = "0" * 64,
+    config: NetworkConfig = TINY,
 ) -> Path:
     """Write a model folder of a tiny network that sees 48 x 48 pixels."""
     description = ModelDescription(
-        network=TINY,
+        network=config,
         preprocessing=Preprocessing(image_size=SHAPE[0]),
         operating_point=point or TunedPoint(threshold=0.5, min_area_fraction=0.0),
         members=(save_weights(folder, network, fold=fold),),

@@ -28,7 +28,7 @@ def start(model: Path, images: Path, output: Path) -> int:
             torch.set_num_threads(1)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             predict_folder(
-                model, images, output, kinds=KINDS, device="cpu", workers=0, dropout_passes=2, views=["flip"]
+                model, images, output, kinds=KINDS, device="cpu", workers=0, dropout_passes=2, tta=["flip"]
             )
             os._exit(0)
         except BaseException:  # noqa: BLE001  (a child must never go on as its parent)

@@ -141,7 +141,7 @@ def test_help_imports_neither_torch_nor_monai() -> None:
     assert result.stdout.strip() == "set()"
 
 
-def test_evaluate_takes_aims_views_and_dropout_together(workshop: Workshop, tmp_path: Path) -> None:
+def test_evaluate_takes_aims_augmentations_and_dropout_together(workshop: Workshop, tmp_path: Path) -> None:
     words = ("--aim", "specificity=0.5", "--tta", "flip", "--dropout-passes", "2")
     result = pneumoseg("evaluate", workshop.model, workshop.manifest, "-o", tmp_path / "out", *words)
     assert result.returncode == 0, result.stderr

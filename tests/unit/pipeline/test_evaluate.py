@@ -280,13 +280,13 @@ def test_a_mask_is_scored_as_it_is_cleaned(collection: Collection, tmp_path: Pat
     assert report.decisions.areas[0] == 48 * 32
 
 
-def test_an_image_can_be_seen_from_both_sides(
+def test_test_time_augmentation_is_applied_and_recorded(
     model_folder: Path, collection: Collection, tmp_path: Path
 ) -> None:
-    report, _ = evaluate(model_folder, collection, tmp_path, all_folds=True, views=("flip",), examples=1)
+    report, _ = evaluate(model_folder, collection, tmp_path, all_folds=True, tta=("flip",), examples=1)
     assert report.decisions.score.dice == 1.0  # the network knows no sides
     assert [len(case["panels"]) for case in gallery(tmp_path / "out")] == [9, 9, 9]
-    assert json.loads((tmp_path / "out" / "scores.json").read_text())["views"] == ["flip"]
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["tta"] == ["flip"]
 
 
 # calibration and uncertainty
@@ -345,7 +345,7 @@ def test_without_dropout_there_is_no_uncertainty(
     _, rows = evaluate(model_folder, collection, tmp_path, fold=0)
     assert {row["uncertainty"] for row in rows} == {""}
     assert not (tmp_path / "out" / "uncertainty").exists()
-    with pytest.raises(UsageError, match="--dropout-passes: 1 passes"):
+    with pytest.raises(UsageError, match="--dropout-passes: 1 Monte-Carlo"):
         evaluate(model_folder, collection, tmp_path, dropout_passes=1, overwrite=True)
 
 

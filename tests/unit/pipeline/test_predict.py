@@ -22,7 +22,9 @@ from tests.conftest import (
     write_model,
     write_radiograph,
 )
+from torch import Tensor
 
+from pneumoseg.models import AttentionUNet, NetworkOutputs
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import locked
 from pneumoseg.pipeline.inference.model_folder import (
@@ -357,10 +359,10 @@ def test_an_aim_of_the_model_decides(collection: Collection, images: Path, tmp_p
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["settings"]["aim"] == "specificity"
 
 
-def test_views_make_all_anew(model_folder: Path, images: Path, tmp_path: Path) -> None:
+def test_augmentations_make_all_anew(model_folder: Path, images: Path, tmp_path: Path) -> None:
     predict(model_folder, images, tmp_path)
-    assert predict(model_folder, images, tmp_path, views=["flip"])[0].kept == 0
-    assert predict(model_folder, images, tmp_path, views=["flip"])[0].kept == 4
+    assert predict(model_folder, images, tmp_path, tta=["flip"])[0].kept == 0
+    assert predict(model_folder, images, tmp_path, tta=["flip"])[0].kept == 4
 
 
 def test_calibrated_probabilities_are_at_the_models_temperature_and_masks_stay(
@@ -785,3 +787,38 @@ def test_a_picture_that_looks_turned_is_segmented_and_said_to_be_in_doubt(
     assert (row["status"], row["reason"]) == ("segmented", "LOOKS_TURNED")
     assert row["sentence"].endswith("In doubt, for the image looks turned.")
     assert ("upside down" in row["detail"]) != research
+
+
+# images that the model was trained on
+
+
+def test_images_that_the_model_was_trained_on_are_counted_and_marked(images: Path, tmp_path: Path) -> None:
+    first = min(images.rglob("*.dcm"))
+    digest = hashlib.sha256(first.read_bytes()).hexdigest()
+    model = write_model(tmp_path / "model", bright_pixel_network(), image_digests=(digest[:16],))
+    report, _ = predict(model, images, tmp_path)
+    told = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert (report.trained_on, told["trained_on"]) == (1, 1)
+    marked = {row["image"] for row in told["images"] if row["trained_on"]}
+    assert marked == {str(first.relative_to(images))}
+    assert predict(model, images, tmp_path)[0].trained_on == 1  # all are kept from the run before
+
+
+def test_of_other_images_none_is_counted(model_folder: Path, images: Path, tmp_path: Path) -> None:
+    assert predict(model_folder, images, tmp_path)[0].trained_on == 0
+
+
+def test_attention_runs_each_network_once(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    outputs = AttentionUNet.outputs
+
+    def counted(network: AttentionUNet, image: Tensor) -> NetworkOutputs:
+        passes.append(len(image))
+        return outputs(network, image)
+
+    monkeypatch.setattr(AttentionUNet, "outputs", counted)
+    model = write_model(tmp_path / "model", bright_pixel_network())
+    predict(model, images, tmp_path, kinds=["csv", "attention"], batch_size=8)
+    assert passes == [8]

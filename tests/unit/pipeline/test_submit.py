@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,14 @@ def test_another_aim_has_to_be_known_to_the_model(model_folder: Path, images: Pa
     assert not (tmp_path / "submission.csv").exists()
 
 
-def test_more_views_give_a_valid_submission_too(model_folder: Path, images: Path, tmp_path: Path) -> None:
-    report, rows = submit(model_folder, images, tmp_path, views=("flip", "scale"))
+def test_augmentations_give_a_valid_submission_too(model_folder: Path, images: Path, tmp_path: Path) -> None:
+    report, rows = submit(model_folder, images, tmp_path, tta=("flip", "scale"))
     assert (report.called_positive, rows[2]["EncodedPixels"]) == (2, "-1")
+
+
+def test_images_that_the_model_was_trained_on_are_counted(images: Path, tmp_path: Path) -> None:
+    digest = hashlib.sha256(next(images.rglob("case3.*")).read_bytes()).hexdigest()
+    model = write_model(tmp_path / "model", bright_pixel_network(), image_digests=(digest[:16],))
+    assert submit(model, images, tmp_path)[0].trained_on == 1
+    other = write_model(tmp_path / "other", bright_pixel_network())
+    assert submit(other, images, tmp_path, overwrite=True)[0].trained_on == 0

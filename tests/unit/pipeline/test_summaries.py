@@ -143,6 +143,13 @@ def test_predict_counts_what_became_of_the_files() -> None:
     assert "WRONG_VIEW" in text
 
 
+def test_predict_says_how_many_images_the_model_was_trained_on() -> None:
+    report = PredictReport(
+        segmented=9, called_positive=3, reasons=Counter(), refused=0, other_files=0, trained_on=4
+    )
+    assert "4 of them were in the model's training set" in printed(*predict_summary(report))
+
+
 def test_predict_shows_no_table_where_every_file_has_a_result() -> None:
     report = PredictReport(segmented=9, called_positive=3, reasons=Counter(), refused=0, other_files=0)
     assert len(predict_summary(report)) == 1

@@ -12,6 +12,7 @@ from tests.unit.pipeline.inference.networks import (
     with_head,
 )
 from torch import Tensor
+from torch.nn import functional
 
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.devices import Precision
@@ -83,6 +84,18 @@ def test_channels_last_gives_the_same_probabilities(image: Tensor) -> None:
     torch.testing.assert_close(
         probabilities(image, other), probabilities(image, network), atol=1e-5, rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("tta", [(), ("flip", "scale")])
+def test_a_network_with_an_encoder_is_padded_to_its_stride_and_has_four_maps(tta: tuple[str, ...]) -> None:
+    network = member(encoder="efficientnet-lite0", image_head=True)
+    image = torch.rand(1, 1, 48, 80, generator=torch.Generator().manual_seed(0))
+    found = predictor(network, tta=tta).predict_batch(image, attention=True)
+    padded = functional.pad(image, (0, 16, 0, 16))
+    if not tta:
+        torch.testing.assert_close(found.probabilities, by_itself(network, padded)[..., :48, :80])
+    assert found.attention is not None
+    assert [map_.shape for map_ in found.attention] == [(1, 1, 48, 80)] * 4
 
 
 # --- ensembles

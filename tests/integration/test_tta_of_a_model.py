@@ -1,4 +1,4 @@
-"""A model that sees each image in several views: tuned, written, evaluated and used so."""
+"""A model with test-time augmentation: its operating point is searched, evaluated and used with it."""
 
 import json
 from pathlib import Path
@@ -16,14 +16,14 @@ CONFIG = TrainConfig(
     network=TINY,
     data=DataConfig(image_size=32, batch_size=4),
     optimization=OptimizationConfig(epochs=3, learning_rate=0.01, patience=None),
-    views=("flip",),
+    tta=("flip",),
     precision="float32",
 )
 
 
 @pytest.fixture(scope="module")
 def model(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("views") / "run"
+    folder = tmp_path_factory.mktemp("tta") / "run"
     return train_model(collection.manifest_path, folder, config=CONFIG, device="cpu", report=False).model
 
 
@@ -36,13 +36,17 @@ def test_evaluation_gives_the_scores_that_the_decision_was_searched_with(
     assert {key: scores[key] for key in trained} == pytest.approx(trained)
 
 
-def test_an_image_and_its_mirror_image_are_seen_alike(model: Path) -> None:
-    network = load_model(model, torch.device("cpu")).network
+def test_an_image_and_its_mirror_image_have_mirrored_predictions(model: Path) -> None:
+    predictor = load_model(model, torch.device("cpu")).predictor
     image = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        torch.testing.assert_close(network(image.flip(-1)).flip(-1), network(image))
+    found, mirrored = (predictor.predict_batch(each).probabilities for each in (image, image.flip(-1)))
+    torch.testing.assert_close(mirrored.flip(-1), found)
 
 
-def test_the_views_of_a_model_can_be_left_out(model: Path) -> None:
-    assert load_model(model, torch.device("cpu")).views == ("flip",)
-    assert load_model(model, torch.device("cpu"), views=()).views == ()
+def test_the_augmentations_of_a_model_can_be_left_out(model: Path) -> None:
+    assert load_model(model, torch.device("cpu")).tta == ("flip",)
+    assert load_model(model, torch.device("cpu"), tta=()).tta == ()
+
+
+def test_the_model_says_in_which_precision_it_was_validated(model: Path) -> None:
+    assert json.loads((model / "model.json").read_text())["precision"] == "float32"

@@ -1,0 +1,178 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+from tests.conftest import (
+    SHAPE,
+    TINY,
+    Collection,
+    bright_pixel_network,
+    draw_case,
+    write_model,
+    write_radiograph,
+)
+from tests.unit.pipeline.inference.networks import member, with_head
+
+from pneumoseg.pipeline import load_predictor
+from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.inference.model_folder import TunedPoint
+from pneumoseg.pipeline.inference.segment import segment_files
+from pneumoseg.pipeline.inference.segmentation import ModelPredictor, Segmentation, radiograph_of
+from pneumoseg.transforms.gates import Gates
+from pneumoseg.transforms.masks import to_mask
+from pneumoseg.transforms.radiograph import read_radiograph
+from pneumoseg.transforms.reasons import RadiographError
+
+
+@pytest.fixture(scope="module")
+def predictor(model_folder: Path) -> ModelPredictor:
+    return load_predictor(model_folder, "cpu")
+
+
+@pytest.mark.parametrize("number", [0, 3, 5, 6])
+def test_the_mask_of_a_file_is_the_bright_block_to_the_pixel(
+    predictor: ModelPredictor, collection: Collection, number: int
+) -> None:
+    found = predictor.predict(str(collection.images / f"case{number:02}.dcm"))
+    np.testing.assert_array_equal(found.mask, draw_case(number, positive=number < 6)[1])
+    assert found.attention is None
+
+
+def test_a_file_a_radiograph_and_arrays_of_its_pixels_give_the_same(
+    predictor: ModelPredictor, collection: Collection
+) -> None:
+    path = collection.images / "case02.dcm"
+    radiograph = read_radiograph(path)
+    whole, rough = predictor.predict(radiograph.image), predictor.predict(radiograph.stored)
+    expected = predictor.predict(path)
+    assert predictor.predict(radiograph).probability == whole.probability == expected.probability
+    np.testing.assert_array_equal(whole.probabilities, expected.probabilities)
+    np.testing.assert_array_equal(rough.mask, expected.mask)
+    assert (expected.path, whole.path) == (path, None)
+    assert (expected.area_mm2, whole.area_mm2) == (expected.area_px * 0.5 * 0.25, None)
+
+
+def test_the_result_is_that_of_a_stream_of_files(predictor: ModelPredictor, collection: Collection) -> None:
+    path = collection.images / "case02.dcm"
+    (streamed,) = segment_files(predictor.model, [path], workers=0, batch_size=1)
+    assert isinstance(streamed, Segmentation)
+    found = predictor.predict(path)
+    assert found.probability == streamed.probability
+    np.testing.assert_array_equal(found.probabilities, streamed.probabilities)
+
+
+def test_attention_maps_have_the_size_of_the_image_deepest_first(
+    predictor: ModelPredictor, collection: Collection, tmp_path: Path
+) -> None:
+    path = collection.images / "case02.dcm"
+    maps = predictor.predict(path, attention=True).attention
+    assert maps is not None
+    assert [map_.shape for map_ in maps] == [SHAPE] * 4
+    for map_ in maps:
+        np.testing.assert_allclose(map_, 0.5, atol=1e-6)  # a gate without weights lets half through
+    varied = load_predictor(write_model(tmp_path, member()), "cpu").predict(path, attention=True).attention
+    assert varied is not None
+    kinds = [len(np.unique(map_)) for map_ in varied]
+    assert kinds == sorted(kinds)  # the finer a gate is, the more coefficients it has
+
+
+def test_a_batch_is_that_of_the_models_networks(predictor: ModelPredictor) -> None:
+    images = torch.rand(2, 1, 48, 48, generator=torch.Generator().manual_seed(0))
+    found = predictor.predict_batch(images)
+    expected = predictor.model.predictor.predict_batch(images)
+    assert torch.equal(found.probabilities, expected.probabilities)
+
+
+def test_the_padding_of_an_image_does_not_count_for_its_probability(tmp_path: Path) -> None:
+    """A narrow image: the largest permille of all pixels of the square are two, of its own it is one."""
+    predictor = load_predictor(write_model(tmp_path / "model", bright_pixel_network()), "cpu")
+    pixels = np.full((48, 16), 60, np.uint8)
+    pixels[20, 8] = 250
+    found = predictor.predict(pixels)
+    assert found.probability == pytest.approx(found.probabilities.max(), abs=1e-6)
+
+
+def test_samples_and_augmentations_are_those_that_are_asked_for(
+    model_folder: Path, collection: Collection
+) -> None:
+    sampled = load_predictor(model_folder, "cpu", ["flip"], dropout_passes=2)
+    found = sampled.predict(collection.images / "case02.dcm")
+    assert sampled.model.tta == ("flip",)
+    assert found.pixel_std is not None
+    assert found.image_std is not None
+    assert found.pixel_std.shape == SHAPE
+
+
+def test_what_does_not_fit_is_a_usage_error(model_folder: Path) -> None:
+    with pytest.raises(UsageError, match="--tta rotate"):
+        load_predictor(model_folder, "cpu", ["rotate"])
+    with pytest.raises(UsageError, match="--device tpu"):
+        load_predictor(model_folder, "tpu")
+    with pytest.raises(UsageError, match="--dropout-passes: 1 Monte-Carlo"):
+        load_predictor(model_folder, "cpu", dropout_passes=1)
+
+
+def test_a_file_that_is_not_accepted_is_its_reason(model_folder: Path, tmp_path: Path) -> None:
+    path = write_radiograph(tmp_path / "a.dcm", draw_case(0, positive=True)[0], ViewPosition="LL")
+    with pytest.raises(RadiographError, match="WRONG_VIEW"):
+        load_predictor(model_folder, "cpu").predict(path)
+    assert load_predictor(model_folder, "cpu", gates=Gates(any_view=True)).predict(path).mask.any()
+
+
+# the image head decides
+
+
+def test_the_probability_is_that_of_the_image_head_and_decides_about_the_mask(
+    collection: Collection, tmp_path: Path
+) -> None:
+    point = TunedPoint(threshold=0.0, min_area_fraction=0.0, image_threshold=0.5)
+    for name, logit in (("yes", 1.0), ("no", -1.0)):
+        network = with_head(logit)
+        folder = write_model(
+            tmp_path / name, network, point=point, config=TINY.model_copy(update={"image_head": True})
+        )
+        found = load_predictor(folder, "cpu").predict(collection.images / "case02.dcm")
+        assert found.probability == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-6)
+        assert found.mask.all() == found.mask.any() == (name == "yes")
+
+
+def test_the_image_threshold_is_one_of_the_probability_without_temperature(
+    predictor: ModelPredictor, collection: Collection
+) -> None:
+    path = collection.images / "case02.dcm"
+    plain = predictor.predict(path)
+    mask = to_mask(plain.probabilities, predictor.model.operating_point, plain.probability)
+    np.testing.assert_array_equal(plain.mask, mask)
+
+
+# arrays
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((3, 4, 5), np.uint8),
+        np.zeros((0, 4), np.uint8),
+        np.zeros((4, 4), np.int32),
+        np.full((4, 4), 1.5),
+        np.full((4, 4), np.nan),
+    ],
+)
+def test_an_array_of_another_kind_is_refused(array: npt.NDArray[Any]) -> None:
+    with pytest.raises(ValueError, match="wanted are rows and columns"):
+        radiograph_of(array)
+
+
+def test_floats_are_greys_from_0_to_1() -> None:
+    greys = np.linspace(0, 1, 48 * 32, dtype=np.float32).reshape(48, 32)
+    np.testing.assert_allclose(radiograph_of(greys).image, greys, atol=1e-5)
+
+
+def test_whole_numbers_are_what_a_png_holds(tmp_path: Path) -> None:
+    pixels = draw_case(2, positive=True)[0]
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(radiograph_of(pixels).image, read_radiograph(tmp_path / "a.png").image)
