@@ -201,21 +201,18 @@ class TrainConfig(_Section):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
-        data = self.data
-        sizes = {"data.image_size": data.image_size, "data.crop": data.crop}
-        for index, stage in enumerate(data.stages):
-            sizes |= {
-                f"data.stages.{index}.image_size": stage.image_size,
-                f"data.stages.{index}.crop": stage.crop,
-            }
-        for name, size in sizes.items():
-            if size is not None:
-                check_size(name, size, stride=self.network.stride)
-        for index, part in enumerate((*data.stages, data)):
-            if part.crop is not None and part.crop > part.image_size:
-                section = f"data.stages.{index}" if index < len(data.stages) else "data"
+        parts: dict[str, Stage | DataConfig] = {
+            "data": self.data,
+            **{f"data.stages.{index}": stage for index, stage in enumerate(self.data.stages)},
+        }
+        for name, part in parts.items():
+            check_size(f"{name}.image_size", part.image_size, stride=self.network.stride)
+            if part.crop is None:
+                continue
+            check_size(f"{name}.crop", part.crop, stride=self.network.stride)
+            if part.crop > part.image_size:
                 raise ValueError(
-                    f"{section}.crop = {part.crop}: a crop cannot be larger than {section}.image_size = "
+                    f"{name}.crop = {part.crop}: a crop cannot be larger than {name}.image_size = "
                     f"{part.image_size}; give a smaller crop, or null for whole images"
                 )
         return self
