@@ -746,7 +746,7 @@ def _warn_seen(report: "EvaluateReport") -> None:
     """Warn where the weights have seen images that they are scored on."""
     if report.trained_on:
         warn(
-            f"the model was trained on {report.trained_on} of these {report.decisions.score.images} images "
+            f"the model was trained on {report.trained_on} of these {report.scores.score.images} images "
             "(column trained_on of cases.csv): this score says nothing about new ones"
         )
 

@@ -231,14 +231,14 @@ class TrainConfig(_Section):
             "data": self.data,
             **{f"data.stages.{index}": stage for index, stage in enumerate(self.data.stages)},
         }
-        for section, part in parts.items():
-            check_size(f"{section}.image_size", part.image_size, stride=self.network.stride)
+        for name, part in parts.items():
+            check_size(f"{name}.image_size", part.image_size, stride=self.network.stride)
             if part.crop is None:
                 continue
-            check_size(f"{section}.crop", part.crop, stride=self.network.stride)
+            check_size(f"{name}.crop", part.crop, stride=self.network.stride)
             if part.crop > part.image_size:
                 raise ValueError(
-                    f"{section}.crop = {part.crop}: a crop cannot be larger than {section}.image_size = "
+                    f"{name}.crop = {part.crop}: a crop cannot be larger than {name}.image_size = "
                     f"{part.image_size}; give a smaller crop, or null for whole images"
                 )
         return self

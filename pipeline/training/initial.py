@@ -54,8 +54,8 @@ def read_starting_weights(
         network, encoder = found.state, None
     else:
         pretrained = read_encoder_weights(config)
-        origin = pretrained and pretrained.origin
-        network, encoder = None, pretrained and pretrained.tensors
+        origin = pretrained.origin if pretrained else None
+        network, encoder = None, pretrained.tensors if pretrained else None
     return StartingWeights(
         origin={
             "weights_sha256": found.sha256 if initial is not None else None,

@@ -98,7 +98,14 @@ class TrainingStep:
         # a batch normalization has taken a batch into its running means before it is known to be non-finite
         buffers = [buffer.clone() for buffer in network.buffers()]
         engine.optimizer.zero_grad(set_to_none=True)
-        loss = self._backward(network, engine.loss_function, image, label, positive, engine.state.iteration)
+        loss = self._backward(
+            network,
+            engine.loss_function,
+            image=image,
+            label=label,
+            positive=positive,
+            iteration=engine.state.iteration,
+        )
         for parameter in self.frozen:
             parameter.grad = None
         self.scaler.unscale_(engine.optimizer)
@@ -129,6 +136,7 @@ class TrainingStep:
         self,
         network: nn.Module,
         loss_function: LossFunction,
+        *,
         image: Tensor,
         label: Tensor,
         positive: Tensor,

@@ -25,7 +25,7 @@ CONFIG = TrainConfig.model_validate(
         },
         "data": {"image_size": 64, "batch_size": 4},
         "optimization": {"epochs": 1, "encoder_rate": 0.5, "freeze_norm": True},
-        "views": ["flip", "scale"],
+        "tta": ["flip", "scale"],
         "precision": "float32",
     }
 )

