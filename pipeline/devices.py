@@ -214,12 +214,7 @@ def precision_of_model(name: ComputedPrecision, device: torch.device) -> Precisi
 
     Returns: That precision, or float32 with a warning where *device* does not compute in it.
     """
-    computes = {
-        "float32": lambda: True,
-        "bf16": lambda: computes_in_bf16(device),
-        "fp16": lambda: device.type == "cuda",
-    }
-    if computes[name]():
+    if name == "float32" or (computes_in_bf16(device) if name == "bf16" else device.type == "cuda"):
         return resolve_precision(name, device)
     warn(f"the model was validated in {name}, in which {device} does not compute; it is used in float32")
     return resolve_precision("float32", device)

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pneumoseg.models import ENCODERS, PLAIN_STRIDE, AttentionUNet
-from pneumoseg.pipeline.config import NetworkConfig, TTAName, check_size
-from pneumoseg.pipeline.devices import ComputedPrecision, Precision, precision_of_model
+from pneumoseg.pipeline.config import ComputedPrecision, NetworkConfig, TTAName, check_size
+from pneumoseg.pipeline.devices import Precision, precision_of_model
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import sha256_of, write_json, write_text, written_atomically
 from pneumoseg.pipeline.inference.predictor import Predictor

@@ -127,7 +127,8 @@ class Predictor:
             self._sample(images[place : place + 1], own[place : place + 1]) for place in range(len(images))
         ]
         maps = self._run(images, tta=(), attention=True).maps if attention else None
-        return Prediction(*(torch.cat(field) for field in zip(*samples, strict=True)), attention=maps)
+        probabilities, image_probability, pixel_std, image_std = map(torch.cat, zip(*samples, strict=True))
+        return Prediction(probabilities, image_probability, pixel_std, image_std, maps)
 
     def _sample(self, image: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Give the first four fields of the `Prediction` for one image."""

@@ -122,9 +122,7 @@ def use_predictor(evaluator: SupervisedEvaluator, predictor: Predictor) -> None:
     evaluator.inferer = PredictorInferer(predictor)
 
 
-def _prepare_batch(
-    batch: Batch, device: torch.device, non_blocking: bool, **options: Any
-) -> tuple[Tensor, Tensor, tuple[()], dict[str, Tensor | None]]:
+def _prepare_batch(batch: Batch, device: torch.device, non_blocking: bool, **options: Any) -> tuple[Any, ...]:
     """MONAI's ``prepare_batch``: image and label on the device, and the keyword arguments of the inferer."""
     image, label = default_prepare_batch(batch, device, non_blocking, **options)
     return image, label, (), {"content_px": batch.get("content_px")}
