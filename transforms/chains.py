@@ -34,7 +34,7 @@ def inference_chain(*, image_size: int, gates: Gates | None = None) -> Compose:
     """Make the chain from a file to the input of the network.
 
     It expects ``image``: a path, or a `Radiograph` that has been read. It returns ``image``: float32, shape
-    ``(1, image_size, image_size)``, standardised; ``content_px``: the number of the image's own pixels in that square;
+    ``(1, image_size, image_size)``, standardised; ``content``: which pixels of that square are not padding;
     and the facts of the file (``shape``, ``spacing_mm``, ...).
     """
     return _Chain(
@@ -67,7 +67,7 @@ def cache_chain(*, image_size: int, gates: Gates | None = None) -> Compose:
 
 
 def standardization_chain() -> Compose:
-    """Make the last step before the network: standardise ``image`` with its own pixels, and write ``content_px``.
+    """Make the last step before the network: standardise ``image`` with its own pixels, and write ``content``.
 
     It expects ``image``, shape ``(1, size, size)``, and ``shape``, the original ``(rows, columns)``. The exposure of a
     radiograph means nothing, and a network without normalisation learns several times faster from centred images.

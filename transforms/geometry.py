@@ -39,10 +39,11 @@ class Placement:
         """The part of the square that the image covers."""
         return slice(self.top, self.top + self.rows), slice(self.left, self.left + self.columns)
 
-    @property
-    def content_px(self) -> int:
-        """Number of the image's own pixels in the square."""
-        return self.rows * self.columns
+    def mask(self, size: int) -> Tensor:
+        """Mark the image's own pixels in a square of *size* pixels a side: booleans of shape ``(1, size, size)``."""
+        own = torch.zeros((1, size, size), dtype=torch.bool)
+        own[(..., *self.window)] = True
+        return own
 
 
 def _resample(image: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -54,7 +54,7 @@ def standardize(image: Tensor, statistics: PixelStatistics) -> Tensor:
 
 
 class MeasurePixelsd(MapTransform):
-    """Put the statistics of images and the number of their own pixels beside them.
+    """Put the statistics of images beside them, and which of their pixels are not padding.
 
     A chain begins with it, so that augmentation of contrast and brightness changes what the network sees: statistics
     of the augmented image would undo it.
@@ -62,11 +62,11 @@ class MeasurePixelsd(MapTransform):
     Args:
         keys: Items of shape ``(channels, size, size)``; KEY gets a neighbour ``KEY_statistics``.
         shape_key: Item that holds the size of the original image as ``(rows, columns)`` in pixels.
-        content_key: Item that is written: the number of pixels inside the padding.
+        content_key: Item that is written: which pixels are not padding, booleans of shape ``(1, size, size)``.
     """
 
     def __init__(
-        self, keys: KeysCollection, *, shape_key: str = "shape", content_key: str = "content_px"
+        self, keys: KeysCollection, *, shape_key: str = "shape", content_key: str = "content"
     ) -> None:
         super().__init__(keys)
         self.shape_key = shape_key
@@ -78,7 +78,8 @@ class MeasurePixelsd(MapTransform):
         shape = sample[self.shape_key]
         for key in self.key_iterator(sample):
             sample[f"{key}_statistics"] = pixel_statistics(sample[key], shape)
-            sample[self.content_key] = Placement.of(shape, sample[key].shape[-1]).content_px
+            size = sample[key].shape[-1]
+            sample[self.content_key] = Placement.of(shape, size).mask(size)
         return sample
 
 

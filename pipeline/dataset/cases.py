@@ -23,8 +23,8 @@ from pneumoseg.transforms.rle import RLEError
 Bytes = npt.NDArray[np.uint8]
 Sample = dict[str, Any]
 """``image`` (standardised) and ``label`` (share of each pixel), float32 of shape ``(1, image_size, image_size)``, and
-``index``, the place of the case in the manifest. For evaluation also ``content_px``: the number of the image's own
-pixels in the square. For training ``positive`` instead, a float32 tensor without dimensions: 1 where there is a
+``index``, the place of the case in the manifest. For evaluation also ``content``: which pixels of
+the square are not padding. For training ``positive`` instead, a float32 tensor without dimensions: 1 where there is a
 pneumothorax."""
 
 ALL_GATES_OPEN: Final = Gates(any_modality=True, any_view=True, any_body_part=True)
@@ -84,7 +84,7 @@ class FileCases(IterableDataset[Sample]):
             sample = self.chain({"image": read, "label": case.label})
         except RLEError as error:
             raise JobError(f"label of {case.id}: {error}; run `pneumoseg prepare` anew") from None
-        return {key: sample[key] for key in ("image", "label", "content_px") if key in sample}
+        return {key: sample[key] for key in ("image", "label", "content") if key in sample}
 
 
 class CachedCases(Dataset[Sample]):
@@ -139,7 +139,7 @@ class CachedCases(Dataset[Sample]):
             last = "positive"
         else:
             sample = self.plain(sample)
-            last = "content_px"
+            last = "content"
         return {"image": sample["image"], "label": sample["label"], "index": index, last: sample[last]}
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.devices import Precision
-from pneumoseg.pipeline.inference.image_probability import own_pixels, top_mean
+from pneumoseg.pipeline.inference.image_probability import top_mean
 from pneumoseg.pipeline.inference.monte_carlo import RunningStatistics, dropout_layers, sampling
 from pneumoseg.pipeline.inference.tta import augmented
 
@@ -104,14 +104,14 @@ class Predictor:
 
     @torch.no_grad()
     def predict_batch(
-        self, images: Tensor, content_px: Tensor | None = None, *, attention: bool = False
+        self, images: Tensor, content: Tensor | None = None, *, attention: bool = False
     ) -> Prediction:
         """Predict for a batch.
 
         Args:
             images: (B, 1, H, W), standardised as `inference_chain` does it, on any device and of any size: zeros are
                 added on the right and below up to a multiple of the networks' stride, and cropped from all results.
-            content_px: (B,), pixels of each image that are not padding of `to_network_size`; None for all.
+            content: (B, 1, H, W), True for the pixels that are not padding of `to_network_size`; None for all.
             attention: Whether to give the attention maps, those of the untransformed image without dropout.
 
         Returns: Tensors on the device of the networks.
@@ -119,7 +119,8 @@ class Predictor:
         images = images.to(self.precision.device, non_blocking=True)
         for network in self.networks:
             network.eval()
-        own = own_pixels(images, content_px)
+        own = torch.ones_like(images[:, :1], dtype=torch.bool) if content is None else content
+        own = own.to(self.precision.device, non_blocking=True)
         if not self.dropout_passes:
             found = self._run(images, tta=self.tta, attention=attention)
             return Prediction(*_with_image_probability(found, own), attention=found.maps)

@@ -90,12 +90,12 @@ class _Batch:
     Attributes:
         files: As many radiographs as there are images, and files that could not be read anywhere among them.
         images: Shape (B, 1, size, size), B not less than the radiographs; None without any.
-        content_px: Shape (B,), pixels of each image that are not padding.
+        content: Shape (B, 1, size, size), True for the pixels that are not padding.
     """
 
     files: Sequence[_Read]
     images: Tensor | None = None
-    content_px: Tensor | None = None
+    content: Tensor | None = None
 
 
 def _read_batches(
@@ -117,14 +117,14 @@ def _read_batches(
                 yield _Batch(files)
                 continue
             images = torch.stack([sample["image"] for sample in samples])
-            content_px = torch.tensor([sample["content_px"] for sample in samples])
+            content = torch.stack([sample["content"] for sample in samples])
             if even:
                 missing = batch_size - len(images)
                 images = functional.pad(images, (0, 0) * 3 + (0, missing))
-                content_px = functional.pad(content_px, (0, missing))
+                content = functional.pad(content, (0, 0) * 3 + (0, missing))
             if pin_memory:
-                images, content_px = images.pin_memory(), content_px.pin_memory()
-            yield _Batch(files, images, content_px)
+                images, content = images.pin_memory(), content.pin_memory()
+            yield _Batch(files, images, content)
 
 
 def _take(results: Iterator[_Read], *, radiographs: int) -> Iterator[_Read]:
@@ -164,7 +164,7 @@ def _predict(model: Model, batches: Generator[_Batch], *, attention: bool) -> Ge
             if batch.images is None:
                 yield _Predicted(batch.files)
                 continue
-            prediction = model.predictor.predict_batch(batch.images, batch.content_px, attention=attention)
+            prediction = model.predictor.predict_batch(batch.images, batch.content, attention=attention)
             yield _Predicted(batch.files, *_fetch(prediction))
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from pneumoseg.pipeline.devices import resolve_device
@@ -98,16 +97,16 @@ class ModelPredictor:
         else:
             radiograph = image if isinstance(image, Radiograph) else radiograph_of(image)
         sample = inference_chain(image_size=self.model.image_size)({"image": radiograph})
-        content_px = torch.tensor([sample["content_px"]])
-        found = self.predict_batch(sample["image"][None], content_px, attention=attention)
+        content = sample["content"][None]
+        found = self.predict_batch(sample["image"][None], content, attention=attention)
         (prediction,) = found.map(Tensor.cpu).images()
         return postprocess(self.model, radiograph, prediction, path=path)
 
     def predict_batch(
-        self, images: Tensor, content_px: Tensor | None = None, *, attention: bool = False
+        self, images: Tensor, content: Tensor | None = None, *, attention: bool = False
     ) -> Prediction:
         """Predict for a batch of images that `inference_chain` has prepared: see `Predictor.predict_batch`."""
-        return self.model.predictor.predict_batch(images, content_px, attention=attention)
+        return self.model.predictor.predict_batch(images, content, attention=attention)
 
 
 def load_predictor(

@@ -73,10 +73,10 @@ class PredictorInferer(Inferer):
         inputs: Tensor,
         network: nn.Module,  # noqa: ARG002  (the predictor has its networks)
         *,
-        content_px: Tensor | None = None,
+        content: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Predict for a batch; gives `Prediction.as_dict`, which decollation can take apart."""
-        return self.predictor.predict_batch(inputs, content_px).as_dict()
+        return self.predictor.predict_batch(inputs, content).as_dict()
 
 
 def make_evaluator(
@@ -92,7 +92,7 @@ def make_evaluator(
 
     Args:
         predictor: Predictor to evaluate; `use_predictor` replaces it later.
-        batches: Batches with `image`, `label`, `index` and, for padded images, `content_px`.
+        batches: Batches with `image`, `label`, `index` and, for padded images, `content`.
         postprocessing: Transform of each case; its ``pred`` is `Prediction.as_dict` for that case.
         key_metric: Name and metric that tells which weights are best.
         metrics: Further metrics to report, by name.
@@ -125,7 +125,7 @@ def use_predictor(evaluator: SupervisedEvaluator, predictor: Predictor) -> None:
 def _prepare_batch(batch: Batch, device: torch.device, non_blocking: bool, **options: Any) -> tuple[Any, ...]:
     """MONAI's ``prepare_batch``: image and label on the device, and the keyword arguments of the inferer."""
     image, label = default_prepare_batch(batch, device, non_blocking, **options)
-    return image, label, (), {"content_px": batch.get("content_px")}
+    return image, label, (), {"content": batch.get("content")}
 
 
 class On:

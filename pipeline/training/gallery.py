@@ -43,8 +43,8 @@ class Gallery:
         for number, index in enumerate(self.shown, start=1):
             grey, label = self.pixels[index]
             sample = self.samples[number - 1]
-            content_px = torch.tensor([sample["content_px"]])
-            found = predictor.predict_batch(sample["image"][None], content_px, attention=True)
+            content = sample["content"][None]
+            found = predictor.predict_batch(sample["image"][None], content, attention=True)
             (prediction,) = found.map(torch.Tensor.cpu).images()
             probabilities, attention = prediction.probabilities[0].numpy(), prediction.attention or []
             yield (

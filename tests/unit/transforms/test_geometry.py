@@ -47,6 +47,13 @@ def test_the_longest_side_fills_the_square_and_the_rest_is_centred(
     assert Placement.of(shape, 64) == expected
 
 
+def test_the_mask_of_a_placement_marks_its_window() -> None:
+    mask = Placement.of((50, 100), 64).mask(64)
+    assert mask.shape == (1, 64, 64)
+    assert mask[0, 16:48].all()
+    assert mask.sum() == 32 * 64
+
+
 def test_a_very_thin_image_keeps_a_pixel_of_its_width() -> None:
     assert Placement.of((1000, 1), 64).columns == 1
 

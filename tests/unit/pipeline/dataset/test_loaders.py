@@ -82,4 +82,4 @@ def test_validation_sees_each_case_once_in_order(pixels: NDArray[np.uint8]) -> N
 def test_a_validation_batch_counts_the_pixels_inside_the_padding(pixels: NDArray[np.uint8]) -> None:
     cases = [make_case(0, shape=(64, 32)), make_case(1, shape=(10, 10))]
     (batch,) = make_validation_loader(CachedCases(pixels, cases, [0, 1]), batch_size=2, pin_memory=False)
-    assert batch["content_px"].tolist() == [16 * 8, 16 * 16]
+    assert batch["content"].sum(dim=(1, 2, 3)).tolist() == [16 * 8, 16 * 16]

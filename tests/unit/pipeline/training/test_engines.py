@@ -15,6 +15,7 @@ from pneumoseg.pipeline.scoring.decision import CaseCurves
 from pneumoseg.pipeline.scoring.metrics import CURVES, ChallengeMetric
 from pneumoseg.pipeline.training.engines import On, make_evaluator, make_trainer, use_predictor
 from pneumoseg.pipeline.training.step import TrainingStep
+from pneumoseg.transforms.geometry import Placement
 from pneumoseg.transforms.masks import OperatingPoint
 
 CPU = torch.device("cpu")
@@ -183,7 +184,7 @@ def test_pixels_that_are_padding_by_the_batch_do_not_count_for_the_image_probabi
                 "image": image,
                 "label": torch.zeros_like(image),
                 "index": torch.tensor([0]),
-                "content_px": torch.tensor([2048]),
+                "content": Placement.of((32, 64), 64).mask(64)[None],
             }
         ],
         postprocessing=ByThreshold(),
