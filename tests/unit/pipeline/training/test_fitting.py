@@ -68,7 +68,12 @@ def pixels() -> NDArray[np.uint8]:
 PLAIN: dict[str, Any] = {}
 RICH: dict[str, Any] = {  # everything that has a state of its own
     "network": {"normalization": "group", "deep_supervision": True, "image_head": True},
-    "data": {"stages": [{"image_size": 16, "epochs": 1}], "accumulate": 2, "final_positive_rate": "prior"},
+    "data": {
+        "stages": [{"image_size": 16, "epochs": 1}],
+        "accumulate": 2,
+        "crop": 16,
+        "final_positive_rate": "prior",
+    },
     "optimization": {
         "ema": 0.9,
         "average": "swa",
@@ -352,6 +357,18 @@ def test_low_resolutions_come_first(
     config = configure({"data": {"stages": [{"image_size": 16, "epochs": 2}]}}, epochs=1)
     train(make_run(cases, pixels, config), tmp_path)
     assert [row["image_size"] for row in last(tmp_path)["history"]] == [16, 16, 32]
+
+
+def test_training_sees_crops_and_validation_whole_images(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8]
+) -> None:
+    config = configure({"data": {"crop": 16, "stages": [{"image_size": 16, "epochs": 1}]}}, epochs=1)
+    run = make_run(cases, pixels, config)
+    for batch in run.make_batches(run.plan.steps):  # those of the final phase
+        assert batch["image"].shape[-2:] == batch["label"].shape[-2:] == (16, 16)
+        shown = (batch["label"] > 0.5 / 255).flatten(1).any(dim=1)
+        assert batch["positive"].tolist() == shown.float().tolist()
+    assert next(iter(run.validation_loaders[-1]))["image"].shape[-2:] == (SIDE, SIDE)
 
 
 def test_only_epochs_at_the_final_resolution_can_be_the_best(
