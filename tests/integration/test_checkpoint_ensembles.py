@@ -78,7 +78,7 @@ def test_a_model_of_one_fold_is_evaluated_as_it_was_tuned(
     )
     expected = read_description(crossed / "fold2" / "model").validation
     assert (report.fold, report.trained_on) == (2, 0)
-    assert report.decisions.score.dice == pytest.approx(
+    assert report.scores.score.dice == pytest.approx(
         expected["dice"], abs=0.01
     )  # in bf16, where there is such
 
@@ -88,8 +88,8 @@ def test_the_members_that_never_saw_a_fold_score_it_together(
 ) -> None:
     assert len(load_model(crossed / "model", CPU).networks) == 6
     whole = evaluate_model(crossed / "model", collection.manifest_path, tmp_path / "whole", device="cpu")
-    assert (whole.decisions.score.images, whole.trained_on) == (12, 0)
-    # the tuned area that has to agree is of all folds: it is given to each part, too
+    assert (whole.scores.score.images, whole.trained_on) == (12, 0)
+    # the operating point was tuned on all folds: it is given to each part, too
     aim = read_description(crossed / "model").operating_point
     for fold in range(3):
         part = crossed / f"fold{fold}" / "model"

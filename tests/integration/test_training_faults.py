@@ -194,8 +194,8 @@ def test_evaluation_of_all_folds_gives_the_scores_of_the_cross_validation(
 ) -> None:
     report = evaluate_model(crossed / "model", collection.manifest_path, tmp_path / "out", device="cpu")
     expected = read_description(crossed / "model").validation
-    assert (report.decisions.score.images, report.trained_on) == (12, 0)
-    assert report.decisions.score.dice == pytest.approx(
+    assert (report.scores.score.images, report.trained_on) == (12, 0)
+    assert report.scores.score.dice == pytest.approx(
         expected["dice"], abs=0.01
     )  # bf16 here, where there is such
 

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 from tests.conftest import (
     Collection,
@@ -17,6 +19,7 @@ from tests.conftest import (
     write_radiograph,
 )
 
+from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.dataset.manifest import manifest_sha256
 from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.evaluate import EvaluateReport, evaluate_model
@@ -31,7 +34,12 @@ from pneumoseg.pipeline.inference.model_folder import (
     save_description,
 )
 from pneumoseg.pipeline.prepare import prepare_manifest
+from pneumoseg.pipeline.reporting.content import Chart, Tiles
+from pneumoseg.pipeline.reporting.evaluation import evaluation_page
+from pneumoseg.pipeline.scoring.decision import CaseCurves
+from pneumoseg.pipeline.scoring.headline import TITLES
 from pneumoseg.pipeline.scoring.search import inner_fold_of
+from pneumoseg.pipeline.scoring.temperature import LIMIT
 
 
 @pytest.fixture(autouse=True)
@@ -53,10 +61,10 @@ def test_a_model_that_finds_every_block_scores_1(
     model_folder: Path, collection: Collection, tmp_path: Path
 ) -> None:
     report, _ = evaluate(model_folder, collection, tmp_path, all_folds=True)
-    score = report.decisions.score
+    score = report.scores.score
     assert (score.dice, score.dice_positive, score.sensitivity, score.specificity) == (1.0, 1.0, 1.0, 1.0)
     assert (score.predict_nothing, score.images, score.positives) == (0.5, 12, 6)
-    assert report.decisions.auc == 1.0
+    assert report.scores.auc == 1.0
 
 
 def test_the_scores_are_written_with_what_they_are_of(
@@ -134,7 +142,7 @@ def test_the_models_own_operating_point_decides(collection: Collection, tmp_path
     point = TunedPoint(threshold=0.5, min_area_fraction=0.9)
     model = write_model(tmp_path / "model", bright_pixel_network(), point=point)
     report, _ = evaluate(model, collection, tmp_path, all_folds=True)
-    score = report.decisions.score
+    score = report.scores.score
     assert (score.dice, score.called_positive) == (score.predict_nothing, 0)
 
 
@@ -143,7 +151,7 @@ def test_the_batch_size_changes_nothing(
     model_folder: Path, collection: Collection, tmp_path: Path, batch_size: int
 ) -> None:
     report, rows = evaluate(model_folder, collection, tmp_path, all_folds=True, batch_size=batch_size)
-    assert report.decisions.score.dice == 1.0
+    assert report.scores.score.dice == 1.0
     assert [row["id"] for row in rows] == [f"case{number:02}" for number in range(12)]
 
 
@@ -175,7 +183,7 @@ def test_every_number_has_its_interval_and_what_predicting_nothing_has(
     assert scores["numbers"]["hausdorff95_mm"]["value"] == 0.0
     assert scores["numbers"]["false_positive_px"]["value"] == 0.0
     assert set(scores["predict_nothing_numbers"]) == set(scores["numbers"])
-    assert (scores["patients"], scores["unseen_decision"]) == (6, None)
+    assert (scores["patients"], scores["cross_fitted"], scores["operating_point"]) == (6, None, "fixed")
     assert sum(each["count"] for each in scores["reliability"]["images"]) == 12
     assert sum(each["count"] for each in scores["reliability"]["pixels"]) == 12 * 48 * 32
 
@@ -203,69 +211,140 @@ BLIND = TunedPoint(threshold=0.5, min_area_fraction=0.9)
 SHARP = TunedPoint(threshold=0.5, min_area_fraction=0.0)
 
 
-def model_with_a_search(folder: Path, collection: Collection, *points: TunedPoint) -> Path:
-    model = write_model(
-        folder, bright_pixel_network(), fold=1, manifest_sha256=manifest_sha256(collection.manifest)
-    )
+def model_with_a_search(
+    folder: Path,
+    collection: Collection,
+    *points: TunedPoint,
+    network: AttentionUNet | None = None,
+    temperature: float | None = None,
+) -> Path:
+    sha256 = manifest_sha256(collection.manifest)
+    model = write_model(folder, network or bright_pixel_network(), fold=1, manifest_sha256=sha256)
     decision = Decision(
         cases=4,
         aims={"screening": AimedPoint(point=BLIND, dice=0.5, sensitivity=0.0, specificity=1.0)},
         curve=(),
         cross_fitted=CrossFittedPoints(points=points, dice=0.75),
+        temperature=temperature,
     )
     save_description(model, read_description(model).model_copy(update={"decision": decision}))
     return model
 
 
-def test_each_case_is_also_scored_by_the_decision_that_has_not_seen_its_patient(
+def test_each_case_is_also_scored_at_the_operating_point_that_was_tuned_without_its_patient(
     collection: Collection, tmp_path: Path
 ) -> None:
     model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
     report, rows = evaluate(model, collection, tmp_path)
-    assert report.unseen is not None
+    assert report.operating_point == "cross-fitted"
     for row in rows:
         blind = inner_fold_of(row["group"], 2) == 0
         expected = "0" if blind and row["positive"] == "1" else "1"
-        assert (row["unseen_decision_dice"], row["dice"]) == (expected, "1")
+        assert (row["cross_fitted_dice"], row["dice"]) == (expected, "1")
+        assert row["cross_fitted_called_positive"] == ("0" if blind else row["positive"])
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
-    dices = [float(row["unseen_decision_dice"]) for row in rows]
-    assert scores["unseen_decision"]["dice"]["value"] == pytest.approx(sum(dices) / len(dices))
-    assert scores["dice"] == 1.0
+    dices = [float(row["cross_fitted_dice"]) for row in rows]
+    assert scores["cross_fitted"]["dice"]["value"] == pytest.approx(sum(dices) / len(dices))
+    assert (scores["operating_point"], scores["dice"]) == ("cross-fitted", 1.0)
+    assert scores["cross_fitted"].keys() == scores["numbers"].keys()
 
 
-def test_an_images_probability_is_also_that_of_the_decision_that_has_not_seen_its_patient(
+def test_an_image_threshold_decides_as_well(collection: Collection, tmp_path: Path) -> None:
+    """The mean of the brightest 0.1 % of the pixels is more than 0.9 where there is a block."""
+    high = TunedPoint(threshold=0.5, min_area_fraction=0.0, image_threshold=0.999999)
+    model = model_with_a_search(tmp_path / "model", collection, SHARP, high)
+    _, rows = evaluate(model, collection, tmp_path)
+    for row in rows:
+        accepted = inner_fold_of(row["group"], 2) == 0 or float(row["probability"]) > 0.999999
+        assert row["cross_fitted_called_positive"] == str(int(row["positive"] == "1" and accepted))
+    point = TunedPoint(threshold=0.5, min_area_fraction=0.0, image_threshold=0.999999)
+    blind = write_model(tmp_path / "blind", bright_pixel_network(), point=point)
+    report, rows = evaluate(blind, collection, tmp_path, all_folds=True, overwrite=True)
+    assert report.scores.score.called_positive == sum(float(row["probability"]) > 0.999999 for row in rows)
+    surface = json.loads((tmp_path / "out" / "score_surface.json").read_text())
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert (surface["image_threshold"], scores["image_threshold"]) == (0.999999, 0.999999)
+    assert surface["sensitivity"][0][128] == pytest.approx(scores["sensitivity"], abs=1e-6)
+
+
+def unsure_network() -> AttentionUNet:
+    """A network that tells every block, with probabilities that are not near 0 and 1."""
+    network = bright_pixel_network()
+    with torch.no_grad():
+        dict(network.named_parameters())["head.weight"][0, 0] = 0.4
+        dict(network.named_parameters())["head.bias"][0] = -0.6
+    return network
+
+
+def test_every_auc_is_that_of_the_image_probabilities_of_the_cases(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores, in-sample and cross-fitted, calibrated or not; subgroups; tile and curve of the report."""
+    drawn: dict[str, Any] = {}
+
+    def roc_chart(probabilities: NDArray[np.float64], positive: NDArray[np.bool_], *, auc: float) -> Chart:
+        drawn.update(curve=roc_auc_score(positive, probabilities), note=auc)
+        return Chart("ROC", "<svg/>")
+
+    monkeypatch.setattr("pneumoseg.pipeline.reporting.charts.roc_chart", roc_chart)
+    given = dict(
+        zip([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], [0.3, 0.4, 0.8] * 2 + [0.5, 0.6, 0.2] * 2, strict=True)
+    )
+    measure = CaseCurves.measure
+    monkeypatch.setattr(
+        CaseCurves,
+        "measure",
+        lambda *maps, index, image_probability: measure(*maps, index=index, image_probability=given[index]),
+    )
+    model = model_with_a_search(
+        tmp_path / "model", collection, BLIND, SHARP, network=unsure_network(), temperature=2.0
+    )
+    for calibrated in (False, True):
+        report, rows = evaluate(model, collection, tmp_path, calibrated=calibrated, overwrite=True)
+        scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+        expected = roc_auc_score(
+            [int(row["positive"]) for row in rows], [float(row["probability"]) for row in rows]
+        )
+        with (tmp_path / "out" / "subgroups.csv").open(newline="") as file:
+            (view,) = [row for row in csv.DictReader(file) if row["subgroup"] == "view"]
+        page = evaluation_page(tmp_path / "out")
+        (tile,) = [
+            tile
+            for block in page.sections[0].blocks
+            if isinstance(block, Tiles)
+            for tile in block.tiles
+            if tile.name == TITLES["auc"]
+        ]
+        found = [
+            scores["auc"],
+            scores["numbers"]["auc"]["value"],
+            scores["cross_fitted"]["auc"]["value"],
+            report.scores.auc,
+            drawn["curve"],
+            drawn["note"],
+            float(view["auc"]),
+        ]
+        assert found == pytest.approx([expected] * len(found), abs=1e-5)
+        assert tile.value == f"{expected:.4f}"
+        assert 0 < expected < 1
+        precisions = {scores[name]["average_precision"]["value"] for name in ("numbers", "cross_fitted")}
+        assert len(precisions) == 1
+
+
+def test_an_operating_point_is_not_cross_fitted_on_cases_that_it_was_not_tuned_on(
     collection: Collection, tmp_path: Path
 ) -> None:
-    """By a decision that asks for nine tenths of the image, the blocks of positives are nothing."""
     model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
-    report, rows = evaluate(model, collection, tmp_path)
-    assert report.unseen is not None
-    assert report.unseen.probabilities is not None
-    expected = []
-    for row, probability in zip(rows, report.unseen.probabilities, strict=True):
-        blind = inner_fold_of(row["group"], 2) == 0
-        positive = row["positive"] == "1"
-        assert (probability > 0.5) == (positive and not blind)
-        assert blind or probability == pytest.approx(float(row["probability"]))
-        expected.append(probability)
-    positives = [row["positive"] == "1" for row in rows]
-    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
-    assert scores["numbers"]["auc"]["value"] == 1.0
-    assert scores["unseen_decision"]["auc"]["value"] == pytest.approx(roc_auc_score(positives, expected))
-
-
-def test_a_decision_is_not_unseen_on_cases_that_it_was_not_searched_on(
-    collection: Collection, tmp_path: Path
-) -> None:
-    model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
-    assert evaluate(model, collection, tmp_path, fold=0)[0].unseen is None
-    assert evaluate(model, collection, tmp_path, all_folds=True, overwrite=True)[0].unseen is None
+    other_fold = evaluate(model, collection, tmp_path, fold=0)[0]
+    assert (other_fold.cross_fitted, other_fold.operating_point) == (None, "fixed")
+    every_fold = evaluate(model, collection, tmp_path, all_folds=True, overwrite=True)[0]
+    assert (every_fold.cross_fitted, every_fold.operating_point) == (None, "in-sample")
 
 
 def test_another_aim_decides_otherwise(collection: Collection, tmp_path: Path) -> None:
     model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
     report, _ = evaluate(model, collection, tmp_path, aim="screening")
-    assert (report.decisions.score.called_positive, report.unseen) == (0, None)
+    assert (report.scores.score.called_positive, report.operating_point) == (0, "in-sample")
     with pytest.raises(UsageError, match="--aim beauty: screening"):
         evaluate(model, collection, tmp_path, aim="beauty", overwrite=True)
 
@@ -277,14 +356,14 @@ def test_a_mask_is_scored_as_it_is_cleaned(collection: Collection, tmp_path: Pat
     report, rows = evaluate(model, collection, tmp_path, all_folds=True)
     assert rows[0]["area_px"] == str(48 * 32)
     assert float(rows[0]["dice"]) == pytest.approx(2 * 80 / (80 + 48 * 32), rel=1e-5)
-    assert report.decisions.areas[0] == 48 * 32
+    assert report.scores.areas[0] == 48 * 32
 
 
 def test_test_time_augmentation_is_applied_and_recorded(
     model_folder: Path, collection: Collection, tmp_path: Path
 ) -> None:
     report, _ = evaluate(model_folder, collection, tmp_path, all_folds=True, tta=("flip",), examples=1)
-    assert report.decisions.score.dice == 1.0  # the network knows no sides
+    assert report.scores.score.dice == 1.0  # the network knows no sides
     assert [len(case["panels"]) for case in gallery(tmp_path / "out")] == [9, 9, 9]
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["tta"] == ["flip"]
 
@@ -292,36 +371,50 @@ def test_test_time_augmentation_is_applied_and_recorded(
 # calibration and uncertainty
 
 
-def test_calibrated_probabilities_are_at_the_temperature_of_the_model_and_masks_stay(
+def test_calibrated_probabilities_stand_beside_those_of_the_model_and_masks_stay(
     collection: Collection, tmp_path: Path
 ) -> None:
-    model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
-    _, plain = evaluate(model, collection, tmp_path)
+    """The temperature of another aim is in-sample; that of the model's own operating point is cross-fitted."""
+    plain = model_with_a_search(tmp_path / "plain", collection, BLIND, SHARP)
     with pytest.raises(UsageError, match="--calibrated"):
-        evaluate(model, collection, tmp_path, calibrated=True, overwrite=True)
-    description = read_description(model)
-    assert description.decision is not None
-    decision = description.decision.model_copy(update={"temperature": 2.0})
-    save_description(model, description.model_copy(update={"decision": decision}))
-    _, rows = evaluate(model, collection, tmp_path, calibrated=True, overwrite=True)
-    for row, before in zip(rows, plain, strict=True):
+        evaluate(plain, collection, tmp_path, calibrated=True)
+    model = model_with_a_search(
+        tmp_path / "model", collection, BLIND, SHARP, network=unsure_network(), temperature=2.0
+    )
+    _, before = evaluate(model, collection, tmp_path, aim="screening")
+    assert {row["calibrated_probability"] for row in before} == {""}
+    _, rows = evaluate(model, collection, tmp_path, aim="screening", calibrated=True, overwrite=True)
+    for row, earlier in zip(rows, before, strict=True):
+        assert (row["probability"], row["area_px"]) == (earlier["probability"], earlier["area_px"])
         odds = [
-            float(each["probability"]) / (1 - float(each["probability"]) + 1e-12) for each in (row, before)
+            float(row[name]) / (1 - float(row[name])) for name in ("calibrated_probability", "probability")
         ]
-        assert float(before["probability"]) == 1 or odds[0] ** 2 == pytest.approx(odds[1], rel=1e-3)
-        assert row["area_px"] == before["area_px"]
+        assert odds[0] ** 2 == pytest.approx(odds[1], rel=1e-3)
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["temperature"] == 2.0
+
+
+def test_calibrated_probabilities_are_at_the_temperature_that_was_fitted_without_the_patient(
+    collection: Collection, tmp_path: Path
+) -> None:
+    model = model_with_a_search(
+        tmp_path / "model", collection, BLIND, SHARP, network=unsure_network(), temperature=2.0
+    )
+    report, rows = evaluate(model, collection, tmp_path, calibrated=True)
+    assert report.cross_fitted is not None
+    assert report.cross_fitted.calibrated is not None
+    assert [float(row["calibrated_probability"]) for row in rows] == pytest.approx(
+        report.cross_fitted.calibrated.tolist(), rel=1e-4
+    )
+    # the blocks of the other patients are told exactly, so that the lowest temperature makes them most likely
+    expected = [expit(LIMIT * logit(float(row["probability"]))) for row in rows]
+    assert [float(row["calibrated_probability"]) for row in rows] == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_temperature_that_has_seen_these_images_is_warned_of_where_there_is_no_other(
     collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Another aim has no decisions that were searched without a part of the patients."""
-    model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
-    description = read_description(model)
-    assert description.decision is not None
-    decision = description.decision.model_copy(update={"temperature": 2.0})
-    save_description(model, description.model_copy(update={"decision": decision}))
+    model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP, temperature=2.0)
     evaluate(model, collection, tmp_path, calibrated=True)
     assert "temperature" not in capsys.readouterr().err
     evaluate(model, collection, tmp_path, calibrated=True, aim="screening", overwrite=True)
@@ -384,11 +477,13 @@ def gallery(folder: Path) -> list[dict[str, Any]]:
 
 def test_an_evaluation_leaves_its_report_and_what_it_is_made_of(evaluated: Path) -> None:
     names = {path.name for path in evaluated.iterdir() if not path.name.startswith(".")}
-    assert names == {"cases.csv", "decisions.json", "gallery", "report.html", "scores.json", "subgroups.csv"}
+    assert names == {
+        "cases.csv", "score_surface.json", "gallery", "report.html", "scores.json", "subgroups.csv",
+    }  # fmt: skip
 
 
 def test_every_threshold_and_minimum_area_has_its_scores(evaluated: Path) -> None:
-    found = json.loads((evaluated / "decisions.json").read_text())
+    found = json.loads((evaluated / "score_surface.json").read_text())
     assert (len(found["thresholds"]), len(found["min_area_fractions"])) == (256, 19)
     for name in ("dice", "sensitivity", "specificity"):
         assert {len(row) for row in found[name]} == {256}
@@ -397,7 +492,7 @@ def test_every_threshold_and_minimum_area_has_its_scores(evaluated: Path) -> Non
 
 def test_the_score_of_the_decision_in_use_is_among_them(evaluated: Path) -> None:
     scores = json.loads((evaluated / "scores.json").read_text())
-    found = json.loads((evaluated / "decisions.json").read_text())
+    found = json.loads((evaluated / "score_surface.json").read_text())
     column = found["thresholds"].index(scores["threshold"])
     row = found["min_area_fractions"].index(scores["min_area_fraction"])
     assert found["dice"][row][column] == pytest.approx(scores["dice"], abs=1e-6)
@@ -416,7 +511,7 @@ def test_a_sensitivity_that_there_is_not_is_null(
     path.write_text(json.dumps(manifest))
     evaluate_model(model_folder, path, tmp_path / "out", device="cpu", workers=0, examples=0)
     path.unlink()
-    found = json.loads((tmp_path / "out" / "decisions.json").read_text())
+    found = json.loads((tmp_path / "out" / "score_surface.json").read_text())
     assert {value for row in found["sensitivity"] for value in row} == {None}
     assert found["specificity"][0][255] == 1.0
 
@@ -444,7 +539,7 @@ def test_each_example_has_its_panels_and_its_numbers(evaluated: Path) -> None:
             "radiograph", "truth", "prediction", "probability", "uncertainty",
             *(f"attention gate {number}" for number in range(1, 5)),
         ]  # fmt: skip
-        assert {"Dice", "probability", "truth", "mask", "view", "sex", "age"} == set(case["facts"])
+        assert {"Dice", "image probability", "truth", "mask", "view", "sex", "age"} == set(case["facts"])
 
 
 def test_the_report_holds_every_picture_of_the_gallery(evaluated: Path) -> None:

@@ -11,6 +11,7 @@ from pneumoseg.pipeline.check import CheckReport
 from pneumoseg.pipeline.dataset.groups import Grouping
 from pneumoseg.pipeline.dataset.manifest import Refused, Unlabelled
 from pneumoseg.pipeline.doctor import Decoder, DoctorReport, Library
+from pneumoseg.pipeline.evaluate import EvaluateReport
 from pneumoseg.pipeline.predict import PredictReport
 from pneumoseg.pipeline.prepare import PrepareReport
 from pneumoseg.pipeline.scoring.decision import CaseCurves, decide
@@ -18,11 +19,11 @@ from pneumoseg.pipeline.scoring.headline import ScoredImages
 from pneumoseg.pipeline.summaries import (
     check_summary,
     doctor_summary,
+    evaluation_table,
     operating_point_table,
     predict_summary,
     prepare_summary,
     reasons_table,
-    scores_table,
 )
 from pneumoseg.transforms.masks import OperatingPoint
 
@@ -87,6 +88,11 @@ def test_reasons_come_with_their_number_and_what_they_mean_most_frequent_first()
     assert len(cells(text, "TRUNCATED")[2]) > 10
 
 
+def unwrapped(text: str) -> str:
+    """A text without its line breaks."""
+    return " ".join(text.split())
+
+
 def scores(*corners: tuple[int, int]) -> str:
     curves = [
         CaseCurves.measure(
@@ -103,7 +109,7 @@ def test_each_score_stands_beside_that_of_predicting_nothing() -> None:
     assert cells(text, "Dice on positives")[1:] == ["1.0000", "0.0000"]
     assert cells(text, "sensitivity")[1:] == ["1.0000", "0.0000"]
     assert cells(text, "specificity")[1:] == ["0.6667", "1.0000"]
-    assert "4 images, 1 with a pneumothorax; 2 called positive" in text
+    assert "1 with a pneumothorax; 2 predicted positive, at the in-sample operating point" in unwrapped(text)
 
 
 def test_a_score_that_no_image_counts_for_is_a_dash() -> None:
@@ -112,22 +118,34 @@ def test_a_score_that_no_image_counts_for_is_a_dash() -> None:
         assert cells(text, name)[1:] == ["-", "-"]
 
 
-def test_scores_stand_with_intervals_between_tuned_and_nothing() -> None:
-    tuned = ScoredImages(
+def test_cross_fitted_scores_stand_with_intervals_beside_in_sample_ones_and_predicting_nothing() -> None:
+    in_sample = ScoredImages(
         groups=["a", "b", "c", "d"],
         pred_px=np.array([0, 0, 4, 0]),
         true_px=np.array([0, 0, 4, 4]),
         shared_px=np.array([0, 0, 4, 0]),
     )
-    unseen = replace(tuned, pred_px=np.array([0, 4, 4, 0]))
-    text = printed(scores_table(tuned, title="fold 3", unseen=unseen))
+    cross_fitted = replace(in_sample, pred_px=np.array([0, 4, 4, 0]))
+    report = EvaluateReport(
+        fold=3,
+        scores=None,  # type: ignore[arg-type]  # a table does not look at it
+        trained_on=0,
+        images=in_sample,
+        in_sample=True,
+        cross_fitted=cross_fitted,
+    )
+    text = printed(evaluation_table(report, title="fold 3"))
     assert cells(text, "the challenge's score")[1:] == ["0.5000", "0.0000 to 1.0000", "0.7500", "0.5000"]
     assert "4 images of 4 patients, resampled by patient" in text
-    assert cells(printed(scores_table(tuned, title="fold 3")), "specificity")[1:] == [
-        "1.0000",
-        "1.0000 to 1.0000",
-        "1.0000",
-    ]
+    assert "cross-fitted: at the operating point tuned without the patient" in unwrapped(text)
+    head = next(line for line in text.splitlines() if "95 %" in line)
+    assert head.index("cross-fitted") < head.index("95 %") < head.index("in-sample")
+    alone = printed(evaluation_table(replace(report, cross_fitted=None), title="fold 3"))
+    assert cells(alone, "specificity")[1:] == ["1.0000", "1.0000 to 1.0000", "1.0000"]
+    assert "in-sample: at the operating point tuned on these images" in unwrapped(alone)
+    fixed = printed(evaluation_table(replace(report, in_sample=False, cross_fitted=None), title="fold 3"))
+    assert "model" in fixed
+    assert "in-sample" not in fixed
 
 
 def test_predict_counts_what_became_of_the_files() -> None:

@@ -17,7 +17,8 @@ def axes() -> Axes:
 def rows(count: int = 3, **values: Any) -> list[dict[str, Any]]:
     return [
         {"epoch": epoch, "loss": 1 / epoch, "learning_rate": 0.001 * epoch, "dice": 0.25 * epoch,
-         "predict_nothing": 0.5, "dice_positive": 0.1, "auc": 0.75, "sensitivity": 0.5, "specificity": 1.0, **values}
+         "predict_nothing": 0.5, "dice_positive": 0.1, "dice_positive_fixed": 0.05,
+         "validation_loss": 2.0, "auc": 0.75, "sensitivity": 0.5, "specificity": 1.0, **values}
         for epoch in range(1, count + 1)
     ]  # fmt: skip
 
@@ -29,7 +30,7 @@ def lines(axes: Axes) -> dict[str, list[list[float]]]:
 def test_loss_and_learning_rate_have_axes_of_their_own(axes: Axes) -> None:
     draw_loss(axes, rows(2))
     left, right = axes.figure.axes
-    assert lines(left) == {"training loss": [[1, 1.0], [2, 0.5]]}
+    assert lines(left) == {"training": [[1, 1.0], [2, 0.5]], "validation": [[1, 2.0], [2, 2.0]]}
     assert lines(right) == {"learning rate": [[1, 0.001], [2, 0.002]]}
 
 
@@ -41,7 +42,7 @@ def test_a_learning_rate_is_seen_from_zero(axes: Axes) -> None:
 def test_dice_stands_beside_predicting_nothing(axes: Axes) -> None:
     draw_dice(axes, rows(2))
     found = lines(axes)
-    assert list(found) == ["all images", "predict nothing", "positives"]
+    assert list(found) == ["all images", "predict nothing", "positives", "positives at 0.5"]
     assert (found["all images"], found["predict nothing"]) == ([[1, 0.25], [2, 0.5]], [[1, 0.5], [2, 0.5]])
 
 

@@ -40,7 +40,7 @@ CASES: Sequence[Mapping[str, Any]] = (
     {"id": "quiet", "age": None},
 )
 THRESHOLDS, MIN_AREAS = (0.0, 0.25, 0.5, 0.75), (0.0, 0.001)
-DECISIONS: Mapping[str, Any] = {
+SURFACE: Mapping[str, Any] = {
     "thresholds": THRESHOLDS,
     "min_area_fractions": MIN_AREAS,
     "dice": [[0.2, 0.4, 0.6, 0.5], [0.2, 0.5, 0.7, 0.5]],
@@ -48,10 +48,10 @@ DECISIONS: Mapping[str, Any] = {
     "specificity": [[0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 1.0, 1.0]],
 }
 SCORES: Mapping[str, Any] = {
-    "manifest": "made up", "grouped_by": "groups file", "fold": 0, "tuned_here": False, "trained_on": 0,
+    "manifest": "made up", "grouped_by": "groups file", "fold": 0, "operating_point": "fixed", "trained_on": 0,
     "images": 4, "patients": 3, "positives": 2, "predict_nothing": 0.5, "threshold": 0.5, "min_area_fraction": 0.001,
     "bottom_threshold": None, "numbers": {name: {"value": 0.75, "low": 0.5, "high": 0.875} for name in TITLES},
-    "unseen_decision": None, "predict_nothing_numbers": dict.fromkeys(TITLES, 0.25),
+    "cross_fitted": None, "predict_nothing_numbers": dict.fromkeys(TITLES, 0.25),
     "reliability": {
         "images": [{"confidence": 0.125, "share": 0.0, "count": 2}, {"confidence": 0.875, "share": 0.5, "count": 2}],
         "pixels": [{"confidence": 0.25, "share": 0.125, "count": 800}],
@@ -74,7 +74,7 @@ def write_evaluation(
     folder: Path,
     cases: Sequence[Mapping[str, Any]] = CASES,
     *,
-    decisions: Mapping[str, Any] | None = DECISIONS,
+    surface: Mapping[str, Any] | None = SURFACE,
     exhibits: Sequence[Exhibit] = (),
     **scores: Any,
 ) -> Path:
@@ -83,8 +83,8 @@ def write_evaluation(
     (folder / "scores.json").write_text(json.dumps({**SCORES, **scores}))
     write_csv(folder / "cases.csv", [{**CASE, **case} for case in cases], CASE_COLUMNS)
     write_csv(folder / "subgroups.csv", [SUBGROUP], SUBGROUP_COLUMNS)
-    if decisions is not None:
-        (folder / "decisions.json").write_text(json.dumps(decisions))
+    if surface is not None:
+        (folder / "score_surface.json").write_text(json.dumps(surface))
     if exhibits:
         save_gallery(folder, exhibits)
     return folder

@@ -87,7 +87,7 @@ def test_each_reliability_curve_goes_from_confidence_to_share(drawn: list[Figure
 
 def test_found_and_missed_are_told_apart(drawn: list[Figure]) -> None:
     called = np.array([True, False, True])
-    charts.size_chart(np.array([10.0, 200.0, 3000.0]), np.array([0.5, 0.0, 0.75]), called)
+    charts.size_chart(np.array([10.0, 200.0, 3000.0]), np.array([0.5, 0.0, 0.75]), called, at="in-sample")
     axes = drawn[0].axes[0]
     assert [each.get_label() for each in axes.lines] == ["found", "missed"]
     assert (line(axes, 0), line(axes, 1)) == ([[10, 0.5], [3000, 0.75]], [[200, 0]])
@@ -97,7 +97,7 @@ def test_found_and_missed_are_told_apart(drawn: list[Figure]) -> None:
 def test_the_axis_of_sizes_has_a_mark_however_alike_they_are_and_never_a_crowd(
     drawn: list[Figure], areas: list[float]
 ) -> None:
-    charts.size_chart(np.array(areas), np.zeros(len(areas)), np.ones(len(areas), np.bool_))
+    charts.size_chart(np.array(areas), np.zeros(len(areas)), np.ones(len(areas), np.bool_), at="")
     axis = drawn[0].axes[0].xaxis
     low, high = drawn[0].axes[0].get_xlim()
     assert 1 <= sum(low <= mark <= high for mark in axis.get_majorticklocs()) <= 9
@@ -125,23 +125,23 @@ def test_a_surface_without_any_gain_has_colours_all_the_same(drawn: list[Figure]
     assert low < 0.75 < high
 
 
-def test_a_ring_lies_on_the_decision_in_use(drawn: list[Figure]) -> None:
+def test_a_ring_lies_on_the_operating_point_of_the_model(drawn: list[Figure]) -> None:
     surface(np.zeros((2, 3)), chosen=(0.75, 0.0009))
     assert line(drawn[0].axes[0], 0) == [[0.75, 1.0]]  # in the row of 0.1 %
 
 
 def test_a_score_of_a_threshold_that_there_is_not_is_left_out_of_its_curve(drawn: list[Figure]) -> None:
     curves = {"Dice": np.array([0.25, 0.5]), "sensitivity": np.array([np.nan, np.nan])}
-    chart = charts.decision_chart([0.0, 0.5], curves, chosen=0.5, min_area=0.001)
+    chart = charts.threshold_chart([0.0, 0.5], curves, chosen=0.5, min_area=0.001)
     axes = drawn[0].axes[0]
     assert line(axes, 0) == [[0, 0.25], [0.5, 0.5]]
     assert np.isnan(line(axes, 1)).any(axis=1).all()
     assert "0.100% of the image" in chart.note
 
 
-def test_a_decision_without_a_minimum_area_says_so() -> None:
-    chart = charts.decision_chart([0.0, 0.5], {"Dice": np.zeros(2)}, chosen=0.5, min_area=0.0)
-    assert chart.note.startswith("Without a minimum area")
+def test_thresholds_without_a_minimum_area_say_so() -> None:
+    chart = charts.threshold_chart([0.0, 0.5], {"Dice": np.zeros(2)}, chosen=0.5, min_area=0.0)
+    assert chart.note.startswith("In-sample. Without a minimum area")
 
 
 def test_every_value_of_a_histogram_is_in_a_bin(drawn: list[Figure]) -> None:
@@ -180,9 +180,9 @@ def test_each_chart_is_drawn_under_a_name_of_its_own() -> None:
         charts.roc_chart(PROBABILITIES, POSITIVE, auc=None),
         charts.precision_recall_chart(PROBABILITIES, POSITIVE, average=None),
         charts.reliability_chart({"images": []}),
-        charts.size_chart(np.array([9.0]), np.array([1.0]), np.array([True])),
+        charts.size_chart(np.array([9.0]), np.array([1.0]), np.array([True]), at=""),
         surface(np.zeros((2, 3))),
-        charts.decision_chart([0.0, 0.5, 0.75], {"Dice": dice}, chosen=0.5, min_area=0.0),
+        charts.threshold_chart([0.0, 0.5, 0.75], {"Dice": dice}, chosen=0.5, min_area=0.0),
         histogram({"a": [0.5]}),
     ]
     assert all(chart.svg.startswith("<svg") for chart in made)

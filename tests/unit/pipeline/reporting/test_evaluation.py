@@ -5,16 +5,17 @@ from typing import Any
 import pytest
 from tests.unit.pipeline.reporting.folders import (
     CASES,
-    DECISIONS,
     FALSE_ALARM,
     FOUND,
     MISSED,
+    SURFACE,
     exhibit,
     write_evaluation,
 )
 
 from pneumoseg.pipeline.errors import JobError
 from pneumoseg.pipeline.reporting.content import (
+    Chart,
     Charts,
     Folded,
     Gallery,
@@ -86,7 +87,7 @@ NEW = {name: {"value": 0.625, "low": None, "high": None} for name in ("dice", "s
 
 def test_a_report_has_a_part_for_each_question(page: Page) -> None:
     assert titles(page) == [
-        "Summary", "Decision", "Probabilities", "Subgroups", "Gallery", "Cases", "How it was made",
+        "Summary", "Operating point", "Probabilities", "Subgroups", "Gallery", "Cases", "How it was made",
     ]  # fmt: skip
 
 
@@ -101,7 +102,9 @@ def test_all_folds_are_called_so(tmp_path: Path) -> None:
 def test_a_headline_stands_beside_its_interval_and_predicting_nothing(page: Page) -> None:
     first = tiles(page)[0]
     assert (first.name, first.value) == (TITLES["dice"], "0.7500")
-    assert first.beside == "0.5000 to 0.8750; nothing: 0.2500"
+    assert first.beside == "0.5000 to 0.8750; fixed; nothing: 0.2500"
+    auc = next(tile for tile in tiles(page) if tile.name == TITLES["auc"])
+    assert "any operating point" in auc.beside
 
 
 def test_the_table_has_every_number_with_its_interval(page: Page) -> None:
@@ -110,19 +113,94 @@ def test_the_table_has_every_number_with_its_interval(page: Page) -> None:
     assert [list(row) for row in shown.rows] == [[name, 0.75, 0.5, 0.875, 0.25] for name in TITLES.values()]
 
 
-def test_numbers_of_decisions_that_had_not_seen_the_patient_are_those_to_quote(tmp_path: Path) -> None:
-    page = made_of(tmp_path, unseen_decision=NEW, tuned_here=True)
+def crossed(**values: Any) -> dict[str, Any]:
+    """Columns of a case at the cross-fitted operating point."""
+    return {f"cross_fitted_{name}": value for name, value in values.items()}
+
+
+CROSS_FITTED: dict[str, Any] = {"operating_point": "cross-fitted", "cross_fitted": NEW}
+TURNED = {**FOUND, "id": "turned", **crossed(called_positive=0, dice=0.0, area_px=0)}
+
+
+def test_cross_fitted_numbers_are_those_to_quote(tmp_path: Path) -> None:
+    page = made_of(tmp_path, TURNED, **CROSS_FITTED)
     assert [(tile.name, tile.value, tile.beside) for tile in tiles(page)] == [
-        (TITLES["dice"], "0.6250", "no interval; nothing: 0.2500"),
-        ("sensitivity", "0.6250", "no interval; nothing: 0.2500"),
+        (TITLES["dice"], "0.6250", "no interval; cross-fitted; nothing: 0.2500"),
+        ("sensitivity", "0.6250", "no interval; cross-fitted; nothing: 0.2500"),
     ]
     shown = table(page, "Summary")
-    assert (column(shown, "value")[0], column(shown, "tuned on these")[0]) == (0.625, 0.75)
+    assert (column(shown, "cross-fitted"), column(shown, "in-sample")) == ([0.625] * 2, [0.75] * 2)
     assert "the numbers to quote" in words(page, "Summary")
 
 
-def test_a_decision_that_was_tuned_on_these_images_is_said_to_be(tmp_path: Path) -> None:
-    assert "too high by a little" in words(made_of(tmp_path, tuned_here=True), "Summary")
+def test_cases_are_shown_at_the_operating_point_whose_numbers_are_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mask of this case is there in-sample, and not at the cross-fitted operating point."""
+    drawn: dict[str, Any] = {}
+
+    def size_chart(areas: Any, dices: Any, called: Any, *, at: str) -> Chart:
+        drawn.update(dices=dices.tolist(), called=called.tolist(), at=at)
+        return Chart("Dice and size", "<svg/>")
+
+    monkeypatch.setattr("pneumoseg.pipeline.reporting.charts.size_chart", size_chart)
+    for options, outcome_, dice in (
+        (CROSS_FITTED, "missed", 0),
+        ({"operating_point": "in-sample"}, "found", 0.8),
+    ):
+        page = made_of(tmp_path, TURNED, **options)
+        shown = table(page, "Cases")
+        assert (column(shown, "outcome"), column(shown, "Dice")) == ([outcome_], [dice])
+        assert (drawn["dices"], drawn["called"]) == ([dice], [outcome_ == "found"])
+        assert options["operating_point"] in drawn["at"]
+
+
+@pytest.mark.parametrize("kind", ["cross-fitted", "in-sample", "fixed"])
+def test_every_figure_says_which_operating_point_it_is_at(tmp_path: Path, kind: str) -> None:
+    case = {**TURNED, "positive": 1}
+    page = evaluation_page(
+        write_evaluation(tmp_path, [case], exhibits=[exhibit()], operating_point=kind, cross_fitted=NEW)
+    )
+    name = {"fixed": "operating point of the model"}.get(kind, kind)
+    for title in ("Subgroups", "Gallery", "Cases"):
+        assert name in words(page, title)
+    assert all(kind in tile.beside or "any operating point" in tile.beside for tile in tiles(page))
+    assert "in-sample" in words(
+        page, "Operating point"
+    )  # whatever point is quoted, the charts try all of them
+    notes = {
+        chart.title: chart.note
+        for title in ("Probabilities", "Operating point")
+        for block in section(page, title).blocks
+        if isinstance(block, Charts)
+        for chart in block.charts
+    }
+    assert name in notes["Dice and size"]
+    assert notes["Each threshold"].startswith("In-sample")
+    assert notes["Threshold and minimum area"].startswith("In-sample")
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ({"temperature": 1.0}, "those that the model outputs"),
+        ({"temperature": 2.0, "operating_point": "in-sample"}, "an in-sample temperature"),
+        ({"temperature": 2.0, **CROSS_FITTED}, "cross-fitted temperatures"),
+        ({"temperature": 2.0}, "the temperature of the model"),
+    ],
+)
+def test_a_reliability_curve_says_which_temperature_it_is_at(
+    tmp_path: Path, scores: dict[str, Any], expected: str
+) -> None:
+    page = made_of(tmp_path, TURNED, **scores)
+    (block,) = [each for each in section(page, "Probabilities").blocks if isinstance(each, Charts)]
+    (note,) = [chart.note for chart in block.charts if chart.title == "Reliability"]
+    assert expected in note
+
+
+def test_an_operating_point_that_was_tuned_on_these_images_is_said_to_be(tmp_path: Path) -> None:
+    text = words(made_of(tmp_path, operating_point="in-sample"), "Summary")
+    assert "in-sample numbers are somewhat too high" in text
 
 
 def test_a_number_that_there_is_not_is_an_empty_cell_and_a_dash(tmp_path: Path) -> None:
@@ -131,7 +209,7 @@ def test_a_number_that_there_is_not_is_an_empty_cell_and_a_dash(tmp_path: Path) 
         numbers={name: {"value": None, "low": None, "high": None} for name in TITLES},
         predict_nothing_numbers=dict.fromkeys(TITLES),
     )
-    assert (tiles(page)[0].value, tiles(page)[0].beside) == ("-", "no interval; nothing: -")
+    assert (tiles(page)[0].value, tiles(page)[0].beside) == ("-", "no interval; fixed; nothing: -")
     assert list(table(page, "Summary").rows[0]) == [TITLES["dice"], None, None, None, None]
 
 
@@ -150,7 +228,7 @@ def test_scores_that_can_be_trusted_have_no_warning(page: Page) -> None:
     assert len(page.warnings) == 0
 
 
-# the decision
+# the operating point
 
 
 @pytest.mark.parametrize(
@@ -158,30 +236,32 @@ def test_scores_that_can_be_trusted_have_no_warning(page: Page) -> None:
     [
         ({}, "when more than 0.100% of its pixels exceed 0.500. Both"),
         ({"min_area_fraction": 0.0}, "when any of its pixels exceeds 0.500. Both"),
-        ({"bottom_threshold": 0.25}, "exceed 0.500. Its mask is then drawn at 0.250."),
+        ({"bottom_threshold": 0.25}, "exceed 0.500. Its mask then holds the pixels above 0.250."),
+        ({"image_threshold": 0.125}, "exceed 0.500 and its image probability exceeds 0.125. Both"),
+        ({"image_threshold": 0.125}, "(in-sample), beside the image threshold of 0.125"),
     ],
 )
-def test_the_decision_is_a_sentence(tmp_path: Path, scores: dict[str, Any], sentence: str) -> None:
-    assert sentence in words(made_of(tmp_path, **scores), "Decision")
+def test_the_operating_point_is_a_sentence(tmp_path: Path, scores: dict[str, Any], sentence: str) -> None:
+    assert sentence in words(made_of(tmp_path, **scores), "Operating point")
 
 
 def test_thresholds_are_drawn_for_the_minimum_area_that_is_nearest(tmp_path: Path) -> None:
     (block,) = [
         each
-        for each in section(made_of(tmp_path, min_area_fraction=0.0008), "Decision").blocks
+        for each in section(made_of(tmp_path, min_area_fraction=0.0008), "Operating point").blocks
         if isinstance(each, Charts)
     ]
     assert "0.100% of the image" in block.charts[1].note
 
 
-def test_an_evaluation_of_before_there_were_decisions_shows_all_else(tmp_path: Path) -> None:
-    page = made_of(tmp_path, decisions=None)
+def test_an_evaluation_without_a_score_surface_shows_all_else(tmp_path: Path) -> None:
+    page = made_of(tmp_path, surface=None)
     assert titles(page) == ["Summary", "Probabilities", "Subgroups", "Cases", "How it was made"]
 
 
 def test_a_score_that_no_threshold_has_is_not_drawn(tmp_path: Path) -> None:
-    nothing = {**DECISIONS, "sensitivity": [[None] * 4] * 2}
-    assert len(charts(made_of(tmp_path, decisions=nothing), "Decision")) == 2
+    nothing = {**SURFACE, "sensitivity": [[None] * 4] * 2}
+    assert len(charts(made_of(tmp_path, surface=nothing), "Operating point")) == 2
 
 
 # probabilities
@@ -189,15 +269,15 @@ def test_a_score_that_no_threshold_has_is_not_drawn(tmp_path: Path) -> None:
 
 def test_probabilities_are_drawn_in_every_way(page: Page) -> None:
     assert charts(page, "Probabilities") == [
-        "ROC of the images", "Precision and recall", "Reliability", "Probability of the images", "Dice and size",
+        "ROC of the images", "Precision and recall", "Reliability", "Image probability", "Dice and size",
     ]  # fmt: skip
 
 
 def test_images_of_one_kind_have_neither_roc_nor_precision(tmp_path: Path) -> None:
     negative = made_of(tmp_path / "negative", FALSE_ALARM, {})
-    assert charts(negative, "Probabilities") == ["Reliability", "Probability of the images"]
+    assert charts(negative, "Probabilities") == ["Reliability", "Image probability"]
     positive = made_of(tmp_path / "positive", FOUND, MISSED)
-    assert charts(positive, "Probabilities") == ["Reliability", "Probability of the images", "Dice and size"]
+    assert charts(positive, "Probabilities") == ["Reliability", "Image probability", "Dice and size"]
 
 
 def test_uncertainty_is_shown_where_it_is_known(tmp_path: Path, page: Page) -> None:
@@ -260,7 +340,7 @@ def test_of_very_many_cases_the_best_are_left_to_the_file(tmp_path: Path) -> Non
 
 
 def test_the_pictures_of_the_gallery_are_in_the_report(page: Page) -> None:
-    (gallery,) = section(page, "Gallery").blocks
+    _, gallery = section(page, "Gallery").blocks
     assert isinstance(gallery, Gallery)
     assert [panel.name for panel in gallery.cases[0].panels] == ["radiograph", "truth"]
 
@@ -314,10 +394,10 @@ def swap(name: str, old: str, new: str) -> Callable[[Path], object]:
         swap("cases.csv", "alarm,p0,0,0,0,", "alarm,p0,0,0,perhaps,"),
         swap("subgroups.csv", "0.1,0.2", "low,high"),
         put("subgroups.csv", "a,b\n1,2\n"),
-        put("decisions.json", "{}"),
-        swap("decisions.json", "[0.0, 0.001]", "[]"),
-        swap("decisions.json", "[0.2, 0.5, 0.7, 0.5]", "[0.2]"),
-        swap("decisions.json", "[[0.2, 0.4, 0.6, 0.5], [0.2, 0.5, 0.7, 0.5]]", "[]"),
+        put("score_surface.json", "{}"),
+        swap("score_surface.json", "[0.0, 0.001]", "[]"),
+        swap("score_surface.json", "[0.2, 0.5, 0.7, 0.5]", "[0.2]"),
+        swap("score_surface.json", "[[0.2, 0.4, 0.6, 0.5], [0.2, 0.5, 0.7, 0.5]]", "[]"),
         put("gallery/gallery.json", '[{"kind": "best", "name": "x", "facts": [1], "panels": []}]'),
         put("gallery/gallery.json", "[" * 100_000),
     ],

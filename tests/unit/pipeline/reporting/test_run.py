@@ -39,7 +39,7 @@ def tiles(page: Page, title: str) -> dict[str, tuple[str, str]]:
 
 def test_a_run_shows_its_scores_first_and_then_how_it_learned(tmp_path: Path) -> None:
     assert titles(run_page(write_run(tmp_path))) == [
-        "Summary", "Learning", "Decision", "Probabilities", "Subgroups", "Gallery", "Cases", "How it was made",
+        "Summary", "Learning", "Operating point", "Probabilities", "Subgroups", "Gallery", "Cases", "How it was made",
         "Configuration",
     ]  # fmt: skip
 
