@@ -118,13 +118,13 @@ class ScoredImages:
 
     def select(self, where: npt.NDArray[np.bool_]) -> "ScoredImages":
         """Those of the images for which *where* is true."""
+        kept: dict[str, Any] = {
+            name: None if (values := getattr(self, name)) is None else values[where] for name in _PER_IMAGE
+        }
         return replace(
             self,
             groups=[group for group, wanted in zip(self.groups, where, strict=True) if wanted],
-            **{
-                name: None if (values := getattr(self, name)) is None else values[where]
-                for name in _PER_IMAGE
-            },
+            **kept,
             distances={name: values[where] for name, values in (self.distances or {}).items()},
         )
 

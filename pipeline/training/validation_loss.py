@@ -7,7 +7,6 @@ from ignite.exceptions import NotComputableError
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced
 from monai.utils import CommonKeys as Keys
-from torch import Tensor
 
 from pneumoseg.models import TrainingOutputs
 from pneumoseg.pipeline.devices import gather
@@ -21,9 +20,9 @@ EPS: Final = 1e-6
 class ValidationLoss(Metric):
     """The mean over images of the training loss, at the resolution of the network.
 
-    Each image is looked at on its own, so that the loss depends neither on the batch size nor on the number of
-    processes. A region loss, like Dice, of an image without pneumothorax is close to its maximum then: compare the
-    course of the curve with that of the training loss, not its height.
+    A region loss, like Dice, is that of each batch as one image, as in training: of an image without pneumothorax alone
+    it would be at its maximum whatever is predicted. Positives are rarer than among the training's batches, so that
+    the course of the curve compares with that of the training loss, and not its height.
 
     Args:
         loss: The loss of the training; deep supervision does not take part.
@@ -38,13 +37,24 @@ class ValidationLoss(Metric):
     @reinit__is_reduced
     def reset(self) -> None:
         """Forget all images."""
-        self.total = 0.0
-        self.images = 0
+        self.total: float = 0.0
+        self.images: int = 0
 
     @reinit__is_reduced
     def update(self, output: list[dict[str, Any]]) -> None:
         """Take in the decollated output of a batch, with ``pred``, ``label`` and the curves of each case."""
-        self.total += float(torch.stack([self._loss_of(item) for item in output]).double().sum())
+        predictions = [item[Keys.PRED] for item in output]
+        logits = torch.logit(torch.stack([each["probabilities"] for each in predictions]).float(), eps=EPS)
+        image_logits = None
+        if self.image_head:
+            image_logits = torch.logit(
+                logits.new_tensor([[float(each["image_probability"])] for each in predictions]), eps=EPS
+            )
+        label = torch.stack([torch.as_tensor(item[Keys.LABEL]) for item in output]).to(logits)
+        positive = logits.new_tensor([float(item[CURVES].label_area > 0) for item in output])
+        self.total += len(output) * float(
+            self.loss(TrainingOutputs(logits, [], image_logits), label, positive)
+        )
         self.images += len(output)
 
     def compute(self) -> float:
@@ -52,17 +62,8 @@ class ValidationLoss(Metric):
 
         Raises: NotComputableError: If there was no image.
         """
-        totals, images = zip(*gather((self.total, self.images)), strict=True)
-        if sum(images) == 0:
+        shares = gather((self.total, self.images))
+        images = sum(count for _, count in shares)
+        if images == 0:
             raise NotComputableError("the validation loss is a mean over images, and there was none")
-        return sum(totals) / sum(images)
-
-    def _loss_of(self, item: dict[str, Any]) -> Tensor:
-        prediction, label = item[Keys.PRED], item[Keys.LABEL]
-        logits = torch.logit(prediction["probabilities"][None].float(), eps=EPS)
-        image_logits = None
-        if self.image_head:
-            image_logits = torch.logit(logits.new_tensor([[float(prediction["image_probability"])]]), eps=EPS)
-        positive = logits.new_tensor([float(item[CURVES].label_area > 0)])
-        outputs = TrainingOutputs(logits, [], image_logits)
-        return self.loss(outputs, label[None].to(logits.device).float(), positive)
+        return sum(total for total, _ in shares) / images

@@ -146,7 +146,12 @@ def test_where_all_is_surely_right_or_surely_wrong_it_is_twice_one_minus_iou(
 def test_it_counts_in_integers_which_cuda_adds_up_deterministically(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.dtype] = []
     cumsum = Tensor.cumsum
-    monkeypatch.setattr(Tensor, "cumsum", lambda self, dim: (seen.append(self.dtype), cumsum(self, dim))[1])
+
+    def noted(values: Tensor, dim: int) -> Tensor:
+        seen.append(values.dtype)
+        return cumsum(values, dim)
+
+    monkeypatch.setattr(Tensor, "cumsum", noted)
     lovasz_hinge(*some(1, 1, 4, 4))
     assert seen == [torch.int64, torch.int64]
 
