@@ -14,7 +14,7 @@ Rows: TypeAlias = Sequence[Mapping[str, Any]]
 def draw_loss(axes: Axes, rows: Rows) -> None:
     """Draw the losses of training and validation, and the learning rate.
 
-    Their heights differ: the validation has another share of positives, and looks at each image on its own.
+    Their heights differ, as positives are rarer in the validation: compare their courses.
     """
     _line(axes, rows, "loss", "training")
     _line(axes, rows, "validation_loss", "validation")

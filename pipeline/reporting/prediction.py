@@ -95,9 +95,9 @@ def _summary(segmented: Sequence[Row], others: Sequence[Row]) -> list[Any]:
         called = np.array([row["decision"] == "positive" for row in segmented])
         probabilities = np.array([float(row["probability"]) for row in segmented])
         made = charts.histogram_chart(
-            {"called positive": probabilities[called], "called negative": probabilities[~called]},
-            title="Probability of the images",
-            label="probability",
+            {"predicted positive": probabilities[called], "predicted negative": probabilities[~called]},
+            title="Image probability",
+            label="image probability",
             limits=(0.0, 1.0),
         )
         blocks.append(Charts([made]))

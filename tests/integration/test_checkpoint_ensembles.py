@@ -45,8 +45,9 @@ def probabilities(folder: Path) -> dict[str, str]:
 def test_the_members_of_a_fold_are_its_best_epochs(crossed: Path) -> None:
     for fold in range(3):
         with (crossed / f"fold{fold}" / "metrics.csv").open(newline="") as file:
-            rows = [(float(row["dice"]), int(row["epoch"])) for row in csv.DictReader(file)]
-        epochs = [epoch for _, epoch in sorted(rows, reverse=True)[:2]]
+            names = ("dice", "auc", "dice_positive_fixed", "epoch")
+            rows = [[float(row[name]) for name in names] for row in csv.DictReader(file)]
+        epochs = [int(row[-1]) for row in sorted(rows, reverse=True)[:2]]
         members = read_description(crossed / f"fold{fold}" / "model").members
         expected = [f"weights/fold{fold}-epoch{epoch:04d}.safetensors" for epoch in epochs]
         assert [member.weights for member in members] == expected
