@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import ignite.distributed as idist
-from torch.distributed import Store
 from torch.distributed.rendezvous import rendezvous
 
 from pneumoseg.pipeline.config import TrainConfig, dump_config, flatten, load_config
@@ -243,7 +242,7 @@ def _write_ensemble(
     )
 
 
-def _wait_for_claim(rank: int) -> Store | None:
+def _wait_for_claim(rank: int) -> object:
     """Let the other processes wait until the first one has made the run folder.
 
     They join a process group only at the end, since each trains alone before that; all they share until then is the
@@ -251,7 +250,7 @@ def _wait_for_claim(rank: int) -> Store | None:
     """
     if process_count() == 1:
         return None
-    store: Store = next(rendezvous("env://"))[0]
+    store = next(rendezvous("env://"))[0]
     if rank == 0:
         store.set("claimed", "")
     store.wait(["claimed"], timedelta(days=1))  # torchrun ends all processes when the first one fails

@@ -100,7 +100,8 @@ def synchronise_norm(network: Network, device: torch.device) -> Network:
         device: Device of this process.
     """
     if idist.get_world_size() > 1 and device.type == "cuda":
-        return cast("Network", nn.SyncBatchNorm.convert_sync_batchnorm(network))
+        # torch has no annotations there
+        return cast("Network", nn.SyncBatchNorm.convert_sync_batchnorm(network))  # type: ignore[no-untyped-call]
     return network
 
 

@@ -11,6 +11,7 @@ from pneumoseg.pipeline.console import warn
 from pneumoseg.pipeline.dataset.manifest import Manifest
 from pneumoseg.pipeline.errors import UsageError
 from pneumoseg.pipeline.inference.model_folder import (
+    EncoderOrigin,
     image_digest,
     initial_member,
     load_initial_weights,
@@ -50,21 +51,22 @@ def read_starting_weights(
     """
     if initial is not None:
         found = load_initial_weights(initial, config, held_out=held_out)
-        origin = found.encoder_origin
-        network, encoder = found.state, None
-    else:
-        pretrained = read_encoder_weights(config)
-        origin = pretrained.origin if pretrained else None
-        network, encoder = None, pretrained.tensors if pretrained else None
-    return StartingWeights(
-        origin={
-            "weights_sha256": found.sha256 if initial is not None else None,
-            "seen": sorted(found.seen) if initial is not None else [],
-            "encoder_origin": origin and origin.model_dump(),
-        },
-        network=network,
-        encoder=encoder,
-    )
+        origin = _origin(found.encoder_origin, weights_sha256=found.sha256, seen=found.seen)
+        return StartingWeights(origin, network=found.state)
+    pretrained = read_encoder_weights(config)
+    if pretrained is None:
+        return StartingWeights(_origin(None))
+    return StartingWeights(_origin(pretrained.origin), encoder=pretrained.tensors)
+
+
+def _origin(
+    encoder: EncoderOrigin | None, *, weights_sha256: str | None = None, seen: Iterable[str] = ()
+) -> State:
+    return {
+        "weights_sha256": weights_sha256,
+        "seen": sorted(seen),
+        "encoder_origin": None if encoder is None else encoder.model_dump(),
+    }
 
 
 def held_out_digests(manifest: Manifest, fold: int) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conftest import TINY, Collection
@@ -71,7 +72,7 @@ def test_where_that_is_allowed_every_score_is_marked(
 def test_what_the_initial_weights_have_seen_outlives_a_resumption(
     collection: Collection, first: Path, tmp_path: Path
 ) -> None:
-    options = {"fold": 1, "config": CONFIG, "device": "cpu", "report": False}
+    options: dict[str, Any] = {"fold": 1, "config": CONFIG, "device": "cpu", "report": False}
     run = tmp_path / "run"
     train_model(collection.manifest_path, run, initial=first, allow_seen=True, **options)
     before = (run / "model" / "model.json").read_bytes()

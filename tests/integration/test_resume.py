@@ -3,18 +3,18 @@
 import csv
 import json
 import math
+import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.conftest import TINY, Collection
 
+from pneumoseg.pipeline import cli
 from pneumoseg.pipeline.config import DataConfig, OptimizationConfig, TrainConfig, load_config
 from pneumoseg.pipeline.cross_validate import cross_validate
-from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.errors import JobError, UsageError
 from pneumoseg.pipeline.files import sha256_of
 from pneumoseg.pipeline.train import train_model
 
@@ -51,14 +51,9 @@ def run(ended: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(ended, tmp_path / "run"))
 
 
-def pneumoseg(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pneumoseg.pipeline", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+def pneumoseg(*words: object) -> int:
+    """Run the command in this process; gives its exit code."""
+    return int(cli.app([str(word) for word in words], standalone_mode=False))
 
 
 def test_the_folder_is_all_that_is_needed_to_resume(run: Path) -> None:
@@ -69,8 +64,7 @@ def test_the_folder_is_all_that_is_needed_to_resume(run: Path) -> None:
 
 
 def test_a_run_that_has_ended_can_be_made_longer_with_the_schedule_of_its_new_length(run: Path) -> None:
-    result = pneumoseg("train", "--resume", "-o", run, "--epochs", 4, "-d", "cpu", "--no-report")
-    assert result.returncode == 0, result.stderr
+    assert pneumoseg("train", "--resume", "-o", run, "--epochs", 4, "-d", "cpu", "--no-report") == 0
     assert [row["epoch"] for row in rows(run)] == ["1", "2", "3", "4"]
     assert load_config(run / "config.yaml") == longer(4)
     # epochs of two steps, the first of them warm-up: after epoch 3, four of the six steps of the cosine are done
@@ -101,17 +95,15 @@ def test_a_change_is_refused_before_anything_is_written(
 
 
 def test_a_setting_on_the_command_line_is_compared_with_that_of_the_run(run: Path) -> None:
-    result = pneumoseg(
-        "train", "--resume", "-o", run, "--set", "optimization.learning_rate=2e-2", "-d", "cpu"
-    )
-    assert result.returncode == 2
-    assert f"optimization.learning_rate is 0.01 in {run} and 0.02 was asked for" in result.stderr
+    message = f"optimization.learning_rate is 0.01 in {run} and 0.02 was asked for"
+    with pytest.raises(UsageError, match=re.escape(message)):
+        pneumoseg("train", "--resume", "-o", run, "--learning-rate", "2e-2", "-d", "cpu")
 
 
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--resume", "-o", "nowhere"], 1, "nowhere: holds no run.json"),
+        (["--resume", "-o", "nowhere"], 1, r"nowhere: holds no run\.json"),
         (["--resume"], 2, "give -o RUN"),
         ([], 2, "give -o RUN"),
         (["-o", "new"], 2, "the manifest is missing"),
@@ -122,10 +114,15 @@ def test_what_is_missing_is_told_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = pneumoseg("train", *words)
-    assert result.returncode == code
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert message in line
+    with pytest.raises(JobError, match=message) as caught:
+        pneumoseg("train", *words)
+    assert caught.value.exit_code == code
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_run_is_either_resumed_or_deleted(run: Path) -> None:
+    with pytest.raises(UsageError, match="--resume continues a run and --overwrite deletes it"):
+        pneumoseg("train", "--resume", "--overwrite", "-o", run)
 
 
 def test_a_cross_validation_is_resumed_and_made_longer_from_its_folder(

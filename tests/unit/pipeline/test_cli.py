@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 
 from pneumoseg.pipeline import cli
+from pneumoseg.pipeline.config import presets
 
 COMMANDS = {info.callback.__name__: info.callback for info in cli.app.registered_commands if info.callback}
 
@@ -49,3 +50,18 @@ def test_another_modality_has_views_and_body_parts_of_its_own() -> None:
     gates = cli._gates(any_view=False, any_modality=True, any_body_part=False)
     assert (gates.any_modality, gates.any_view, gates.any_body_part) == (True, True, True)
     assert not gates.allow_burned_in
+
+
+def test_the_configuration_is_shown_without_manifest_and_run_folder(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["train", "--show-config", "--preset", "quick", "--epochs", "3", "--set", "data.batch_size=2"]
+    cli.app([*words, "--learning-rate", "1e-3", "--deterministic"], standalone_mode=False)
+    shown = capsys.readouterr().out
+    for line in ("  epochs: 3", "  batch_size: 2", "  learning_rate: 0.001", "deterministic: true"):
+        assert line in shown.splitlines()
+    assert "# Values: auto, bf16, fp16 or float32. Default: auto." in shown
+
+
+def test_the_help_of_train_names_the_presets_that_there_are() -> None:
+    assert presets() == list(cli._PRESETS)

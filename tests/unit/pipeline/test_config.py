@@ -317,8 +317,8 @@ def test_an_option_cannot_reach_into_a_value(tmp_path: Path) -> None:
 
 
 def test_every_option_of_a_key_is_an_option_of_train() -> None:
-    train = next(command for command in cli.app.registered_commands if command.callback.__name__ == "train")
-    parameters = inspect.signature(train.callback).parameters
+    commands = {call.__name__: call for info in cli.app.registered_commands if (call := info.callback)}
+    parameters = inspect.signature(commands["train"]).parameters
     assert OPTION_KEYS.keys() <= parameters.keys()
     assert set(OPTION_KEYS.values()) <= flatten(TrainConfig()).keys()
 
