@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import pydicom
 from pydicom.pixels.decoders.base import get_decoder
 
-from pneumoseg.pipeline.check import check_folder
+from pneumoseg.pipeline.jobs.check import check_folder
 from pneumoseg.pipeline.reading.folders import find_radiographs
 
 MAX_ONE_WORKER, MAX_TWO_WORKERS = 1.3, 1.0

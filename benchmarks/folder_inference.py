@@ -21,10 +21,10 @@ from tempfile import TemporaryDirectory
 import torch
 
 from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.config import ComputedPrecision, NetworkConfig
-from pneumoseg.pipeline.console import console
-from pneumoseg.pipeline.devices import resolve_device, resolve_precision
-from pneumoseg.pipeline.inference.model_folder import (
+from pneumoseg.pipeline.core.config import ComputedPrecision, NetworkConfig
+from pneumoseg.pipeline.core.console import console
+from pneumoseg.pipeline.core.devices import resolve_device, resolve_precision
+from pneumoseg.pipeline.model.folder import (
     Model,
     ModelDescription,
     Preprocessing,
@@ -34,12 +34,12 @@ from pneumoseg.pipeline.inference.model_folder import (
     save_description,
     save_weights,
 )
-from pneumoseg.pipeline.predict import predict_folder
+from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.chains import inference_chain
-from pneumoseg.transforms.radiograph import read_radiograph
-from pneumoseg.transforms.reasons import RadiographError
+from pneumoseg.transforms.reader.radiograph import read_radiograph
+from pneumoseg.transforms.reader.reasons import RadiographError
 
 MAX_RATIO = 1.15
 

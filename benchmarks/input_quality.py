@@ -26,13 +26,13 @@ from sklearn.linear_model import LogisticRegression
 from pneumoseg.pipeline.dataset.manifest import Case, image_path, read_manifest
 from pneumoseg.pipeline.phantom.draw import draw_phantom
 from pneumoseg.pipeline.reading.folders import find_radiographs
-from pneumoseg.transforms.gates import Gates
-from pneumoseg.transforms.grey import GreyScale, Window
-from pneumoseg.transforms.pose import TEMPLATE_FILE, Template, find_pose, shrink, standardized
-from pneumoseg.transforms.quality import LEAST_GAIN, lit_field, look_at, sample
-from pneumoseg.transforms.radiograph import read_radiograph
-from pneumoseg.transforms.reasons import RadiographError, Reason
-from pneumoseg.transforms.record import Radiograph
+from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.grey import GreyScale, Window
+from pneumoseg.transforms.reader.pose import TEMPLATE_FILE, Template, find_pose, shrink, standardized
+from pneumoseg.transforms.reader.quality import LEAST_GAIN, lit_field, look_at, sample
+from pneumoseg.transforms.reader.radiograph import read_radiograph
+from pneumoseg.transforms.reader.reasons import RadiographError, Reason
+from pneumoseg.transforms.reader.record import Radiograph
 
 Stored = NDArray[Any]
 Copy = Callable[[Radiograph], Radiograph]

@@ -10,24 +10,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pneumoseg.pipeline.check import check_folder as check_folder
-    from pneumoseg.pipeline.config import TrainConfig as TrainConfig
-    from pneumoseg.pipeline.config import load_config as load_config
-    from pneumoseg.pipeline.demo import run_demo as run_demo
-    from pneumoseg.pipeline.describe import describe_model as describe_model
-    from pneumoseg.pipeline.doctor import doctor_report as doctor_report
-    from pneumoseg.pipeline.errors import JobError as JobError
-    from pneumoseg.pipeline.errors import UsageError as UsageError
-    from pneumoseg.pipeline.evaluate import evaluate_model as evaluate_model
-    from pneumoseg.pipeline.inference.model_folder import load_model as load_model
+    from pneumoseg.pipeline.jobs.check import check_folder as check_folder
+    from pneumoseg.pipeline.core.config import TrainConfig as TrainConfig
+    from pneumoseg.pipeline.core.config import load_config as load_config
+    from pneumoseg.pipeline.jobs.demo import run_demo as run_demo
+    from pneumoseg.pipeline.jobs.describe import describe_model as describe_model
+    from pneumoseg.pipeline.jobs.doctor import doctor_report as doctor_report
+    from pneumoseg.pipeline.core.errors import JobError as JobError
+    from pneumoseg.pipeline.core.errors import UsageError as UsageError
+    from pneumoseg.pipeline.jobs.evaluate import evaluate_model as evaluate_model
+    from pneumoseg.pipeline.model.folder import load_model as load_model
     from pneumoseg.pipeline.inference.segmentation import load_predictor as load_predictor
-    from pneumoseg.pipeline.predict import predict_folder as predict_folder
-    from pneumoseg.pipeline.prepare import prepare_manifest as prepare_manifest
+    from pneumoseg.pipeline.jobs.predict import predict_folder as predict_folder
+    from pneumoseg.pipeline.jobs.prepare import prepare_manifest as prepare_manifest
     from pneumoseg.pipeline.reading.readers import Readers as Readers
-    from pneumoseg.pipeline.report import write_report as write_report
-    from pneumoseg.pipeline.score import score_submission as score_submission
-    from pneumoseg.pipeline.submit import write_submission as write_submission
-    from pneumoseg.pipeline.train import train_model as train_model
+    from pneumoseg.pipeline.jobs.report import write_report as write_report
+    from pneumoseg.pipeline.jobs.score import score_submission as score_submission
+    from pneumoseg.pipeline.jobs.submit import write_submission as write_submission
+    from pneumoseg.pipeline.jobs.train import train_model as train_model
 
 _HOME = {
     "JobError": "errors",

@@ -1,5 +1,5 @@
 """``python -m pneumoseg.pipeline`` is the command: distributed runs start by module name."""
 
-from pneumoseg.pipeline.cli import main
+from pneumoseg.pipeline.cli.app import main
 
 main()

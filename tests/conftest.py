@@ -17,9 +17,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.config import NetworkConfig
+from pneumoseg.pipeline.core.config import NetworkConfig
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, Source, read_manifest
-from pneumoseg.pipeline.inference.model_folder import (
+from pneumoseg.pipeline.model.folder import (
     ModelDescription,
     Preprocessing,
     Training,
@@ -28,8 +28,8 @@ from pneumoseg.pipeline.inference.model_folder import (
     save_description,
     save_weights,
 )
-from pneumoseg.pipeline.prepare import prepare_manifest
-from pneumoseg.transforms.rle import encode_rle
+from pneumoseg.pipeline.jobs.prepare import prepare_manifest
+from pneumoseg.transforms.labels.rle import encode_rle
 
 SHAPE = (48, 32)  # of the made-up radiographs: not square, so that rows and columns cannot be mixed up
 

@@ -1,6 +1,6 @@
 """One sample: a radiograph, its run-length label, and the MONAI transforms around them.
 
-Names are looked up when they are first used, so that ``import pneumoseg.transforms.dicom``
+Names are looked up when they are first used, so that ``import pneumoseg.transforms.reader.dicom``
 loads neither torch nor MONAI: a decode worker has to start quickly.
 """
 
@@ -8,17 +8,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pneumoseg.transforms.gates import Gates as Gates
-    from pneumoseg.transforms.label_file import LabelFileError as LabelFileError
-    from pneumoseg.transforms.labels import Labels as Labels
-    from pneumoseg.transforms.labels import read_labels as read_labels
-    from pneumoseg.transforms.radiograph import Radiograph as Radiograph
-    from pneumoseg.transforms.radiograph import RadiographError as RadiographError
-    from pneumoseg.transforms.radiograph import read_radiograph as read_radiograph
-    from pneumoseg.transforms.reasons import Reason as Reason
-    from pneumoseg.transforms.rle import RLEError as RLEError
-    from pneumoseg.transforms.rle import decode_rle as decode_rle
-    from pneumoseg.transforms.rle import encode_rle as encode_rle
+    from pneumoseg.transforms.reader.acceptance import Gates as Gates
+    from pneumoseg.transforms.labels.text_table import LabelFileError as LabelFileError
+    from pneumoseg.transforms.labels.challenge_csv import Labels as Labels
+    from pneumoseg.transforms.labels.challenge_csv import read_labels as read_labels
+    from pneumoseg.transforms.reader.radiograph import Radiograph as Radiograph
+    from pneumoseg.transforms.reader.radiograph import RadiographError as RadiographError
+    from pneumoseg.transforms.reader.radiograph import read_radiograph as read_radiograph
+    from pneumoseg.transforms.reader.reasons import Reason as Reason
+    from pneumoseg.transforms.labels.rle import RLEError as RLEError
+    from pneumoseg.transforms.labels.rle import decode_rle as decode_rle
+    from pneumoseg.transforms.labels.rle import encode_rle as encode_rle
 
 _HOME = {
     "Gates": "gates",

@@ -7,8 +7,8 @@ import torch
 from monai.config.type_definitions import KeysCollection
 from monai.transforms.transform import MapTransform
 
-from pneumoseg.transforms.gates import Gates
-from pneumoseg.transforms.radiograph import Radiograph, read_radiograph
+from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 
 _DEFAULT_GATES = Gates()
 _BESIDE = ("shape", "spacing_mm", "pixel_aspect", "sop_instance_uid", "view", "burned_in")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.measure import approximate_polygon, find_contours
 
-from pneumoseg.transforms.reasons import Reason
+from pneumoseg.transforms.reader.reasons import Reason
 
 Side = Literal["left", "right"]
 Sides = Literal["left", "right", "both"]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold
 
-from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.core.errors import UsageError
 
 SIZE_CLASSES: Final = 4  # of positive cases, by quarters of mask area; the negatives are a class of their own
 

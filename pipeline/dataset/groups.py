@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pneumoseg.pipeline.errors import JobError
-from pneumoseg.transforms.label_file import LabelFileError, read_rows
+from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.transforms.labels.text_table import LabelFileError, read_rows
 
 COLUMNS = ("ImageId", "PatientGroup")
 

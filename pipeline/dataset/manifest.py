@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.files import to_json, write_text
+from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.files import to_json, write_text
 
 FORMAT_VERSION: Final = 1
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from pneumoseg.pipeline.inference.model_folder import Model
+from pneumoseg.pipeline.model.folder import Model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
 from pneumoseg.pipeline.inference.segmentation import ModelPredictor, Segmentation
-from pneumoseg.transforms.gates import Gates
+from pneumoseg.transforms.reader.acceptance import Gates
 
 PASSES: Final = 8
 """Monte-Carlo dropout samples: enough to see where the network is uncertain."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.devices import Precision
+from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.inference.image_probability import top_mean
 from pneumoseg.pipeline.inference.monte_carlo import RunningStatistics, dropout_layers, sampling
 from pneumoseg.pipeline.inference.tta import augmented

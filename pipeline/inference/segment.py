@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from pneumoseg.pipeline.inference.ahead import ahead
-from pneumoseg.pipeline.inference.model_folder import Model
+from pneumoseg.pipeline.model.folder import Model
 from pneumoseg.pipeline.inference.predictor import Prediction
 from pneumoseg.pipeline.inference.segmentation import Segmentation, postprocess
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.chains import inference_chain
-from pneumoseg.transforms.gates import Gates
-from pneumoseg.transforms.radiograph import Radiograph, read_radiograph
-from pneumoseg.transforms.reasons import RadiographError
+from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
+from pneumoseg.transforms.reader.reasons import RadiographError
 
 _MOST_FILES: Final = 16  # read for one image of a batch: whoever waits for results gets reasons meanwhile
 

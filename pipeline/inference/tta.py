@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from torch import Tensor
 from torch.nn import functional
 
-from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.core.errors import UsageError
 
 SCALES: Final = (0.75, 1.25)
 CHOICES: Final = ("flip", "scale")

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.phantom.dicom_files import write_dicom
 from pneumoseg.pipeline.phantom.draw import draw_phantom
 from pneumoseg.pipeline.phantom.plan import (
@@ -17,7 +17,7 @@ from pneumoseg.pipeline.phantom.plan import (
     Case,
     plan_cases,
 )
-from pneumoseg.transforms.rle import encode_rle
+from pneumoseg.transforms.labels.rle import encode_rle
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from pneumoseg.pipeline.phantom.devices import NOTICE
+from pneumoseg.pipeline.phantom.lines_and_tubes import NOTICE
 from pneumoseg.pipeline.phantom.draw import Phantom
 
 Encoding = Literal["jpeg", "monochrome1", "native8", "native16"]

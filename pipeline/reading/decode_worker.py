@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Generic, Protocol, TypeVar
 
-from pneumoseg.transforms.gates import Gates
-from pneumoseg.transforms.reasons import RadiographError
+from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.reasons import RadiographError
 
 READY: Final = "ready"
 _BACKSTOP_S: Final = 2

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from pneumoseg.transforms.gates import Gates
-from pneumoseg.transforms.radiograph import read_radiograph
-from pneumoseg.transforms.reasons import Reason
+from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.radiograph import read_radiograph
+from pneumoseg.transforms.reader.reasons import Reason
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pneumoseg.pipeline.errors import JobError, UsageError
-from pneumoseg.transforms.radiograph import FileKind, sniff
+from pneumoseg.pipeline.core.errors import JobError, UsageError
+from pneumoseg.transforms.reader.radiograph import FileKind, sniff
 
 _MARK: Final = ".pneumoseg-"  # `claim_folder` leaves a file of this name in each folder of results
 

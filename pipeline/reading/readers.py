@@ -10,8 +10,8 @@ from typing import Final, Generic, Self, TypeVar
 
 from pneumoseg.pipeline.reading.decode_worker import Orders, Read
 from pneumoseg.pipeline.reading.worker_process import END, Answers, WorkerProcess
-from pneumoseg.transforms.gates import Gates
-from pneumoseg.transforms.reasons import RadiographError
+from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.reasons import RadiographError
 
 SECONDS: Final = 10.0
 """Most time for one file; a radiograph takes 1 to 100 ms, by its encoding."""

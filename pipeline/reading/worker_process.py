@@ -14,9 +14,9 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import IO, Any, Final, cast
 
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.reading.decode_worker import READY, Orders
-from pneumoseg.transforms.reasons import RadiographError, Reason
+from pneumoseg.transforms.reader.reasons import RadiographError, Reason
 
 END: Final = object()
 """The last thing that comes from a worker: there is nobody there any more."""
@@ -105,7 +105,7 @@ class WorkerProcess:
         if not self._is_ready:
             raise JobError(
                 f"a process to read files in could not be started ({self._last_words()}); "
-                "`python -c 'import pneumoseg.transforms.radiograph'` may show why"
+                "`python -c 'import pneumoseg.transforms.reader.radiograph'` may show why"
             )
         if self._late is not None:
             is_late = bool(self.files) and self.files[0] == self._late

@@ -20,7 +20,7 @@ from pneumoseg.pipeline.reporting.content import (
     Tiles,
 )
 from pneumoseg.pipeline.reporting.gallery import load_gallery
-from pneumoseg.pipeline.reporting.reading import (
+from pneumoseg.pipeline.reporting.result_files import (
     Row,
     number,
     number_or_text,
@@ -30,7 +30,7 @@ from pneumoseg.pipeline.reporting.reading import (
 )
 from pneumoseg.pipeline.scoring.case_rows import CROSS_FITTED
 from pneumoseg.pipeline.scoring.headline import AT_ANY_POINT, MEANINGS, TITLES
-from pneumoseg.pipeline.summaries import number_cell
+from pneumoseg.pipeline.cli.summaries import number_cell
 
 FILES: Final = ("scores.json", "cases.csv", "subgroups.csv")
 SURFACE: Final = "score_surface.json"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.files import write_json, written_atomically
+from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.files import write_json, written_atomically
 from pneumoseg.pipeline.reporting.content import Gallery, Picture, Shown
 from pneumoseg.pipeline.reporting.html import data_address
 from pneumoseg.pipeline.reporting.panels import Panel

@@ -9,7 +9,7 @@ from typing import Final
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from pneumoseg.pipeline.names import shown
+from pneumoseg.pipeline.core.names import shown
 from pneumoseg.pipeline.reporting.content import Page
 
 SEARCHABLE_FROM: Final = 25  # rows

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pneumoseg.pipeline.output.figures import LABEL_COLOUR
-from pneumoseg.pipeline.output.pictures import heat, overlay
+from pneumoseg.pipeline.drawing.figures import LABEL_COLOUR
+from pneumoseg.pipeline.drawing.pictures import heat, overlay
 
 SIDE_PX: Final = 400
 """Of the longer side: a report of fifteen cases stays small enough to be mailed."""

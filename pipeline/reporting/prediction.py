@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.reporting import charts
 from pneumoseg.pipeline.reporting.content import (
     Charts,
@@ -25,8 +25,8 @@ from pneumoseg.pipeline.reporting.content import (
 )
 from pneumoseg.pipeline.reporting.html import data_address
 from pneumoseg.pipeline.reporting.panels import jpeg_of
-from pneumoseg.pipeline.reporting.reading import Row, number_or_text, read_rows, results_of
-from pneumoseg.transforms.reasons import Reason
+from pneumoseg.pipeline.reporting.result_files import Row, number_or_text, read_rows, results_of
+from pneumoseg.transforms.reader.reasons import Reason
 
 TABLE: Final = "predictions.csv"
 PICTURES: Final = {"overlay": "overlays", "attention": "attention", "uncertainty": "uncertainty"}

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from matplotlib.figure import Figure
 
-from pneumoseg.pipeline.output.curves import LEARNING_CURVES
+from pneumoseg.pipeline.drawing.curves import LEARNING_CURVES
 from pneumoseg.pipeline.reporting.charts import SIZE
 from pneumoseg.pipeline.reporting.content import Chart, Charts, Folded, Page, Section, Tile, Tiles
 from pneumoseg.pipeline.reporting.evaluation import how_it_was_made, result_sections, subtitle, warnings
-from pneumoseg.pipeline.reporting.reading import number, read_json, read_rows, results_of
+from pneumoseg.pipeline.reporting.result_files import number, read_json, read_rows, results_of
 from pneumoseg.pipeline.reporting.svg import chart_style, to_svg
 
 EVALUATION: Final = "evaluation"

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.files import written_atomically
+from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.files import written_atomically
 from pneumoseg.pipeline.scoring.decision import CaseCurves, image_probabilities
 
 OUT_OF_FOLD: Final = "out_of_fold.npz"

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import torch
 
-from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.files import sync_folder, written_atomically
+from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.files import sync_folder, written_atomically
 
 State = dict[str, Any]
 

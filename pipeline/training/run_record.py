@@ -7,8 +7,8 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pneumoseg.pipeline.errors import JobError, UsageError
-from pneumoseg.pipeline.files import write_json
+from pneumoseg.pipeline.core.errors import JobError, UsageError
+from pneumoseg.pipeline.core.files import write_json
 
 RECORD: Final = "run.json"
 CONFIG: Final = "config.yaml"

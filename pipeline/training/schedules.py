@@ -7,7 +7,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LinearLR, ReduceLROnPlateau
 
-from pneumoseg.pipeline.config import OptimizationConfig
+from pneumoseg.pipeline.core.config import OptimizationConfig
 
 LOWEST = 0.01  # share of the learning rate that a cosine ends with, and a warm-up begins with
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pneumoseg.models import AttentionUNet, TrainingOutputs
-from pneumoseg.pipeline.devices import Precision, gather
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.core.devices import Precision, gather
+from pneumoseg.pipeline.core.errors import JobError
 
 Batch = dict[str, Any]
 LossFunction = Callable[[TrainingOutputs, Tensor, Tensor], Tensor]

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
-from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.core.errors import UsageError
 
 Row = dict[str, Any]
 

@@ -9,7 +9,7 @@ from ignite.metrics.metric import reinit__is_reduced
 from monai.utils import CommonKeys as Keys
 
 from pneumoseg.models import TrainingOutputs
-from pneumoseg.pipeline.devices import gather
+from pneumoseg.pipeline.core.devices import gather
 from pneumoseg.pipeline.scoring.metrics import CURVES
 from pneumoseg.pipeline.training.losses import TrainingLoss
 

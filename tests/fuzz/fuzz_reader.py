@@ -10,8 +10,8 @@ from typing import Any
 atheris: Any = importlib.import_module("atheris")  # not among the test requirements: it comes for few systems
 
 with atheris.instrument_imports(include=["pneumoseg", "pydicom"]):
-    from pneumoseg.transforms.gates import Gates
-    from pneumoseg.transforms.radiograph import RadiographError, read_radiograph
+    from pneumoseg.transforms.reader.acceptance import Gates
+    from pneumoseg.transforms.reader.radiograph import RadiographError, read_radiograph
 
 GATES = Gates(any_modality=True, any_view=True, any_body_part=True, max_pixels=2**20, max_bytes=2**20)
 DESCRIPTOR, NAME = tempfile.mkstemp(prefix="pneumoseg-fuzz-")

@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders.base import RLELosslessEncoder
 
-from pneumoseg.transforms.gates import Gates
-from pneumoseg.transforms.radiograph import read_radiograph
+from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.radiograph import read_radiograph
 
 DEEP = (np.arange(16 * 24, dtype=np.uint16) * 7).reshape(16, 24)  # 12 bits
 GREY = (DEEP % 251).astype(np.uint8)

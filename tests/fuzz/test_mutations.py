@@ -7,8 +7,8 @@ from types import ModuleType
 import pytest
 
 from pneumoseg.pipeline.reading.readers import Readers
-from pneumoseg.transforms.gates import Gates
-from pneumoseg.transforms.reasons import RadiographError, Reason
+from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.reasons import RadiographError, Reason
 
 COUNT, MOST_JPEG_LS = 5_000, 100  # a damaged JPEG-LS stream may take seconds, and then ends its worker
 SEED = 2019

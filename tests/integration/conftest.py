@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from pneumoseg.pipeline.config import DataConfig, NetworkConfig, OptimizationConfig, TrainConfig
+from pneumoseg.pipeline.core.config import DataConfig, NetworkConfig, OptimizationConfig, TrainConfig
 from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
-from pneumoseg.pipeline.prepare import prepare_manifest
-from pneumoseg.pipeline.train import train_model
+from pneumoseg.pipeline.jobs.prepare import prepare_manifest
+from pneumoseg.pipeline.jobs.train import train_model
 
 SIZE = 256
 TINY = TrainConfig(

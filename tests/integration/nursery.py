@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from pneumoseg.pipeline.config import TrainConfig
-from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.train import train_model
+from pneumoseg.pipeline.core.config import TrainConfig
+from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.jobs.train import train_model
 from pneumoseg.pipeline.training.checkpoint import load_state
 
 CONFIG = {

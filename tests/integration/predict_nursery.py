@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from pneumoseg.pipeline.predict import predict_folder
-from pneumoseg.pipeline.prediction.settings import KINDS
+from pneumoseg.pipeline.jobs.predict import predict_folder
+from pneumoseg.pipeline.results.settings import KINDS
 
 
 def start(model: Path, images: Path, output: Path) -> int:

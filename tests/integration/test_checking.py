@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from tests.conftest import write_radiograph
 
-from pneumoseg.pipeline.check import check_folder
+from pneumoseg.pipeline.jobs.check import check_folder
 from pneumoseg.pipeline.reading.readers import Readers
-from pneumoseg.transforms.radiograph import Radiograph, read_radiograph
-from pneumoseg.transforms.reasons import RadiographError
+from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
+from pneumoseg.transforms.reader.reasons import RadiographError
 
 GOOD = 100
 STATUSES = {

@@ -48,7 +48,7 @@ def test_a_room_is_in_the_wheel_with_its_types(installed: Path, tmp_path: Path, 
 
 
 def test_the_main_job_is_importable_from_the_wheel(installed: Path, tmp_path: Path) -> None:
-    code = "import pneumoseg.pipeline.cli as cli; print(cli.__file__)"
+    code = "import pneumoseg.pipeline.cli.app as cli; print(cli.__file__)"
     found = subprocess.run(
         [installed / "python", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
@@ -56,7 +56,7 @@ def test_the_main_job_is_importable_from_the_wheel(installed: Path, tmp_path: Pa
 
 
 def test_every_preset_is_in_the_wheel(installed: Path, tmp_path: Path) -> None:
-    code = "from pneumoseg.pipeline.config import load_config, presets; "
+    code = "from pneumoseg.pipeline.core.config import load_config, presets; "
     code += "print(*[name for name in presets() if load_config(preset=name)])"
     found = subprocess.run(
         [installed / "python", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from tests.integration.conftest import SIZE, Workshop
 
-from pneumoseg.pipeline.evaluate import evaluate_model
-from pneumoseg.pipeline.predict import predict_folder
-from pneumoseg.pipeline.score import check_submission, score_submission
-from pneumoseg.pipeline.submit import write_submission
+from pneumoseg.pipeline.jobs.evaluate import evaluate_model
+from pneumoseg.pipeline.jobs.predict import predict_folder
+from pneumoseg.pipeline.jobs.score import check_submission, score_submission
+from pneumoseg.pipeline.jobs.submit import write_submission
 from pneumoseg.transforms import decode_rle
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from tests.conftest import Collection
 
-from pneumoseg.pipeline.config import TrainConfig
-from pneumoseg.pipeline.inference.model_folder import load_model
-from pneumoseg.pipeline.train import train_model
+from pneumoseg.pipeline.core.config import TrainConfig
+from pneumoseg.pipeline.model.folder import load_model
+from pneumoseg.pipeline.jobs.train import train_model
 
 CONFIG = TrainConfig.model_validate(
     {

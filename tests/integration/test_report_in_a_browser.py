@@ -24,7 +24,7 @@ from tests.unit.pipeline.reporting.folders import (
     write_run,
 )
 
-from pneumoseg.pipeline.report import write_report
+from pneumoseg.pipeline.jobs.report import write_report
 
 FLAGS: Final = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",

@@ -15,9 +15,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pneumoseg.pipeline.predict import predict_folder
-from pneumoseg.pipeline.prediction.settings import KINDS
-from pneumoseg.transforms.gates import Gates
+from pneumoseg.pipeline.jobs.predict import predict_folder
+from pneumoseg.pipeline.results.settings import KINDS
+from pneumoseg.transforms.reader.acceptance import Gates
 
 OPEN = Gates(any_modality=True, any_view=True, any_body_part=True)
 OF_THE_CHALLENGE = 12  # of 973: what a full run adds is time

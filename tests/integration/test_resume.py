@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from tests.conftest import TINY, Collection
 
-from pneumoseg.pipeline import cli
-from pneumoseg.pipeline.config import DataConfig, OptimizationConfig, TrainConfig, load_config
-from pneumoseg.pipeline.cross_validate import cross_validate
-from pneumoseg.pipeline.errors import JobError, UsageError
-from pneumoseg.pipeline.files import sha256_of
-from pneumoseg.pipeline.train import train_model
+from pneumoseg.pipeline.cli import app as cli
+from pneumoseg.pipeline.core.config import DataConfig, OptimizationConfig, TrainConfig, load_config
+from pneumoseg.pipeline.jobs.cross_validate import cross_validate
+from pneumoseg.pipeline.core.errors import JobError, UsageError
+from pneumoseg.pipeline.core.files import sha256_of
+from pneumoseg.pipeline.jobs.train import train_model
 
 CONFIG = TrainConfig(
     network=TINY,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pneumoseg.pipeline.prepare import PrepareReport, prepare_manifest
-from pneumoseg.pipeline.score import score_submission
+from pneumoseg.pipeline.jobs.prepare import PrepareReport, prepare_manifest
+from pneumoseg.pipeline.jobs.score import score_submission
 
 
 @pytest.fixture(scope="module")

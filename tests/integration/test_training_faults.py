@@ -14,17 +14,17 @@ import torch
 from safetensors.torch import load_file
 from tests.conftest import Collection
 
-from pneumoseg.pipeline.config import TrainConfig
-from pneumoseg.pipeline.cross_validate import cross_validate
+from pneumoseg.pipeline.core.config import TrainConfig
+from pneumoseg.pipeline.jobs.cross_validate import cross_validate
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.dataset.manifest import write_manifest
-from pneumoseg.pipeline.devices import resolve_device
-from pneumoseg.pipeline.errors import JobError
-from pneumoseg.pipeline.evaluate import evaluate_model
-from pneumoseg.pipeline.files import locked
-from pneumoseg.pipeline.inference.model_folder import load_model, read_description
+from pneumoseg.pipeline.core.devices import resolve_device
+from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.jobs.evaluate import evaluate_model
+from pneumoseg.pipeline.core.files import locked
+from pneumoseg.pipeline.model.folder import load_model, read_description
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, load_out_of_fold
-from pneumoseg.pipeline.train import train_model
+from pneumoseg.pipeline.jobs.train import train_model
 from pneumoseg.pipeline.training.checkpoint import load_state
 
 KILLS = 30
@@ -293,8 +293,8 @@ def test_both_processes_end_with_the_same_weights_and_numbers(
 import json, sys
 from pathlib import Path
 import ignite.distributed as idist
-from pneumoseg.pipeline import train
-from pneumoseg.pipeline.config import TrainConfig
+from pneumoseg.pipeline.jobs import train
+from pneumoseg.pipeline.core.config import TrainConfig
 
 usual = train.fit
 def fit(run, history, *words, **options):

@@ -7,10 +7,10 @@ import pytest
 import torch
 from tests.conftest import TINY, Collection
 
-from pneumoseg.pipeline.config import DataConfig, OptimizationConfig, TrainConfig
-from pneumoseg.pipeline.evaluate import evaluate_model
-from pneumoseg.pipeline.inference.model_folder import load_model
-from pneumoseg.pipeline.train import train_model
+from pneumoseg.pipeline.core.config import DataConfig, OptimizationConfig, TrainConfig
+from pneumoseg.pipeline.jobs.evaluate import evaluate_model
+from pneumoseg.pipeline.model.folder import load_model
+from pneumoseg.pipeline.jobs.train import train_model
 
 CONFIG = TrainConfig(
     network=TINY,

@@ -7,10 +7,10 @@ import pytest
 import torch
 from monai.transforms import Compose, Flipd, Resized
 
-from pneumoseg.transforms.gates import Gates
+from pneumoseg.transforms.reader.acceptance import Gates
 from pneumoseg.transforms.loading import LoadRadiographd
-from pneumoseg.transforms.radiograph import read_radiograph
-from pneumoseg.transforms.reasons import RadiographError
+from pneumoseg.transforms.reader.radiograph import read_radiograph
+from pneumoseg.transforms.reader.reasons import RadiographError
 
 WriteDicom = Callable[..., Path]
 PIXELS = np.arange(16 * 24, dtype=np.uint8).reshape(16, 24)

@@ -3,7 +3,7 @@ import pytest
 from skimage.draw import polygon2mask
 
 from pneumoseg.transforms.measurements import Measurements, measure, outlines
-from pneumoseg.transforms.reasons import Reason
+from pneumoseg.transforms.reader.reasons import Reason
 
 SHAPE = (20, 40)
 

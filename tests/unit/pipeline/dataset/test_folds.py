@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pneumoseg.pipeline.dataset.folds import assign_folds, size_classes
-from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.core.errors import UsageError
 
 
 def many() -> tuple[list[int], list[str]]:

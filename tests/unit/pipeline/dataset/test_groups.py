@@ -9,7 +9,7 @@ from pneumoseg.pipeline.dataset.groups import (
     keep_twins_together,
     read_groups,
 )
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError
 
 IDS = [("a", "a.dcm", "1.2"), ("b", "b.dcm", "1.3"), ("c", "c.dcm", None)]
 

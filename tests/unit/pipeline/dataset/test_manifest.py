@@ -14,7 +14,7 @@ from pneumoseg.pipeline.dataset.manifest import (
     read_manifest,
     write_manifest,
 )
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError
 
 
 def content_of(collection: Collection) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from tests.conftest import TINY
 from torch import Tensor, nn
 
 from pneumoseg.models import AttentionUNet, NetworkOutputs
-from pneumoseg.pipeline.devices import Precision
-from pneumoseg.pipeline.inference.model_folder import make_network
+from pneumoseg.pipeline.core.devices import Precision
+from pneumoseg.pipeline.model.folder import make_network
 from pneumoseg.pipeline.inference.predictor import Predictor
 
 CPU = torch.device("cpu")

@@ -9,12 +9,12 @@ from tests.conftest import SHAPE, Collection, bright_pixel_network, draw_case, w
 from tests.unit.pipeline.inference.networks import CPU, count_runs, member
 
 from pneumoseg.pipeline.inference.examine import PASSES, examine_files
-from pneumoseg.pipeline.inference.model_folder import Model, load_model
+from pneumoseg.pipeline.model.folder import Model, load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
 from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.transforms.chains import inference_chain
-from pneumoseg.transforms.gates import Gates
-from pneumoseg.transforms.reasons import Reason
+from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.reasons import Reason
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.devices import Precision
-from pneumoseg.pipeline.inference.model_folder import place
+from pneumoseg.pipeline.core.devices import Precision
+from pneumoseg.pipeline.model.folder import place
 
 BF16 = Precision(CPU, torch.bfloat16)
 

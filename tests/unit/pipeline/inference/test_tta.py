@@ -7,9 +7,9 @@ from tests.unit.pipeline.inference.networks import CPU, constant, member, predic
 from torch import Tensor
 from torch.nn import functional
 
-from pneumoseg.pipeline.devices import Precision
-from pneumoseg.pipeline.errors import UsageError
-from pneumoseg.pipeline.inference.model_folder import load_model
+from pneumoseg.pipeline.core.devices import Precision
+from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.model.folder import load_model
 from pneumoseg.pipeline.inference.tta import augmented, parse_tta
 
 

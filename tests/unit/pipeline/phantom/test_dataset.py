@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
 from pneumoseg.pipeline.phantom.plan import Case, plan_cases
-from pneumoseg.transforms.rle import decode_rle, encode_rle
+from pneumoseg.transforms.labels.rle import decode_rle, encode_rle
 
 SIZE, COUNT, TEST_COUNT = 128, 40, 8
 

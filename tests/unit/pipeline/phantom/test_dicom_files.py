@@ -9,7 +9,7 @@ from pydicom import config
 
 from pneumoseg.pipeline.phantom import Phantom, draw_phantom
 from pneumoseg.pipeline.phantom.dicom_files import Encoding, write_dicom
-from pneumoseg.transforms.radiograph import read_radiograph
+from pneumoseg.transforms.reader.radiograph import read_radiograph
 
 ENCODINGS: list[Encoding] = ["jpeg", "monochrome1", "native8", "native16"]
 

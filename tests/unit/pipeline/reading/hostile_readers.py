@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pneumoseg.pipeline.reading.facts import read_facts
-from pneumoseg.transforms.gates import Gates
-from pneumoseg.transforms.reasons import RadiographError, Reason
+from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.reasons import RadiographError, Reason
 
 kept: list[object] = []
 

@@ -6,8 +6,8 @@ import pytest
 from tests.conftest import write_radiograph
 
 from pneumoseg.pipeline.reading.facts import read_facts
-from pneumoseg.transforms.radiograph import Gates
-from pneumoseg.transforms.reasons import RadiographError, Reason
+from pneumoseg.transforms.reader.radiograph import Gates
+from pneumoseg.transforms.reader.reasons import RadiographError, Reason
 
 PIXELS = np.arange(16 * 24, dtype=np.uint8).reshape(16, 24)
 

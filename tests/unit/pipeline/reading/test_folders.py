@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from tests.conftest import write_radiograph
 
-from pneumoseg.pipeline.errors import JobError, UsageError
-from pneumoseg.pipeline.files import claim_folder
+from pneumoseg.pipeline.core.errors import JobError, UsageError
+from pneumoseg.pipeline.core.files import claim_folder
 from pneumoseg.pipeline.reading.folders import find_radiographs
-from pneumoseg.transforms.radiograph import read_radiograph
-from pneumoseg.transforms.reasons import RadiographError
+from pneumoseg.transforms.reader.radiograph import read_radiograph
+from pneumoseg.transforms.reader.reasons import RadiographError
 
 PIXELS = np.zeros((16, 16), dtype=np.uint8)
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from tests.conftest import write_radiograph
 
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.reading.facts import read_facts
 from pneumoseg.pipeline.reading.readers import Readers
-from pneumoseg.transforms.radiograph import Gates, Radiograph, read_radiograph
-from pneumoseg.transforms.reasons import RadiographError, Reason
+from pneumoseg.transforms.reader.radiograph import Gates, Radiograph, read_radiograph
+from pneumoseg.transforms.reader.reasons import RadiographError, Reason
 
 HERE = Path(__file__).parent
 GOOD = [Path(f"good{number}") for number in range(20)]
@@ -96,7 +96,7 @@ def test_what_a_library_prints_does_not_get_into_an_answer(
 def test_a_worker_loads_neither_torch_nor_monai(hostile: ModuleType, tmp_path: Path) -> None:
     path = write_radiograph(tmp_path / "a.dcm", np.zeros((16, 16), np.uint8))
     (modules,) = answers(hostile.loaded, path)
-    assert "pneumoseg.transforms.radiograph" in modules
+    assert "pneumoseg.transforms.reader.radiograph" in modules
     assert not {"torch", "monai", "ignite", "matplotlib", "scipy"} & modules
 
 

@@ -13,7 +13,7 @@ from tests.unit.pipeline.reporting.folders import (
     write_evaluation,
 )
 
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.reporting.content import (
     Chart,
     Charts,

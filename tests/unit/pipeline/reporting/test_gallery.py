@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.reporting.gallery import Exhibit, load_gallery, save_gallery
 from pneumoseg.pipeline.reporting.html import data_address
 from pneumoseg.pipeline.reporting.panels import Panel

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from tests.unit.pipeline.reporting.folders import image, picture, refused, write_prediction
 
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.reporting.content import Charts, Gallery, Page, Shown, Table, Text, Tiles
 from pneumoseg.pipeline.reporting.html import data_address
 from pneumoseg.pipeline.reporting.prediction import prediction_page
-from pneumoseg.transforms.reasons import Reason
+from pneumoseg.transforms.reader.reasons import Reason
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from tests.unit.pipeline.reporting.folders import write_run
 
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.reporting.content import Charts, Folded, Page, Tiles
 from pneumoseg.pipeline.reporting.run import run_page
 

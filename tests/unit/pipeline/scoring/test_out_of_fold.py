@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.scoring.decision import CaseCurves, search
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, OutOfFold, load_out_of_fold, save_out_of_fold
 

@@ -29,7 +29,7 @@ from pneumoseg.pipeline.scoring.search import (
     search_cases,
 )
 from pneumoseg.transforms.masks import OperatingPoint, to_mask
-from pneumoseg.transforms.rle import encode_rle
+from pneumoseg.transforms.labels.rle import encode_rle
 
 SIDE = 40
 

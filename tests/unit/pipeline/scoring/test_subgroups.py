@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import make_case
 
 from pneumoseg.pipeline.dataset.manifest import Case
-from pneumoseg.pipeline.files import write_csv
+from pneumoseg.pipeline.core.files import write_csv
 from pneumoseg.pipeline.scoring.headline import ScoredImages
 from pneumoseg.pipeline.scoring.subgroups import COLUMNS, subgroup_rows, subgroups
 

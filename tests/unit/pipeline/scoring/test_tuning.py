@@ -4,11 +4,11 @@ import torch
 from tests.conftest import make_case
 
 from pneumoseg.pipeline.dataset.manifest import Case
-from pneumoseg.pipeline.inference.model_folder import Decision
+from pneumoseg.pipeline.model.folder import Decision
 from pneumoseg.pipeline.scoring.decision import CaseCurves, decide
 from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
 from pneumoseg.pipeline.scoring.tuning import tune
-from pneumoseg.transforms.rle import encode_rle
+from pneumoseg.transforms.labels.rle import encode_rle
 
 SHAPE = (32, 32)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.training.best_epochs import BestEpochs, Rank
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.training.checkpoint import (
     has_state,
     load_file,

@@ -8,8 +8,8 @@ from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 
 from pneumoseg.models import AttentionUNet, NetworkOutputs
-from pneumoseg.pipeline.devices import Precision
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.core.devices import Precision
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.inference.predictor import Predictor
 from pneumoseg.pipeline.scoring.decision import CaseCurves
 from pneumoseg.pipeline.scoring.metrics import CURVES, ChallengeMetric

@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from tests.conftest import make_case
 from torch import Tensor
 
-from pneumoseg.pipeline.config import TrainConfig
+from pneumoseg.pipeline.core.config import TrainConfig
 from pneumoseg.pipeline.dataset.manifest import Case
-from pneumoseg.pipeline.devices import Precision
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.core.devices import Precision
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.training.checkpoint import State, load_file, load_state
 from pneumoseg.pipeline.training.fitting import fit
 from pneumoseg.pipeline.training.history import History
-from pneumoseg.pipeline.training.interruption import InterruptedRunError
+from pneumoseg.pipeline.core.interruption import InterruptedRunError
 from pneumoseg.pipeline.training.phases import plan_phases
 from pneumoseg.pipeline.training.step import TrainingStep
 from pneumoseg.pipeline.training.tracking import Row
 from pneumoseg.pipeline.training.training_run import TrainingRun
-from pneumoseg.transforms.rle import encode_rle
+from pneumoseg.transforms.labels.rle import encode_rle
 
 SIDE, CASES = 32, 12
 VALIDATION = [0, 1, 6, 7]

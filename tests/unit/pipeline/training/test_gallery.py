@@ -5,7 +5,7 @@ import pytest
 import torch
 from tests.conftest import bright_pixel_network, make_case
 
-from pneumoseg.pipeline.devices import Precision
+from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.training.gallery import Gallery
 
 FLOAT32 = Precision(torch.device("cpu"), torch.float32)

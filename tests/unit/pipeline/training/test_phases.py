@@ -1,6 +1,6 @@
 import pytest
 
-from pneumoseg.pipeline.config import DataConfig, OptimizationConfig, Stage, TrainConfig
+from pneumoseg.pipeline.core.config import DataConfig, OptimizationConfig, Stage, TrainConfig
 from pneumoseg.pipeline.training.phases import Phase, phase_of, plan_phases
 
 STAGED = TrainConfig(

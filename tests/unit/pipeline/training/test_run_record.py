@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from pneumoseg.pipeline.errors import JobError, UsageError
+from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.training.run_record import (
     RECORD,
     RunRecord,

@@ -8,7 +8,7 @@ import torch
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from pneumoseg.pipeline.config import OptimizationConfig
+from pneumoseg.pipeline.core.config import OptimizationConfig
 from pneumoseg.pipeline.training.schedules import Schedule, rate_share
 
 SCHEDULES = ["cosine", "one-cycle", "warm-restarts", "plateau", "constant"]

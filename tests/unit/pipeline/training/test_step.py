@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pneumoseg.models import AttentionUNet, TrainingOutputs
-from pneumoseg.pipeline.devices import Precision
-from pneumoseg.pipeline.errors import JobError
+from pneumoseg.pipeline.core.devices import Precision
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.training.losses import BCETerm, DiceTerm, LovaszTerm, TrainingLoss
 from pneumoseg.pipeline.training.step import STOP, TrainingForward, TrainingStep
 

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
     EventAccumulator,
 )
 
-from pneumoseg.pipeline.errors import UsageError
+from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.training.tracking import MLflow, TensorBoard, numbers
 
 

@@ -1,0 +1,1 @@
+"""The command `pneumoseg`: its options, one call per job, and printed tables."""

@@ -1,0 +1,221 @@
+"""Where the network runs, in how many processes, and in which precision."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+import ignite.distributed as idist
+import torch
+from torch import nn
+
+from pneumoseg.pipeline.core.config import ComputedPrecision, PrecisionName
+from pneumoseg.pipeline.core.console import warn
+from pneumoseg.pipeline.core.errors import UsageError
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """Find a device by its name; a GPU that is named by its number becomes the current one.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises: UsageError: If there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UsageError(f"--device {name}: auto, cpu or cuda:N would fit")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"--device {name}: {torch.cuda.device_count()} CUDA devices are visible here; "
+            "use -d auto, or look at nvidia-smi and at which torch build is installed"
+        )
+    if device.index is not None:
+        # libraries that allocate on the current device would otherwise also occupy the first GPU
+        torch.cuda.set_device(device)
+    return device
+
+
+def own_device(name: str = "auto") -> torch.device:
+    """Find the device of this process: under ``torchrun``, each process of a machine takes a GPU of its own.
+
+    Args:
+        name: Device of all processes: ``auto``, ``cpu`` or ``cuda``; ``cuda:N`` only for a single process.
+
+    Raises: UsageError: If there is no such device here, there are too few, or several processes are to share one.
+    """
+    processes = process_count()
+    if processes > 1 and name.startswith("cuda:"):
+        raise UsageError(
+            f"--device {name}: {processes} processes were started, and each takes a GPU of its own; "
+            "use -d cuda or -d auto"
+        )
+    device = resolve_device(name)
+    if processes > 1 and device.type == "cuda":
+        return resolve_device(f"cuda:{os.environ['LOCAL_RANK']}")
+    return device
+
+
+def process_count() -> int:
+    """Count the processes that ``torchrun`` started, whether or not they have joined a group yet."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def process_group(device: str = "auto") -> Iterator[torch.device]:
+    """Join the processes that ``torchrun`` started, if there are several, and yield the device of this process.
+
+    Args:
+        device: Device of all processes: see `own_device`.
+
+    Raises: UsageError: As `own_device` does.
+    """
+    found = own_device(device)
+    if process_count() == 1:
+        yield found
+        return
+    # the first process may decode a whole collection, or train a fold, before the others hear of it
+    idist.initialize("nccl" if found.type == "cuda" else "gloo", timeout=timedelta(days=7))
+    try:
+        yield found
+    finally:
+        idist.finalize()
+
+
+def synchronise_norm(network: Network, device: torch.device) -> Network:
+    """Let batch normalization use the statistics of the whole batch where several GPUs share it.
+
+    Keys and values of the state dict stay the same. PyTorch implements this for CUDA only; on processors each process
+    normalizes its own share.
+
+    Args:
+        network: Network before it is wrapped in `DistributedDataParallel`; its layers are replaced in place.
+        device: Device of this process.
+    """
+    if idist.get_world_size() > 1 and device.type == "cuda":
+        # torch has no annotations there
+        return cast("Network", nn.SyncBatchNorm.convert_sync_batchnorm(network))  # type: ignore[no-untyped-call]
+    return network
+
+
+@torch.no_grad()
+def broadcast_buffers(*networks: nn.Module) -> None:
+    """Copy the buffers of the first process to all others.
+
+    Each process updates the running statistics of batch normalization from its own share of a batch. Before a
+    validation they have to agree, or each process would evaluate a different network.
+    """
+    if idist.get_world_size() == 1:
+        return
+    for network in networks:
+        for buffer in network.buffers():
+            torch.distributed.broadcast(buffer, src=0)
+
+
+@contextmanager
+def deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """Let torch choose only algorithms that give the same bits again, where that is wanted."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA's matrix products need for it
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
+Thing = TypeVar("Thing")
+
+
+def gather(thing: Thing) -> list[Thing]:
+    """What each process of a run has, in the order of their ranks; it must be something that can be pickled."""
+    if idist.get_world_size() == 1:
+        return [thing]
+    things: Any = idist.all_gather([thing])  # in a list, for numbers and texts go other ways
+    return [each[0] for each in things]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The number format in which the network computes; weights stay float32."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def name(self) -> ComputedPrecision:
+        """As in the configuration."""
+        names: dict[torch.dtype, ComputedPrecision] = {
+            torch.bfloat16: "bf16",
+            torch.float16: "fp16",
+            torch.float32: "float32",
+        }
+        return names[self.dtype]
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context in which to call the network."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def make_scaler(self) -> torch.amp.GradScaler:
+        """Keeps the small gradients of fp16 from vanishing; passes everything else through."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+
+
+def resolve_precision(name: PrecisionName, device: torch.device, *, training: bool = False) -> Precision:
+    """Find the precision called *name* on *device*.
+
+    Args:
+        name: As in the configuration. ``auto`` is bf16 where the device has instructions for it; for training on other
+            GPUs with tensor cores (V100, T4) fp16 with a gradient scaler; otherwise float32.
+        device: Device on which the network runs.
+        training: Whether the network is trained.
+
+    Raises: UsageError: If the device does not compute in it.
+    """
+    if name == "auto":
+        if computes_in_bf16(device):
+            return Precision(device, torch.bfloat16)
+        fast = training and computes_in_fp16(device)
+        return Precision(device, torch.float16 if fast else torch.float32)
+    if name == "fp16" and device.type != "cuda":
+        raise UsageError(f"precision fp16 on {device.type}: needs CUDA; auto, bf16 or float32 would fit")
+    return Precision(device, {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float32}[name])
+
+
+def computes_in_fp16(device: torch.device) -> bool:
+    """Whether *device* is a GPU with tensor cores (compute capability 7.0, Volta, or higher)."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether *device* has instructions for bf16, so that it is faster there and not merely possible."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def precision_of_model(name: ComputedPrecision, device: torch.device) -> Precision:
+    """Resolve the precision in which a model was validated.
+
+    Args:
+        name: As the model's description has it.
+        device: Device that the model is used on.
+
+    Returns: That precision, or float32 with a warning where *device* does not compute in it.
+    """
+    if name == "float32" or (computes_in_bf16(device) if name == "bf16" else device.type == "cuda"):
+        return resolve_precision(name, device)
+    warn(f"the model was validated in {name}, in which {device} does not compute; it is used in float32")
+    return resolve_precision("float32", device)

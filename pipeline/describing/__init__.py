@@ -1,1 +1,0 @@
-"""The network as a table of layers and as a picture."""

@@ -1,0 +1,1 @@
+"""Figures and pixels of pictures, for results, reports and training alike."""

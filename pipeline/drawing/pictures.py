@@ -1,0 +1,78 @@
+"""Masks and probabilities over a radiograph, for people to look at."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from PIL import Image
+from skimage.segmentation import find_boundaries
+
+from pneumoseg.pipeline.core.files import written_atomically
+
+OUTLINE: Final = (255, 176, 0)  # orange stands out from grey, also for most who do not tell red from green
+FILL_OPACITY: Final = 0.18
+HEAT_OPACITY: Final = 0.55
+
+
+def overlay(
+    image: npt.NDArray[np.float32],
+    mask: npt.NDArray[np.uint8],
+    *,
+    colour: tuple[int, int, int] = OUTLINE,
+) -> npt.NDArray[np.uint8]:
+    """Draw a mask over a radiograph: its outline, and a tint that lets the lung be seen.
+
+    Args:
+        image: Values in [0, 1], shape ``(rows, columns)``.
+        mask: Zeros and ones of the same shape.
+        colour: Of outline and tint.
+
+    Returns: Shape ``(rows, columns, 3)``.
+    """
+    picture = np.repeat(image[..., np.newaxis] * 255, 3, axis=2)
+    if mask.any():
+        inside = mask.astype(bool)
+        picture[inside] += FILL_OPACITY * (np.asarray(colour) - picture[inside])
+        width = max(1, round(max(image.shape) / 512))
+        edge = find_boundaries(inside, mode="outer")
+        for _ in range(width - 1):
+            edge |= find_boundaries(edge | inside, mode="outer")
+        picture[edge] = colour
+    return picture.round().clip(0, 255).astype(np.uint8)
+
+
+def heat(
+    image: npt.NDArray[np.float32],
+    map_: npt.NDArray[np.float32],
+    *,
+    limits: tuple[float, float] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Draw a map over a radiograph: dark where it is low, yellow where it is high.
+
+    Args:
+        image: Values in [0, 1], shape ``(rows, columns)``.
+        map_: Of the same shape.
+        limits: What is darkest and what is brightest; None stretches all but the 2 % at each end to the whole
+            colour scale, for single pixels at the border of an attention map are far outside of what the rest holds.
+
+    Returns: Shape ``(rows, columns, 3)``.
+    """
+    low, high = limits or np.quantile(map_, (0.02, 0.98))
+    stretched = np.clip((map_ - low) / max(float(high - low), 1e-6), 0, 1)
+    colours = colormaps["inferno"](stretched)[..., :3]
+    picture = image[..., np.newaxis] + HEAT_OPACITY * (colours - image[..., np.newaxis])
+    bytes_: npt.NDArray[np.uint8] = (255 * picture).round().clip(0, 255).astype(np.uint8)
+    return bytes_
+
+
+def std_picture(std: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Show standard deviations of probabilities as grey: 0 is black; 0.5, the most there can be in the limit, white."""
+    return (510 * std).round().clip(0, 255).astype(np.uint8)
+
+
+def save_png(path: Path, pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> None:
+    """Write pixels as PNG: grey of 8 or 16 bits, or RGB of 8."""
+    with written_atomically(path) as temporary:
+        Image.fromarray(pixels).save(temporary, optimize=False)

@@ -1,0 +1,155 @@
+"""Check a folder: which files can be read as radiographs, and why the others cannot."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pneumoseg.pipeline.core.console import tracked
+from pneumoseg.pipeline.core.files import claim_file, write_csv
+from pneumoseg.pipeline.reading.facts import Facts, read_facts
+from pneumoseg.pipeline.reading.folders import Found, find_radiographs
+from pneumoseg.pipeline.reading.readers import Readers
+from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.reasons import Outcome, RadiographError, Reason
+
+COLUMNS: Final = (
+    "file", "status", "reason", "detail", "rows", "columns", "bits_stored", "photometric_interpretation",
+    "transfer_syntax", "modality", "view", "spacing_mm", "sop_instance_uid", "pixel_sha256",
+)  # fmt: skip
+ACCEPTED: Final = "accepted"
+Row = dict[str, object]
+
+_WINDOW: Final = 256  # results without pixels are small, and a slow file should not hold up other workers
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What was found in a folder."""
+
+    statuses: Counter[str]
+    """How many files are accepted, warned, skipped and refused."""
+    reasons: Counter[str]
+    """How many files have each reason; one file may have several."""
+    other_files: int
+    links: int
+    """Links that were not followed."""
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where a file was refused."""
+        return 3 if self.statuses[Outcome.REFUSED] else 0
+
+
+def check_folder(
+    folder: Path,
+    output: Path,
+    *,
+    gates: Gates | None = None,
+    workers: int = 1,
+    follow_links: bool = False,
+    overwrite: bool = False,
+) -> CheckReport:
+    """Read every radiograph under a folder, and write a row for each file: accepted, or why not.
+
+    Files that are DICOM or PNG neither by content nor by name are counted only.
+
+    Args:
+        folder: Searched with its subfolders.
+        output: The table.
+        gates: Which files count as frontal chest radiographs.
+        workers: Processes that decode; none decodes in this one, without protection from damaged files.
+        follow_links: Look behind links as well.
+        overwrite: Replace an earlier table.
+
+    Raises:
+        UsageError: If an argument does not fit.
+        JobError: If the folder holds no radiograph.
+    """
+    claim_file(output, overwrite=overwrite, inputs=[folder])
+    with Readers(read_facts, gates=gates, workers=workers, window=_WINDOW) as readers:
+        found = find_radiographs(folder, leave_out=[output], follow_links=follow_links)
+        table = _Table()
+        with tracked("check", total=len(found.images)) as advance:
+            for path, result in zip(found.images, readers.read(found.images), strict=True):
+                table.add(_name(path, folder), result)
+                advance()
+    write_csv(output, table.rows, COLUMNS)
+    return table.report(found)
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.name if path == folder else path.relative_to(folder).as_posix()
+
+
+@dataclass
+class _Table:
+    """Rows in the order of their files, and what is known of the files so far."""
+
+    rows: list[Row] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    file_of: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """UID to the file that brought it first, and to the hash of its pixels."""
+    pixels: set[str] = field(default_factory=set)
+    """Hashes of all pixels."""
+
+    def add(self, where: str, result: Facts | RadiographError) -> None:
+        """Add the row of one file."""
+        if isinstance(result, RadiographError):
+            row = _verdict(result.reason.outcome, [(result.reason, result.detail)])
+        elif duplicate := self._duplicate(where, result):
+            row = duplicate | _columns(result)
+        else:
+            status = Outcome.WARNED if result.warnings else ACCEPTED
+            row = _verdict(status, result.warnings) | _columns(result)
+        self.reasons.update(str(row["reason"]).split())
+        self.rows.append({"file": where} | row)
+
+    def _duplicate(self, where: str, facts: Facts) -> Row | None:
+        """Judge a file whose UID or pixels have been seen before.
+
+        The same pixels under another UID are counted and not told in the row: what a row says of a good file does
+        not depend on what lies beside it, and equal `pixel_sha256` show which they are.
+        """
+        uid, pixels = facts.sop_instance_uid, facts.pixel_sha256
+        if uid is not None and uid in self.file_of:
+            first, its_pixels = self.file_of[uid]
+            if pixels == its_pixels:
+                return _verdict(Outcome.SKIPPED, [(Reason.DUPLICATE_UID, f"the same image as {first}")])
+            return _verdict(Outcome.REFUSED, [(Reason.DUPLICATE_UID, f"{first} has other pixels")])
+        if uid is not None:
+            self.file_of[uid] = where, pixels
+        if pixels in self.pixels:
+            self.reasons[Reason.DUPLICATE_IMAGE] += 1
+        self.pixels.add(pixels)
+        return None
+
+    def report(self, found: Found) -> CheckReport:
+        """Sum up."""
+        statuses = Counter(str(row["status"]) for row in self.rows)
+        return CheckReport(statuses, self.reasons, found.others, found.links)
+
+
+def _verdict(status: str, reasons: Sequence[tuple[Reason, str]]) -> Row:
+    return {
+        "status": status,
+        "reason": " ".join(dict.fromkeys(reason for reason, _ in reasons)),
+        "detail": "; ".join(detail for _, detail in reasons),
+    }
+
+
+def _columns(facts: Facts) -> Row:
+    rows, columns = facts.shape
+    return {
+        "rows": rows,
+        "columns": columns,
+        "bits_stored": facts.bits_stored,
+        "photometric_interpretation": facts.photometric_interpretation,
+        "transfer_syntax": facts.transfer_syntax,
+        "modality": facts.modality,
+        "view": facts.view,
+        "spacing_mm": facts.spacing_mm and "{:.6g} {:.6g}".format(*facts.spacing_mm),
+        "sop_instance_uid": facts.sop_instance_uid,
+        "pixel_sha256": facts.pixel_sha256,
+    }

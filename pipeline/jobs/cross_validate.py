@@ -1,0 +1,268 @@
+"""Train on all folds in turn, and make one model of all their networks."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import ignite.distributed as idist
+from torch.distributed.rendezvous import rendezvous
+
+from pneumoseg.pipeline.core.config import TrainConfig, dump_config, flatten, load_config
+from pneumoseg.pipeline.core.console import console, say
+from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
+from pneumoseg.pipeline.core.devices import own_device, process_count, process_group
+from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
+from pneumoseg.pipeline.core.files import claim_folder, write_json, write_text, written_atomically
+from pneumoseg.pipeline.model.folder import (
+    DESCRIPTION,
+    Decision,
+    Member,
+    TunedPoint,
+    read_description,
+    save_description,
+)
+from pneumoseg.pipeline.scoring.decision import OperatingPointScores, decide
+from pneumoseg.pipeline.scoring.out_of_fold import (
+    OUT_OF_FOLD,
+    OutOfFold,
+    load_out_of_fold,
+    save_out_of_fold,
+)
+from pneumoseg.pipeline.scoring.tuning import tune
+from pneumoseg.pipeline.jobs.train import describe_training, evaluate_run, train_model
+from pneumoseg.pipeline.training.checkpoint import has_state
+from pneumoseg.pipeline.training.initial import refuse_seen
+from pneumoseg.pipeline.training.run_record import (
+    CONFIG,
+    RunRecord,
+    make_record,
+    refuse_changes,
+    write_record,
+)
+
+
+@dataclass(frozen=True)
+class CrossValidateReport:
+    """What all folds came to: the ensemble, and its scores on cases that the network in question never saw."""
+
+    model: Path
+    out_of_fold: OperatingPointScores
+    folds: int
+    evaluation: EvaluateReport | None = None
+    """Of all cases, at the original size and with intervals; None where no report was asked for."""
+    exit_code: int = 0
+
+
+def cross_validate(
+    manifest_path: Path | None,
+    run_dir: Path,
+    *,
+    config: TrainConfig | None = None,
+    device: str = "auto",
+    workers: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+    cache: Path | None = None,
+    initial: Path | None = None,
+    allow_seen: bool = False,
+    mlflow: str | None = None,
+    report: bool = True,
+) -> CrossValidateReport:
+    """Train one network for each fold, and write a model folder with all of them.
+
+    Started by ``torchrun``, each process trains folds of its own; all of them see the same folders. It is resumed from
+    its folder alone, as `train_model` is: ``cross_validate(None, run_dir, resume=True)``.
+
+    Args:
+        manifest_path: Manifest written by `prepare_manifest`. A resumed run needs it only if the file has moved.
+        run_dir: Run folder; gets ``fold0/``, ``fold1/``, ..., what each network predicted for its held-out fold,
+            ``model/``, and with a report also ``evaluation/`` and ``report.html``.
+        config: Configuration of each run; None takes the defaults, or that of the resumed run.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        workers: Loader processes of each run.
+        resume: Resume where *run_dir* stopped; folds that are done stay as they are, unless there are more epochs now.
+        overwrite: Delete the runs that *run_dir* holds.
+        cache: Folder of the decoded images; None puts it beside the manifest.
+        initial: Model folder whose weights each training starts from; of several members, the one that has seen fewest
+            images of the fold.
+        allow_seen: Hold out images that the initial weights have seen, and mark every score.
+        mlflow: Tracking store for MLflow.
+        report: Evaluate each case by the network that never saw it, and write the report of all folds.
+
+    Raises: As `train_model` does.
+    """
+    record = make_record(
+        run_dir,
+        resume=resume,
+        manifest=manifest_path,
+        fold="all",
+        cache=cache,
+        initial=initial,
+        allow_seen=allow_seen,
+    )
+    manifest = read_manifest(record.manifest)
+    rank = int(os.environ.get("RANK", "0"))
+    config = _claim(run_dir, record, manifest, config, resume=resume, overwrite=overwrite, rank=rank)
+    store = _wait_for_claim(rank)
+    place = str(own_device(device))
+    processes = process_count()
+    with _each_process_for_itself():
+        for fold in range(rank, manifest.folds, processes):
+            folder = run_dir / f"fold{fold}"
+            if _is_done(folder, config):
+                say(f"fold {fold} is done already: {folder}")
+                continue
+            begun = has_state(folder / "checkpoints")
+            train_model(
+                record.manifest,
+                folder,
+                fold=fold,
+                config=config,
+                device=place,
+                workers=workers,
+                resume=begun,
+                overwrite=not begun,
+                cache=record.cache,
+                initial=record.initial,
+                allow_seen=record.allow_seen,
+                mlflow=mlflow,
+                report=False,
+            )
+    console.quiet = console.quiet or rank > 0
+    with process_group(device):
+        del store
+        idist.barrier()
+        found = _all_folds(run_dir, manifest.folds)
+        tuned = tune(found, manifest.training)
+        decisions = decide(found.curves, tuned.point)
+        if rank == 0:
+            save_out_of_fold(run_dir / OUT_OF_FOLD, found)
+            _write_ensemble(run_dir, manifest, decisions, tuned.decision)
+        idist.barrier()
+    evaluation = None
+    if report and rank == 0:  # alone: the processes have parted
+        evaluation = evaluate_run(run_dir, record.manifest, device=place, workers=workers, config=config)
+    return CrossValidateReport(
+        model=run_dir / "model", out_of_fold=decisions, folds=manifest.folds, evaluation=evaluation
+    )
+
+
+def _claim(
+    run_dir: Path,
+    record: RunRecord,
+    manifest: Manifest,
+    config: TrainConfig | None,
+    *,
+    resume: bool,
+    overwrite: bool,
+    rank: int,
+) -> TrainConfig:
+    """Check what can be checked before the first fold is trained, and let the first process make the run folder."""
+    if resume:
+        before = load_config(run_dir / CONFIG)
+        config = config or before
+        refuse_changes(run_dir, flatten(before), flatten(config))
+    else:
+        config = config or TrainConfig()
+    if rank:
+        return config
+    if not resume:
+        if record.initial is not None:
+            refuse_seen(record.initial, manifest, range(manifest.folds), allowed=record.allow_seen)
+        claim_folder(run_dir, overwrite=overwrite, command="train", inputs=[record.manifest])
+    write_text(run_dir / CONFIG, dump_config(config))
+    write_record(run_dir, record)
+    return config
+
+
+def _is_done(folder: Path, config: TrainConfig) -> bool:
+    """Whether the run of a fold has ended, with as many epochs as it is to have now."""
+    needed = (folder / "model" / DESCRIPTION, folder / OUT_OF_FOLD, folder / "summary.json")
+    if not all(path.is_file() for path in needed):
+        return False
+    summary = json.loads(needed[-1].read_text(encoding="utf-8"))
+    return bool(summary["config"] == config.model_dump(mode="json"))
+
+
+def _all_folds(run_dir: Path, folds: int) -> OutOfFold:
+    parts = [load_out_of_fold(run_dir / f"fold{fold}" / OUT_OF_FOLD) for fold in range(folds)]
+    curves = sorted((each for part in parts for each in part.curves), key=lambda each: each.index)
+    return OutOfFold(curves, {index: level for part in parts for index, level in part.maps.items()})
+
+
+def _write_ensemble(
+    run_dir: Path, manifest: Manifest, found: OperatingPointScores, decision: Decision
+) -> None:
+    descriptions = [read_description(run_dir / f"fold{fold}" / "model") for fold in range(manifest.folds)]
+    trainings = [description.trained_on for description in descriptions]
+    seen = frozenset().union(*(training.image_digests for training in trainings))
+    members: list[Member] = []
+    for fold, description in enumerate(descriptions):
+        unseen = tuple(sorted(seen.difference(description.trained_on.image_digests)))
+        for member in description.members:
+            with written_atomically(run_dir / "model" / member.weights) as temporary:
+                shutil.copyfile(run_dir / f"fold{fold}" / "model" / member.weights, temporary)
+            members.append(member.model_copy(update={"unseen_digests": unseen}))
+    held_out_seen = sum(training.held_out_seen for training in trainings)
+    point = TunedPoint.of(found.point)
+    scores = {**found.score.as_dict(), "auc": found.auc}
+    save_description(
+        run_dir / "model",
+        descriptions[0].model_copy(
+            update={
+                "members": tuple(members),
+                "operating_point": point,
+                "decision": decision,
+                "trained_on": describe_training(manifest, range(manifest.size)).model_copy(
+                    update={
+                        "image_digests": tuple(sorted(seen)),
+                        "initial_images": max(training.initial_images for training in trainings),
+                        "held_out_seen": held_out_seen,
+                    }
+                ),
+                "validation": scores,
+            }
+        ),
+    )
+    write_json(
+        run_dir / "summary.json",
+        {
+            "folds": manifest.folds,
+            "manifest_sha256": manifest_sha256(manifest),
+            "held_out_seen": held_out_seen,
+            "operating_point": point.model_dump(mode="json"),
+            "out_of_fold": scores,
+            "each_fold": [description.validation for description in descriptions],
+        },
+    )
+
+
+def _wait_for_claim(rank: int) -> object:
+    """Let the other processes wait until the first one has made the run folder.
+
+    They join a process group only at the end, since each trains alone before that; all they share until then is the
+    store by which ``torchrun`` brings them together. It has to be kept until the group is joined.
+    """
+    if process_count() == 1:
+        return None
+    store = next(rendezvous("env://"))[0]
+    if rank == 0:
+        store.set("claimed", "")
+    store.wait(["claimed"], timedelta(days=1))  # torchrun ends all processes when the first one fails
+    return store
+
+
+@contextmanager
+def _each_process_for_itself() -> Iterator[None]:
+    """Hide from what runs inside that there are other processes."""
+    processes = os.environ.pop("WORLD_SIZE", None)
+    try:
+        yield
+    finally:
+        if processes is not None:
+            os.environ["WORLD_SIZE"] = processes

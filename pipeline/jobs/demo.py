@@ -1,0 +1,161 @@
+"""The whole pipeline on phantoms: from nothing to a scored submission, in minutes."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.table import Table
+
+from pneumoseg.pipeline.core.config import DataConfig, NetworkConfig, OptimizationConfig, TrainConfig
+from pneumoseg.pipeline.core.console import console, say
+from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
+from pneumoseg.pipeline.core.files import claim_folder, write_text
+from pneumoseg.pipeline.inference.segmentation import load_predictor
+from pneumoseg.pipeline.drawing.figures import make_case_figure, save_figure
+from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
+from pneumoseg.pipeline.jobs.predict import predict_folder
+from pneumoseg.pipeline.jobs.prepare import prepare_manifest
+from pneumoseg.pipeline.jobs.score import SubmissionScore, score_submission
+from pneumoseg.pipeline.scoring.challenge import summarise
+from pneumoseg.pipeline.jobs.submit import write_submission
+from pneumoseg.pipeline.jobs.train import evaluate_run, train_model
+from pneumoseg.pipeline.training.gallery import SHOWN_GATE
+from pneumoseg.transforms.augmentation import Flip, Gamma, ShiftScaleRotate
+from pneumoseg.transforms.labels.challenge_csv import read_labels
+from pneumoseg.transforms.labels.rle import decode_rle
+from pneumoseg.transforms.labels.runs import area_px
+
+NOTICE: Final = "SYNTHETIC.txt"
+NOTICE_TEXT: Final = (
+    "All images here are drawn by a program: phantoms, of no patient. Scores, masks and weights made of them\n"
+    "say nothing about radiographs of people.\n"
+)
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """What the demonstration came to."""
+
+    phantoms: PhantomSet
+    evaluation: EvaluateReport
+    submission: SubmissionScore
+    exit_code: int = 0
+
+
+def demo_config(seed: int) -> TrainConfig:
+    """Half the features, batch normalization and a low resolution: learns phantoms in minutes on two cores."""
+    return TrainConfig(
+        network=NetworkConfig(features=(16, 32, 64, 128, 256), dropout=0.0, normalization="batch"),
+        data=DataConfig(image_size=128, batch_size=8),
+        augmentation=(  # phantoms differ less than patients do
+            Flip(prob=0.5),
+            ShiftScaleRotate(prob=0.5, shift=0.03, scale=0.06, degrees=6, border="border"),
+            Gamma(prob=0.3, low=0.8, high=1.25),
+        ),
+        optimization=OptimizationConfig(epochs=18, learning_rate=2e-3, patience=None),
+        seed=seed,
+    )
+
+
+def run_demo(output: Path, *, device: str = "auto", seed: int = 0, overwrite: bool = False) -> DemoReport:
+    """Draw phantoms, then prepare, train, evaluate, submit, score and predict.
+
+    Args:
+        output: Gets ``data/``, ``run/`` with the report, ``submission.csv``, ``predictions/`` and ``example.png``.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        seed: Of the phantoms and of the training.
+        overwrite: Delete an earlier demonstration in *output*.
+
+    Raises: UsageError: If *output* is taken.
+    """
+    started = time.monotonic()
+    claim_folder(output, overwrite=overwrite, command="demo")
+    write_text(output / NOTICE, NOTICE_TEXT)
+
+    say("drawing phantom radiographs")
+    phantoms = write_phantoms(output / "data", seed=seed)
+    manifest = output / "data" / "manifest.json"
+    prepared = prepare_manifest(
+        phantoms.images,
+        [phantoms.labels],
+        manifest,
+        groups=phantoms.groups,
+        seed=seed,
+        name="phantom radiographs (synthetic)",
+    )
+    say(
+        f"{prepared.manifest.size} labelled phantoms, {prepared.positive} with a pneumothorax; "
+        f"{prepared.grouping.leakage}"
+    )
+
+    trained = train_model(manifest, output / "run", config=demo_config(seed), device=device, report=False)
+    evaluation = evaluate_run(output / "run", manifest, device=device, workers=1, config=demo_config(seed))
+
+    submission = output / "submission.csv"
+    write_submission(
+        trained.model, phantoms.test_images, submission, sample=phantoms.sample_submission, device=device
+    )
+    scored = score_submission(submission, phantoms.test_labels)
+    predict_folder(trained.model, phantoms.test_images, output / "predictions", device=device)
+    _draw_example(trained.model, phantoms, output / "example.png", device=device)
+
+    for made in ("data", "run", "predictions"):  # each may be copied without the others
+        write_text(output / made / NOTICE, NOTICE_TEXT)
+
+    console.print(_table(evaluation, scored))
+    say("nothing: the Dice of predicting nothing at all; positives: Dice on images with a pneumothorax")
+    say(f"in {(time.monotonic() - started) / 60:.1f} minutes; all images are synthetic. Made:")
+    for name, what in (
+        ("example.png", "a phantom, its label, the prediction, and where the network looked"),
+        ("data/", "DICOM files, labels, patients and the manifest"),
+        ("run/", "checkpoints, the model in model/, and in evaluation/ what the fold held out came to"),
+        ("submission.csv", "run lengths for the test phantoms"),
+        ("predictions/", "a report of its own, predictions.csv, masks, NIfTI files and overlays"),
+        ("run/report.html", "all of the training and its scores on one page: look at this first"),
+    ):
+        say(f"  {output / name!s:<32} {what}")
+    return DemoReport(phantoms, evaluation, scored)
+
+
+def _table(evaluation: EvaluateReport, submission: SubmissionScore) -> Table:
+    table = Table("", "images", "Dice", "nothing", "positives", "sensit.", "specif.")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    images = evaluation.quoted
+    for name, score in (
+        ("held-out fold", summarise(images.pred_px, images.true_px, images.shared_px)),
+        ("test phantoms", submission.score),
+    ):
+        numbers = (
+            score.dice,
+            score.predict_nothing,
+            score.dice_positive,
+            score.sensitivity,
+            score.specificity,
+        )
+        table.add_row(
+            name, str(score.images), *("-" if value is None else f"{value:.3f}" for value in numbers)
+        )
+    return table
+
+
+def _draw_example(model_folder: Path, phantoms: PhantomSet, path: Path, *, device: str) -> None:
+    """Draw a test phantom whose pneumothorax is of the third quarter of sizes: not the easiest one."""
+    labels = read_labels(phantoms.test_labels)
+    positive = sorted(
+        (name for name, label in labels.images.items() if label.texts),
+        key=lambda name: area_px(labels.images[name].runs),
+    )
+    chosen = positive[len(positive) * 3 // 4]
+    file = next(phantoms.test_images.rglob(f"{chosen}.dcm"))
+    result = load_predictor(model_folder, device).predict(file, attention=True)
+    figure = make_case_figure(
+        image=result.radiograph.image,
+        label=decode_rle(labels.images[chosen].texts, result.radiograph.shape),
+        pred=result.mask,
+        attention=(result.attention or ())[SHOWN_GATE],
+        probability=result.probability,
+        title="phantom radiograph (synthetic)",
+    )
+    save_figure(figure, path)

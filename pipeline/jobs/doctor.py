@@ -1,0 +1,173 @@
+"""Look at what the pipeline stands on: versions, decoders, devices, and libraries that are better not there."""
+
+import importlib
+import importlib.util
+import platform
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+FLOORS: Final = {"monai": "1.6.1", "pydicom": "3.0.2", "pillow": "13.0.0", "torch": "2.11"}
+"""Releases before these have faults that were run into; `pyproject.toml` asks for the same."""
+_SHOWN: Final = ("numpy", "pytorch-ignite", "imagecodecs", "pylibjpeg-openjpeg")
+
+
+@dataclass(frozen=True)
+class Library:
+    """An installed library."""
+
+    name: str
+    found: str | None
+    floor: str | None
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether it is there, and not too old."""
+        return self.found is not None and (self.floor is None or _numbers(self.found) >= _numbers(self.floor))
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What reads a transfer syntax; nothing else is ever tried."""
+
+    transfer_syntax: str
+    syntax_name: str
+    library: str
+    available: bool
+
+
+@dataclass(frozen=True)
+class DoctorReport:
+    """What was found, as it concerns reading radiographs and running networks."""
+
+    libraries: tuple[Library, ...]
+    decoders: tuple[Decoder, ...]
+    devices: tuple[str, ...]
+    advice: tuple[str, ...]
+    """What is worth knowing, though nothing fails for it."""
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 where a library is too old or a decoder is missing."""
+        return int(
+            not all(library.is_ok for library in self.libraries if library.floor) or bool(self.missing)
+        )
+
+    @property
+    def missing(self) -> tuple[Decoder, ...]:
+        """Decoders that are not there."""
+        return tuple(decoder for decoder in self.decoders if not decoder.available)
+
+
+def doctor_report() -> DoctorReport:
+    """Look around; nothing is changed, and nothing that is missing is an error here."""
+    names = (*FLOORS, *_SHOWN)
+    return DoctorReport(
+        libraries=(
+            Library("python", platform.python_version(), "3.11"),
+            *(Library(name, _version(name), FLOORS.get(name)) for name in names),
+        ),
+        decoders=tuple(
+            Decoder(syntax, name, library, _is_true(_AVAILABLE[library]))
+            for library, syntaxes in _SYNTAXES.items()
+            for syntax, name in syntaxes.items()
+        ),
+        devices=_devices(),
+        advice=tuple(_advice()),
+    )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    """The numbers that a version begins with; what follows them (``rc1``, ``+cpu``) does not count."""
+    leading = re.match(r"\d+(\.\d+)*", release)
+    return tuple(int(number) for number in leading[0].split(".")) if leading else ()
+
+
+_SYNTAXES: Final = {
+    "numpy": {
+        "1.2.840.10008.1.2": "Implicit VR Little Endian",
+        "1.2.840.10008.1.2.1": "Explicit VR Little Endian",
+        "1.2.840.10008.1.2.1.99": "Deflated Explicit VR Little Endian",
+        "1.2.840.10008.1.2.2": "Explicit VR Big Endian",
+    },
+    "imagecodecs (PackBits)": {"1.2.840.10008.1.2.5": "RLE Lossless"},
+    "pillow": {"1.2.840.10008.1.2.4.50": "JPEG Baseline"},
+    "imagecodecs (libjpeg-turbo)": {
+        "1.2.840.10008.1.2.4.51": "JPEG Extended, 8 and 12 bits",
+        "1.2.840.10008.1.2.4.57": "JPEG Lossless",
+        "1.2.840.10008.1.2.4.70": "JPEG Lossless, Selection Value 1",
+    },
+    "imagecodecs (CharLS)": {
+        "1.2.840.10008.1.2.4.80": "JPEG-LS Lossless",
+        "1.2.840.10008.1.2.4.81": "JPEG-LS Near-Lossless",
+    },
+    "pylibjpeg-openjpeg": {
+        "1.2.840.10008.1.2.4.90": "JPEG 2000 Lossless",
+        "1.2.840.10008.1.2.4.91": "JPEG 2000",
+        "1.2.840.10008.1.2.4.201": "HTJ2K Lossless",
+        "1.2.840.10008.1.2.4.202": "HTJ2K Lossless RPCL",
+        "1.2.840.10008.1.2.4.203": "HTJ2K",
+    },
+}
+_AVAILABLE: Final[dict[str, Callable[[], Any]]] = {
+    "numpy": lambda: importlib.import_module("numpy"),
+    "imagecodecs (PackBits)": lambda: importlib.import_module("imagecodecs").PACKBITS.available,
+    "pillow": lambda: importlib.import_module("PIL.features").check("jpg"),
+    "imagecodecs (libjpeg-turbo)": lambda: importlib.import_module("imagecodecs").JPEG8.available,
+    "imagecodecs (CharLS)": lambda: importlib.import_module("imagecodecs").JPEGLS.available,
+    "pylibjpeg-openjpeg": lambda: importlib.import_module("openjpeg.utils").get_openjpeg_version() >= (2, 5),
+}
+
+
+def _is_true(question: Callable[[], Any]) -> bool:
+    try:
+        return bool(question())
+    except (ImportError, AttributeError):
+        return False
+
+
+def _devices() -> tuple[str, ...]:
+    """Name what the network could run on, and the precision that would be chosen there."""
+    try:
+        import torch  # noqa: PLC0415  (a broken torch should not keep the rest from being seen)
+
+        from pneumoseg.pipeline.core.devices import resolve_precision  # noqa: PLC0415
+    except ImportError as error:
+        return (f"torch cannot be imported ({error})",)
+    capability, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+    found = {torch.device("cpu"): f"{capability}, {threads} threads"}
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        memory = f"{properties.total_memory / 2**30:.0f} GiB"
+        found[torch.device("cuda", index)] = f"{properties.name}, {memory}"
+    return tuple(
+        f"{device}: {what}, computes in {resolve_precision('auto', device).name}"
+        for device, what in found.items()
+    )
+
+
+def _advice() -> list[str]:
+    unused = {
+        "gdcm": "GDCM is importable; it is not used here, for it ends the process at some damaged files",
+        "libjpeg": "pylibjpeg-libjpeg is importable; it is not used here, for it is GPL and errs by a grey level",
+    }
+    advice = [line for module, line in unused.items() if importlib.util.find_spec(module)]
+    if shutil.which("dot") is None:
+        advice.append(
+            "Graphviz is missing: `pneumoseg describe -o` cannot draw; install the system's graphviz package"
+        )
+    if importlib.util.find_spec("resource") is None:
+        advice.append(
+            "this system cannot limit the memory of a process: read files of unknown origin elsewhere"
+        )
+    return advice

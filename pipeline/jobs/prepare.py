@@ -1,0 +1,276 @@
+"""A folder of radiographs and CSVs of run lengths to a manifest: who is trained on, held out when, or left out."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pneumoseg.pipeline.core.console import tracked
+from pneumoseg.pipeline.dataset.folds import assign_folds
+from pneumoseg.pipeline.dataset.groups import (
+    Grouping,
+    group_by_file,
+    group_by_patient_id,
+    keep_twins_together,
+    read_groups,
+)
+from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
+from pneumoseg.pipeline.dataset.manifest import Case, Manifest, Refused, Source, Unlabelled, write_manifest
+from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.files import claim_file, sha256_of
+from pneumoseg.pipeline.core.names import shown
+from pneumoseg.pipeline.reading.facts import Facts, read_facts
+from pneumoseg.pipeline.reading.folders import find_radiographs
+from pneumoseg.pipeline.reading.readers import Readers
+from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.labels.challenge_csv import ImageLabel
+from pneumoseg.transforms.reader.reasons import Outcome, RadiographError, Reason
+from pneumoseg.transforms.labels.runs import area_px, merge_runs
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What became of a folder and its labels."""
+
+    manifest: Manifest
+    grouping: Grouping
+    other_files: int
+    label_problems: tuple[str, ...]
+    """Rows of the label files that cannot be trusted; their images are unlabelled."""
+    label_warnings: tuple[str, ...]
+    labels_without_image: tuple[str, ...]
+
+    @property
+    def positive(self) -> int:
+        """Cases with a pneumothorax."""
+        return sum(case.is_positive for case in self.manifest.training)
+
+    def reasons(self, outcome: Outcome) -> Counter[str]:
+        """How many files were refused, or skipped, for each reason."""
+        reasons = [entry.reason for entry in self.manifest.refused]
+        return Counter(reason for reason in reasons if Reason[reason].outcome == outcome)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where some input was refused."""
+        return 3 if self.reasons(Outcome.REFUSED) or self.label_problems else 0
+
+
+def prepare_manifest(
+    images: Path,
+    labels: Sequence[Path],
+    output: Path,
+    *,
+    groups: Path | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    id_column: str = "ImageId",
+    label_shape: tuple[int, int] = (1024, 1024),
+    name: str | None = None,
+    gates: Gates | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
+) -> PrepareReport:
+    """Read every radiograph under a folder, match it with its label, and write the manifest.
+
+    Args:
+        images: Folder of DICOM and PNG files, with subfolders.
+        labels: Label CSV files of any generation; an image that two of them name has the masks of both.
+        output: The manifest.
+        groups: CSV with the columns ``ImageId,PatientGroup``; None groups by PatientID.
+        folds: How many.
+        seed: Of the assignment to folds.
+        id_column: Column of the label files whose values are file names, with or without suffix, or SOP UIDs.
+        label_shape: ``(rows, columns)`` that the run lengths are counted over.
+        name: What the collection is called; None takes the name of the folder.
+        gates: Which files count as frontal chest radiographs.
+        workers: Processes that decode; none decodes in this one, without protection from damaged files.
+        overwrite: Replace an earlier manifest.
+
+    Raises:
+        UsageError: If an argument does not fit.
+        JobError: If a label file cannot be trusted, the folder holds no radiograph, or nothing in it has a label.
+    """
+    claim_file(output, overwrite=overwrite, inputs=[images, *labels, *filter(None, [groups])])
+    known = _Known.read(labels, id_column, label_shape)
+    group_of = read_groups(groups) if groups else None
+
+    found = find_radiographs(images, leave_out=[output])
+    readable, refused = _read_images(found.images, gates, output.parent, workers)
+    labelled, unlabelled = _match(readable, known, label_shape, refused)
+    if not labelled:
+        raise JobError(_why_nothing_matches(readable, refused, known))
+
+    ids = [(name, *image.names) for name, image, _ in labelled]
+    grouping = (
+        group_by_file(ids, group_of)
+        if group_of is not None
+        else group_by_patient_id(ids, [image.facts.patient_id for _, image, _ in labelled])
+    )
+    grouping = keep_twins_together(grouping, [image.facts.pixel_sha256 for _, image, _ in labelled])
+    fold_of = assign_folds(
+        [area_px(label.runs) for *_, label in labelled], grouping.names, folds=folds, seed=seed
+    )
+    manifest = Manifest(
+        name=shown(name or images.resolve().name),
+        size=len(labelled),
+        made_from=Source(
+            images_sha256=hashlib.sha256(
+                "".join(image.facts.file_sha256 for image in readable).encode()
+            ).hexdigest(),
+            labels_sha256=tuple(sha256_of(path) for path in labels),
+            groups_sha256=sha256_of(groups) if groups else None,
+        ),
+        folds=folds,
+        seed=seed,
+        grouped_by=grouping.source,
+        training=tuple(
+            image.case(name, label, group=group, fold=int(fold))
+            for (name, image, label), group, fold in zip(labelled, grouping.names, fold_of, strict=True)
+        ),
+        unlabelled=tuple(unlabelled),
+        refused=tuple(refused),
+    )
+    write_manifest(output, manifest)
+    return PrepareReport(
+        manifest=manifest,
+        grouping=grouping,
+        other_files=found.others,
+        label_problems=tuple(known.problems),
+        label_warnings=tuple(known.warnings),
+        labels_without_image=tuple(sorted(set(known.labels) - {name for name, *_ in labelled})),
+    )
+
+
+@dataclass
+class _Known:
+    """What all label files together say."""
+
+    labels: dict[str, ImageLabel] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, paths: Sequence[Path], id_column: str, shape: tuple[int, int]) -> "_Known":
+        known = cls()
+        dropped: set[str] = set()
+        for path in paths:
+            found = read_trusted_labels(path, shape=shape, id_column=id_column)
+            for issue in (*found.errors, *found.warnings):
+                # an empty cell is no fault: nobody has looked at the image yet
+                harmless = issue in found.warnings or issue.kind == "EMPTY"
+                (known.warnings if harmless else known.problems).append(f"{path.name}, {issue}")
+            dropped |= {issue.image_id for issue in found.errors}
+            for name, label in found.images.items():
+                known._add(path, name, label, dropped)
+        known.labels = {name: label for name, label in known.labels.items() if name not in dropped}
+        return known
+
+    def _add(self, path: Path, name: str, label: ImageLabel, dropped: set[str]) -> None:
+        before = self.labels.setdefault(name, label)
+        if bool(before.texts) != bool(label.texts):
+            self.problems.append(
+                f"{path.name}, line {label.lines[0]}: CONFLICT: {name} has a mask in one file and -1 in another"
+            )
+            dropped.add(name)
+        elif before is not label:
+            texts = tuple(dict.fromkeys(before.texts + label.texts))
+            self.labels[name] = ImageLabel(texts, merge_runs([before.runs, label.runs]), before.lines)
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A radiograph that could be read, without its pixels."""
+
+    path: Path
+    where: str
+    facts: Facts
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a CSV may call it."""
+        return tuple(name for name in (self.path.stem, self.path.name, self.facts.sop_instance_uid) if name)
+
+    def case(self, name: str, label: ImageLabel, *, group: str, fold: int) -> Case:
+        """The entry of the manifest."""
+        return Case(
+            image=self.where,
+            label=label.texts,
+            id=name,
+            group=group,
+            fold=fold,
+            shape=self.facts.shape,
+            area_px=area_px(label.runs),
+            view=self.facts.view,
+            sex=self.facts.sex,
+            age=self.facts.age_years,
+            spacing_mm=self.facts.spacing_mm,
+            sha256=self.facts.file_sha256,
+        )
+
+
+def _read_images(
+    paths: Sequence[Path], gates: Gates | None, base: Path, workers: int
+) -> tuple[list[_Image], list[Refused]]:
+    images, refused = [], []
+    with (
+        tracked("read", total=len(paths)) as advance,
+        Readers(read_facts, gates=gates, workers=workers) as readers,
+    ):
+        for path, result in zip(paths, readers.read(paths), strict=True):
+            where = os.path.relpath(path.absolute(), base.absolute()).replace(os.sep, "/")
+            try:
+                _check_name(where)
+                if isinstance(result, RadiographError):
+                    raise result
+                images.append(_Image(path, where, result))
+            except RadiographError as error:
+                refused.append(Refused(image=shown(where), reason=error.reason, detail=error.detail))
+            advance()
+    return images, refused
+
+
+def _check_name(where: str) -> None:
+    try:
+        where.encode()
+    except UnicodeEncodeError:
+        raise RadiographError(
+            Reason.UNREADABLE, "the file's name is not Unicode, which is all that a manifest can hold"
+        ) from None
+
+
+def _match(
+    images: Sequence[_Image], known: _Known, shape: tuple[int, int], refused: list[Refused]
+) -> tuple[list[tuple[str, _Image, ImageLabel]], list[Unlabelled]]:
+    """Pair images with labels, by id; what cannot be paired for a reason is added to *refused*."""
+    labelled: dict[str, tuple[str, _Image, ImageLabel]] = {}
+    unlabelled = []
+    for image in images:
+        name = next((name for name in image.names if name in known.labels), None)
+        if name is None:
+            unlabelled.append(
+                Unlabelled(image=image.where, id=image.path.stem, sha256=image.facts.file_sha256)
+            )
+        elif name in labelled:
+            detail = f"{labelled[name][1].where} is {name} as well"
+            refused.append(Refused(image=image.where, reason=Reason.DUPLICATE_UID, detail=detail))
+        elif image.facts.shape != shape:
+            detail = "{}x{} pixels; the labels are counted over {}x{}".format(*image.facts.shape, *shape)
+            refused.append(Refused(image=image.where, reason=Reason.CONFLICTING_SIZE, detail=detail))
+        else:
+            labelled[name] = (name, image, known.labels[name])
+    return [labelled[name] for name in sorted(labelled)], unlabelled
+
+
+def _why_nothing_matches(images: Sequence[_Image], refused: Sequence[Refused], known: _Known) -> str:
+    if not images:
+        first = refused[0]
+        return f"none of {len(refused)} files could be used; the first, {first.image}: {first.reason}: {first.detail}"
+    if not known.labels:
+        return ": ".join(["no row of the labels can be used", *(known.problems + known.warnings)[:1]])
+    return (
+        f"none of {len(images)} images has a label: files are called like {images[0].path.name}, "
+        f"labels like {next(iter(known.labels))}; look at --labels and --id-column"
+    )

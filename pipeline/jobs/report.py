@@ -1,0 +1,46 @@
+"""Make the HTML report of a training run, an evaluation or a prediction, from what it has left in its folder."""
+
+from pathlib import Path
+from typing import Final
+
+from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.core.files import write_text
+from pneumoseg.pipeline.reporting import evaluation, prediction
+from pneumoseg.pipeline.reporting.evaluation import evaluation_page
+from pneumoseg.pipeline.reporting.html import render
+from pneumoseg.pipeline.reporting.prediction import prediction_page
+from pneumoseg.pipeline.reporting.run import run_page
+
+REPORT: Final = "report.html"
+
+
+def write_report(folder: Path, output: Path | None = None) -> Path:
+    """Write the report of a folder; the same folder gives the same bytes.
+
+    Args:
+        folder: That `train`, `evaluate` or `predict` made.
+        output: The file; None makes ``report.html`` in *folder*.
+
+    Returns: The file.
+
+    Raises:
+        UsageError: If the folder is of none of them, or *output* may be one of its results.
+        JobError: If it is damaged.
+    """
+    path = output or folder / REPORT
+    if path.suffix != ".html" and path.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"{path} may be a result in {folder}; give a name that ends in .html, or another folder"
+        )
+    if (folder / "config.yaml").is_file() or (folder / "fold0" / "config.yaml").is_file():
+        page = run_page(folder)
+    elif (folder / evaluation.FILES[0]).is_file():
+        page = evaluation_page(folder)
+    elif (folder / prediction.TABLE).is_file():
+        page = prediction_page(folder)
+    else:
+        raise UsageError(
+            f"{folder}: holds no run, evaluation or prediction; give a folder that train, evaluate or predict made"
+        )
+    write_text(path, render(page))
+    return path

@@ -1,0 +1,174 @@
+"""Write a submission to the challenge: a row of run lengths for each image of the sample submission."""
+
+import csv
+import io
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from scipy.stats import fisher_exact
+
+from pneumoseg.pipeline.core.console import tracked
+from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
+from pneumoseg.pipeline.core.devices import resolve_device
+from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.files import claim_file, written_atomically
+from pneumoseg.pipeline.model.folder import Model, load_model
+from pneumoseg.pipeline.inference.segment import NotRead, segment_files
+from pneumoseg.pipeline.reading.folders import find_radiographs
+from pneumoseg.pipeline.jobs.score import CHALLENGE_SHAPE, check_submission
+from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.labels.challenge_csv import is_safe_id
+from pneumoseg.transforms.reader.reasons import Outcome
+from pneumoseg.transforms.labels.rle import encode_rle
+
+SURPRISE: Final = 0.001
+"""How improbable a rate has to be to be remarked upon."""
+
+
+@dataclass(frozen=True)
+class SubmitReport:
+    """What went into a submission."""
+
+    images: int
+    called_positive: int
+    left_out: int
+    """Images of the folder that the sample submission does not ask for."""
+    refused: tuple[NotRead, ...]
+    """Files that could not be used; without a sample submission they have no row."""
+    trained_on: int = 0
+    """Images with a row that the model was trained on; their masks say nothing about new images."""
+    validation_rate: float | None = None
+    """Share of the images of the validation that the model called positive; None where that is not known."""
+    surprising: bool = False
+    """Whether so many, or so few, called positive can hardly be chance if these images are like those."""
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where a file was refused; one that is skipped is no frontal radiograph, and no failure."""
+        return 3 if any(item.error.reason.outcome is Outcome.REFUSED for item in self.refused) else 0
+
+
+def write_submission(
+    model_folder: Path,
+    images: Path,
+    output: Path,
+    *,
+    sample: Path | None = None,
+    shape: tuple[int, int] = CHALLENGE_SHAPE,
+    aim: str | None = None,
+    tta: Sequence[str] | None = None,
+    device: str = "auto",
+    batch_size: int = 4,
+    gates: Gates | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
+) -> SubmitReport:
+    """Segment images and write one row for each, in the order of the sample submission.
+
+    Args:
+        model_folder: From `train_model`; its operating point decides.
+        images: Folder of DICOM and PNG files, with subfolders; a file is called by its name without suffix.
+        output: The CSV.
+        sample: Says which images are asked for, and in which order; None takes all, by name.
+        shape: ``(rows, columns)`` that the run lengths are counted over, the size of every image.
+        aim: What the operating point is to be best for: see `point_for`; None takes the model's own.
+        tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        batch_size: Images at a time.
+        gates: Which files count as frontal chest radiographs.
+        workers: Processes that decode; none decodes in this one, without protection from damaged files.
+        overwrite: Replace an earlier file.
+
+    Raises:
+        UsageError: If an argument does not fit.
+        JobError: If an image that is asked for is missing, cannot be read or is of another size, or two files
+            have one name, or one that would be taken for something else: nothing is written then.
+    """
+    claim_file(output, overwrite=overwrite, inputs=[images, *filter(None, [sample])])
+    model = load_model(model_folder, resolve_device(device), aim=aim, tta=tta)
+    found = find_radiographs(images, leave_out=[output]).images
+    path_of = {path.stem: path for path in reversed(found)}
+    wanted = _read_sample(sample) if sample else sorted(path_of)
+    asked_for = set(wanted)
+    for path in found:
+        if path != path_of[path.stem] and path.stem in asked_for:
+            raise JobError(f"{path_of[path.stem]} and {path} have one name; leave one of them out")
+    if missing := [name for name in wanted if name not in path_of]:
+        raise JobError(
+            f"{len(missing)} of {len(wanted)} images of {sample} are not under {images}; "
+            f"the first is {missing[0]}"
+        )
+
+    texts: dict[str, str] = {}
+    refused: list[NotRead] = []
+    paths = [path_of[name] for name in wanted]
+    trained_on = 0
+    segmenting = segment_files(model, paths, gates=gates, batch_size=batch_size, workers=workers)
+    with tracked("segment", total=len(paths)) as advance, closing(segmenting):
+        for path, result in zip(paths, segmenting, strict=True):
+            if isinstance(result, NotRead):
+                refused.append(result)
+            elif result.mask.shape != shape:  # its run lengths would be read as another mask
+                raise JobError(
+                    "{} has {}x{} pixels; the run lengths of a submission are counted over {}x{}".format(
+                        path.name, *result.mask.shape, *shape
+                    )
+                )
+            elif not is_safe_id(path.stem):  # it would not be read back as it was written
+                raise JobError(f"{path}: cannot be named so in a submission; rename it or give --sample")
+            else:
+                texts[path.stem] = encode_rle(result.mask)
+                trained_on += result.trained_on
+            advance()
+    if refused and sample:
+        first = refused[0]
+        raise JobError(
+            f"{len(refused)} images of {sample} cannot be read, so that no valid submission can be made; "
+            f"the first is {first.path.name}: {first.error}"
+        )
+    _write(output, texts, shape)
+    called_positive = sum(text != "-1" for text in texts.values())
+    validation = None if aim else _called_in_validation(model)
+    return SubmitReport(
+        images=len(texts),
+        called_positive=called_positive,
+        left_out=len(path_of) - len(wanted),
+        refused=tuple(refused),
+        trained_on=trained_on,
+        validation_rate=validation and validation[0] / validation[1],
+        surprising=validation is not None and _is_surprising((called_positive, len(texts)), validation),
+    )
+
+
+def _called_in_validation(model: Model) -> tuple[int, int] | None:
+    """How many images of how many the model called positive when it was validated."""
+    called, images = (model.description.validation.get(name) for name in ("called_positive", "images"))
+    return (int(called), int(images)) if called is not None and images else None
+
+
+def _is_surprising(here: tuple[int, int], there: tuple[int, int]) -> bool:
+    """Whether two rates, as counts of how many, differ by more than chance, by Fisher's exact test."""
+    table = [[called, images - called] for called, images in (here, there)]
+    return bool(fisher_exact(table).pvalue < SURPRISE)
+
+
+def _read_sample(path: Path) -> list[str]:
+    found = read_trusted_labels(path)
+    if bad := [issue for issue in found.errors if issue.kind != "EMPTY"]:
+        raise JobError(f"{path}, {bad[0]}")
+    line_of = {name: label.lines[0] for name, label in found.images.items()} | found.unknown
+    return sorted(line_of, key=line_of.__getitem__)
+
+
+def _write(output: Path, texts: dict[str, str], shape: tuple[int, int]) -> None:
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([("ImageId", "EncodedPixels"), *texts.items()])
+    with written_atomically(output) as temporary:
+        temporary.write_text(table.getvalue(), encoding="utf-8")
+        if faults := check_submission(
+            temporary, texts, shape=shape
+        ):  # before it has its name: an invalid one never exists
+            raise JobError(f"the submission would not be valid: {faults[0]} (and {len(faults) - 1} more)")

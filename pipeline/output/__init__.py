@@ -1,1 +1,0 @@
-"""Pictures and volumes that are made of results."""

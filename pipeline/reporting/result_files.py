@@ -1,0 +1,91 @@
+"""Reading back the tables and numbers that jobs have written."""
+
+import csv
+import json
+import math
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from pneumoseg.pipeline.core.errors import JobError
+
+Row = Mapping[str, str]
+_LONGEST_CELL: Final = 2**31 - 1  # run lengths of a mask of many parts go far beyond what `csv` reads unasked
+_DAMAGE: Final = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
+
+
+@contextmanager
+def results_of(folder: Path) -> Iterator[None]:
+    """Read results that may be damaged, or of another release.
+
+    Raises: JobError: In place of whatever fails in here.
+    """
+    try:
+        yield
+    except _DAMAGE as error:
+        raise JobError(
+            f"{folder}: holds results that this release cannot show ({error!r}); run the job that wrote them anew"
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object of JSON.
+
+    Raises: JobError: If there is none, or something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise JobError(f"{path}: is missing; run the job that writes it anew") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise JobError(f"{path}: cannot be read ({error}); run the job that wrote it anew") from None
+    if not isinstance(content, dict):
+        raise JobError(
+            f"{path}: holds a {type(content).__name__}, not an object; run the job that wrote it anew"
+        )
+    return content
+
+
+def read_rows(path: Path, *, without: Collection[str] = ()) -> list[Row]:
+    """The rows of a table as `write_csv` has written it.
+
+    Args:
+        path: Of the table.
+        without: Columns to leave out: those that would fill the memory.
+
+    Raises: JobError: If there is none, or none that can be read.
+    """
+    longest = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file)
+            if table.fieldnames is None:
+                raise JobError(f"{path}: is empty; run the job that wrote it anew")
+            return [
+                {name: value or "" for name, value in row.items() if name and name not in without}
+                for row in table
+            ]
+    except FileNotFoundError:
+        raise JobError(f"{path}: is missing; run the job that writes it anew") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise JobError(f"{path}: cannot be read ({error}); run the job that wrote it anew") from None
+    finally:
+        csv.field_size_limit(longest)
+
+
+def number(text: str | None) -> float | None:
+    """A cell as a number; None where it is empty, infinite or something else."""
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def number_or_text(text: str) -> str | float | int | None:
+    """A cell as what it looks like."""
+    value = number(text)
+    if value is None:
+        return text or None
+    return int(value) if text.lstrip("-").isdecimal() else value

@@ -1,0 +1,83 @@
+"""What all our DICOM objects say of where they come from: this software, this model, this source."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from highdicom import AlgorithmIdentificationSequence
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import UID, generate_uid
+
+from pneumoseg.pipeline.results.dicom.source import Source
+from pneumoseg.pipeline.core.files import written_atomically
+from pneumoseg.transforms.reader.quiet import quiet_libraries
+
+MANUFACTURER: Final = "pneumoseg developers"
+MODEL_NAME: Final = "pneumoseg"
+NOTICE: Final = "Research software, not for diagnosis"
+_SERIES_NUMBERS: Final = {"seg": 9701, "sr": 9702, "sc": 9703}  # far from those that devices give
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The model and the settings that a result was made with.
+
+    Attributes:
+        model_sha256: Of all that decides what a mask looks like: weights, preprocessing and operating point.
+    """
+
+    model_sha256: str
+
+    def uid(self, source: Source, *what: str) -> UID:
+        """A UID that the same source, model and kind give again, so that a rerun replaces its result."""
+        identity = str(
+            source.header.get("PatientIdentityRemoved", "NO")
+        )  # two results, never one over the other
+        return generate_uid(
+            entropy_srcs=[source.sop_instance_uid, source.pixel_sha256, self.model_sha256, identity, *what]
+        )
+
+    def common(self, source: Source, kind: str) -> dict[str, Any]:
+        """What all our objects are made with."""
+        content_date, content_time = source.date_and_time
+        return {
+            "series_instance_uid": self.uid(source, kind, "series"),
+            "series_number": _SERIES_NUMBERS[kind],
+            "sop_instance_uid": self.uid(source, kind, "instance"),
+            "instance_number": 1,
+            "manufacturer": MANUFACTURER,
+            "manufacturer_model_name": MODEL_NAME,
+            "software_versions": version("pneumoseg"),
+            "device_serial_number": self.model_sha256[:16],
+            "series_description": f"Pneumothorax {kind.upper()}, AI, unverified",
+            "content_date": content_date,
+            "content_time": content_time,
+        }
+
+    def algorithm(self) -> AlgorithmIdentificationSequence:
+        """The algorithm, for a segment."""
+        return AlgorithmIdentificationSequence(
+            name=MODEL_NAME,
+            family=codes.DCM.ArtificialIntelligence,
+            version=f"{version('pneumoseg')}+{self.model_sha256[:16]}",
+            source=MANUFACTURER,
+        )
+
+
+def finish(dataset: Dataset, source: Source) -> None:
+    """Give an object the source's times instead of the present ones, and what de-identification demands."""
+    # the last says that the source's device took part, now
+    for keyword in ("InstanceCreationDate", "InstanceCreationTime", "ContributingEquipmentSequence"):
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    for keyword in ("PatientIdentityRemoved", "DeidentificationMethod"):
+        if keyword in source.header:
+            setattr(dataset, keyword, source.header[keyword].value)
+
+
+def save_dicom(path: Path, dataset: Dataset) -> None:
+    """Write an object as a DICOM file."""
+    with written_atomically(path) as temporary, quiet_libraries():
+        dataset.save_as(temporary, enforce_file_format=True)

@@ -1,0 +1,56 @@
+"""Masks as NIfTI, the form that most research tools read."""
+
+from pathlib import Path
+from typing import Final
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+
+from pneumoseg.pipeline.core.files import written_atomically
+
+_USUAL: Final = ("L", "F")
+_AXES: Final = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "H": (2, 1), "F": (2, -1)}
+"""NIfTI's axes point to the patient's right, front and head."""
+
+
+def save_nifti(
+    path: Path,
+    mask: npt.NDArray[np.uint8],
+    spacing_mm: tuple[float, float] | None,
+    patient_orientation: tuple[str, str] | None = None,
+) -> None:
+    """Write a mask as a volume of one slice, its pixels in the order of the radiograph.
+
+    The first axis runs along the columns, the third along the rows; where they lead in the patient is told by the
+    affine, to the nearest axis: on a frontal view shown as usual to the left and to the feet. Where the spacing is
+    not known the header gives no unit of length, and the affine counts pixels.
+
+    Args:
+        path: Ends in ``.nii.gz``.
+        mask: Shape ``(rows, columns)``.
+        spacing_mm: Between rows, between columns.
+        patient_orientation: Where rows and columns lead, as PatientOrientation; None where that is not known, and
+            the image is taken to be shown as usual.
+    """
+    image = nib.nifti1.Nifti1Image(
+        np.ascontiguousarray(mask.T[:, np.newaxis, :]), _affine(spacing_mm, patient_orientation)
+    )
+    image.header.set_xyzt_units(xyz="mm" if spacing_mm else "unknown")
+    with written_atomically(path) as temporary:
+        nib.save(image, temporary)
+
+
+def _affine(
+    spacing_mm: tuple[float, float] | None, orientation: tuple[str, str] | None
+) -> npt.NDArray[np.float64]:
+    between_rows, between_columns = spacing_mm or (1.0, 1.0)
+    (first, first_sign), (third, third_sign) = (_AXES[direction[0]] for direction in orientation or _USUAL)
+    if first == third:
+        return _affine(spacing_mm, None)
+    affine = np.zeros((4, 4))
+    affine[first, 0] = first_sign * between_columns
+    affine[3 - first - third, 1] = 1.0
+    affine[third, 2] = third_sign * between_rows
+    affine[3, 3] = 1.0
+    return affine

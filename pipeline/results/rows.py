@@ -1,0 +1,65 @@
+"""What the tables say of a file."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pneumoseg.pipeline.inference.segment import NotRead
+from pneumoseg.pipeline.inference.segmentation import Segmentation
+from pneumoseg.pipeline.results.receipts import Row
+from pneumoseg.transforms.measurements import Measurements
+from pneumoseg.transforms.labels.rle import encode_rle
+
+COLUMNS: Final = (
+    "image", "status", "decision", "probability", "uncertainty", "area_px", "area_mm2", "side", "width_mm", "height_mm",
+    "components", "rows", "columns", "spacing_row_mm", "spacing_column_mm", "sop_instance_uid", "name", "reason",
+    "detail", "left_out", "sentence", "rle",
+)  # fmt: skip
+"""Of ``predictions.csv``."""
+
+
+def row_of(
+    result: Segmentation,
+    name: str,
+    measurements: Measurements,
+    left_out: Mapping[str, str],
+    *,
+    research: bool,
+) -> Row:
+    """What is said of a radiograph, in numbers and words; the name of its file comes to it in the table."""
+    radiograph = result.radiograph
+    rows, columns = radiograph.shape
+    row_spacing, column_spacing = radiograph.spacing_mm or (None, None)
+    warnings = radiograph.warnings
+    return {
+        "status": "segmented",
+        "decision": "positive" if measurements.area_px else "negative",
+        "probability": result.probability,
+        "uncertainty": result.image_std,
+        **measurements.as_json(),
+        "rows": rows,
+        "columns": columns,
+        "spacing_row_mm": row_spacing,
+        "spacing_column_mm": column_spacing,
+        "sop_instance_uid": radiograph.sop_instance_uid,
+        "name": name,
+        "reason": " ".join(dict.fromkeys(reason for reason, _ in warnings)),
+        "detail": "" if research else "; ".join(detail for _, detail in warnings),
+        "left_out": "; ".join(f"{kind}: {why}" for kind, why in left_out.items()),
+        "rle": encode_rle(result.mask),
+    }
+
+
+def row_without_result(result: NotRead, *, research: bool) -> Row:
+    """Why there is nothing to say of a file; details may quote what stands in it."""
+    error = result.error
+    return {
+        "status": error.reason.outcome.value,
+        "reason": error.reason.value,
+        "detail": "" if research else error.detail,
+    }
+
+
+def flat(row: Row) -> Row:
+    """A row as a table of texts and numbers has it: of the components there is their number."""
+    components: list[Any] | None = row.get("components")
+    return {**row, "components": None if components is None else len(components)}

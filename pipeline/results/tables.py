@@ -1,0 +1,119 @@
+"""``predictions.csv`` and ``predictions.json``, put together from the receipts of all files."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final, overload
+
+from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.files import write_csv, write_json_list
+from pneumoseg.pipeline.model.folder import Model
+from pneumoseg.pipeline.results.planning import Planned
+from pneumoseg.pipeline.results.receipts import Receipt, Row, read_receipt, receipt_path
+from pneumoseg.pipeline.results.rows import COLUMNS, flat
+from pneumoseg.pipeline.results.settings import Settings
+from pneumoseg.pipeline.jobs.report import REPORT, write_report
+from pneumoseg.transforms.measurements import METHODS
+
+FORMAT_VERSION: Final = 1
+CSV: Final = "predictions.csv"
+JSON: Final = "predictions.json"
+
+
+class Receipts(Sequence[Receipt]):
+    """The receipts of files, in their order; read when they are looked at, for together they may be large.
+
+    Args:
+        output: The folder of the results.
+        planned: The files; each has a receipt.
+    """
+
+    def __init__(self, output: Path, planned: Sequence[Planned]) -> None:
+        self.output = output
+        self.planned = planned
+
+    def __len__(self) -> int:
+        return len(self.planned)
+
+    @overload
+    def __getitem__(self, index: int) -> Receipt: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Receipts": ...
+    def __getitem__(self, index: int | slice) -> "Receipt | Receipts":
+        """Read one; some are still to be read.
+
+        Raises: JobError: If it has gone.
+        """
+        if isinstance(index, slice):
+            return Receipts(self.output, self.planned[index])
+        name = self.planned[index].name
+        receipt = read_receipt(self.output, name)
+        if receipt is None:
+            raise JobError(f"{receipt_path(self.output, name)} has gone; the same command makes it anew")
+        return receipt
+
+
+def withdraw_tables(output: Path) -> None:
+    """Delete what tells of all results together: before the first of them changes, for it would tell of others then."""
+    for name in (CSV, JSON, REPORT):
+        (output / name).unlink(missing_ok=True)
+
+
+def collect(output: Path, planned: Sequence[Planned], settings: Settings) -> Receipts | None:
+    """The receipts of all files; None where one is missing, or is of other settings."""
+    for file in planned:
+        receipt = read_receipt(output, file.name)
+        if receipt is None or receipt.settings_sha256 != settings.sha256:
+            return None
+    return Receipts(output, planned)
+
+
+def write_tables(
+    output: Path, planned: Sequence[Planned], receipts: Sequence[Receipt], settings: Settings, model: Model
+) -> None:
+    """Write the tables and their report; the same receipts give the same bytes."""
+
+    def rows() -> Iterator[tuple[Row, Receipt]]:
+        for file, receipt in zip(planned, receipts, strict=True):
+            yield {"image": file.shown, **receipt.row}, receipt
+
+    write_csv(output / CSV, (flat(row) for row, _ in rows()), COLUMNS)
+    if "json" in settings.kinds:
+        images = (
+            {
+                **row,
+                "trained_on": was_trained_on(model, receipt),
+                "input_sha256": receipt.input_sha256,
+                "outputs": receipt.outputs,
+            }
+            for row, receipt in rows()
+        )
+        write_json_list(output / JSON, _head(receipts, settings, model), key="images", items=images)
+    write_report(output)
+
+
+def was_trained_on(model: Model, receipt: Receipt) -> bool:
+    """Whether a file was segmented that the model was trained on."""
+    return receipt.is_result and receipt.input_sha256 is not None and model.has_seen(receipt.input_sha256)
+
+
+def _head(receipts: Sequence[Receipt], settings: Settings, model: Model) -> dict[str, Any]:
+    """What was made, of what and how; neither clock nor place, so that two runs can be compared."""
+    found = Counter((receipt.row["status"], receipt.row["reason"]) for receipt in receipts)
+    statuses: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for (status, reason), count in found.items():
+        statuses[status] += count
+        if status != "segmented":
+            reasons[reason] += count
+    return {
+        "format_version": FORMAT_VERSION,
+        "settings": settings.as_json(),
+        "settings_sha256": settings.sha256,
+        "operating_point": asdict(model.operating_point),
+        "methods": METHODS,
+        "trained_on": sum(was_trained_on(model, receipt) for receipt in receipts),
+        "statuses": statuses,
+        "reasons": reasons,
+    }

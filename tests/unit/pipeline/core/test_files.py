@@ -1,0 +1,347 @@
+import csv
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pneumoseg.pipeline.core.errors import JobError, UsageError
+from pneumoseg.pipeline.core.files import (
+    LOCK,
+    claim_file,
+    claim_folder,
+    empty_folder,
+    locked,
+    remove_unfinished,
+    sha256_of,
+    write_csv,
+    write_json,
+    write_json_list,
+    write_text,
+    written_atomically,
+)
+
+
+def test_what_was_written_takes_the_place_of_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with written_atomically(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), written_atomically(path) as temporary:  # noqa: PT012
+        temporary.write_text("half of it")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "b" / "c.txt", "x")
+    assert (tmp_path / "a" / "b" / "c.txt").read_text() == "x"
+
+
+@pytest.mark.parametrize(("name", "ending"), [("a.png", ".png"), ("1.2.3.nii.gz", ".nii.gz"), ("a", "")])
+def test_the_temporary_name_keeps_the_ending_that_writers_look_at(
+    tmp_path: Path, name: str, ending: str
+) -> None:
+    with written_atomically(tmp_path / name) as temporary:
+        assert temporary.name.endswith(ending)
+        assert temporary.parent == tmp_path
+
+
+def test_text_is_utf_8_with_plain_line_ends(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "ä\nb\n")
+    assert (tmp_path / "a").read_bytes() == b"\xc3\xa4\nb\n"
+
+
+def test_json_that_is_not_json_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_printed_is_spelled_out_in_json_and_comes_back(tmp_path: Path) -> None:
+    content = {"\u202ea": ["\x9b31m", "\U000e0041", "a\nb", "\udce9"]}
+    write_json(tmp_path / "a.json", content)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert json.loads(text) == content
+
+
+def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": [1, None, "ä"]})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"x": [1, None, "ä"]}
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+1", "'+1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("-2+3", "'-2+3"),
+        ("-1", "-1"),  # the label of an image without pneumothorax
+        (-5, "-5"),
+        (None, ""),
+        (0.123456789, "0.123457"),
+        ("a\tb", "a\\tb"),
+        ("\t=1", "\\t=1"),
+        ("a,b", "a,b"),
+        ("two\nlines", "two\\nlines"),
+    ],
+)
+def test_no_cell_acts_as_a_formula_or_breaks_its_row(tmp_path: Path, value: object, cell: str) -> None:
+    write_csv(tmp_path / "a.csv", [{"x": value, "y": 1}], ["x", "y"])
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["x", "y"], [cell, "1"]]
+
+
+def test_columns_that_are_not_asked_for_are_left_out(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", [{"x": 1, "z": 2}], ["x", "y"])
+    assert (tmp_path / "a.csv").read_text() == "x,y\n1,\n"
+
+
+def test_the_hash_is_that_of_the_standard(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")  # FIPS 180-2, B.1
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_of(tmp_path / "a") == expected
+
+
+def test_a_new_folder_is_made(tmp_path: Path) -> None:
+    claim_folder(tmp_path / "a" / "b", overwrite=False, command="train")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_folder_that_holds_something_is_not_touched(tmp_path: Path) -> None:
+    claim_folder(tmp_path / "a", overwrite=False, command="train")
+    with pytest.raises(UsageError, match="--overwrite"):
+        claim_folder(tmp_path / "a", overwrite=False, command="train")
+
+
+def test_an_earlier_result_is_deleted_when_asked_for(tmp_path: Path) -> None:
+    claim_folder(tmp_path / "a", overwrite=False, command="train")
+    (tmp_path / "a" / "old.txt").touch()
+    claim_folder(tmp_path / "a", overwrite=True, command="train")
+    assert not (tmp_path / "a" / "old.txt").exists()
+
+
+def test_a_result_that_was_interrupted_can_be_overwritten(tmp_path: Path) -> None:
+    for _ in range(3):  # nothing is written after it is claimed
+        claim_folder(tmp_path / "a", overwrite=True, command="train")
+
+
+@pytest.mark.parametrize("command", [None, "predict"])
+def test_a_folder_of_something_else_is_never_deleted(tmp_path: Path, command: str | None) -> None:
+    if command:
+        claim_folder(tmp_path / "a", overwrite=False, command=command)
+    write_text(tmp_path / "a" / "thesis.txt", "x")
+    with pytest.raises(UsageError, match="not an earlier result of `train`"):
+        claim_folder(tmp_path / "a", overwrite=True, command="train")
+    assert (tmp_path / "a" / "thesis.txt").exists()
+
+
+def test_an_input_is_never_deleted_with_an_earlier_result(tmp_path: Path) -> None:
+    claim_folder(tmp_path / "a", overwrite=False, command="predict")
+    (tmp_path / "a" / "images").mkdir()
+    for images in (tmp_path / "a" / "images", tmp_path / "a"):
+        with pytest.raises(UsageError, match="would be emptied"):
+            claim_folder(tmp_path / "a", overwrite=True, command="predict", inputs=[images])
+    assert (tmp_path / "a" / "images").is_dir()
+
+
+def test_a_link_to_an_earlier_result_is_claimed_as_the_folder_it_leads_to(tmp_path: Path) -> None:
+    claim_folder(tmp_path / "a", overwrite=False, command="train")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    claim_folder(tmp_path / "link", overwrite=True, command="train")
+    assert (tmp_path / "link").is_dir()
+
+
+def test_a_file_in_place_of_a_folder_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(UsageError, match="is a file"):
+        claim_folder(tmp_path / "a", overwrite=True, command="m")
+
+
+def test_a_file_is_written_over_only_when_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(UsageError, match="--overwrite"):
+        claim_file(tmp_path / "a", overwrite=False)
+    claim_file(tmp_path / "a", overwrite=True)
+    claim_file(tmp_path / "b", overwrite=False)
+
+
+def test_an_input_is_never_replaced_by_the_result(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").touch()
+    (tmp_path / "link.csv").symlink_to("labels.csv")
+    for path in (tmp_path / "labels.csv", tmp_path / "link.csv"):
+        with pytest.raises(UsageError, match="is read as well"):
+            claim_file(path, overwrite=True, inputs=[tmp_path / "labels.csv"])
+
+
+def test_a_pipe_or_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(UsageError, match="no regular file"):
+            claim_file(path, overwrite=True)
+
+
+def test_a_file_that_could_not_be_made_is_an_error_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim_file(tmp_path / "new" / "folder" / "a.csv", overwrite=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot be written"):
+        claim_file(tmp_path / "file" / "a.csv", overwrite=False)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # whoever runs the tests may write anywhere
+    with pytest.raises(UsageError, match="cannot be written"):
+        claim_file(tmp_path / "new" / "a.csv", overwrite=False)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_in_place_of_a_file_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a folder"):
+        claim_file(tmp_path, overwrite=True)
+
+
+# --- one process at a time
+
+HOLD = """
+import sys
+from pathlib import Path
+from pneumoseg.pipeline.core.files import locked
+with locked(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_process_in(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A process that has the folder until its input ends."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "locked\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_second_process_is_kept_out_of_a_folder(tmp_path: Path) -> None:
+    with another_process_in(tmp_path):
+        started = time.monotonic()
+        with pytest.raises(JobError, match="is in use by another process"), locked(tmp_path):
+            raise AssertionError
+        assert time.monotonic() - started < 1  # it does not wait
+
+
+@pytest.mark.parametrize("how", ["killed", "ended"])
+def test_a_lock_ends_with_its_process_however_that_ends(tmp_path: Path, how: str) -> None:
+    with another_process_in(tmp_path) as process:
+        if how == "killed":
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert process.returncode == -signal.SIGKILL
+        else:
+            process.communicate()
+            assert process.returncode == 0
+        with locked(tmp_path):
+            pass
+
+
+def test_a_folder_is_free_again_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), locked(tmp_path):
+        raise RuntimeError
+    with locked(tmp_path):
+        pass
+
+
+def test_two_runs_in_one_process_are_kept_apart_too(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(JobError, match="in use"), locked(tmp_path):
+        raise AssertionError
+
+
+def test_other_folders_are_not_locked(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    with locked(tmp_path / "a"), locked(tmp_path / "b"):
+        pass
+
+
+def test_an_earlier_result_can_be_gone_on_with(tmp_path: Path) -> None:
+    claim_folder(tmp_path / "out", overwrite=False, command="predict", resume=True)
+    (tmp_path / "out" / "result").write_text("keep me")
+    claim_folder(tmp_path / "out", overwrite=False, command="predict", resume=True)
+    assert (tmp_path / "out" / "result").read_text() == "keep me"
+    with pytest.raises(UsageError, match="not an earlier result of `train`"):
+        claim_folder(tmp_path / "out", overwrite=False, command="train", resume=True)
+
+
+def test_a_folder_is_emptied_but_for_what_is_to_stay(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "mine").touch()
+    out = tmp_path / "out"
+    (out / "deep" / "er").mkdir(parents=True)
+    (out / "deep" / "er" / "file").touch()
+    (out / "link").symlink_to(tmp_path / "outside")
+    for name in ("file", LOCK):
+        (out / name).touch()
+    empty_folder(out, keep={LOCK})
+    assert [path.name for path in out.iterdir()] == [LOCK]
+    assert (tmp_path / "outside" / "mine").exists()
+
+
+def test_what_was_being_written_can_be_removed_from_all_subfolders(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    with written_atomically(tmp_path / "masks" / "a.png") as temporary:
+        left = temporary.with_name(f"{temporary.stem}0.png")
+        left.touch()  # as a killed process leaves it
+    (tmp_path / "masks" / "b.png").touch()
+    remove_unfinished(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["a.png", "b.png"]
+
+
+def test_a_lock_can_be_waited_for(tmp_path: Path) -> None:
+    with another_process_in(tmp_path) as process:
+        process.send_signal(signal.SIGKILL)
+        with locked(tmp_path, patience_s=30):
+            pass
+
+
+@pytest.mark.parametrize("items", [[], [1], [{"a": ["x", {}]}, "two\nlines \u2028", None, []]])
+def test_a_list_that_is_written_item_by_item_has_the_bytes_of_the_whole(
+    tmp_path: Path, items: list[Any]
+) -> None:
+    head = {"one": {"two": []}, "text": "]\n}"}
+    write_json(tmp_path / "whole.json", {**head, "items": items})
+    write_json_list(tmp_path / "parts.json", head, key="items", items=iter(items))
+    assert (tmp_path / "parts.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+
+
+def test_a_full_disk_is_told_with_the_file_that_was_written(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"table\.csv") as told, written_atomically(tmp_path / "table.csv"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert told.value.filename == str(tmp_path / "table.csv")
+    assert list(tmp_path.iterdir()) == []

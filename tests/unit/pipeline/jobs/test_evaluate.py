@@ -1,0 +1,575 @@
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.special import expit, logit
+from sklearn.metrics import roc_auc_score
+from tests.conftest import (
+    Collection,
+    bright_pixel_network,
+    draw_case,
+    make_collection,
+    write_model,
+    write_radiograph,
+)
+
+from pneumoseg.models import AttentionUNet
+from pneumoseg.pipeline.dataset.manifest import manifest_sha256
+from pneumoseg.pipeline.core.errors import JobError, UsageError
+from pneumoseg.pipeline.jobs.evaluate import EvaluateReport, evaluate_model
+from pneumoseg.pipeline.core.files import sha256_of
+from pneumoseg.pipeline.model.folder import (
+    AimedPoint,
+    CrossFittedPoints,
+    Decision,
+    Member,
+    TunedPoint,
+    read_description,
+    save_description,
+)
+from pneumoseg.pipeline.jobs.prepare import prepare_manifest
+from pneumoseg.pipeline.reporting.content import Chart, Tiles
+from pneumoseg.pipeline.reporting.evaluation import evaluation_page
+from pneumoseg.pipeline.scoring.decision import CaseCurves
+from pneumoseg.pipeline.scoring.headline import TITLES
+from pneumoseg.pipeline.scoring.search import inner_fold_of
+from pneumoseg.pipeline.scoring.temperature import LIMIT
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts are thought out, but not written, but for what a fixture of the whole module does."""
+    monkeypatch.setattr("pneumoseg.pipeline.reporting.charts.to_svg", lambda *_, name: f"<svg>{name}</svg>")
+
+
+def evaluate(
+    model: Path, collection: Collection, folder: Path, **options: Any
+) -> tuple[EvaluateReport, list[dict[str, str]]]:
+    options = {"device": "cpu", "workers": 0, "examples": 0, **options}  # pictures take their time
+    report = evaluate_model(model, collection.manifest_path, folder / "out", **options)
+    with (folder / "out" / "cases.csv").open(newline="") as file:
+        return report, list(csv.DictReader(file))
+
+
+def test_a_model_that_finds_every_block_scores_1(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    report, _ = evaluate(model_folder, collection, tmp_path, all_folds=True)
+    score = report.scores.score
+    assert (score.dice, score.dice_positive, score.sensitivity, score.specificity) == (1.0, 1.0, 1.0, 1.0)
+    assert (score.predict_nothing, score.images, score.positives) == (0.5, 12, 6)
+    assert report.scores.auc == 1.0
+
+
+def test_the_scores_are_written_with_what_they_are_of(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    evaluate(model_folder, collection, tmp_path, all_folds=True)
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert (scores["dice"], scores["fold"], scores["threshold"], scores["images"]) == (1.0, None, 0.5, 12)
+    assert scores["model_weights_sha256"] == [sha256_of(model_folder / "weights" / "fold0.safetensors")]
+
+
+def test_any_number_of_workers_writes_the_same_bytes(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    results = set()
+    for workers in (0, 1, 2):
+        evaluate(model_folder, collection, tmp_path, workers=workers, overwrite=True)
+        results.add(tuple((tmp_path / "out" / name).read_bytes() for name in ("cases.csv", "scores.json")))
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("fold", [0, 1, 2])
+def test_the_fold_that_the_model_never_saw_is_scored(
+    collection: Collection, tmp_path: Path, fold: int
+) -> None:
+    sha256 = manifest_sha256(collection.manifest)
+    model = write_model(tmp_path / "model", bright_pixel_network(), fold=fold, manifest_sha256=sha256)
+    report, rows = evaluate(model, collection, tmp_path)
+    expected = [case.id for case in collection.manifest.training if case.fold == fold]
+    assert [row["id"] for row in rows] == expected
+    assert report.fold == fold
+
+
+def test_every_case_of_a_manifest_that_the_model_was_not_trained_on_is_scored(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    report, rows = evaluate(model_folder, collection, tmp_path)
+    assert (report.fold, len(rows)) == (None, 12)
+
+
+def test_another_fold_can_be_asked_for(model_folder: Path, collection: Collection, tmp_path: Path) -> None:
+    report, rows = evaluate(model_folder, collection, tmp_path, fold=2)
+    assert {row["fold"] for row in rows} == {"2"}
+    assert report.fold == 2
+
+
+def test_a_fold_that_there_is_not_is_a_usage_error(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="folds 0 to 2"):
+        evaluate(model_folder, collection, tmp_path, fold=7)
+    assert not (tmp_path / "out").exists()
+
+
+def test_cases_that_the_model_was_trained_on_are_marked(collection: Collection, tmp_path: Path) -> None:
+    seen = collection.manifest.training[3].sha256[:16], collection.manifest.training[8].sha256[:16]
+    model = write_model(tmp_path / "model", bright_pixel_network(), image_digests=seen)
+    report, rows = evaluate(model, collection, tmp_path, all_folds=True)
+    assert report.trained_on == 2
+    assert [row["id"] for row in rows if row["trained_on"] == "1"] == ["case03", "case08"]
+
+
+def test_a_case_has_its_areas_and_its_dice(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    _, rows = evaluate(model_folder, collection, tmp_path, all_folds=True)
+    positive, negative = rows[0], rows[6]
+    assert (positive["label_area_px"], positive["area_px"], positive["dice"]) == ("80", "80", "1")
+    assert (positive["positive"], positive["called_positive"]) == ("1", "1")
+    assert (negative["label_area_px"], negative["area_px"], negative["dice"]) == ("0", "0", "1")
+    assert (negative["positive"], negative["called_positive"]) == ("0", "0")
+
+
+def test_the_models_own_operating_point_decides(collection: Collection, tmp_path: Path) -> None:
+    point = TunedPoint(threshold=0.5, min_area_fraction=0.9)
+    model = write_model(tmp_path / "model", bright_pixel_network(), point=point)
+    report, _ = evaluate(model, collection, tmp_path, all_folds=True)
+    score = report.scores.score
+    assert (score.dice, score.called_positive) == (score.predict_nothing, 0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 50])
+def test_the_batch_size_changes_nothing(
+    model_folder: Path, collection: Collection, tmp_path: Path, batch_size: int
+) -> None:
+    report, rows = evaluate(model_folder, collection, tmp_path, all_folds=True, batch_size=batch_size)
+    assert report.scores.score.dice == 1.0
+    assert [row["id"] for row in rows] == [f"case{number:02}" for number in range(12)]
+
+
+def test_an_image_that_changed_is_an_error_that_names_it(model_folder: Path, tmp_path: Path) -> None:
+    changed = make_collection(tmp_path / "set")
+    (changed.images / "case05.dcm").write_bytes((changed.images / "case06.dcm").read_bytes())
+    with pytest.raises(JobError, match=r"case05\.dcm: is not the file"):
+        evaluate(model_folder, changed, tmp_path, all_folds=True)
+
+
+def test_an_earlier_evaluation_is_not_written_over(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    evaluate(model_folder, collection, tmp_path)
+    with pytest.raises(UsageError, match="--overwrite"):
+        evaluate(model_folder, collection, tmp_path)
+
+
+# numbers with intervals
+
+
+def test_every_number_has_its_interval_and_what_predicting_nothing_has(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    evaluate(model_folder, collection, tmp_path, all_folds=True)
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert scores["numbers"]["dice"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert scores["numbers"]["surface_dice"]["value"] == 1.0
+    assert scores["numbers"]["hausdorff95_mm"]["value"] == 0.0
+    assert scores["numbers"]["false_positive_px"]["value"] == 0.0
+    assert set(scores["predict_nothing_numbers"]) == set(scores["numbers"])
+    assert (scores["patients"], scores["cross_fitted"], scores["operating_point"]) == (6, None, "fixed")
+    assert sum(each["count"] for each in scores["reliability"]["images"]) == 12
+    assert sum(each["count"] for each in scores["reliability"]["pixels"]) == 12 * 48 * 32
+
+
+def test_a_case_has_its_distances_in_mm_where_there_are_any(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    _, rows = evaluate(model_folder, collection, tmp_path, all_folds=True)
+    positive, negative = rows[0], rows[6]
+    assert (positive["iou"], positive["surface_dice"], positive["hausdorff95_mm"]) == ("1", "1", "0")
+    assert (negative["iou"], negative["surface_dice"], negative["hausdorff95_mm"]) == ("1", "", "")
+    assert (positive["spacing_row_mm"], positive["spacing_column_mm"]) == ("0.5", "0.25")
+
+
+def test_subgroups_are_written(model_folder: Path, collection: Collection, tmp_path: Path) -> None:
+    evaluate(model_folder, collection, tmp_path, all_folds=True)
+    with (tmp_path / "out" / "subgroups.csv").open(newline="") as file:
+        rows = {(row["subgroup"], row["value"]): row for row in csv.DictReader(file)}
+    assert rows["view", "PA"]["images"] == "12"
+    assert rows["mask_area", "no pneumothorax"]["specificity"] == "1"
+    assert (rows["mask_area", "quartile 1"]["dice"], rows["age", "40 to 60"]["patients"]) == ("1", "6")
+
+
+BLIND = TunedPoint(threshold=0.5, min_area_fraction=0.9)
+SHARP = TunedPoint(threshold=0.5, min_area_fraction=0.0)
+
+
+def model_with_a_search(
+    folder: Path,
+    collection: Collection,
+    *points: TunedPoint,
+    network: AttentionUNet | None = None,
+    temperature: float | None = None,
+) -> Path:
+    sha256 = manifest_sha256(collection.manifest)
+    model = write_model(folder, network or bright_pixel_network(), fold=1, manifest_sha256=sha256)
+    decision = Decision(
+        cases=4,
+        aims={"screening": AimedPoint(point=BLIND, dice=0.5, sensitivity=0.0, specificity=1.0)},
+        curve=(),
+        cross_fitted=CrossFittedPoints(points=points, dice=0.75),
+        temperature=temperature,
+    )
+    save_description(model, read_description(model).model_copy(update={"decision": decision}))
+    return model
+
+
+def test_each_case_is_also_scored_at_the_operating_point_that_was_tuned_without_its_patient(
+    collection: Collection, tmp_path: Path
+) -> None:
+    model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
+    report, rows = evaluate(model, collection, tmp_path)
+    assert report.operating_point == "cross-fitted"
+    for row in rows:
+        blind = inner_fold_of(row["group"], 2) == 0
+        expected = "0" if blind and row["positive"] == "1" else "1"
+        assert (row["cross_fitted_dice"], row["dice"]) == (expected, "1")
+        assert row["cross_fitted_called_positive"] == ("0" if blind else row["positive"])
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    dices = [float(row["cross_fitted_dice"]) for row in rows]
+    assert scores["cross_fitted"]["dice"]["value"] == pytest.approx(sum(dices) / len(dices))
+    assert (scores["operating_point"], scores["dice"]) == ("cross-fitted", 1.0)
+    assert scores["cross_fitted"].keys() == scores["numbers"].keys()
+
+
+def test_an_image_threshold_decides_as_well(collection: Collection, tmp_path: Path) -> None:
+    """The mean of the brightest 0.1 % of the pixels is more than 0.9 where there is a block."""
+    high = TunedPoint(threshold=0.5, min_area_fraction=0.0, image_threshold=0.999999)
+    model = model_with_a_search(tmp_path / "model", collection, SHARP, high)
+    _, rows = evaluate(model, collection, tmp_path)
+    for row in rows:
+        accepted = inner_fold_of(row["group"], 2) == 0 or float(row["probability"]) > 0.999999
+        assert row["cross_fitted_called_positive"] == str(int(row["positive"] == "1" and accepted))
+    point = TunedPoint(threshold=0.5, min_area_fraction=0.0, image_threshold=0.999999)
+    blind = write_model(tmp_path / "blind", bright_pixel_network(), point=point)
+    report, rows = evaluate(blind, collection, tmp_path, all_folds=True, overwrite=True)
+    assert report.scores.score.called_positive == sum(float(row["probability"]) > 0.999999 for row in rows)
+    surface = json.loads((tmp_path / "out" / "score_surface.json").read_text())
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert (surface["image_threshold"], scores["image_threshold"]) == (0.999999, 0.999999)
+    assert surface["sensitivity"][0][128] == pytest.approx(scores["sensitivity"], abs=1e-6)
+
+
+def unsure_network() -> AttentionUNet:
+    """A network that tells every block, with probabilities that are not near 0 and 1."""
+    network = bright_pixel_network()
+    with torch.no_grad():
+        dict(network.named_parameters())["head.weight"][0, 0] = 0.4
+        dict(network.named_parameters())["head.bias"][0] = -0.6
+    return network
+
+
+def test_every_auc_is_that_of_the_image_probabilities_of_the_cases(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores, in-sample and cross-fitted, calibrated or not; subgroups; tile and curve of the report."""
+    drawn: dict[str, Any] = {}
+
+    def roc_chart(probabilities: NDArray[np.float64], positive: NDArray[np.bool_], *, auc: float) -> Chart:
+        drawn.update(curve=roc_auc_score(positive, probabilities), note=auc)
+        return Chart("ROC", "<svg/>")
+
+    monkeypatch.setattr("pneumoseg.pipeline.reporting.charts.roc_chart", roc_chart)
+    given = dict(
+        zip([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], [0.3, 0.4, 0.8] * 2 + [0.5, 0.6, 0.2] * 2, strict=True)
+    )
+    measure = CaseCurves.measure
+    monkeypatch.setattr(
+        CaseCurves,
+        "measure",
+        lambda *maps, index, image_probability: measure(*maps, index=index, image_probability=given[index]),
+    )
+    model = model_with_a_search(
+        tmp_path / "model", collection, BLIND, SHARP, network=unsure_network(), temperature=2.0
+    )
+    for calibrated in (False, True):
+        report, rows = evaluate(model, collection, tmp_path, calibrated=calibrated, overwrite=True)
+        scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+        expected = roc_auc_score(
+            [int(row["positive"]) for row in rows], [float(row["probability"]) for row in rows]
+        )
+        with (tmp_path / "out" / "subgroups.csv").open(newline="") as file:
+            (view,) = [row for row in csv.DictReader(file) if row["subgroup"] == "view"]
+        page = evaluation_page(tmp_path / "out")
+        (tile,) = [
+            tile
+            for block in page.sections[0].blocks
+            if isinstance(block, Tiles)
+            for tile in block.tiles
+            if tile.name == TITLES["auc"]
+        ]
+        found = [
+            scores["auc"],
+            scores["numbers"]["auc"]["value"],
+            scores["cross_fitted"]["auc"]["value"],
+            report.scores.auc,
+            drawn["curve"],
+            drawn["note"],
+            float(view["auc"]),
+        ]
+        assert found == pytest.approx([expected] * len(found), abs=1e-5)
+        assert tile.value == f"{expected:.4f}"
+        assert 0 < expected < 1
+        precisions = {scores[name]["average_precision"]["value"] for name in ("numbers", "cross_fitted")}
+        assert len(precisions) == 1
+
+
+def test_an_operating_point_is_not_cross_fitted_on_cases_that_it_was_not_tuned_on(
+    collection: Collection, tmp_path: Path
+) -> None:
+    model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
+    other_fold = evaluate(model, collection, tmp_path, fold=0)[0]
+    assert (other_fold.cross_fitted, other_fold.operating_point) == (None, "fixed")
+    every_fold = evaluate(model, collection, tmp_path, all_folds=True, overwrite=True)[0]
+    assert (every_fold.cross_fitted, every_fold.operating_point) == (None, "in-sample")
+
+
+def test_another_aim_decides_otherwise(collection: Collection, tmp_path: Path) -> None:
+    model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
+    report, _ = evaluate(model, collection, tmp_path, aim="screening")
+    assert (report.scores.score.called_positive, report.operating_point) == (0, "in-sample")
+    with pytest.raises(UsageError, match="--aim beauty: screening"):
+        evaluate(model, collection, tmp_path, aim="beauty", overwrite=True)
+
+
+def test_a_mask_is_scored_as_it_is_cleaned(collection: Collection, tmp_path: Path) -> None:
+    """A bottom threshold of 0 draws the whole image; without cleaning, curves would say the same."""
+    point = TunedPoint(threshold=0.5, min_area_fraction=0.0, bottom_threshold=0.0, fill_holes=True)
+    model = write_model(tmp_path / "model", bright_pixel_network(), point=point)
+    report, rows = evaluate(model, collection, tmp_path, all_folds=True)
+    assert rows[0]["area_px"] == str(48 * 32)
+    assert float(rows[0]["dice"]) == pytest.approx(2 * 80 / (80 + 48 * 32), rel=1e-5)
+    assert report.scores.areas[0] == 48 * 32
+
+
+def test_test_time_augmentation_is_applied_and_recorded(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    report, _ = evaluate(model_folder, collection, tmp_path, all_folds=True, tta=("flip",), examples=1)
+    assert report.scores.score.dice == 1.0  # the network knows no sides
+    assert [len(case["panels"]) for case in gallery(tmp_path / "out")] == [9, 9, 9]
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["tta"] == ["flip"]
+
+
+# calibration and uncertainty
+
+
+def test_calibrated_probabilities_stand_beside_those_of_the_model_and_masks_stay(
+    collection: Collection, tmp_path: Path
+) -> None:
+    """The temperature of another aim is in-sample; that of the model's own operating point is cross-fitted."""
+    plain = model_with_a_search(tmp_path / "plain", collection, BLIND, SHARP)
+    with pytest.raises(UsageError, match="--calibrated"):
+        evaluate(plain, collection, tmp_path, calibrated=True)
+    model = model_with_a_search(
+        tmp_path / "model", collection, BLIND, SHARP, network=unsure_network(), temperature=2.0
+    )
+    _, before = evaluate(model, collection, tmp_path, aim="screening")
+    assert {row["calibrated_probability"] for row in before} == {""}
+    _, rows = evaluate(model, collection, tmp_path, aim="screening", calibrated=True, overwrite=True)
+    for row, earlier in zip(rows, before, strict=True):
+        assert (row["probability"], row["area_px"]) == (earlier["probability"], earlier["area_px"])
+        odds = [
+            float(row[name]) / (1 - float(row[name])) for name in ("calibrated_probability", "probability")
+        ]
+        assert odds[0] ** 2 == pytest.approx(odds[1], rel=1e-3)
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["temperature"] == 2.0
+
+
+def test_calibrated_probabilities_are_at_the_temperature_that_was_fitted_without_the_patient(
+    collection: Collection, tmp_path: Path
+) -> None:
+    model = model_with_a_search(
+        tmp_path / "model", collection, BLIND, SHARP, network=unsure_network(), temperature=2.0
+    )
+    report, rows = evaluate(model, collection, tmp_path, calibrated=True)
+    assert report.cross_fitted is not None
+    assert report.cross_fitted.calibrated is not None
+    assert [float(row["calibrated_probability"]) for row in rows] == pytest.approx(
+        report.cross_fitted.calibrated.tolist(), rel=1e-4
+    )
+    # the blocks of the other patients are told exactly, so that the lowest temperature makes them most likely
+    expected = [expit(LIMIT * logit(float(row["probability"]))) for row in rows]
+    assert [float(row["calibrated_probability"]) for row in rows] == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_temperature_that_has_seen_these_images_is_warned_of_where_there_is_no_other(
+    collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another aim has no decisions that were searched without a part of the patients."""
+    model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP, temperature=2.0)
+    evaluate(model, collection, tmp_path, calibrated=True)
+    assert "temperature" not in capsys.readouterr().err
+    evaluate(model, collection, tmp_path, calibrated=True, aim="screening", overwrite=True)
+    assert "the temperature was fitted on these images" in capsys.readouterr().err
+
+
+def test_dropout_shows_how_unsure_the_network_is_of_images_and_pixels(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    _, rows = evaluate(model_folder, collection, tmp_path, fold=0, dropout_passes=4)
+    assert all(0 <= float(row["uncertainty"]) < 0.71 for row in rows)
+    picture = np.asarray(Image.open(tmp_path / "out" / "uncertainty" / f"{rows[0]['id']}.png"))
+    assert picture.shape == (48, 32)
+    assert 20 < picture.max() <= 255  # a bright pixel is dropped in one pass and found in another
+    assert len(list((tmp_path / "out" / "uncertainty").iterdir())) == len(rows)
+
+
+def test_without_dropout_there_is_no_uncertainty(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    _, rows = evaluate(model_folder, collection, tmp_path, fold=0)
+    assert {row["uncertainty"] for row in rows} == {""}
+    assert not (tmp_path / "out" / "uncertainty").exists()
+    with pytest.raises(UsageError, match="--dropout-passes: 1 Monte-Carlo"):
+        evaluate(model_folder, collection, tmp_path, dropout_passes=1, overwrite=True)
+
+
+# the report, and what it is made of
+
+
+@pytest.fixture(scope="module")
+def ensemble(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network for each fold; that of fold 2 calls nothing positive, the others find every block."""
+    folder = tmp_path_factory.mktemp("ensemble") / "model"
+    sha256 = manifest_sha256(collection.manifest)
+    members: list[Member] = []
+    for fold in range(3):
+        network = bright_pixel_network()
+        if fold == 2:
+            with torch.no_grad():
+                network.head.weight.zero_()
+        write_model(folder, network, fold=fold, manifest_sha256=sha256)
+        members += read_description(folder).members
+    save_description(folder, read_description(folder).model_copy(update={"members": tuple(members)}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(ensemble: Path, collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an evaluation of all folds leaves, each case scored by the network that held it out."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    evaluate(ensemble, collection, folder, examples=2)
+    return folder / "out"
+
+
+def gallery(folder: Path) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = json.loads((folder / "gallery" / "gallery.json").read_text())
+    return listed
+
+
+def test_an_evaluation_leaves_its_report_and_what_it_is_made_of(evaluated: Path) -> None:
+    names = {path.name for path in evaluated.iterdir() if not path.name.startswith(".")}
+    assert names == {
+        "cases.csv", "score_surface.json", "gallery", "report.html", "scores.json", "subgroups.csv",
+    }  # fmt: skip
+
+
+def test_every_threshold_and_minimum_area_has_its_scores(evaluated: Path) -> None:
+    found = json.loads((evaluated / "score_surface.json").read_text())
+    assert (len(found["thresholds"]), len(found["min_area_fractions"])) == (256, 19)
+    for name in ("dice", "sensitivity", "specificity"):
+        assert {len(row) for row in found[name]} == {256}
+        assert len(found[name]) == 19
+
+
+def test_the_score_of_the_decision_in_use_is_among_them(evaluated: Path) -> None:
+    scores = json.loads((evaluated / "scores.json").read_text())
+    found = json.loads((evaluated / "score_surface.json").read_text())
+    column = found["thresholds"].index(scores["threshold"])
+    row = found["min_area_fractions"].index(scores["min_area_fraction"])
+    assert found["dice"][row][column] == pytest.approx(scores["dice"], abs=1e-6)
+    assert found["sensitivity"][row][column] == pytest.approx(scores["sensitivity"], abs=1e-6)
+    assert found["specificity"][row][column] == scores["specificity"] == 1.0
+
+
+def test_a_sensitivity_that_there_is_not_is_null(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    """The first six cases are positive, so a manifest of the others has none."""
+    manifest = json.loads(collection.manifest_path.read_text())
+    manifest["training"] = [case for case in manifest["training"] if not case["label"]]
+    manifest["size"] = len(manifest["training"])
+    path = collection.folder / "negative.json"
+    path.write_text(json.dumps(manifest))
+    evaluate_model(model_folder, path, tmp_path / "out", device="cpu", workers=0, examples=0)
+    path.unlink()
+    found = json.loads((tmp_path / "out" / "score_surface.json").read_text())
+    assert {value for row in found["sensitivity"] for value in row} == {None}
+    assert found["specificity"][0][255] == 1.0
+
+
+def test_examples_are_shown_as_the_network_saw_them_that_held_them_out(evaluated: Path) -> None:
+    """Only the network of fold 2 misses, and it does so on its own fold: what is missed is of that fold."""
+    with (evaluated / "cases.csv").open(newline="") as file:
+        rows = {row["id"]: row for row in csv.DictReader(file)}
+    held_out = [name for name, row in rows.items() if row["fold"] == "2" and row["positive"] == "1"]
+    shown = gallery(evaluated)
+    missed = [case["name"] for case in shown if case["kind"] == "missed"]
+    assert sorted(missed) == sorted(held_out)
+    for case in shown:
+        prediction = next(panel["file"] for panel in case["panels"] if panel["name"] == "prediction")
+        with Image.open(evaluated / "gallery" / prediction) as picture:
+            pixels = np.asarray(picture.convert("RGB")).astype(int)
+        tinted = (pixels[..., 0] - pixels[..., 2]).max() > 60  # the outline of a mask is orange
+        assert tinted == (case["name"] not in held_out)
+
+
+def test_each_example_has_its_panels_and_its_numbers(evaluated: Path) -> None:
+    for case in gallery(evaluated):
+        names = [panel["name"].partition(",")[0] for panel in case["panels"]]
+        assert names == [
+            "radiograph", "truth", "prediction", "probability", "uncertainty",
+            *(f"attention gate {number}" for number in range(1, 5)),
+        ]  # fmt: skip
+        assert {"Dice", "image probability", "truth", "mask", "view", "sex", "age"} == set(case["facts"])
+
+
+def test_the_report_holds_every_picture_of_the_gallery(evaluated: Path) -> None:
+    page = (evaluated / "report.html").read_text()
+    assert page.count("<img src=") == len(list((evaluated / "gallery").glob("*.jpg"))) > 0
+
+
+def test_without_examples_no_picture_is_made(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    evaluate(model_folder, collection, tmp_path, fold=0, examples=0)
+    assert [path.name for path in (tmp_path / "out" / "gallery").iterdir()] == ["gallery.json"]
+    assert "<img" not in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_an_image_with_text_in_it_is_shown_without_a_picture(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    """The text may be a name."""
+    images = tmp_path / "images"
+    for number in (0, 1, 6):
+        pixels, _ = draw_case(number, positive=number < 6)
+        elements = {"SOPInstanceUID": f"1.2.{number}", "PatientID": f"id{number}"}
+        if number == 0:
+            elements["BurnedInAnnotation"] = "YES"
+        write_radiograph(images / f"case{number:02}.dcm", pixels, **elements)
+    manifest = tmp_path / "manifest.json"
+    prepare_manifest(images, [collection.labels], manifest, folds=2, label_shape=(48, 32), workers=0)
+    evaluate_model(model_folder, manifest, tmp_path / "out", device="cpu", workers=0, all_folds=True)
+    shown = {case["name"]: case for case in gallery(tmp_path / "out")}
+    assert shown["case00"]["panels"] == []
+    assert shown["case00"]["facts"]["no picture"] == "text is burned into the image"
+    assert len(shown["case01"]["panels"]) == 9

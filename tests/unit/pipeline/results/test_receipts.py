@@ -1,0 +1,83 @@
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pneumoseg.pipeline.results.receipts import (
+    Receipt,
+    is_valid,
+    read_receipt,
+    receipt_path,
+    withdraw,
+    write_receipt,
+)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """A folder with one result and its receipt."""
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "a.png").write_bytes(b"mask")
+    write_receipt(tmp_path, "a", RECEIPT)
+    return tmp_path
+
+
+RECEIPT = Receipt(
+    input_sha256="1" * 64,
+    settings_sha256="2" * 64,
+    row={"status": "segmented", "sentence": "é"},
+    outputs={"masks/a.png": hashlib.sha256(b"mask").hexdigest()},
+)
+
+
+def valid(output: Path, *, input_sha256: str | None = "1" * 64, settings_sha256: str = "2" * 64) -> bool:
+    receipt = read_receipt(output, "a")
+    return is_valid(receipt, output, input_sha256=input_sha256, settings_sha256=settings_sha256)
+
+
+def test_a_receipt_can_be_read_back(output: Path) -> None:
+    assert read_receipt(output, "a") == RECEIPT
+    assert valid(output)
+
+
+def test_a_receipt_is_of_one_input_and_of_one_set_of_settings(output: Path) -> None:
+    assert not valid(output, input_sha256="3" * 64)
+    assert not valid(output, input_sha256=None)
+    assert not valid(output, settings_sha256="3" * 64)
+
+
+def test_a_receipt_vouches_for_each_byte(output: Path) -> None:
+    (output / "masks" / "a.png").write_bytes(b"mosk")
+    assert not valid(output)
+    (output / "masks" / "a.png").unlink()
+    assert not valid(output)
+
+
+def test_what_was_refused_is_tried_again(output: Path) -> None:
+    write_receipt(output, "a", replace(RECEIPT, row={"status": "refused"}, outputs={}))
+    assert not valid(output)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"format_version": 2}', "[" * 100_000, '{"row": 1}', "\xff"]
+)
+def test_what_is_no_receipt_counts_as_none(output: Path, content: str) -> None:
+    receipt_path(output, "a").write_text(content, encoding="latin-1")
+    assert read_receipt(output, "a") is None
+    assert not valid(output)
+
+
+def test_a_receipt_goes_before_its_results(output: Path) -> None:
+    withdraw(output, "a")
+    assert not receipt_path(output, "a").exists()
+    assert not (output / "masks" / "a.png").exists()
+
+
+def test_nothing_outside_of_the_folder_is_deleted(output: Path) -> None:
+    outside = output.parent / "outside.txt"
+    outside.write_text("mine")
+    write_receipt(output, "a", replace(RECEIPT, outputs={"../outside.txt": "0" * 64, str(outside): "0" * 64}))
+    withdraw(output, "a")
+    assert outside.read_text() == "mine"
+    outside.unlink()

@@ -1,0 +1,182 @@
+import csv
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.pixels.decoders.base import get_decoder
+
+from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.radiograph import RadiographError, read_radiograph
+from pneumoseg.transforms.reader.reasons import Outcome, Reason
+
+WriteDicom = Callable[..., Path]
+PIXELS = np.arange(16 * 24, dtype=np.uint16).reshape(16, 24)
+ALL_KINDS = Gates(any_modality=True, any_view=True, any_body_part=True)
+
+BATCH_ONLY = {"E015_dup_same_pixels.dcm", "E016_dup_other_pixels.dcm"}  # one file by itself is fine
+OTHER_REASONS = {  # allowed by the notes of index.csv
+    "C060_rows_65535.dcm": Reason.TOO_LARGE,
+    "C065_frames_999999.dcm": Reason.MULTIFRAME,
+}
+NOT_IN_THE_FILE = {"A039_wrong_meta_sop.dcm"}  # both UIDs are the same there, so there is nothing to warn of
+
+
+def test_importing_the_reader_loads_neither_torch_nor_monai() -> None:
+    code = (
+        "import sys, pneumoseg.transforms.reader.dicom, pneumoseg.transforms.reader.radiograph;"
+        "print({'torch', 'monai', 'skimage', 'scipy'} & set(sys.modules))"
+    )
+    namespace = Path(__file__).parents[3] / ".namespace"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(namespace)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "set()\n"
+
+
+def test_the_header_is_told_in_plain_values(write_dicom: WriteDicom) -> None:
+    radiograph = read_radiograph(write_dicom(PIXELS, ImageLaterality="U", BurnedInAnnotation="NO"))
+    assert radiograph.shape == (16, 24)
+    assert radiograph.sop_instance_uid == "1.2.3.4"
+    assert radiograph.study_instance_uid == "1.2.3"
+    assert radiograph.series_instance_uid == "1.2.3.5"
+    assert (radiograph.patient_id, radiograph.sex, radiograph.age_years) == ("P1", "F", 58)
+    assert (radiograph.view, radiograph.laterality, radiograph.body_part) == ("PA", "U", "CHEST")
+    assert (radiograph.modality, radiograph.photometric_interpretation) == ("DX", "MONOCHROME2")
+    assert (radiograph.bits_stored, radiograph.transfer_syntax) == (16, "1.2.840.10008.1.2.1")
+    assert radiograph.spacing_mm == (0.25, 0.25)
+    assert not radiograph.burned_in
+    assert radiograph.warnings == ()
+
+
+def test_an_image_is_not_transposed(write_dicom: WriteDicom) -> None:
+    corner = np.zeros((16, 24), dtype=np.uint16)
+    corner[0, 4:] = 1000  # the top row is bright
+    corner[0, 23] = 2000  # its right end is brightest
+    radiograph = read_radiograph(write_dicom(corner))
+    assert radiograph.values.shape == radiograph.image.shape == (16, 24)
+    assert radiograph.values.argmax() == 23
+    assert (radiograph.image[0, 4:] == 1).all()
+    assert (radiograph.image[1:] == 0).all()
+
+
+def test_burned_in_text_is_told_of_unless_it_is_expected(write_dicom: WriteDicom) -> None:
+    path = write_dicom(PIXELS, BurnedInAnnotation="YES")
+    told, expected = read_radiograph(path), read_radiograph(path, gates=Gates(allow_burned_in=True))
+    assert told.burned_in
+    assert expected.burned_in
+    assert [reason for reason, _ in told.warnings] == [Reason.BURNED_IN]
+    assert expected.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"Modality": "CT"}, Reason.WRONG_MODALITY),
+        ({"ViewPosition": "LL"}, Reason.WRONG_VIEW),
+        ({"BodyPartExamined": "HAND"}, Reason.WRONG_BODY_PART),
+        ({"PixelData": None}, Reason.NO_PIXELS),
+    ],
+    ids=str,
+)
+def test_what_is_not_ours_is_skipped(
+    write_dicom: WriteDicom, changes: dict[str, str | None], reason: Reason
+) -> None:
+    with pytest.raises(RadiographError) as caught:
+        read_radiograph(write_dicom(PIXELS, **changes))
+    assert caught.value.reason is reason
+    assert reason.outcome is Outcome.SKIPPED
+
+
+def test_no_message_tells_who_the_patient_is(
+    write_dicom: WriteDicom, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_dicom(PIXELS, PatientID="SECRET", PatientName="SECRET", SpecificCharacterSet="ISO_IR 100")
+    data = path.read_bytes().replace(b"ISO_IR 100", b"SECRET_SET").replace(b"058Y", b"SECR")
+    path.write_bytes(data)
+    radiograph = read_radiograph(path)
+    path.write_bytes(data[:-9])
+    with pytest.raises(RadiographError) as caught:
+        read_radiograph(path)
+    assert "SECR" not in str(caught.value) + str(radiograph.warnings) + caplog.text
+
+
+def test_every_hazard_gets_its_pixels_or_its_reason(real_data: Path) -> None:
+    folder = real_data / "bad-dicom"
+    with (folder / "index.csv").open() as rows:
+        wrong = {row["file"]: found for row in csv.DictReader(rows) if (found := judge(folder, row))}
+    assert wrong == {}
+
+
+def judge(folder: Path, row: dict[str, str]) -> str:
+    """Say what is wrong with the answer to one file of the index; nothing where it is right."""
+    accepted = row["expect"].startswith("accept") or row["file"] in BATCH_ONLY
+    try:
+        radiograph = read_radiograph(folder / row["file"])
+    except RadiographError as error:
+        allowed = {row["reason"], OTHER_REASONS.get(row["file"])}
+        skipped = error.reason.outcome is Outcome.SKIPPED
+        right = not accepted and error.reason in allowed and skipped == (row["expect"] == "skip")
+        return "" if right else str(error)
+    if not accepted:
+        return "accepted"
+    given = {reason for reason, _ in radiograph.warnings}
+    if row["expect"] == "accept_warn" and row["reason"] not in given and row["file"] not in NOT_IN_THE_FILE:
+        return f"warned of {given}"
+    if not row["expected_npy"]:
+        return ""
+    expected = np.load(folder / row["expected_npy"])
+    if radiograph.values.shape != expected.shape or radiograph.values.dtype != expected.dtype:
+        return f"{radiograph.values.dtype} {radiograph.values.shape}"
+    tolerance = 2 if "tolerance 2" in row["note"] else 0
+    return "" if np.abs(radiograph.values - expected).max() <= tolerance else "other values"
+
+
+def test_real_radiographs_have_the_pixels_that_pillow_decodes(real_data: Path) -> None:
+    paths = sorted((real_data / "siim-acr" / "sample-images").glob("*.dcm"))
+    assert len(paths) == 10
+    for path in paths:
+        radiograph = read_radiograph(path)
+        dataset = dcmread(path)
+        decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
+        pixels, _ = decoder.as_array(dataset, decoding_plugin="pillow")
+        assert (radiograph.shape, radiograph.warnings) == ((1024, 1024), ())
+        np.testing.assert_array_equal(radiograph.values, pixels)
+        assert radiograph.sop_instance_uid == path.stem
+        assert radiograph.age_years is not None
+
+
+def test_one_image_in_two_lossless_encodings_is_one_image(real_data: Path) -> None:
+    folder = real_data / "dicom-variety"
+    j2k, jls = (read_radiograph(folder / f"RG3_{kind}.dcm", gates=ALL_KINDS) for kind in ("J2KR", "JLSL"))
+    np.testing.assert_array_equal(j2k.values, jls.values)
+    np.testing.assert_array_equal(j2k.image, jls.image)
+    assert j2k.pixel_sha256 == jls.pixel_sha256
+
+
+def test_the_lossy_encoding_of_an_image_comes_close(real_data: Path) -> None:
+    folder = real_data / "dicom-variety"
+    lossless, lossy = (
+        read_radiograph(folder / f"RG3_{kind}.dcm", gates=ALL_KINDS) for kind in ("J2KR", "J2KI")
+    )
+    assert np.abs(lossless.values - lossy.values).mean() < 8  # of 1023, at 30 to 1
+
+
+def test_files_of_other_kinds_are_read_with_the_gates_open(real_data: Path) -> None:
+    folder = real_data / "dicom-variety"
+    with (folder / "index.csv").open() as rows:
+        for row in csv.DictReader(rows):
+            radiograph = read_radiograph(folder / row["file"], gates=ALL_KINDS)
+            assert radiograph.shape == (int(row["rows"]), int(row["cols"]))
+            assert radiograph.bits_stored == int(row["bits_stored"])
+            assert radiograph.photometric_interpretation == row["photometric"]
+            assert radiograph.image.min() >= 0
+            assert radiograph.image.max() <= 1
+            assert radiograph.image.std() > 0.05

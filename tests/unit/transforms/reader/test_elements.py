@@ -1,0 +1,57 @@
+import pytest
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
+
+from pneumoseg.transforms.reader.elements import Elements
+
+
+def elements(keyword: str, value: bytes | None, *, little_endian: bool = True) -> Elements:
+    """One element as it comes out of a file, with a VR that fits nothing."""
+    tag = Tag(keyword)
+    raw = RawDataElement(BaseTag(tag), "UN", len(value or b""), value, 0, False, little_endian)
+    return Elements(Dataset({BaseTag(tag): raw}), little_endian)
+
+
+def test_a_text_loses_its_padding() -> None:
+    assert elements("PatientID", b" P1 \0").text("PatientID") == "P1"
+
+
+def test_an_absent_text_is_empty() -> None:
+    assert Elements(Dataset()).text("PatientID") == ""
+
+
+def test_a_text_in_no_known_encoding_is_still_a_text() -> None:
+    assert elements("PatientID", b"\xe9\xff").text("PatientID") == "éÿ"
+
+
+def test_a_code_is_the_first_value_in_capitals() -> None:
+    assert elements("ViewPosition", b"pa \\LL").code("ViewPosition") == "PA"
+
+
+def test_numbers_are_told_apart_from_absent_and_empty_ones() -> None:
+    assert elements("PixelSpacing", b"0.25\\.5 ").decimals("PixelSpacing") == [0.25, 0.5]
+    assert elements("PixelSpacing", None).decimals("PixelSpacing") == []
+    assert Elements(Dataset()).decimals("PixelSpacing") is None
+
+
+def test_a_number_that_is_none_is_an_error() -> None:
+    with pytest.raises(ValueError, match="could not convert"):
+        elements("PixelSpacing", b"abc").decimals("PixelSpacing")
+
+
+def test_an_unsigned_number_follows_the_byte_order() -> None:
+    assert elements("Rows", b"\x01\x00").unsigned("Rows") == 1
+    assert elements("Rows", b"\x01\x00", little_endian=False).unsigned("Rows") == 256
+
+
+def test_an_unsigned_number_of_four_bytes_is_an_error() -> None:
+    with pytest.raises(ValueError, match="4 bytes instead of 2"):
+        elements("Rows", b"\x01\x00\x00\x00").unsigned("Rows")
+
+
+def test_a_sequence_that_is_none_is_an_error() -> None:
+    dataset = Dataset()
+    dataset.add_new("ModalityLUTSequence", "OB", b"text")
+    with pytest.raises(ValueError, match="no sequence"):
+        Elements(dataset).items("ModalityLUTSequence")

@@ -1,0 +1,172 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from pneumoseg.pipeline.phantom.draw import draw_phantom
+from pneumoseg.transforms.reader.grey import GreyScale, Window
+from pneumoseg.transforms.reader.quality import lit_field, look_at, sample
+from pneumoseg.transforms.reader.radiograph import Gates, read_radiograph
+from pneumoseg.transforms.reader.reasons import Outcome, Reason
+from pneumoseg.transforms.reader.record import Radiograph
+
+Stored = NDArray[np.integer[Any]]
+Change = Callable[[Stored], Stored]
+
+
+@pytest.fixture(scope="module")
+def chest() -> Radiograph:
+    """A phantom, upright, 1024 pixels of 0.4 mm."""
+    picture = np.kron(draw_phantom(0, size=256).image, np.ones((4, 4)))
+    return Radiograph(
+        stored=(255 * picture).round().astype(np.uint8), grey=GreyScale(), spacing_mm=(0.4, 0.4)
+    )
+
+
+def reasons(radiograph: Radiograph) -> list[Reason]:
+    return [reason for reason, _ in look_at(radiograph)]
+
+
+def changed(radiograph: Radiograph, change: Change) -> list[Reason]:
+    return reasons(replace(radiograph, stored=change(radiograph.stored)))
+
+
+def test_nothing_is_said_of_an_upright_chest(chest: Radiograph) -> None:
+    assert look_at(chest) == []
+
+
+def test_every_remark_is_a_warning(chest: Radiograph) -> None:
+    upside_down = replace(chest, stored=255 - chest.stored[::-1], spacing_mm=(2.0, 2.0))
+    remarks = look_at(upside_down)
+    assert len(remarks) == 3
+    assert {reason.outcome for reason, _ in remarks} == {Outcome.WARNED}
+
+
+@pytest.mark.parametrize(
+    ("turns", "words"),
+    [(-1, "a quarter, clockwise"), (2, "upside down"), (1, "a quarter, counterclockwise")],
+)
+def test_a_turned_chest_is_warned_of_with_its_direction(chest: Radiograph, turns: int, words: str) -> None:
+    ((reason, detail),) = look_at(replace(chest, stored=np.rot90(chest.stored, turns)))
+    assert reason is Reason.LOOKS_TURNED
+    assert words in detail
+
+
+def test_polarity_against_the_header_is_warned_of(chest: Radiograph) -> None:
+    assert changed(chest, lambda stored: 255 - stored) == [Reason.LOOKS_INVERTED]
+
+
+def test_monochrome1_that_is_what_it_says_is_fine(chest: Radiograph) -> None:
+    monochrome1 = replace(chest, stored=255 - chest.stored, grey=GreyScale(monochrome1=True))
+    assert reasons(monochrome1) == []
+
+
+def test_a_mirrored_chest_is_not_told_from_another(chest: Radiograph) -> None:
+    assert changed(chest, lambda stored: stored[:, ::-1]) == []
+
+
+def test_noise_looks_unlike_a_chest(chest: Radiograph) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, chest.shape, dtype=np.uint8)
+    assert changed(chest, lambda _: noise) == [Reason.LOOKS_UNLIKE_CHEST]
+
+
+def test_a_blank_image_has_no_contrast_and_no_pose(chest: Radiograph) -> None:
+    assert changed(chest, np.zeros_like) == [Reason.LOW_CONTRAST]
+
+
+def test_a_chest_on_a_large_black_canvas_is_a_small_field_and_otherwise_fine(chest: Radiograph) -> None:
+    assert changed(chest, lambda stored: np.pad(stored, ((0, 512), (512, 0)))) == [Reason.SMALL_FIELD]
+
+
+def test_a_window_that_makes_all_bright_saturates(chest: Radiograph) -> None:
+    assert Reason.SATURATED in reasons(replace(chest, grey=GreyScale(voi=Window(40, 40))))
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "step", "coarse"),
+    [
+        ((1.6, 1.6), 1, True),
+        ((1.4, 1.4), 1, False),
+        ((0.4, 1.6), 1, True),
+        (None, 4, True),  # 256 pixels over 400 mm are 1.6 mm wide
+        (None, 2, False),
+    ],
+)
+def test_a_pixel_of_more_than_1_5_mm_is_coarse(
+    chest: Radiograph, spacing_mm: tuple[float, float] | None, step: int, coarse: bool
+) -> None:
+    seen = replace(chest, stored=chest.stored[::step, ::step], spacing_mm=spacing_mm)
+    assert (Reason.LOW_RESOLUTION in reasons(seen)) == coarse
+
+
+def test_nothing_but_the_resolution_is_asked_of_a_picture_too_small_to_judge(chest: Radiograph) -> None:
+    upside_down = replace(chest, stored=chest.stored[::-8, ::9])
+    assert upside_down.shape == (128, 114)
+    assert look_at(upside_down) == []
+
+
+@pytest.mark.parametrize("border", [0.0, 1.0])
+def test_black_and_white_borders_are_cut_off(border: float) -> None:
+    picture = np.full((40, 50), 0.5, np.float32)
+    padded = np.pad(picture, ((3, 0), (10, 7)), constant_values=border)
+    assert lit_field(padded).shape == (40, 50)
+
+
+def test_a_picture_of_which_nothing_would_be_left_stays_whole() -> None:
+    assert lit_field(np.zeros((40, 50), np.float32)).shape == (40, 50)
+
+
+@pytest.mark.parametrize("shape", [(128, 3000), (3000, 2500), (200, 200)])
+def test_a_sample_has_its_shorter_side_from_128_to_255_pixels(shape: tuple[int, int]) -> None:
+    picture = sample(Radiograph(stored=np.zeros(shape, np.uint8), grey=GreyScale()))
+    assert 128 <= min(picture.shape) < 256
+
+
+def test_reading_a_file_looks_at_it(chest: Radiograph, tmp_path: Path) -> None:
+    path = tmp_path / "upside_down.png"
+    Image.fromarray(chest.stored[::-1]).save(path)
+    assert [reason for reason, _ in read_radiograph(path).warnings] == [Reason.LOOKS_TURNED]
+
+
+@pytest.fixture(scope="module")
+def real_chests(shared_data: Path) -> list[Radiograph]:
+    paths = sorted((shared_data / "siim-acr").rglob("*.dcm"))[::10]
+    return [read_radiograph(path) for path in paths]
+
+
+def test_almost_no_real_chest_is_warned_of(real_chests: list[Radiograph]) -> None:
+    warned = sum(bool(look_at(chest)) for chest in real_chests)
+    assert warned <= 0.03 * len(real_chests)  # 0.5 % of all; these are a tenth of them
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_almost_every_turned_real_chest_is_warned_of(real_chests: list[Radiograph], turns: int) -> None:
+    found = [changed(chest, lambda stored: np.rot90(stored, turns)) for chest in real_chests]
+    assert np.mean([Reason.LOOKS_TURNED in each for each in found]) > 0.95
+
+
+def test_almost_every_inverted_real_chest_is_warned_of(real_chests: list[Radiograph]) -> None:
+    found = [changed(chest, lambda stored: 255 - stored) for chest in real_chests]
+    assert np.mean([Reason.LOOKS_INVERTED in each for each in found]) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("name", "is_human_chest"),
+    [
+        ("gdcm-CR-MONO1-10-chest.dcm", True),
+        ("RG1_J2KI.dcm", True),
+        ("dx_image.dcm", False),  # a dog
+        ("RG3_J2KI.dcm", False),  # an ankle
+        ("vlut_04.dcm", False),
+    ],
+)
+def test_other_real_files_are_told_from_chests(shared_data: Path, name: str, is_human_chest: bool) -> None:
+    gates = Gates(any_modality=True, any_view=True, any_body_part=True)
+    radiograph = read_radiograph(shared_data / "dicom-variety" / name, gates=gates)
+    found = {reason for reason, _ in radiograph.warnings}
+    assert (Reason.LOOKS_UNLIKE_CHEST not in found) == is_human_chest

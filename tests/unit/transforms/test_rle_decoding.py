@@ -1,0 +1,41 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from monai.transforms.compose import Compose
+from monai.transforms.intensity.dictionary import ScaleIntensityd
+from monai.transforms.spatial.dictionary import Flipd
+
+from pneumoseg.transforms.rle_decoding import DecodeRLEd
+
+
+def test_the_rows_of_an_image_become_one_mask_with_a_channel() -> None:
+    sample = DecodeRLEd("label")({"label": ["2 3", "4 3"], "shape": (3, 4)})
+    assert sample["label"].shape == (1, 3, 4)
+    assert sample["label"][0].T.ravel().tolist() == [0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0]
+
+
+def test_no_row_becomes_an_empty_mask() -> None:
+    assert DecodeRLEd("label")({"label": (), "shape": (3, 4)})["label"].sum() == 0
+
+
+def test_the_sample_that_came_in_is_not_changed() -> None:
+    sample: dict[Any, Any] = {"label": "2 3", "shape": (3, 4)}
+    DecodeRLEd("label")(sample)
+    assert sample == {"label": "2 3", "shape": (3, 4)}
+
+
+def test_the_size_can_come_under_another_key() -> None:
+    assert DecodeRLEd("label", shape_key="size")({"label": "-1", "size": [3, 4]})["label"].shape == (1, 3, 4)
+
+
+def test_a_missing_label_is_an_error_unless_it_is_allowed() -> None:
+    with pytest.raises(KeyError):
+        DecodeRLEd("label")({"shape": (3, 4)})
+    assert DecodeRLEd("label", allow_missing_keys=True)({"shape": (3, 4)}) == {"shape": (3, 4)}
+
+
+def test_it_stands_in_a_chain_with_monais_own_transforms() -> None:
+    chain = Compose([DecodeRLEd("label"), Flipd("label", spatial_axis=0), ScaleIntensityd("label", 0.0, 1.0)])
+    mask = np.asarray(chain({"label": "2 3", "shape": (3, 4)})["label"][0])
+    assert mask.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]]

@@ -1,0 +1,1 @@
+"""Run lengths and the label CSV files of the challenge."""

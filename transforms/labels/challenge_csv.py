@@ -1,0 +1,207 @@
+"""Label CSV files of the SIIM-ACR challenge in all their generations, read row by row.
+
+A row that cannot be trusted drops its image, never the file, and is named with its line. An image with many
+rows has the union of their masks; ``-1`` means no pneumothorax; an empty cell means that nothing is known.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pneumoseg.transforms.labels.text_table import MAX_BYTES, LabelFileError, read_rows
+from pneumoseg.transforms.labels.rle import RLEError, looks_absolute, parse_runs
+from pneumoseg.transforms.labels.runs import Runs, area_px, merge_runs
+
+RLE_COLUMN = "EncodedPixels"
+
+_RUN_LENGTHS = re.compile(r"(-1(\.0+)?|[0-9][0-9 ]*)?")
+_UNSAFE_IN_ID = re.compile(r"[/\\,;:*?\"<>|]")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelIssue:
+    """Something wrong with one row, or with all of them (`image_id` is empty)."""
+
+    line: int
+    image_id: str
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.kind}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageLabel:
+    """What all rows of one image say.
+
+    Attributes:
+        texts: Run-length text of each mask, as `decode_rle` takes them; none if there is no pneumothorax.
+        runs: The union of the masks, shape (n, 2): ``[start, stop)`` in pixels down each column.
+        lines: The line of each row.
+    """
+
+    texts: tuple[str, ...]
+    runs: Runs
+    lines: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """A label file that was read.
+
+    Attributes:
+        images: The images whose rows are all good, in the order of the file.
+        unknown: Images with an empty cell, and its line: neither positive nor negative.
+        errors: Each row that cannot be trusted, empty cells among them; its image is not in `images`.
+        warnings: ``OVERLAP`` where two masks of an image share pixels; ``LOOKS_ABSOLUTE``, once, where most
+            masks make sense only in the format of other challenges, so that the others are in doubt too.
+    """
+
+    images: dict[str, ImageLabel]
+    unknown: dict[str, int]
+    errors: list[LabelIssue]
+    warnings: list[LabelIssue]
+
+
+def read_labels(
+    path: str | Path,
+    *,
+    shape: tuple[int, int] = (1024, 1024),
+    id_column: str = "ImageId",
+    max_bytes: int = MAX_BYTES,
+) -> Labels:
+    """Read a label file: CSV, or CSV in gzip.
+
+    Columns are found by name, whatever their order, case and surrounding spaces; a file without a header is
+    taken where it has two columns, an id and run lengths.
+
+    Args:
+        path: The file.
+        shape: Size of every image as ``(rows, columns)``.
+        id_column: Name of the column with the ids.
+        max_bytes: Size, once unpacked, above which a file is refused.
+
+    Raises: LabelFileError: If the file as a whole cannot be read; a bad row does not raise.
+    """
+    rows = read_rows(Path(path), max_bytes=max_bytes)
+    first_line, first_cells = next(rows)
+    columns = _find_columns(first_cells, id_column, path)
+    reading = _Reading(shape)
+    if not columns.has_header:
+        reading.add(first_line, columns, first_cells)
+    for line, cells in rows:
+        reading.add(line, columns, cells)
+    return reading.finish()
+
+
+def is_safe_id(text: str) -> bool:
+    """Tell whether an id can stand in a file name, a CSV cell and a log line as it is."""
+    return (
+        0 < len(text) <= 200
+        and text[0] not in "=+-@."  # a spreadsheet would compute it; a path would climb or hide
+        and text.isprintable()
+        and _UNSAFE_IN_ID.search(text) is None
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    id: int
+    rle: int
+    count: int
+    has_header: bool
+
+
+def _find_columns(cells: Sequence[str], id_column: str, path: str | Path) -> _Columns:
+    names = [cell.strip().casefold() for cell in cells]
+    wanted = [id_column.strip().casefold(), RLE_COLUMN.casefold()]
+    if not set(names) & set(wanted) and len(names) == 2 and _RUN_LENGTHS.fullmatch(names[1]):
+        return _Columns(id=0, rle=1, count=2, has_header=False)
+    for name, spelled in zip(wanted, (id_column, RLE_COLUMN), strict=True):
+        if name not in names:
+            found = ", ".join(repr(cell.strip()[:40]) for cell in cells[:8])
+            hint = "is --id-column right?" if name == wanted[0] else "is this a label file?"
+            raise LabelFileError("MISSING_COLUMN", f"{path} has no column {spelled}, only {found}; {hint}")
+        if names.count(name) > 1:
+            raise LabelFileError(
+                "DUPLICATE_COLUMN", f"{path} has {names.count(name)} columns {spelled}; one would fit"
+            )
+    return _Columns(id=names.index(wanted[0]), rle=names.index(wanted[1]), count=len(names), has_header=True)
+
+
+@dataclass(slots=True, eq=False)
+class _Reading:
+    """What is known of each image while its rows come in."""
+
+    shape: tuple[int, int]
+    rows_of: dict[str, list[tuple[int, str, Runs]]] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
+    unknown: dict[str, int] = field(default_factory=dict)
+    errors: list[LabelIssue] = field(default_factory=list)
+    warnings: list[LabelIssue] = field(default_factory=list)
+    telling_masks: int = 0  # masks of several runs: only these tell relative from absolute starts
+    absolute_lines: list[int] = field(default_factory=list)
+
+    def add(self, line: int, columns: _Columns, cells: Sequence[str]) -> None:
+        """Take one row in, or note what is wrong with it."""
+        image_id = cells[columns.id].strip() if columns.id < len(cells) else ""
+        text = cells[columns.rle].strip() if columns.rle < len(cells) else ""
+        if not is_safe_id(image_id):
+            self._refuse(
+                line, _shown(image_id), "BAD_ID", f"id '{_shown(image_id)}'; a name without / , = would fit"
+            )
+            return
+        if any(cell.strip() for cell in cells[columns.count :]):
+            self._refuse(line, image_id, "EXTRA_CELL", f"{len(cells)} cells under {columns.count} columns")
+            return
+        try:
+            runs = parse_runs(text, self.shape)
+        except RLEError as error:
+            self._refuse(line, image_id, error.kind, str(error))
+            if error.kind == "EMPTY":
+                self.unknown.setdefault(image_id, line)
+            if error.kind == "PAST_END" and looks_absolute(text, self.shape):
+                self.absolute_lines.append(line)
+            return
+        self.telling_masks += len(runs) > 1
+        others = self.rows_of.setdefault(image_id, [])
+        if others and (len(others[0][2]) > 0) != (len(runs) > 0):
+            self._refuse(
+                line, image_id, "CONFLICT", f"-1 and a mask for one image; line {others[0][0]} says the other"
+            )
+        others.append((line, text, runs))
+
+    def finish(self) -> Labels:
+        """Join the rows of each image whose rows are all good."""
+        images = {}
+        for image_id, rows in self.rows_of.items():
+            if image_id not in self.dropped:
+                images[image_id] = self._join(image_id, rows)
+        absolute = len(self.absolute_lines)
+        if absolute > max(1, self.telling_masks):
+            message = (
+                f"{absolute} of {absolute + self.telling_masks} masks fit only if their starts count from "
+                "the first pixel; this file is of another format, and no mask in it is to be trusted"
+            )
+            self.warnings.append(LabelIssue(self.absolute_lines[0], "", "LOOKS_ABSOLUTE", message))
+        return Labels(images, self.unknown, self.errors, self.warnings)
+
+    def _join(self, image_id: str, rows: list[tuple[int, str, Runs]]) -> ImageLabel:
+        lines, texts, parts = zip(*rows, strict=True)
+        runs = merge_runs(parts)
+        shared = sum(map(area_px, parts)) - area_px(runs) if len(parts) > 1 else 0
+        if shared:
+            message = f"rows of one image share {shared} px; their union is taken"
+            self.warnings.append(LabelIssue(lines[-1], image_id, "OVERLAP", message))
+        return ImageLabel(texts if len(runs) else (), runs, lines)
+
+    def _refuse(self, line: int, image_id: str, kind: str, message: str) -> None:
+        self.errors.append(LabelIssue(line, image_id, kind, message))
+        self.dropped.add(image_id)
+
+
+def _shown(text: str) -> str:
+    """Make a foreign text fit to be printed: short, and with its control characters spelled out."""
+    return repr(text[:80])[1:-1]

@@ -1,0 +1,187 @@
+"""The run-length text of the SIIM-ACR challenge, and the mask that it stands for.
+
+A text is ``gap length gap length ...`` in pixels. A gap counts from the end of the previous run, the first
+one from 0, and pixels are numbered down each column. ``-1`` stands for an empty mask.
+"""
+
+import re
+from collections.abc import Sequence
+from operator import index
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pneumoseg.transforms.labels.runs import NO_RUNS, Runs, draw_runs, find_runs, merge_runs
+
+RLEErrorKind = Literal[
+    "BAD_LENGTH", "BAD_MASK", "BAD_SHAPE", "CONFLICT", "EMPTY", "NEGATIVE_START", "NOT_INTEGER",
+    "ODD_TOKENS", "PAST_END",
+]  # fmt: skip
+
+_EMPTY_MASK = re.compile(r"-1(\.0+)?")  # pandas and spreadsheets make a float of a column of -1
+_UNKNOWN = frozenset({"", "nan", "none", "null", "na", "<na>"})
+_BLANK = " \t\r\n"
+_PLAIN = f"0123456789{_BLANK}".encode()
+_TOKEN = re.compile(rf"[^{_BLANK}]+")
+_INTEGER = re.compile(r"(-?[0-9]+)(?:\.0+)?")  # not int(): it takes `1_0` and digits of other scripts
+
+
+class RLEError(ValueError):
+    """A run-length text or a mask that does not fit; `kind` says in one word why."""
+
+    def __init__(self, kind: RLEErrorKind, message: str) -> None:
+        super().__init__(kind, message)  # both, so that the error survives pickling
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+def decode_rle(rle: str | Sequence[str], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Decode the run-length text of an image into a mask.
+
+    Args:
+        rle: One text, or the texts of all rows of an image: their **union** is drawn. No text at all
+            (an empty sequence) is an empty mask, as ``-1`` is; an empty text is an error.
+        shape: Size of the image as ``(rows, columns)``.
+
+    Returns: Zeros and ones, shape ``(rows, columns)``, in Fortran order.
+
+    Raises: RLEError: If the numbers are not pairs, a run leaves the image, or ``-1`` stands beside a mask.
+
+    Source: Data description of the SIIM-ACR Pneumothorax Segmentation challenge, 2019.
+    """
+    texts = [rle] if isinstance(rle, str) else rle
+    shape = _checked_shape(shape)
+    parts = [parse_runs(text, shape) for text in texts]
+    if len(parts) > 1 and len({len(part) > 0 for part in parts}) == 2:
+        raise RLEError("CONFLICT", "one row says -1 and another draws a mask; which is right?")
+    return draw_runs(merge_runs(parts), shape)
+
+
+def encode_rle(mask: ArrayLike) -> str:
+    """Encode a mask as run-length text, ``-1`` where it is empty.
+
+    Args:
+        mask: Shape ``(rows, columns)``. True, or any number but 0, is inside. Floats must all be 0 or one
+            other value, so that probabilities are not taken for a mask.
+
+    Raises: RLEError: If the mask is not two-dimensional, holds NaN, or is not a mask at all.
+    """
+    return format_runs(find_runs(_checked_mask(np.asarray(mask))))
+
+
+def parse_runs(text: str, shape: tuple[int, int]) -> Runs:
+    """Read a run-length text.
+
+    Returns: Runs ``[start, stop)`` of shape (n, 2), in pixels from the top of the first column.
+
+    Raises: RLEError: If the numbers are not pairs of integers, or a run leaves the image.
+    """
+    numbers = _parse_numbers(text)
+    if numbers is None:
+        return NO_RUNS
+    if numbers.size % 2:
+        raise RLEError(
+            "ODD_TOKENS", f"{numbers.size} numbers are not pairs of gap and length; is the row cut?"
+        )
+    pixels = shape[0] * shape[1]
+    gaps, lengths = numbers[::2], numbers[1::2]
+    if gaps.min() < 0:
+        raise RLEError(
+            "NEGATIVE_START", f"a gap of {gaps.min()}; -1 means an empty mask only when it is alone"
+        )
+    if lengths.min() < 1:
+        raise RLEError("BAD_LENGTH", f"a run of {lengths.min()} pixels; an empty mask is written -1")
+    stops = np.cumsum(numbers)
+    if numbers.max() > pixels or stops[-1] > pixels:  # no number above `pixels`: the sum cannot have wrapped
+        _raise_past_end(numbers, shape)
+    return stops.reshape(-1, 2)
+
+
+def format_runs(runs: Runs) -> str:
+    """Write runs as run-length text, ``-1`` where there are none."""
+    if len(runs) == 0:
+        return "-1"
+    borders = runs.ravel()
+    numbers = borders.copy()
+    numbers[1:] -= borders[:-1]
+    return str(numbers.tolist())[1:-1].replace(",", "")  # a third faster than joining each number's text
+
+
+def looks_absolute(text: str, shape: tuple[int, int]) -> bool:
+    """Tell whether the starts of a text make sense when counted from the first pixel, as elsewhere."""
+    numbers = _parse_numbers(text)
+    return numbers is not None and _fits_as_absolute(numbers, shape[0] * shape[1])
+
+
+def _parse_numbers(text: str) -> NDArray[np.int64] | None:
+    """Read the numbers of a text; None where it says that the mask is empty."""
+    text = text.strip(_BLANK)
+    is_plain = text.isascii() and not text.encode().translate(None, _PLAIN)
+    if not text or not is_plain:
+        if _EMPTY_MASK.fullmatch(text):
+            return None
+        if text.lower() in _UNKNOWN:
+            raise RLEError("EMPTY", f"{text!r} says nothing about the image; no pneumothorax is written -1")
+        text = " ".join(_whole_number(token) for token in _TOKEN.findall(text))
+    return np.fromstring(text, dtype=np.int64, sep=" ")  # a number beyond int64 becomes its largest
+
+
+def _whole_number(token: str) -> str:
+    match = _INTEGER.fullmatch(token)
+    if match is None:
+        raise RLEError(
+            "NOT_INTEGER", f"{token[:40]!r} is not a whole number; the form is `gap length gap length ...`"
+        )
+    return match[1]
+
+
+def _raise_past_end(numbers: NDArray[np.int64], shape: tuple[int, int]) -> NoReturn:
+    rows, columns = shape
+    start = stop = 0
+    for gap, length in numbers.reshape(-1, 2).tolist():
+        start, stop = stop + gap, stop + gap + length
+        if stop > rows * columns:
+            break
+    hint = "is the shape (rows, columns) of the original image?"
+    if _fits_as_absolute(numbers, rows * columns):
+        hint = "do the starts count from the first pixel instead of the end of the previous run?"
+    raise RLEError(
+        "PAST_END", f"run [{start}, {stop}) leaves a {rows}x{columns} mask of {rows * columns} pixels; {hint}"
+    )
+
+
+def _fits_as_absolute(numbers: NDArray[np.int64], pixels: int) -> bool:
+    """Tell whether pairs of absolute start and length lie in the image in order, and at least two of them."""
+    starts, lengths = numbers[::2], numbers[1::2]
+    if starts.size < 2 or numbers.max() > pixels:
+        return False
+    stops = starts + lengths
+    return bool((starts[1:] >= stops[:-1]).all() and stops[-1] <= pixels + 1)  # + 1: they count from 1
+
+
+def _checked_shape(shape: Sequence[int]) -> tuple[int, int]:
+    size = tuple(map(index, shape))
+    if len(size) != 2 or min(size) < 1:
+        raise RLEError("BAD_SHAPE", f"shape {size}; (rows, columns) of the original image would fit")
+    return size
+
+
+def _checked_mask(mask: NDArray[Any]) -> NDArray[np.bool_ | np.integer]:
+    """Refuse what is not a mask; turn floats into booleans."""
+    if mask.ndim != 2:
+        raise RLEError("BAD_MASK", f"a mask of shape {mask.shape}; (rows, columns) of one image would fit")
+    if mask.dtype.kind in "biu":
+        return mask
+    if mask.dtype.kind != "f":
+        raise RLEError("BAD_MASK", f"a mask of {mask.dtype}; booleans, integers or floats would fit")
+    inside: NDArray[np.bool_] = mask != 0
+    values = mask[inside]
+    if not np.isfinite(values).all():
+        raise RLEError("BAD_MASK", "a mask that holds NaN or infinity; which step before made them?")
+    if values.size and values.min() != values.max():
+        found = f"values from {values.min():g} to {values.max():g}"
+        raise RLEError("BAD_MASK", f"a mask with {found}; probabilities need a threshold first")
+    return inside

@@ -1,0 +1,101 @@
+"""One DICOM file to a radiograph, cheapest checks first, so that nothing bad reaches a decoder.
+
+The order: header, gates, sizes, the compressed stream's own header, decoding by the named decoder,
+shape, and then grey. Nothing here loads torch or MONAI: a decode worker has to start quickly.
+"""
+
+from pneumoseg.transforms.reader.description import (
+    DESCRIPTION_KEYWORDS,
+    check_uids,
+    read_age,
+    read_aspect,
+    read_body_part,
+    read_orientation,
+    read_spacing,
+    read_uid,
+    read_view,
+)
+from pneumoseg.transforms.reader.dicom_file import read_dicom_file
+from pneumoseg.transforms.reader.elements import Elements
+from pneumoseg.transforms.reader.frame import read_frame
+from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.grey_header import GREY_KEYWORDS, read_grey_scale
+from pneumoseg.transforms.reader.layout import LAYOUT_KEYWORDS, read_layout
+from pneumoseg.transforms.reader.quiet import quiet_libraries
+from pneumoseg.transforms.reader.reasons import RadiographError, Reason, Warnings
+from pneumoseg.transforms.reader.record import Radiograph
+
+_KEYWORDS = frozenset(
+    {*LAYOUT_KEYWORDS, *DESCRIPTION_KEYWORDS, *GREY_KEYWORDS}
+    | {"Modality", "PresentationIntentType", "BurnedInAnnotation"}
+)
+
+
+def read_dicom(data: bytes, gates: Gates) -> Radiograph:
+    """Read a radiograph from the bytes of a DICOM file.
+
+    Raises:
+        RadiographError: With the reason why it is refused or skipped.
+    """
+    with quiet_libraries():
+        return _read(data, gates)
+
+
+def _read(data: bytes, gates: Gates) -> Radiograph:
+    file = read_dicom_file(data, _KEYWORDS, max_bytes=gates.max_bytes)
+    elements, warnings = file.elements, file.warnings
+
+    if file.pixels is None:
+        raise RadiographError(Reason.NO_PIXELS, "there is no Pixel Data")
+    _check_kind(elements, gates, warnings)
+    if file.pixels.floating:
+        raise RadiographError(Reason.UNSUPPORTED_PIXEL, "the pixels are floating-point numbers")
+    layout = read_layout(elements)
+    gates.check_size(layout.rows, layout.columns)
+
+    stored = read_frame(file, file.pixels, layout, warnings)
+    grey = read_grey_scale(elements, layout, stored, warnings)
+
+    check_uids(elements, file.meta, warnings)
+    spacing_mm = read_spacing(elements, warnings)
+    return Radiograph(
+        stored=stored,
+        grey=grey,
+        spacing_mm=spacing_mm,
+        pixel_aspect=read_aspect(elements, spacing_mm, warnings),
+        sop_instance_uid=read_uid(elements, "SOPInstanceUID"),
+        study_instance_uid=read_uid(elements, "StudyInstanceUID"),
+        series_instance_uid=read_uid(elements, "SeriesInstanceUID"),
+        patient_id=elements.text("PatientID") or None,
+        view=read_view(elements) or None,
+        laterality=elements.code("ImageLaterality") or elements.code("Laterality") or None,
+        patient_orientation=read_orientation(elements),
+        body_part=read_body_part(elements) or None,
+        sex=elements.code("PatientSex") or None,
+        age_years=read_age(elements),
+        modality=elements.code("Modality") or None,
+        photometric_interpretation=layout.photometric,
+        bits_stored=layout.bits_stored,
+        samples_per_pixel=layout.samples,
+        transfer_syntax=file.transfer_syntax,
+        burned_in=_is_burned_in(elements),
+        warnings=tuple(warnings),
+    )
+
+
+def _check_kind(elements: Elements, gates: Gates, warnings: Warnings) -> None:
+    """Let pass what says it is a frontal chest radiograph, or does not say otherwise."""
+    modality = elements.code("Modality")
+    gates.check_modality(modality)
+    gates.check_view(read_view(elements))
+    gates.check_body_part(read_body_part(elements))
+    if not modality:
+        warnings.append((Reason.NO_MODALITY, "Modality is missing or empty"))
+    if elements.code("PresentationIntentType") == "FOR PROCESSING":
+        warnings.append((Reason.FOR_PROCESSING, "PresentationIntentType is FOR PROCESSING"))
+    if _is_burned_in(elements) and not gates.allow_burned_in:
+        warnings.append((Reason.BURNED_IN, "BurnedInAnnotation is YES"))
+
+
+def _is_burned_in(elements: Elements) -> bool:
+    return elements.code("BurnedInAnnotation") == "YES"

@@ -1,0 +1,213 @@
+"""The bytes of a DICOM file to its elements: preamble, file header, encoding, data set up to the pixels."""
+
+import io
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pydicom import uid
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
+
+from pneumoseg.transforms.reader.elements import Elements, tags_of
+from pneumoseg.transforms.reader.reasons import RadiographError, Reason, Warnings
+
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_PIXEL_DATA, _FLOAT_PIXEL_DATA, _DOUBLE_FLOAT_PIXEL_DATA = 0x7FE00010, 0x7FE00008, 0x7FE00009
+_PIXEL_TAGS = {_PIXEL_DATA, _FLOAT_PIXEL_DATA, _DOUBLE_FLOAT_PIXEL_DATA}
+
+
+@dataclass(frozen=True)
+class PixelElement:
+    """Where the pixels lie.
+
+    Attributes:
+        position: First byte of the value in the body.
+        length: Bytes of the value; None where it is undefined, as for compressed pixels.
+        words: Whether the VR is OW.
+        floating: Whether this is Float or Double Float Pixel Data.
+    """
+
+    position: int
+    length: int | None
+    words: bool
+    floating: bool
+
+
+@dataclass(frozen=True)
+class DicomFile:
+    """A DICOM file whose header has been read, and whose pixels have not been touched.
+
+    Attributes:
+        meta: File Meta Information.
+        elements: The elements asked for.
+        body: Bytes that hold the data set; inflated where it was deflated.
+        pixels: None where the data set has none.
+        transfer_syntax: None where the file does not name it.
+        little_endian: As the data set is, not as it claims to be.
+        warnings: What was found on the way.
+    """
+
+    meta: Elements
+    elements: Elements
+    body: bytes
+    pixels: PixelElement | None
+    transfer_syntax: str | None
+    little_endian: bool
+    warnings: Warnings
+
+
+def looks_like_dicom(start: bytes) -> bool:
+    """Tell by its first 132 bytes whether a file is DICOM: by its prefix, or by its first element."""
+    if start[128:132] == b"DICM":
+        return True
+    group = int.from_bytes(start[:2], "little")
+    element = int.from_bytes(start[2:4], "little")
+    if group not in {0x0002, 0x0008} or element > 0x0020 or len(start) < 16:
+        return False
+    has_vr = start[4:6].isalpha() and start[4:6].isupper()
+    return has_vr or int.from_bytes(start[4:8], "little") < 256
+
+
+def read_dicom_file(data: bytes, keywords: frozenset[str], *, max_bytes: int) -> DicomFile:
+    """Read the header of a DICOM file.
+
+    Args:
+        data: The whole file.
+        keywords: Elements to keep; everything else is passed over.
+        max_bytes: Most bytes that a deflated data set may inflate to.
+
+    Raises:
+        RadiographError: NOT_DICOM, BAD_HEADER, TRUNCATED or TOO_LARGE.
+    """
+    warnings: Warnings = []
+    if not looks_like_dicom(data[:132]):
+        raise RadiographError(
+            Reason.NOT_DICOM, "there is no DICM prefix, and no element that a header starts with"
+        )
+    start = 132
+    if data[128:132] != b"DICM":
+        warnings.append((Reason.NO_PREAMBLE, "there is no DICM prefix"))
+        start = 0
+    meta, start = _read_meta(data, start)
+    transfer_syntax = meta.text("TransferSyntaxUID") or None
+    if transfer_syntax == uid.DeflatedExplicitVRLittleEndian:
+        body, start = _inflate(data[start:], max_bytes), 0
+    else:
+        body = data
+    implicit, little_endian = _encoding(body[start : start + 6], transfer_syntax, warnings)
+    scan = _Scan(body, start)
+    dataset = scan.read(implicit=implicit, little_endian=little_endian, tags=tags_of(keywords))
+    elements = Elements(dataset, little_endian)
+    return DicomFile(meta, elements, body, scan.pixels, transfer_syntax, little_endian, warnings)
+
+
+def peek(start: bytes, keyword: str) -> Elements:
+    """Read one of the first elements of a DICOM file from its first bytes.
+
+    Returns: The element, or none where the bytes do not tell: the file is then to be read as a whole.
+    """
+    nothing = Elements(Dataset())
+    if not looks_like_dicom(start[:132]):
+        return nothing
+    (tag,) = tags_of([keyword])
+    try:
+        meta, position = _read_meta(start, 132 if start[128:132] == b"DICM" else 0)
+        implicit, little_endian = _encoding(
+            start[position : position + 6], meta.text("TransferSyntaxUID") or None, []
+        )
+        scan = _Scan(start, position, stop=lambda found: found > tag)
+        return Elements(scan.read(implicit=implicit, little_endian=little_endian, tags=[tag]), little_endian)
+    except RadiographError:
+        return nothing
+
+
+def _read_meta(data: bytes, start: int) -> tuple[Elements, int]:
+    """Read group 0002, always explicit little endian; return it and where the data set begins."""
+    if data[start : start + 2] != b"\x02\x00":
+        return Elements(Dataset()), start
+    scan = _Scan(data, start, stop=lambda tag: tag >> 16 != 2)
+    meta = scan.read(implicit=False, little_endian=True, tags=None)
+    return Elements(meta), scan.buffer.tell()
+
+
+def _inflate(deflated: bytes, max_bytes: int) -> bytes:
+    """Undo the deflated transfer syntax, stopping at a limit: 1 KiB can hold 1 MiB."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        body = inflater.decompress(deflated, max_bytes + 1)
+    except zlib.error as error:
+        raise RadiographError(Reason.BAD_HEADER, "the deflated data set is damaged") from error
+    if len(body) > max_bytes:
+        raise RadiographError(Reason.TOO_LARGE, f"inflates to more than {max_bytes} bytes")
+    if not inflater.eof:
+        raise RadiographError(Reason.TRUNCATED, "the deflated data set is cut")
+    return body
+
+
+def _encoding(first: bytes, transfer_syntax: str | None, warnings: Warnings) -> tuple[bool, bool]:
+    """Tell (implicit VR, little endian) by the first element, and compare with what the file says."""
+    group = int.from_bytes(first[:2], "little")
+    little_endian = group < 0x0400  # 0008 read the wrong way round is 0800
+    implicit = not (first[4:6].isalpha() and first[4:6].isupper())
+    if transfer_syntax is None:
+        warnings.append((Reason.NO_TRANSFER_SYNTAX, "there is no TransferSyntaxUID"))
+        return implicit, little_endian
+    says_implicit = transfer_syntax == uid.ImplicitVRLittleEndian
+    says_little_endian = transfer_syntax != uid.ExplicitVRBigEndian
+    if first and (says_implicit, says_little_endian) != (implicit, little_endian):
+        found = f"{'implicit' if implicit else 'explicit'} VR, {'little' if little_endian else 'big'} endian"
+        warnings.append((Reason.WRONG_TRANSFER_SYNTAX, f"the data set is in {found}"))
+    return implicit, little_endian
+
+
+@dataclass
+class _Scan:
+    """One pass of pydicom's reader over a data set; it watches where elements end and pixels begin."""
+
+    body: bytes
+    start: int
+    stop: Callable[[int], bool] = lambda tag: tag in _PIXEL_TAGS
+    pixels: PixelElement | None = None
+    end: int = 0
+    buffer: io.BytesIO = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.buffer = io.BytesIO(self.body)
+
+    def read(self, *, implicit: bool, little_endian: bool, tags: list[int] | None) -> Dataset:
+        """Read up to the element to stop at."""
+        self.buffer.seek(self.start)
+        try:
+            dataset = read_dataset(
+                self.buffer,
+                implicit,
+                little_endian,
+                stop_when=self._watch,
+                specific_tags=tags,
+            )
+        except RadiographError:
+            raise
+        except RecursionError as error:
+            raise RadiographError(Reason.BAD_HEADER, "sequences are nested too deeply") from error
+        except Exception as error:  # pydicom raises all kinds; their text may quote values
+            raise RadiographError(Reason.BAD_HEADER, f"cannot be parsed ({type(error).__name__})") from error
+        if self.pixels is None and 0 < len(self.body) - self.end < 8:
+            raise RadiographError(Reason.TRUNCATED, "the file ends within the header of an element")
+        return dataset
+
+    def _watch(self, tag: int, vr: str | None, length: int) -> bool:
+        """See each element of the top level before its value is read."""
+        if self.stop(tag) and tag not in _PIXEL_TAGS:
+            return True
+        position = self.buffer.tell()
+        if tag in _PIXEL_TAGS:
+            defined = None if length == _UNDEFINED_LENGTH else length
+            self.pixels = PixelElement(position, defined, vr == "OW", tag != _PIXEL_DATA)
+        elif length != _UNDEFINED_LENGTH and position + length > len(self.body):
+            raise RadiographError(
+                Reason.TRUNCATED,
+                f"the element at byte {position} needs {length} bytes, {len(self.body) - position} are there",
+            )
+        self.end = position + length
+        return self.stop(tag)

@@ -1,0 +1,207 @@
+"""From where the pixels lie in a file to the stored integers: sizes first, then decoding.
+
+Source: DICOM PS3.5 8 (pixel encoding) and Annex A.4 (encapsulation).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import uid
+
+from pneumoseg.transforms.reader.decoders import CODECS, NATIVE_SYNTAXES, BitPatterns, decode_rle_frame
+from pneumoseg.transforms.reader.dicom_file import DicomFile, PixelElement
+from pneumoseg.transforms.reader.acceptance import show
+from pneumoseg.transforms.reader.layout import YBR, Layout
+from pneumoseg.transforms.reader.reasons import RadiographError, Reason, Warnings
+from pneumoseg.transforms.reader.streams import J2K_BEGIN, JPEG_BEGIN, StreamInfo
+
+StoredPixels = NDArray[np.integer[Any]]
+
+_ITEM, _SEQUENCE_DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+
+
+def read_frame(file: DicomFile, pixels: PixelElement, layout: Layout, warnings: Warnings) -> StoredPixels:
+    """Read the stored integers of the one frame.
+
+    Returns: Grey integers, (rows, columns), in a container of BitsAllocated, only BitsStored of them used.
+    Raises: RadiographError: UNSUPPORTED_TRANSFER_SYNTAX, TRUNCATED, CONFLICTING_SIZE, DECODE_ERROR, ...
+    """
+    syntax = file.transfer_syntax or (uid.ExplicitVRLittleEndian if pixels.length is not None else "")
+    precision = None
+    if syntax in NATIVE_SYNTAXES:
+        patterns = _native_patterns(file, pixels, layout, warnings)
+    elif syntax == uid.RLELossless:
+        patterns = decode_rle_frame(_only_stream(file.body, pixels), layout)
+    elif syntax in CODECS:
+        patterns, precision = _decode(syntax, _only_stream(file.body, pixels), layout)
+    else:
+        found = f"transfer syntax {show(syntax)}" if syntax else "compressed pixels, and no transfer syntax"
+        raise RadiographError(Reason.UNSUPPORTED_TRANSFER_SYNTAX, found)
+    if layout.samples == 3:
+        patterns = _only_grey(patterns, layout)
+        warnings.append((Reason.COLOUR_TO_GREY, f"stored as {layout.photometric}"))
+    return _stored_integers(patterns, layout, precision)
+
+
+def _native_patterns(
+    file: DicomFile, pixels: PixelElement, layout: Layout, warnings: Warnings
+) -> BitPatterns:
+    """View the bytes of an uncompressed frame as bit patterns, without a copy."""
+    if pixels.length is None:
+        raise RadiographError(
+            Reason.CONFLICTING_SIZE, "the pixels are compressed, and the transfer syntax is not"
+        )
+    if layout.photometric == "YBR_FULL_422":
+        raise RadiographError(Reason.UNSUPPORTED_PIXEL, "uncompressed YBR_FULL_422")
+    value = memoryview(file.body)[pixels.position : pixels.position + pixels.length]
+    needed = layout.frame_bytes
+    if len(value) < max(needed, pixels.length):
+        raise RadiographError(
+            Reason.TRUNCATED, f"{len(value)} of {max(needed, pixels.length)} bytes of pixels are there"
+        )
+    _check_rest(value[needed:], layout, warnings)
+    order = "<" if file.little_endian else ">"
+    if not file.little_endian and layout.bits_allocated == 8 and pixels.words:
+        words = np.frombuffer(value[: needed + needed % 2], dtype="<u2")
+        frame = words.byteswap().view("u1")[:needed]  # PS3.5 A.3: OW travels as words, two pixels in each
+    else:
+        frame = np.frombuffer(value[:needed], dtype=f"{order}u{layout.bits_allocated // 8}")
+    if layout.samples == 3 and layout.planar:
+        return frame.reshape(3, layout.rows, layout.columns).transpose(1, 2, 0)
+    return frame.reshape(layout.shape)
+
+
+def _check_rest(rest: memoryview, layout: Layout, warnings: Warnings) -> None:
+    """Tell padding from pixels that the header does not know of."""
+    if len(rest) <= 1:  # one byte of padding makes the length even
+        return
+    blank = not np.frombuffer(rest, dtype=np.uint8).any()
+    if len(rest) >= layout.frame_bytes or (not blank and len(rest) >= layout.row_bytes):
+        raise RadiographError(
+            Reason.CONFLICTING_SIZE,
+            f"{layout.frame_bytes} bytes of pixels are described, {len(rest)} more are there",
+        )
+    warnings.append((Reason.TRAILING_BYTES, f"{len(rest)} bytes follow the pixels"))
+
+
+def _decode(syntax: str, stream: bytes, layout: Layout) -> tuple[BitPatterns, int]:
+    """Check the stream against the header, then decode it; return bit patterns and the stream's precision."""
+    codec = CODECS[syntax]
+    stream = stream[max(stream.find(codec.begin), 0) :]  # some writers leave the JP2 file format around it
+    info = codec.inspect(stream)
+    _check_stream(info, layout)
+    try:
+        patterns = codec.decode(stream, info)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise RadiographError(Reason.DECODE_ERROR, f"the decoder gave up ({type(error).__name__})") from error
+    if patterns.shape != layout.shape or patterns.dtype.kind != "u" or patterns.dtype.itemsize > 2:
+        raise RadiographError(
+            Reason.CONFLICTING_SIZE, f"decoded to {patterns.shape} {patterns.dtype}, not {layout.shape}"
+        )
+    return patterns, info.precision
+
+
+def _check_stream(info: StreamInfo, layout: Layout) -> None:
+    """Compare the stream's own header with the file's, before any memory is taken."""
+    if (info.rows, info.columns, info.samples) != (layout.rows, layout.columns, layout.samples):
+        raise RadiographError(
+            Reason.CONFLICTING_SIZE,
+            f"header {layout.rows} x {layout.columns} x {layout.samples}, "
+            f"stream {info.rows} x {info.columns} x {info.samples}",
+        )
+    if info.precision > layout.bits_allocated:
+        raise RadiographError(
+            Reason.CONFLICTING_SIZE,
+            f"the stream holds {info.precision} bits, BitsAllocated is {layout.bits_allocated}",
+        )
+    if layout.high_bit != layout.bits_stored - 1 and info.precision != layout.bits_allocated:
+        raise RadiographError(
+            Reason.UNSUPPORTED_PIXEL, f"HighBit is {layout.high_bit} in a stream of {info.precision} bits"
+        )
+
+
+def _only_stream(body: bytes, pixels: PixelElement) -> bytes:
+    """Join the fragments of the one frame.
+
+    Raises:
+        RadiographError: TRUNCATED, DECODE_ERROR, or MULTIFRAME where they begin several streams.
+    """
+    end = len(body) if pixels.length is None else pixels.position + pixels.length
+    fragments = list(_items(memoryview(body)[pixels.position : end]))[1:]  # the first is the offset table
+    if not any(fragments):
+        raise RadiographError(Reason.DECODE_ERROR, "there is no compressed stream")
+    begins = (JPEG_BEGIN, J2K_BEGIN)
+    starts = sum(bytes(fragment[: len(begin)]) == begin for fragment in fragments for begin in begins)
+    if starts > 1:
+        raise RadiographError(Reason.MULTIFRAME, f"{starts} compressed streams for one frame")
+    return b"".join(fragments)
+
+
+def _items(value: memoryview) -> Iterator[memoryview]:
+    """Walk the items of encapsulated pixel data: the offset table, then the fragments."""
+    if len(value) < 8:
+        raise RadiographError(Reason.TRUNCATED, "the file ends where the pixels begin")
+    position = 0
+    while position + 8 <= len(value):
+        tag, length = value[position : position + 4], value[position + 4 : position + 8]
+        if tag == _SEQUENCE_DELIMITER:
+            return
+        if tag != _ITEM:
+            raise RadiographError(Reason.DECODE_ERROR, "the compressed pixels are not in items")
+        begin, end = position + 8, position + 8 + int.from_bytes(length, "little")
+        if end > len(value):
+            raise RadiographError(
+                Reason.TRUNCATED, f"{len(value) - begin} of {end - begin} bytes of a fragment are there"
+            )
+        yield value[begin:end]
+        position = end
+
+
+def _only_grey(patterns: BitPatterns, layout: Layout) -> BitPatterns:
+    """Take the grey channel out of colour pixels that hold no colour."""
+    first, second, third = (patterns[..., channel] for channel in range(3))
+    if layout.photometric in YBR:
+        no_colour = 1 << (layout.bits_stored - 1)
+        is_grey = (second == no_colour).all() and (third == no_colour).all()
+    else:
+        is_grey = (first == second).all() and (first == third).all()
+    if not is_grey:
+        raise RadiographError(Reason.UNSUPPORTED_PIXEL, "the image has colours")
+    return np.ascontiguousarray(first)
+
+
+def _stored_integers(patterns: BitPatterns, layout: Layout, precision: int | None) -> StoredPixels:
+    """Cut the stored bits out of their patterns, in a container of BitsAllocated.
+
+    Args:
+        patterns: What native pixels or a decoder hold.
+        layout: Says which bits count.
+        precision: Bits of a compressed stream's samples; None for native pixels, whose other bits may hold
+            anything, an overlay for example.
+    """
+    container = np.dtype(f"u{layout.bits_allocated // 8}")
+    patterns = patterns.astype(container, copy=False)  # also to this machine's byte order
+    unused = layout.high_bit + 1 - layout.bits_stored
+    if unused:
+        patterns = np.right_shift(patterns, unused)
+    if precision is None or precision == layout.bits_stored:
+        return _cut(patterns, layout.bits_stored, signed=layout.signed)
+    stored = _cut(patterns, min(precision, layout.bits_stored), signed=layout.signed)
+    if not np.array_equal(stored, _cut(patterns, precision - unused, signed=layout.signed)):
+        raise RadiographError(
+            Reason.CONFLICTING_SIZE, f"the stream uses more than the {layout.bits_stored} bits of BitsStored"
+        )
+    return stored
+
+
+def _cut(patterns: BitPatterns, bits: int, *, signed: bool) -> StoredPixels:
+    """Keep the lowest *bits*, extending the sign where there is one."""
+    spare = 8 * patterns.dtype.itemsize - bits
+    if not signed:
+        return patterns & ((1 << bits) - 1) if spare else patterns
+    integers: StoredPixels = patterns.view(f"i{patterns.dtype.itemsize}")
+    return (integers << spare) >> spare if spare else integers

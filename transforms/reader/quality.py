@@ -1,0 +1,107 @@
+"""What is odd about the look of a radiograph, whatever its header says: warnings, for nothing here is certain.
+
+A few thousand pixels are looked at, so that it costs little beside decoding. What was measured, and how often each
+warning is wrong, is in ``docs/quality.md``.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from pneumoseg.transforms.reader.pose import TEMPLATE_SIDE, Picture, Pose, Template, find_pose
+from pneumoseg.transforms.reader.reasons import Reason, Warnings
+from pneumoseg.transforms.reader.record import Radiograph
+
+LEAST_SIDE_PX: Final = 128
+"""A picture with a shorter side is asked for its resolution only: it shows too little to tell what it is."""
+LEAST_LIKENESS: Final = 0.38
+LEAST_GAIN: Final = 0.05
+LEAST_FILL: Final = 0.5
+MOST_WHITE: Final = 0.15
+MOST_BLACK: Final = 0.35
+LEAST_CONTRAST: Final = 0.25
+COARSEST_PIXEL_MM: Final = 1.5
+
+_DETECTOR_MM = 400.0  # about the longer side of a chest radiograph, where the file does not tell
+_BLACK, _WHITE = 0.02, 0.98
+_LIT_SHARE = 0.05
+_TURNED = {1: "turned by a quarter, clockwise", 2: "upside down", 3: "turned by a quarter, counterclockwise"}
+
+
+def look_at(radiograph: Radiograph, *, template: Template | None = None) -> Warnings:
+    """Look at the picture, and say what is odd about it.
+
+    Args:
+        radiograph: As read; its header is not looked at, but for the size of a pixel.
+        template: Of a frontal chest, see `find_pose`; None takes the project's own.
+
+    Returns: Reasons of the outcome WARNED with what was found.
+    """
+    warnings: Warnings = []
+    _check_resolution(radiograph, warnings)
+    if min(radiograph.shape) < LEAST_SIDE_PX:
+        return warnings
+    picture = sample(radiograph)
+    field = lit_field(picture)
+    _check_exposure(field, warnings)
+    if any(reason is Reason.LOW_CONTRAST for reason, _ in warnings):
+        return warnings  # there is nothing to tell a chest by
+    _check_pose(find_pose(field, template=template), warnings)
+    fill = field.size / picture.size
+    if fill < LEAST_FILL:
+        warnings.append((Reason.SMALL_FIELD, f"all but {fill:.0%} of the image is a black or white border"))
+    return warnings
+
+
+def sample(radiograph: Radiograph) -> Picture:
+    """Every n-th pixel of the image, 128 to 255 of them on its shorter side."""
+    step = max(1, min(radiograph.shape) // LEAST_SIDE_PX)
+    return radiograph.grey.image(np.ascontiguousarray(radiograph.stored[::step, ::step]))
+
+
+def lit_field(picture: Picture) -> Picture:
+    """Cut off rows and columns at the border that are black or white, as collimators and padding leave them.
+
+    Returns: At least 16 pixels a side; the whole picture where less would be left.
+    """
+    lit = (picture > _BLACK) & (picture < _WHITE)
+    rows, columns = (np.flatnonzero(lit.mean(axis=axis) > _LIT_SHARE) for axis in (1, 0))
+    if min(rows.size, columns.size) < TEMPLATE_SIDE:
+        return picture
+    return picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _check_resolution(radiograph: Radiograph, warnings: Warnings) -> None:
+    if radiograph.spacing_mm is not None:
+        pixel_mm, basis = max(radiograph.spacing_mm), "pixels"
+    else:
+        pixel_mm, basis = _DETECTOR_MM / max(radiograph.shape), "if it shows a whole chest, pixels"
+    if pixel_mm > COARSEST_PIXEL_MM:
+        rows, columns = radiograph.shape
+        detail = f"{rows} x {columns} pixels; {basis} are {pixel_mm:.1f} mm wide"
+        warnings.append((Reason.LOW_RESOLUTION, detail))
+
+
+def _check_exposure(field: Picture, warnings: Warnings) -> None:
+    dark, bright = np.percentile(field, (1, 99))
+    if bright - dark < LEAST_CONTRAST:
+        detail = f"98 of 100 pixels lie within {bright - dark:.0%} of the grey levels"
+        warnings.append((Reason.LOW_CONTRAST, detail))
+        return
+    white, black = float((field >= 0.99).mean()), float((field <= 0.01).mean())
+    if white > MOST_WHITE or black > MOST_BLACK:
+        warnings.append((Reason.SATURATED, f"{white:.0%} of the field is white, {black:.0%} black"))
+
+
+def _check_pose(pose: Pose, warnings: Warnings) -> None:
+    if pose.likeness < LEAST_LIKENESS:
+        detail = f"its likeness to a frontal chest is {pose.likeness:.2f}, not {LEAST_LIKENESS} or more"
+        warnings.append((Reason.LOOKS_UNLIKE_CHEST, detail))
+        return
+    if pose.gain < LEAST_GAIN:
+        return
+    by = f"its likeness to a frontal chest is {pose.likeness_as_it_is:.2f} as it is, else {pose.likeness:.2f}"
+    if pose.quarter_turns:
+        warnings.append((Reason.LOOKS_TURNED, f"it looks {_TURNED[pose.quarter_turns]}: {by}"))
+    if pose.inverted:
+        warnings.append((Reason.LOOKS_INVERTED, f"black and white look exchanged: {by}"))

@@ -1,0 +1,186 @@
+"""Why a file is refused, skipped or warned about: a closed list, and the error that carries one entry.
+
+Each reason has one sentence: what it means, and what to do. `docs/reasons.md` shows the same list;
+``python -m pneumoseg.transforms.reader.reasons`` prints it.
+"""
+
+import sys
+from enum import StrEnum
+from typing import Self
+
+
+class Outcome(StrEnum):
+    """What becomes of a file that has a reason."""
+
+    REFUSED = "refused"  # it should have been a radiograph, and cannot be read rightly
+    SKIPPED = "skipped"  # nothing is wrong with it, but it is not ours to read
+    WARNED = "warned"  # it is read, and this should be known about it
+
+
+_REFUSED, _SKIPPED, _WARNED = Outcome
+
+
+class Reason(StrEnum):
+    """One entry of the closed list.
+
+    Attributes:
+        outcome: What becomes of the file.
+        sentence: What the reason means, and what to do about it.
+    """
+
+    outcome: Outcome
+    sentence: str
+
+    def __new__(cls, name: str, outcome: Outcome, sentence: str) -> Self:
+        """Make the member a string equal to its name."""
+        reason = str.__new__(cls, name)
+        reason._value_ = name
+        reason.outcome = outcome
+        reason.sentence = sentence
+        return reason
+
+    # A table: name, outcome, sentence.
+    # fmt: off
+    # The file
+    EMPTY_FILE = "EMPTY_FILE", _REFUSED, (
+        "The file has no bytes; copy it again from its source.")
+    NOT_A_FILE = "NOT_A_FILE", _REFUSED, (
+        "No regular file is here but a folder, pipe, device, dead link or nothing; look at the path.")
+    UNREADABLE = "UNREADABLE", _REFUSED, (
+        "The system does not hand out the file's bytes; look at its permissions and at the disk.")
+    NOT_DICOM = "NOT_DICOM", _REFUSED, (
+        "The name says DICOM and the content does not; name the file for what it is, or copy it again.")
+    NOT_PNG = "NOT_PNG", _REFUSED, (
+        "The name says PNG and the content does not; name the file for what it is, or copy it again.")
+    TRUNCATED = "TRUNCATED", _REFUSED, (
+        "The file ends before its content does; copy it again from its source.")
+    TOO_LARGE = "TOO_LARGE", _REFUSED, (
+        "File or image passes a size limit that no radiograph comes near; look at Rows and Columns.")
+
+    # The header
+    BAD_HEADER = "BAD_HEADER", _REFUSED, (
+        "The header cannot be parsed or contradicts itself; ask the sender for a valid file.")
+    MISSING_TAG = "MISSING_TAG", _REFUSED, (
+        "An element that describes the pixels is missing, and is not guessed; ask the sender for it.")
+    UNSUPPORTED_TRANSFER_SYNTAX = "UNSUPPORTED_TRANSFER_SYNTAX", _REFUSED, (
+        "The pixels are encoded as video or in a private way; convert them to a still-image syntax.")
+
+    # The kind of object
+    NO_PIXELS = "NO_PIXELS", _SKIPPED, (
+        "The object holds no image (a report, a document, a directory); nothing to do.")
+    WRONG_MODALITY = "WRONG_MODALITY", _SKIPPED, (
+        "The modality is not projection radiography (CR, DX); `--any-modality` reads it all the same.")
+    WRONG_VIEW = "WRONG_VIEW", _SKIPPED, (
+        "The view is not frontal (AP, PA); `--any-view` reads it all the same.")
+    WRONG_BODY_PART = "WRONG_BODY_PART", _SKIPPED, (
+        "The body part is not the chest; `--any-body-part` reads it all the same.")
+    MULTIFRAME = "MULTIFRAME", _REFUSED, (
+        "The file holds several frames, and a radiograph is one; split the file first.")
+    UNSUPPORTED_PIXEL = "UNSUPPORTED_PIXEL", _REFUSED, (
+        "The pixels are not grey levels of up to 16 bits; convert the image to grey.")
+    TOO_SMALL = "TOO_SMALL", _REFUSED, (
+        "The image has too few rows or columns to be a radiograph; look at the source.")
+
+    # The pixels
+    CONFLICTING_SIZE = "CONFLICTING_SIZE", _REFUSED, (
+        "Header and pixels disagree about size or depth; ask the sender for a valid file.")
+    DECODE_ERROR = "DECODE_ERROR", _REFUSED, (
+        "The compressed pixels are damaged, cut or of another kind than named; copy the file again.")
+    BAD_RESCALE = "BAD_RESCALE", _REFUSED, (
+        "Rescale or Modality LUT cannot be applied (an empty one is ignored with a warning); ask the sender.")
+
+    # The batch and its workers
+    DUPLICATE_UID = "DUPLICATE_UID", _REFUSED, (
+        "A file before it has the same SOPInstanceUID: refused with other pixels, skipped with the same; compare them.")
+    TIMED_OUT = "TIMED_OUT", _REFUSED, (
+        "Decoding passed the time limit; the file is damaged or hostile: copy it again from its source.")
+    DECODER_DIED = "DECODER_DIED", _REFUSED, (
+        "Decoding ended its worker or passed the memory limit; the file is damaged or hostile.")
+
+    # Read, with a word of warning
+    NO_PREAMBLE = "NO_PREAMBLE", _WARNED, (
+        "The file lacks the DICM prefix, as in old archives; it is read all the same.")
+    NO_TRANSFER_SYNTAX = "NO_TRANSFER_SYNTAX", _WARNED, (
+        "The file does not name its transfer syntax; it is told from the first element.")
+    WRONG_TRANSFER_SYNTAX = "WRONG_TRANSFER_SYNTAX", _WARNED, (
+        "The data set is not encoded as the file says; it is read as it is.")
+    NO_MODALITY = "NO_MODALITY", _WARNED, (
+        "The modality is empty; make sure that this is a chest radiograph.")
+    FOR_PROCESSING = "FOR_PROCESSING", _WARNED, (
+        "These are raw detector values; prefer the FOR PRESENTATION image where there is one.")
+    BURNED_IN = "BURNED_IN", _WARNED, (
+        "The image says that text, maybe a name, is burned into it; no overlay is drawn without `--allow-burned-in`.")
+    COLOUR_TO_GREY = "COLOUR_TO_GREY", _WARNED, (
+        "A grey image was stored as colour; its grey channel is used.")
+    TRAILING_BYTES = "TRAILING_BYTES", _WARNED, (
+        "There are padding bytes after the pixels; they are ignored.")
+    BAD_WINDOW = "BAD_WINDOW", _WARNED, (
+        "The VOI window or LUT is unusable or misses every pixel; what is left of it is used instead.")
+    NO_SPACING = "NO_SPACING", _WARNED, (
+        "The size of a pixel is not given; areas are told in pixels only.")
+    BAD_SPACING = "BAD_SPACING", _WARNED, (
+        "A pixel spacing is given that cannot be; it counts as not given.")
+    NON_SQUARE = "NON_SQUARE", _WARNED, (
+        "The pixels are not square; the image is read as stored, and looks stretched.")
+    UID_MISMATCH = "UID_MISMATCH", _WARNED, (
+        "File header and data set name different SOPInstanceUIDs; the data set's is used.")
+    BAD_UID = "BAD_UID", _WARNED, (
+        "The SOPInstanceUID is missing or invalid; the file counts as one without a UID.")
+    DUPLICATE_IMAGE = "DUPLICATE_IMAGE", _WARNED, (
+        "The pixels are those of a file with another SOPInstanceUID; keep both in one fold, or only one of them.")
+
+    # The look of the picture
+    LOOKS_TURNED = "LOOKS_TURNED", _WARNED, (
+        "The picture looks turned by a quarter or upside down; look at it before its result is believed.")
+    LOOKS_INVERTED = "LOOKS_INVERTED", _WARNED, (
+        "Black and white look exchanged, against what the header says; look at PhotometricInterpretation.")
+    LOOKS_UNLIKE_CHEST = "LOOKS_UNLIKE_CHEST", _WARNED, (
+        "The picture does not look like a whole frontal chest, in any pose; look at it before its result is believed.")
+    SMALL_FIELD = "SMALL_FIELD", _WARNED, (
+        "More than half of the image is black or white border, which costs resolution; crop it where possible.")
+    SATURATED = "SATURATED", _WARNED, (
+        "A large part of the picture is plain white or black, where nothing can be seen; look at the window.")
+    LOW_CONTRAST = "LOW_CONTRAST", _WARNED, (
+        "The picture is blank or nearly so; look at the window and at the source.")
+    LOW_RESOLUTION = "LOW_RESOLUTION", _WARNED, (
+        "The pixels are too coarse to show the edge of a lung; prefer the original to a thumbnail.")
+    # fmt: on
+
+
+Warnings = list[tuple[Reason, str]]
+"""Reasons of the outcome WARNED with what was found, in the order found."""
+
+
+class RadiographError(ValueError):
+    """A file that is not read, with its reason.
+
+    Attributes:
+        reason: Entry of the closed list.
+        detail: What was found in this file, on one line; never the value of an identifying element.
+    """
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)  # both, so that the error survives pickling
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+def reasons_page() -> str:
+    """Write the list as a Markdown page."""
+    titles = {
+        Outcome.REFUSED: "Refused: should be a radiograph, and cannot be read rightly",
+        Outcome.SKIPPED: "Skipped: nothing is wrong with it, but it is not ours to read",
+        Outcome.WARNED: "Warned: read, with something to know",
+    }
+    lines = ["# Reasons", "", "Every file that is not simply accepted carries entries of this closed list."]
+    for outcome, title in titles.items():
+        lines += ["", f"## {title}", "", "| reason | what it means, and what to do |", "| --- | --- |"]
+        lines += [f"| `{reason}` | {reason.sentence} |" for reason in Reason if reason.outcome is outcome]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reasons_page())

@@ -1,0 +1,165 @@
+"""What a compressed stream says about itself, read before any decoder sees it.
+
+Decoders answer damage in unsafe ways: a full picture for half a stream, gigabytes for an altered
+size. So the stream's own header and its end marker are checked first; both cost microseconds.
+
+Source: ITU-T T.81 (JPEG), T.87 (JPEG-LS), T.800 and T.814 (JPEG 2000, HTJ2K), DICOM PS3.5 Annex G (RLE).
+"""
+
+import struct
+from dataclasses import dataclass
+from itertools import pairwise
+
+from pneumoseg.transforms.reader.reasons import RadiographError, Reason
+
+JPEG_BEGIN = b"\xff\xd8\xff"
+J2K_BEGIN = b"\xff\x4f\xff\x51"
+
+_END_OF_IMAGE = b"\xff\xd9"  # EOI of JPEG and JPEG-LS, EOC of JPEG 2000: no coded data can look like it
+_MOST_TRAILING_BYTES = 64
+_RLE_HEADER_BYTES = 64
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """Size and depth of the picture in a stream."""
+
+    rows: int
+    columns: int
+    samples: int
+    precision: int
+    signed: bool = False
+
+
+def read_jpeg_header(stream: bytes, processes: frozenset[int]) -> StreamInfo:
+    """Read the frame header of a JPEG or JPEG-LS stream and check that the stream is complete.
+
+    Args:
+        stream: From SOI to EOI, maybe followed by padding.
+        processes: Second bytes of the frame markers (SOF0, SOF3, ...) that the transfer syntax allows.
+
+    Raises:
+        RadiographError: DECODE_ERROR.
+    """
+    if not stream.startswith(JPEG_BEGIN):
+        raise _broken("the JPEG stream does not begin with SOI")
+    info = None
+    position = 2
+    while True:
+        marker, position = _next_marker(stream, position)
+        segment = _segment(stream, position)
+        if marker == 0xDA:  # start of scan: the header is over
+            break
+        if _is_frame_header(marker):
+            if marker not in processes:
+                raise _broken(f"JPEG process SOF{marker - 0xC0} is not what the transfer syntax names")
+            if info is not None:
+                raise _broken("the JPEG stream has two frame headers")
+            info = _frame_header(segment)
+        position += 2 + len(segment)
+    if info is None:
+        raise _broken("the JPEG stream has no frame header")
+    _check_end(stream, stream.find(_END_OF_IMAGE, position))
+    return info
+
+
+def _check_end(stream: bytes, end: int) -> None:
+    """Refuse a stream without an end marker, or with one in its midst."""
+    if end < 0:
+        raise _broken("the compressed stream has no end marker: it is cut")
+    rest = stream[end + 2 :].strip(b"\0\xff ")
+    if len(rest) > _MOST_TRAILING_BYTES:
+        raise _broken(f"{len(rest)} bytes follow the end marker of the compressed stream")
+
+
+def _next_marker(stream: bytes, position: int) -> tuple[int, int]:
+    """Return the marker at *position* and where its segment begins; fill bytes may stand before it."""
+    while stream[position : position + 2] == b"\xff\xff":
+        position += 1
+    if len(stream) < position + 2 or stream[position] != 0xFF:
+        raise _broken("the JPEG header is damaged")
+    return stream[position + 1], position + 2
+
+
+def _segment(stream: bytes, position: int) -> bytes:
+    length = int.from_bytes(stream[position : position + 2], "big")
+    segment = stream[position + 2 : position + length]
+    if length < 2 or len(segment) != length - 2:
+        raise _broken("the JPEG header is damaged")
+    return segment
+
+
+def _is_frame_header(marker: int) -> bool:
+    return marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC})
+
+
+def _frame_header(segment: bytes) -> StreamInfo:
+    if len(segment) < 6 or len(segment) < 6 + 3 * segment[5]:
+        raise _broken("the JPEG frame header is cut")
+    precision, rows, columns, samples = struct.unpack(">BHHB", segment[:6])
+    return StreamInfo(rows, columns, samples, precision)
+
+
+def read_j2k_header(stream: bytes) -> StreamInfo:
+    """Read the SIZ segment of a JPEG 2000 or HTJ2K codestream and check that the stream is complete.
+
+    Raises:
+        RadiographError: DECODE_ERROR, or UNSUPPORTED_PIXEL where components differ.
+    """
+    if not stream.startswith(J2K_BEGIN):
+        raise _broken("the JPEG 2000 stream does not begin with SOC and SIZ")
+    if len(stream) < 42:
+        raise _broken("the JPEG 2000 header is cut")
+    right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, samples = struct.unpack(
+        ">8IH", stream[8:42]
+    )
+    components = stream[42 : 42 + 3 * samples]
+    if samples == 0 or len(components) != 3 * samples:
+        raise _broken("the JPEG 2000 header is cut")
+    if (
+        len({components[at : at + 3] for at in range(0, len(components), 3)}) > 1
+        or components[1:3] != b"\1\1"
+    ):
+        raise RadiographError(
+            Reason.UNSUPPORTED_PIXEL, "the JPEG 2000 components differ in depth or sampling"
+        )
+    if left >= right or top >= bottom:
+        raise _broken("the JPEG 2000 image has no area")
+    _check_tiles((right, bottom), (left, top), (tile_width, tile_height), (tile_left, tile_top))
+    _check_end(stream, stream.rfind(_END_OF_IMAGE, 42))  # tile lengths may look like it, so take the last
+    depth = components[0]
+    return StreamInfo(bottom - top, right - left, samples, (depth & 0x7F) + 1, signed=depth >= 0x80)
+
+
+def _check_tiles(
+    end: tuple[int, int], begin: tuple[int, int], tile: tuple[int, int], tile_begin: tuple[int, int]
+) -> None:
+    """Check the tile grid: it covers the image, and is not so fine that tiles alone fill the memory."""
+    count = 1
+    for stop, start, size, origin in zip(end, begin, tile, tile_begin, strict=True):
+        if size == 0 or origin > start or origin + size <= start:
+            raise _broken("the JPEG 2000 tile grid does not cover the image")
+        count *= -(-(stop - origin) // size)
+    if count > 65535:
+        raise _broken(f"the JPEG 2000 stream claims {count} tiles")
+
+
+def rle_segments(stream: bytes, count: int) -> list[bytes]:
+    """Cut an RLE frame into its segments: one for each byte of a pixel, the most significant first.
+
+    Raises:
+        RadiographError: DECODE_ERROR.
+    """
+    if len(stream) < _RLE_HEADER_BYTES:
+        raise _broken("the RLE header is cut")
+    found, *offsets = struct.unpack("<16I", stream[:_RLE_HEADER_BYTES])
+    if found != count:
+        raise _broken(f"{found} RLE segments; pixels of {count} bytes need {count}")
+    bounds = [*offsets[:count], len(stream)]
+    if bounds[0] < _RLE_HEADER_BYTES or any(begin >= end for begin, end in pairwise(bounds)):
+        raise _broken("the RLE segment offsets are not in order within the stream")
+    return [stream[begin:end] for begin, end in pairwise(bounds)]
+
+
+def _broken(detail: str) -> RadiographError:
+    return RadiographError(Reason.DECODE_ERROR, detail)

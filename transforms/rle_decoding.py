@@ -1,0 +1,33 @@
+"""Run lengths as MONAI's dictionary transforms want them."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+from monai.config.type_definitions import KeysCollection
+from monai.transforms.transform import MapTransform
+
+from pneumoseg.transforms.labels.rle import decode_rle
+
+
+class DecodeRLEd(MapTransform):
+    """Replace run-length texts by masks of zeros and ones, shape ``(1, rows, columns)``, uint8.
+
+    Args:
+        keys: Items that hold a run-length text, or the list of texts of an image (empty: no pneumothorax).
+        shape_key: Item that holds the size of the original image as ``(rows, columns)``.
+        allow_missing_keys: Whether an item may be absent.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, *, shape_key: str = "shape", allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.shape_key = shape_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Decode each of `keys` in a copy of *data*."""
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            sample[key] = decode_rle(sample[key], sample[self.shape_key])[np.newaxis]
+        return sample
