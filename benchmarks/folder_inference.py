@@ -24,17 +24,11 @@ from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.config import ComputedPrecision, NetworkConfig
 from pneumoseg.pipeline.core.console import console
 from pneumoseg.pipeline.core.devices import resolve_device, resolve_precision
-from pneumoseg.pipeline.model.folder import (
-    Model,
-    ModelDescription,
-    Preprocessing,
-    Training,
-    TunedPoint,
-    load_model,
-    save_description,
-    save_weights,
-)
+from pneumoseg.pipeline.inference.model import Model, load_model
 from pneumoseg.pipeline.jobs.predict import predict_folder
+from pneumoseg.pipeline.model.card import save_description
+from pneumoseg.pipeline.model.description import ModelDescription, Preprocessing, Training, TunedPoint
+from pneumoseg.pipeline.model.weights import save_weights
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.chains import inference_chain

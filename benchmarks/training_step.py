@@ -22,9 +22,9 @@ from torch import nn
 
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.config import DataConfig, OptimizationConfig, TrainConfig
-from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.core.devices import Precision, resolve_device, resolve_precision
-from pneumoseg.pipeline.model.folder import place
+from pneumoseg.pipeline.dataset.manifest import Case
+from pneumoseg.pipeline.model.weights import place
 from pneumoseg.pipeline.training.fitting import fit
 from pneumoseg.pipeline.training.history import WrittenHistory
 from pneumoseg.pipeline.training.tracking import TensorBoard

@@ -19,16 +19,10 @@ from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRL
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.config import NetworkConfig
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, Source, read_manifest
-from pneumoseg.pipeline.model.folder import (
-    ModelDescription,
-    Preprocessing,
-    Training,
-    TunedPoint,
-    make_network,
-    save_description,
-    save_weights,
-)
 from pneumoseg.pipeline.jobs.prepare import prepare_manifest
+from pneumoseg.pipeline.model.card import save_description
+from pneumoseg.pipeline.model.description import ModelDescription, Preprocessing, Training, TunedPoint
+from pneumoseg.pipeline.model.weights import make_network, save_weights
 from pneumoseg.transforms.labels.rle import encode_rle
 
 SHAPE = (48, 32)  # of the made-up radiographs: not square, so that rows and columns cannot be mixed up

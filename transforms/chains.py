@@ -8,11 +8,11 @@ from monai.transforms import Compose, EnsureTyped, ScaleIntensityRanged
 from pneumoseg.transforms.augmentation import DEFAULT_AUGMENTATIONS, Augmentation
 from pneumoseg.transforms.cropping import RandCropd
 from pneumoseg.transforms.geometry import ToNetworkSized
-from pneumoseg.transforms.rle_decoding import DecodeRLEd
+from pneumoseg.transforms.labels.rle import RLEError
 from pneumoseg.transforms.loading import LoadRadiographd
 from pneumoseg.transforms.reader.radiograph import Gates
 from pneumoseg.transforms.reader.reasons import RadiographError
-from pneumoseg.transforms.labels.rle import RLEError
+from pneumoseg.transforms.rle_decoding import DecodeRLEd
 from pneumoseg.transforms.standardization import MeasurePixelsd, StandardizePixelsd
 
 __all__ = ["cache_chain", "evaluation_chain", "inference_chain", "standardization_chain", "training_chain"]

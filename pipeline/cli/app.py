@@ -212,8 +212,8 @@ def prepare(
     workers: Workers = 1,
 ) -> None:
     """Match radiographs with labels, and divide the patients into folds."""
-    from pneumoseg.pipeline.jobs.prepare import prepare_manifest
     from pneumoseg.pipeline.cli.summaries import prepare_summary
+    from pneumoseg.pipeline.jobs.prepare import prepare_manifest
 
     report = prepare_manifest(
         images,
@@ -401,9 +401,9 @@ def evaluate(
     threads: Threads = None,
 ) -> None:
     """Score a model on the fold that it never saw, beside predicting nothing."""
-    from pneumoseg.pipeline.jobs.evaluate import evaluate_model
-    from pneumoseg.pipeline.inference.tta import parse_tta
     from pneumoseg.pipeline.cli.summaries import evaluation_table
+    from pneumoseg.pipeline.inference.tta import parse_tta
+    from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 
     if fold is not None and fold != "all" and not fold.isdecimal():
         raise UsageError(f"--fold {fold}: a number or `all` would fit")
@@ -505,14 +505,9 @@ def score(
     overwrite: Overwrite = False,
 ) -> None:
     """Replay the leaderboard; a submission with faults gets their list instead."""
+    from pneumoseg.pipeline.cli.score_tables import comparison_table, score_table
     from pneumoseg.pipeline.core.files import claim_file
-    from pneumoseg.pipeline.jobs.score import (
-        InvalidSubmissionError,
-        comparison_table,
-        score_submissions,
-        score_table,
-        write_faults,
-    )
+    from pneumoseg.pipeline.jobs.score import InvalidSubmissionError, score_submissions, write_faults
 
     if faults:
         claim_file(faults, overwrite=overwrite, inputs=[*submissions, truth])
@@ -573,10 +568,10 @@ def predict(
 
     An interrupted run is gone on with by the same command.
     """
+    from pneumoseg.pipeline.cli.summaries import predict_summary
     from pneumoseg.pipeline.inference.tta import parse_tta
     from pneumoseg.pipeline.jobs.predict import predict_folder
     from pneumoseg.pipeline.results.planning import Part
-    from pneumoseg.pipeline.cli.summaries import predict_summary
 
     if num_parts > 1 and part_id is None:
         raise UsageError(f"--num-parts {num_parts} needs --part-id: which of them this run is, from 0")
@@ -637,9 +632,10 @@ def describe(
 ) -> None:
     """Print the table of layers, and draw the block picture."""
     from pneumoseg.pipeline.core.config import load_config
-    from pneumoseg.pipeline.jobs.describe import describe_model
     from pneumoseg.pipeline.core.files import claim_file
-    from pneumoseg.pipeline.model.folder import make_network, read_description
+    from pneumoseg.pipeline.jobs.describe import describe_model
+    from pneumoseg.pipeline.model.description import read_description
+    from pneumoseg.pipeline.model.weights import make_network
 
     if model is not None and (preset or settings):
         raise UsageError("a model folder has its own network; leave away either it or --preset and --set")
@@ -665,8 +661,8 @@ def check(
     workers: Workers = 1,
 ) -> None:
     """Say of every file under a folder whether it can be read as a radiograph, or why not."""
-    from pneumoseg.pipeline.jobs.check import check_folder
     from pneumoseg.pipeline.cli.summaries import check_summary
+    from pneumoseg.pipeline.jobs.check import check_folder
 
     report = check_folder(
         folder,
@@ -711,8 +707,8 @@ def report(
 @_command
 def doctor() -> None:
     """Look at versions, decoders and devices, and say what should be mended."""
-    from pneumoseg.pipeline.jobs.doctor import doctor_report
     from pneumoseg.pipeline.cli.summaries import doctor_summary
+    from pneumoseg.pipeline.jobs.doctor import doctor_report
 
     report = doctor_report()
     console.print(*doctor_summary(report), sep="\n")
@@ -723,8 +719,8 @@ def _say_scores(
     validation: "OperatingPointScores", evaluation: "EvaluateReport | None", model: Path, *, title: str
 ) -> None:
     """What a training came to: the evaluation, or where there is none the scores of its validation."""
-    from pneumoseg.pipeline.model.folder import read_description
     from pneumoseg.pipeline.cli.summaries import evaluation_table, operating_point_table
+    from pneumoseg.pipeline.model.description import read_description
 
     decision = read_description(model).decision
     if evaluation is not None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Column, Table
 
+from pneumoseg.pipeline.scoring.cells import interval_cell, number_cell
 from pneumoseg.transforms.reader.reasons import Outcome, Reason
 
 if TYPE_CHECKING:  # the jobs load MONAI
@@ -16,7 +17,6 @@ if TYPE_CHECKING:  # the jobs load MONAI
     from pneumoseg.pipeline.jobs.prepare import PrepareReport
     from pneumoseg.pipeline.scoring.decision import OperatingPointScores
     from pneumoseg.pipeline.scoring.headline import ScoredImages
-    from pneumoseg.pipeline.scoring.intervals import Difference, Measured
 
 
 def prepare_summary(report: "PrepareReport") -> list[str | Table]:
@@ -109,27 +109,6 @@ def scores_table(
         table.caption += "; in-sample: at the operating point tuned on these images"
     table.caption_justify = "left"
     return table
-
-
-def number_cell(value: float | None) -> str:
-    """A number of a table: four places, or fewer where it is large."""
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
-
-
-def interval_cell(measured: "Measured") -> str:
-    """An interval of a table."""
-    if measured.low is None or measured.high is None:
-        return "-"
-    return f"{number_cell(measured.low)} to {number_cell(measured.high)}"
-
-
-def difference_cell(difference: "Difference") -> tuple[str, str, str]:
-    """A difference with its sign, its interval and its p-value."""
-    value = "-" if difference.value is None else f"{difference.value:+.4f}"
-    p_value = "-" if difference.p_value is None else f"{difference.p_value:.4f}"
-    return value, interval_cell(difference), p_value
 
 
 def predict_summary(report: "PredictReport") -> list[str | Table]:

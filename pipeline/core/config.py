@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from pneumoseg.models import ENCODER_STRIDE, PLAIN_STRIDE, EfficientNetLite
 from pneumoseg.pipeline.core.config_schema import ConfigSchema
 from pneumoseg.pipeline.core.errors import UsageError
-from pneumoseg.pipeline.training.losses import BCETerm, DiceTerm, LossTerm
+from pneumoseg.pipeline.core.loss_terms import BCETerm, DiceTerm, LossTerm
 from pneumoseg.transforms.augmentation import DEFAULT_AUGMENTATIONS, Augmentation
 
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -4,6 +4,8 @@ import hashlib
 import re
 from typing import Final
 
+REPORT: Final = "report.html"
+"""Name of the report in the folder of a run, an evaluation or a prediction."""
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _RESERVED: Final = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)")  # devices of Windows
 _FORMULA: Final = tuple("=+-@＝＋－＠")  # a Japanese Excel computes the wide ones, too

@@ -14,10 +14,10 @@ from typing import Final
 import numpy as np
 import torch
 
-from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, Bytes, FileCases
-from pneumoseg.pipeline.dataset.manifest import Manifest
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import written_atomically
+from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, Bytes, FileCases
+from pneumoseg.pipeline.dataset.manifest import Manifest
 from pneumoseg.transforms.chains import cache_chain
 
 _VERSION: Final = 1  # goes up when the same files would give other pixels

@@ -10,15 +10,15 @@ import torch
 from monai.transforms import Compose
 from torch.utils.data import Dataset, IterableDataset
 
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, image_path
 from pneumoseg.pipeline.dataset.sampling import Draw
-from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.chains import standardization_chain
+from pneumoseg.transforms.labels.rle import RLEError
 from pneumoseg.transforms.reader.acceptance import Gates
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
-from pneumoseg.transforms.labels.rle import RLEError
 
 Bytes = npt.NDArray[np.uint8]
 Sample = dict[str, Any]

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.transforms.labels.text_table import LabelFileError
 from pneumoseg.transforms.labels.challenge_csv import Labels, read_labels
+from pneumoseg.transforms.labels.text_table import LabelFileError
 
 
 def read_trusted_labels(

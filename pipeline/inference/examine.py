@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from pneumoseg.pipeline.model.folder import Model
+from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
 from pneumoseg.pipeline.inference.segmentation import ModelPredictor, Segmentation
 from pneumoseg.transforms.reader.acceptance import Gates

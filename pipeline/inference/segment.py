@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pneumoseg.pipeline.inference.ahead import ahead
-from pneumoseg.pipeline.model.folder import Model
+from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.inference.predictor import Prediction
 from pneumoseg.pipeline.inference.segmentation import Segmentation, postprocess
 from pneumoseg.pipeline.reading.readers import Readers

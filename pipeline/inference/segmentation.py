@@ -10,15 +10,15 @@ import numpy.typing as npt
 from torch import Tensor
 
 from pneumoseg.pipeline.core.devices import resolve_device
-from pneumoseg.pipeline.model.folder import Model, load_model
+from pneumoseg.pipeline.inference.model import Model, load_model
 from pneumoseg.pipeline.inference.predictor import Prediction
 from pneumoseg.pipeline.inference.tta import check_tta
 from pneumoseg.pipeline.scoring.calibration import calibrate
 from pneumoseg.transforms.chains import inference_chain
-from pneumoseg.transforms.reader.acceptance import Gates
 from pneumoseg.transforms.geometry import to_original_size
-from pneumoseg.transforms.reader.grey import GreyScale, Window, WindowFunction
 from pneumoseg.transforms.masks import to_mask
+from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.grey import GreyScale, Window, WindowFunction
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 
 Map = npt.NDArray[np.float32]

@@ -1,1 +1,1 @@
-"""The jobs, one file each, told from top to bottom: check, prepare, train, evaluate, submit, score, predict and others."""
+"""The jobs, one file each, told from top to bottom: check, prepare, train, evaluate, submit, score, predict, ..."""

@@ -14,18 +14,13 @@ from torch.distributed.rendezvous import rendezvous
 
 from pneumoseg.pipeline.core.config import TrainConfig, dump_config, flatten, load_config
 from pneumoseg.pipeline.core.console import console, say
-from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.core.devices import own_device, process_count, process_group
-from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
 from pneumoseg.pipeline.core.files import claim_folder, write_json, write_text, written_atomically
-from pneumoseg.pipeline.model.folder import (
-    DESCRIPTION,
-    Decision,
-    Member,
-    TunedPoint,
-    read_description,
-    save_description,
-)
+from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
+from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
+from pneumoseg.pipeline.jobs.train import describe_training, evaluate_run, train_model
+from pneumoseg.pipeline.model.card import save_description
+from pneumoseg.pipeline.model.description import DESCRIPTION, Decision, Member, TunedPoint, read_description
 from pneumoseg.pipeline.scoring.decision import OperatingPointScores, decide
 from pneumoseg.pipeline.scoring.out_of_fold import (
     OUT_OF_FOLD,
@@ -34,7 +29,6 @@ from pneumoseg.pipeline.scoring.out_of_fold import (
     save_out_of_fold,
 )
 from pneumoseg.pipeline.scoring.tuning import tune
-from pneumoseg.pipeline.jobs.train import describe_training, evaluate_run, train_model
 from pneumoseg.pipeline.training.checkpoint import has_state
 from pneumoseg.pipeline.training.initial import refuse_seen
 from pneumoseg.pipeline.training.run_record import (

@@ -9,17 +9,17 @@ from rich.table import Table
 
 from pneumoseg.pipeline.core.config import DataConfig, NetworkConfig, OptimizationConfig, TrainConfig
 from pneumoseg.pipeline.core.console import console, say
-from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
 from pneumoseg.pipeline.core.files import claim_folder, write_text
-from pneumoseg.pipeline.inference.segmentation import load_predictor
 from pneumoseg.pipeline.drawing.figures import make_case_figure, save_figure
-from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
+from pneumoseg.pipeline.inference.segmentation import load_predictor
+from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
 from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.pipeline.jobs.prepare import prepare_manifest
 from pneumoseg.pipeline.jobs.score import SubmissionScore, score_submission
-from pneumoseg.pipeline.scoring.challenge import summarise
 from pneumoseg.pipeline.jobs.submit import write_submission
 from pneumoseg.pipeline.jobs.train import evaluate_run, train_model
+from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
+from pneumoseg.pipeline.scoring.challenge import summarise
 from pneumoseg.pipeline.training.gallery import SHOWN_GATE
 from pneumoseg.transforms.augmentation import Flip, Gamma, ShiftScaleRotate
 from pneumoseg.transforms.labels.challenge_csv import read_labels

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.model.layer_table import Layer, describe_network
 from pneumoseg.pipeline.model.block_picture import draw_layers
+from pneumoseg.pipeline.model.layer_table import Layer, describe_network
 
 
 def describe_model(

@@ -9,17 +9,17 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from pneumoseg.pipeline.core.console import warn
-from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, FileCases
-from pneumoseg.pipeline.dataset.manifest import Case, Manifest, image_path, manifest_sha256, read_manifest
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import claim_folder, write_csv, write_json
+from pneumoseg.pipeline.core.names import safe_name
+from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, FileCases
+from pneumoseg.pipeline.dataset.manifest import Case, Manifest, image_path, manifest_sha256, read_manifest
+from pneumoseg.pipeline.drawing.pictures import save_png, std_picture
 from pneumoseg.pipeline.inference.examine import examine_files
-from pneumoseg.pipeline.model.folder import Model, load_model
+from pneumoseg.pipeline.inference.model import Model, load_model
 from pneumoseg.pipeline.inference.segment import NotRead
 from pneumoseg.pipeline.inference.segmentation import Segmentation
-from pneumoseg.pipeline.core.names import safe_name
-from pneumoseg.pipeline.drawing.pictures import save_png, std_picture
 from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.reporting.evaluation import SURFACE
 from pneumoseg.pipeline.reporting.gallery import Exhibit, save_gallery
@@ -53,8 +53,8 @@ from pneumoseg.pipeline.scoring.subgroups import subgroup_rows
 from pneumoseg.pipeline.scoring.temperature import cross_fitted_temperatures
 from pneumoseg.pipeline.training.engines import make_evaluator
 from pneumoseg.transforms.chains import evaluation_chain
-from pneumoseg.transforms.masks import OperatingPoint, to_mask
 from pneumoseg.transforms.labels.rle import decode_rle
+from pneumoseg.transforms.masks import OperatingPoint, to_mask
 
 
 @dataclass(frozen=True)

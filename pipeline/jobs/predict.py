@@ -10,9 +10,12 @@ from pathlib import Path
 
 from pneumoseg.pipeline.core.console import tracked
 from pneumoseg.pipeline.core.devices import resolve_device
-from pneumoseg.pipeline.model.folder import Model, load_model
+from pneumoseg.pipeline.core.interruption import InterruptedRunError, Interruption
+from pneumoseg.pipeline.inference.model import Model, load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
 from pneumoseg.pipeline.inference.segmentation import Segmentation
+from pneumoseg.pipeline.jobs.report import write_report
+from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.results.output_folder import claimed, remove_leftovers, remove_unfinished_of_parts
 from pneumoseg.pipeline.results.planning import Part, Planned, content_sha256, plan, read_content
 from pneumoseg.pipeline.results.receipts import Receipt, is_valid, read_receipt, withdraw, write_receipt
@@ -21,10 +24,8 @@ from pneumoseg.pipeline.results.run_log import counts, logged
 from pneumoseg.pipeline.results.settings import DEFAULT_KINDS, check_kinds, make_settings
 from pneumoseg.pipeline.results.tables import collect, was_trained_on, withdraw_tables, write_tables
 from pneumoseg.pipeline.results.writing import Writer
-from pneumoseg.pipeline.reading.folders import find_radiographs
-from pneumoseg.pipeline.core.interruption import InterruptedRunError, Interruption
-from pneumoseg.transforms.reader.acceptance import Gates
 from pneumoseg.transforms.measurements import measure
+from pneumoseg.transforms.reader.acceptance import Gates
 from pneumoseg.transforms.reader.reasons import Outcome
 
 
@@ -149,6 +150,7 @@ def predict_folder(
             if receipts is not None:
                 remove_leftovers(output, planned)
                 write_tables(output, planned, receipts, settings, model)
+                write_report(output)
                 if part:
                     remove_unfinished_of_parts(output, part)
             own = receipts if part is None else collect(output, mine, settings)

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pneumoseg.pipeline.core.console import tracked
+from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.files import claim_file, sha256_of
+from pneumoseg.pipeline.core.names import shown
 from pneumoseg.pipeline.dataset.folds import assign_folds
 from pneumoseg.pipeline.dataset.groups import (
     Grouping,
@@ -16,18 +19,15 @@ from pneumoseg.pipeline.dataset.groups import (
     keep_twins_together,
     read_groups,
 )
-from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, Refused, Source, Unlabelled, write_manifest
-from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.core.files import claim_file, sha256_of
-from pneumoseg.pipeline.core.names import shown
+from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
 from pneumoseg.pipeline.reading.facts import Facts, read_facts
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.reading.readers import Readers
-from pneumoseg.transforms.reader.acceptance import Gates
 from pneumoseg.transforms.labels.challenge_csv import ImageLabel
-from pneumoseg.transforms.reader.reasons import Outcome, RadiographError, Reason
 from pneumoseg.transforms.labels.runs import area_px, merge_runs
+from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.reasons import Outcome, RadiographError, Reason
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,15 @@
 """Make the HTML report of a training run, an evaluation or a prediction, from what it has left in its folder."""
 
 from pathlib import Path
-from typing import Final
 
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import write_text
+from pneumoseg.pipeline.core.names import REPORT
 from pneumoseg.pipeline.reporting import evaluation, prediction
 from pneumoseg.pipeline.reporting.evaluation import evaluation_page
 from pneumoseg.pipeline.reporting.html import render
 from pneumoseg.pipeline.reporting.prediction import prediction_page
 from pneumoseg.pipeline.reporting.run import run_page
-
-REPORT: Final = "report.html"
 
 
 def write_report(folder: Path, output: Path | None = None) -> Path:

@@ -7,18 +7,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
-from pneumoseg.pipeline.dataset.groups import group_by_file, read_groups
-from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import write_csv
+from pneumoseg.pipeline.dataset.groups import group_by_file, read_groups
+from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
 from pneumoseg.pipeline.scoring.challenge import ChallengeScore, dice_from_counts, summarise
-from pneumoseg.pipeline.scoring.headline import ScoredImages, compare
-from pneumoseg.pipeline.cli.summaries import difference_cell, interval_cell, number_cell, scores_table
-from pneumoseg.transforms.labels.text_table import LabelFileError
+from pneumoseg.pipeline.scoring.headline import ScoredImages
 from pneumoseg.transforms.labels.challenge_csv import LabelIssue, Labels, read_labels
 from pneumoseg.transforms.labels.runs import area_px, overlap_px
+from pneumoseg.transforms.labels.text_table import LabelFileError
 
 CHALLENGE_SHAPE = (1024, 1024)
 SHOWN_PER_KIND = 3
@@ -206,54 +204,6 @@ def check_submission(
         return _find_faults(read_labels(path, shape=shape), tuple(expected_ids))
     except LabelFileError as error:
         return [Fault(error.kind, str(error))]
-
-
-def score_table(result: SubmissionScore, *, title: str = "Challenge score") -> Table:
-    """Lay out a score beside what an empty mask for every image would have."""
-    score = result.score
-    nothing = summarise(np.zeros_like(result.pred_px), result.true_px, np.zeros_like(result.pred_px))
-    table = scores_table(result.images, title=title, column="submission")
-    table.add_section()
-    table.add_row("images", str(score.images), "", str(nothing.images))
-    table.add_row("with a pneumothorax", str(score.positives), "", str(nothing.positives))
-    table.add_row("called positive", str(score.called_positive), "", str(nothing.called_positive))
-    table.add_row("of these rightly", str(score.found), "", str(nothing.found))
-    if result.unscored:
-        images = {issue.image_id for issue in result.unscored}
-        table.add_row("not scored, their truth was refused", str(len(images)), "", str(len(images)))
-    table.caption = (
-        "resampled by patient" if result.groups else "resampled by image: give --groups for patients"
-    )
-    return table
-
-
-def comparison_table(
-    names: Sequence[str], results: Sequence[SubmissionScore | InvalidSubmissionError]
-) -> Table:
-    """Lay out several submissions, and how much each is above the first valid one on the same images."""
-    table = Table("submission", "Dice, 95 % interval", "above the first", "p")
-    table.columns[0].overflow = "fold"
-    for column in table.columns[1:]:
-        column.justify = "right"
-        column.no_wrap = True
-    first = next((each for each in results if isinstance(each, SubmissionScore)), None)
-    if first is not None:
-        table.add_row("predict nothing", number_cell(first.images.predicting_nothing()["dice"]), "", "")
-        by = "patient" if first.groups else "image: give --groups for patients"
-        table.caption = (
-            f"{first.score.images} images, {first.score.positives} with a pneumothorax; resampled by {by}"
-        )
-    for name, result in zip(names, results, strict=True):
-        if isinstance(result, InvalidSubmissionError):
-            table.add_row(name, f"invalid, faults: {len(result.faults)}", "", "")
-            continue
-        dice = result.images.measure()["dice"]
-        beside = ("", "")
-        if first is not None and result is not first:
-            value, interval, p_value = difference_cell(compare(result.images, first.images)["dice"])
-            beside = f"{value}, {interval}", p_value
-        table.add_row(name, f"{number_cell(dice.value)}, {interval_cell(dice)}", *beside)
-    return table
 
 
 def _read_truth(path: Path, shape: tuple[int, int]) -> Labels:

@@ -11,18 +11,18 @@ from typing import Final
 from scipy.stats import fisher_exact
 
 from pneumoseg.pipeline.core.console import tracked
-from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import claim_file, written_atomically
-from pneumoseg.pipeline.model.folder import Model, load_model
+from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
+from pneumoseg.pipeline.inference.model import Model, load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
-from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.jobs.score import CHALLENGE_SHAPE, check_submission
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.transforms.labels.challenge_csv import is_safe_id
-from pneumoseg.transforms.reader.reasons import Outcome
 from pneumoseg.transforms.labels.rle import encode_rle
+from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.reasons import Outcome
 
 SURPRISE: Final = 0.001
 """How improbable a rate has to be to be remarked upon."""

@@ -13,24 +13,24 @@ from monai.data import get_track_meta, set_track_meta
 
 from pneumoseg.pipeline.core.config import TrainConfig, dump_config, flatten, load_config
 from pneumoseg.pipeline.core.console import console, say, tracked, warn
+from pneumoseg.pipeline.core.devices import deterministic_algorithms, gather, process_group, resolve_precision
+from pneumoseg.pipeline.core.errors import JobError, UsageError
+from pneumoseg.pipeline.core.files import claim_folder, locked, write_json, write_text
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.dataset.cases import Bytes
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
-from pneumoseg.pipeline.core.devices import deterministic_algorithms, gather, process_group, resolve_precision
-from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport, evaluate_model
-from pneumoseg.pipeline.core.files import claim_folder, locked, write_json, write_text
-from pneumoseg.pipeline.model.folder import (
+from pneumoseg.pipeline.jobs.report import write_report
+from pneumoseg.pipeline.model.card import save_description
+from pneumoseg.pipeline.model.description import (
     Decision,
     ModelDescription,
     Preprocessing,
     Training,
     TunedPoint,
     image_digest,
-    save_description,
-    save_weights,
 )
-from pneumoseg.pipeline.jobs.report import write_report
+from pneumoseg.pipeline.model.weights import save_weights
 from pneumoseg.pipeline.reporting.run import EVALUATION
 from pneumoseg.pipeline.scoring.decision import OperatingPointScores, decide
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, OutOfFold, save_out_of_fold

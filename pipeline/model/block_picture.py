@@ -9,9 +9,9 @@ from pathlib import Path
 import graphviz
 
 from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.model.layer_table import Layer, describe_network
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import written_atomically
+from pneumoseg.pipeline.model.layer_table import Layer, describe_network
 
 FORMATS = (".png", ".svg", ".pdf")
 COLUMN_INCHES, LEVEL_INCHES = 2.0, 1.8

@@ -15,8 +15,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from pneumoseg.pipeline.phantom.lines_and_tubes import NOTICE
 from pneumoseg.pipeline.phantom.draw import Phantom
+from pneumoseg.pipeline.phantom.lines_and_tubes import NOTICE
 
 Encoding = Literal["jpeg", "monochrome1", "native8", "native16"]
 

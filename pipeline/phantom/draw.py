@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoseg.pipeline.phantom.attenuation import attenuation
-from pneumoseg.pipeline.phantom.lines_and_tubes import draw_details, write_markers
 from pneumoseg.pipeline.phantom.exposure import draw_technique, expose
+from pneumoseg.pipeline.phantom.lines_and_tubes import draw_details, write_markers
 from pneumoseg.pipeline.phantom.patient import View
 from pneumoseg.pipeline.phantom.pneumothorax import PneumothoraxPlan
 from pneumoseg.pipeline.phantom.projection import Array, Projection

@@ -29,8 +29,8 @@ from pneumoseg.pipeline.reporting.result_files import (
     results_of,
 )
 from pneumoseg.pipeline.scoring.case_rows import CROSS_FITTED
+from pneumoseg.pipeline.scoring.cells import number_cell
 from pneumoseg.pipeline.scoring.headline import AT_ANY_POINT, MEANINGS, TITLES
-from pneumoseg.pipeline.cli.summaries import number_cell
 
 FILES: Final = ("scores.json", "cases.csv", "subgroups.csv")
 SURFACE: Final = "score_surface.json"

@@ -6,8 +6,8 @@ from typing import Any, Final
 from pneumoseg.pipeline.inference.segment import NotRead
 from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.results.receipts import Row
-from pneumoseg.transforms.measurements import Measurements
 from pneumoseg.transforms.labels.rle import encode_rle
+from pneumoseg.transforms.measurements import Measurements
 
 COLUMNS: Final = (
     "image", "status", "decision", "probability", "uncertainty", "area_px", "area_mm2", "side", "width_mm", "height_mm",

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from pneumoseg.pipeline.core.errors import UsageError
-from pneumoseg.pipeline.model.folder import Model
+from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.results.receipts import digest_of
 from pneumoseg.transforms.reader.acceptance import Gates
 

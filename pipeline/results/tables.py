@@ -8,12 +8,12 @@ from typing import Any, Final, overload
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import write_csv, write_json_list
-from pneumoseg.pipeline.model.folder import Model
+from pneumoseg.pipeline.core.names import REPORT
+from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.results.planning import Planned
 from pneumoseg.pipeline.results.receipts import Receipt, Row, read_receipt, receipt_path
 from pneumoseg.pipeline.results.rows import COLUMNS, flat
 from pneumoseg.pipeline.results.settings import Settings
-from pneumoseg.pipeline.jobs.report import REPORT, write_report
 from pneumoseg.transforms.measurements import METHODS
 
 FORMAT_VERSION: Final = 1
@@ -72,7 +72,7 @@ def collect(output: Path, planned: Sequence[Planned], settings: Settings) -> Rec
 def write_tables(
     output: Path, planned: Sequence[Planned], receipts: Sequence[Receipt], settings: Settings, model: Model
 ) -> None:
-    """Write the tables and their report; the same receipts give the same bytes."""
+    """Write the tables; the same receipts give the same bytes."""
 
     def rows() -> Iterator[tuple[Row, Receipt]]:
         for file, receipt in zip(planned, receipts, strict=True):
@@ -90,7 +90,6 @@ def write_tables(
             for row, receipt in rows()
         )
         write_json_list(output / JSON, _head(receipts, settings, model), key="images", items=images)
-    write_report(output)
 
 
 def was_trained_on(model: Model, receipt: Receipt) -> bool:

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
+from pneumoseg.pipeline.core.files import sha256_of
+from pneumoseg.pipeline.drawing.pictures import heat, overlay, save_png, std_picture
+from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.results.dicom.origin import Origin, save_dicom
 from pneumoseg.pipeline.results.dicom.sc import make_sc
 from pneumoseg.pipeline.results.dicom.seg import make_seg
 from pneumoseg.pipeline.results.dicom.source import NoDicomResultError, Source, read_source
 from pneumoseg.pipeline.results.dicom.sr import make_sr
-from pneumoseg.pipeline.core.files import sha256_of
-from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.results.nifti import save_nifti
-from pneumoseg.pipeline.drawing.pictures import heat, overlay, save_png, std_picture
 from pneumoseg.pipeline.results.settings import FOLDERS, SUFFIXES, Settings
 from pneumoseg.pipeline.scoring.calibration import calibrate
 from pneumoseg.transforms.measurements import Measurements

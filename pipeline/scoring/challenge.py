@@ -28,6 +28,23 @@ def dice_from_counts(pred_px: ArrayLike, true_px: ArrayLike, shared_px: ArrayLik
     return np.where(both_empty, 1.0, 2.0 * np.asarray(shared_px) / np.where(both_empty, 1.0, total))
 
 
+def challenge_dice(pred: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
+    """Compute the challenge's Dice of masks: 1 if both are empty, 0 if exactly one is.
+
+    Args:
+        pred: Predicted masks, zeros and ones or booleans, shape ``(..., rows, columns)``.
+        truth: True masks of the same shape.
+
+    Returns: One value for each image, shape ``(...)``.
+    Raises: ValueError: If the shapes differ.
+    """
+    predicted, true = np.asarray(pred) != 0, np.asarray(truth) != 0
+    if predicted.shape != true.shape:
+        raise ValueError(f"masks of shapes {predicted.shape} and {true.shape}; both need one shape")
+    counts = (np.count_nonzero(mask, axis=(-2, -1)) for mask in (predicted, true, predicted & true))
+    return dice_from_counts(*counts)
+
+
 def iou_from_counts(pred_px: ArrayLike, true_px: ArrayLike, shared_px: ArrayLike) -> NDArray[np.float64]:
     """Intersection over union of each image, with the rule of `dice_from_counts` for empty masks."""
     dice = dice_from_counts(pred_px, true_px, shared_px)

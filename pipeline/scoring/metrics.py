@@ -13,13 +13,13 @@ from monai.transforms import Transform
 from monai.utils import CommonKeys as Keys
 from torch import Tensor
 
-from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.core.devices import gather
+from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.scoring.decision import CaseCurves, decide, search
 from pneumoseg.pipeline.scoring.distances import outline_distances
 from pneumoseg.transforms.geometry import to_original_size
-from pneumoseg.transforms.masks import OperatingPoint, to_mask
 from pneumoseg.transforms.labels.rle import decode_rle
+from pneumoseg.transforms.masks import OperatingPoint, to_mask
 
 CURVES = "curves"
 MASKS = "masks"

@@ -33,8 +33,8 @@ from pneumoseg.pipeline.scoring.decision import (
 )
 from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
 from pneumoseg.transforms.geometry import Placement, to_network_size
-from pneumoseg.transforms.masks import OperatingPoint, accepts_image, min_area_px
 from pneumoseg.transforms.labels.rle import decode_rle
+from pneumoseg.transforms.masks import OperatingPoint, accepts_image, min_area_px
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pneumoseg.pipeline.dataset.manifest import Case
-from pneumoseg.pipeline.model.folder import (
+from pneumoseg.pipeline.model.description import (
     AimedPoint,
     CrossFittedPoints,
     CurvePoint,

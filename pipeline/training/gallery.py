@@ -6,11 +6,11 @@ import torch
 from matplotlib.figure import Figure
 
 from pneumoseg.models import AttentionUNet
+from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.dataset.cases import Bytes, CachedCases
 from pneumoseg.pipeline.dataset.manifest import Case
-from pneumoseg.pipeline.core.devices import Precision
-from pneumoseg.pipeline.inference.predictor import Predictor
 from pneumoseg.pipeline.drawing.figures import make_case_figure
+from pneumoseg.pipeline.inference.predictor import Predictor
 
 SHOWN_GATE = 3  # of four, deepest first: the finest one
 

@@ -8,15 +8,10 @@ from torch import Tensor
 
 from pneumoseg.pipeline.core.config import NetworkConfig
 from pneumoseg.pipeline.core.console import warn
-from pneumoseg.pipeline.dataset.manifest import Manifest
 from pneumoseg.pipeline.core.errors import UsageError
-from pneumoseg.pipeline.model.folder import (
-    EncoderOrigin,
-    image_digest,
-    initial_member,
-    load_initial_weights,
-    read_description,
-)
+from pneumoseg.pipeline.dataset.manifest import Manifest
+from pneumoseg.pipeline.model.description import EncoderOrigin, image_digest, read_description
+from pneumoseg.pipeline.model.weights import initial_member, load_initial_weights
 from pneumoseg.pipeline.training.checkpoint import State
 from pneumoseg.pipeline.training.encoder_weights import read_encoder_weights
 

@@ -14,20 +14,20 @@ from torch.utils.data import DataLoader
 
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.config import OptimizationConfig, TrainConfig
+from pneumoseg.pipeline.core.devices import Precision, broadcast_buffers, gather, synchronise_norm
+from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.core.interruption import Interruption
 from pneumoseg.pipeline.dataset.cases import Bytes, CachedCases, PhasedCases, Sample
 from pneumoseg.pipeline.dataset.loaders import make_training_loader, make_validation_loader
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.dataset.sampling import BatchPlan, DrawPlan
-from pneumoseg.pipeline.core.devices import Precision, broadcast_buffers, gather, synchronise_norm
-from pneumoseg.pipeline.core.errors import UsageError
-from pneumoseg.pipeline.model.folder import make_network, place
 from pneumoseg.pipeline.inference.predictor import Predictor
+from pneumoseg.pipeline.model.weights import make_network, place
 from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
 from pneumoseg.pipeline.scoring.out_of_fold import MAP_SIZE
 from pneumoseg.pipeline.training.averaging import EpochAverage, average_weights, make_running_average
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
 from pneumoseg.pipeline.training.engines import On, make_evaluator, use_predictor
-from pneumoseg.pipeline.core.interruption import Interruption
 from pneumoseg.pipeline.training.losses import TrainingLoss
 from pneumoseg.pipeline.training.phases import phase_of, plan_phases
 from pneumoseg.pipeline.training.schedules import Schedule

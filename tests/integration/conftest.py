@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from pneumoseg.pipeline.core.config import DataConfig, NetworkConfig, OptimizationConfig, TrainConfig
-from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
 from pneumoseg.pipeline.jobs.prepare import prepare_manifest
 from pneumoseg.pipeline.jobs.train import train_model
+from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
 
 SIZE = 256
 TINY = TrainConfig(

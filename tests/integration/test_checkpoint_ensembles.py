@@ -10,13 +10,15 @@ import torch
 from tests.conftest import TINY, Collection
 
 from pneumoseg.pipeline.core.config import DataConfig, OptimizationConfig, TrainConfig
-from pneumoseg.pipeline.jobs.cross_validate import cross_validate
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.dataset.cases import CachedCases
+from pneumoseg.pipeline.inference.model import load_model
+from pneumoseg.pipeline.jobs.cross_validate import cross_validate
 from pneumoseg.pipeline.jobs.evaluate import evaluate_model
-from pneumoseg.pipeline.model.folder import load_member, load_model, read_description
-from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, load_out_of_fold
 from pneumoseg.pipeline.jobs.train import train_model
+from pneumoseg.pipeline.model.description import read_description
+from pneumoseg.pipeline.model.weights import load_member
+from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, load_out_of_fold
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(

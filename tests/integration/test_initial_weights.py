@@ -8,12 +8,12 @@ import pytest
 from tests.conftest import TINY, Collection
 
 from pneumoseg.pipeline.core.config import DataConfig, OptimizationConfig, TrainConfig
-from pneumoseg.pipeline.jobs.cross_validate import cross_validate
 from pneumoseg.pipeline.core.errors import UsageError
-from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 from pneumoseg.pipeline.core.files import sha256_of
-from pneumoseg.pipeline.model.folder import read_description
+from pneumoseg.pipeline.jobs.cross_validate import cross_validate
+from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 from pneumoseg.pipeline.jobs.train import train_model
+from pneumoseg.pipeline.model.description import read_description
 
 CONFIG = TrainConfig(
     network=TINY,

@@ -9,7 +9,7 @@ import torch
 from tests.conftest import Collection
 
 from pneumoseg.pipeline.core.config import TrainConfig
-from pneumoseg.pipeline.model.folder import load_model
+from pneumoseg.pipeline.inference.model import load_model
 from pneumoseg.pipeline.jobs.train import train_model
 
 CONFIG = TrainConfig.model_validate(

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from tests.conftest import SHAPE, draw_case, write_radiograph
-from tests.unit.pipeline.test_predict import PLANTED, SECRETS
+from tests.unit.pipeline.jobs.test_predict import PLANTED, SECRETS
 
 from pneumoseg.pipeline.core.config import TrainConfig
 from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 from pneumoseg.pipeline.jobs.predict import predict_folder
-from pneumoseg.pipeline.results.settings import KINDS
 from pneumoseg.pipeline.jobs.prepare import prepare_manifest
 from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.jobs.train import train_model
+from pneumoseg.pipeline.results.settings import KINDS
 from pneumoseg.transforms.labels.rle import encode_rle
 
 CONFIG = TrainConfig.model_validate(

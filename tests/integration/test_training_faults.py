@@ -15,16 +15,17 @@ from safetensors.torch import load_file
 from tests.conftest import Collection
 
 from pneumoseg.pipeline.core.config import TrainConfig
-from pneumoseg.pipeline.jobs.cross_validate import cross_validate
-from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
-from pneumoseg.pipeline.dataset.manifest import write_manifest
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 from pneumoseg.pipeline.core.files import locked
-from pneumoseg.pipeline.model.folder import load_model, read_description
-from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, load_out_of_fold
+from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
+from pneumoseg.pipeline.dataset.manifest import write_manifest
+from pneumoseg.pipeline.inference.model import load_model
+from pneumoseg.pipeline.jobs.cross_validate import cross_validate
+from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 from pneumoseg.pipeline.jobs.train import train_model
+from pneumoseg.pipeline.model.description import read_description
+from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, load_out_of_fold
 from pneumoseg.pipeline.training.checkpoint import load_state
 
 KILLS = 30

@@ -8,8 +8,8 @@ import torch
 from tests.conftest import TINY, Collection
 
 from pneumoseg.pipeline.core.config import DataConfig, OptimizationConfig, TrainConfig
+from pneumoseg.pipeline.inference.model import load_model
 from pneumoseg.pipeline.jobs.evaluate import evaluate_model
-from pneumoseg.pipeline.model.folder import load_model
 from pneumoseg.pipeline.jobs.train import train_model
 
 CONFIG = TrainConfig(

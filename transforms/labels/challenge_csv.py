@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pneumoseg.transforms.labels.text_table import MAX_BYTES, LabelFileError, read_rows
 from pneumoseg.transforms.labels.rle import RLEError, looks_absolute, parse_runs
 from pneumoseg.transforms.labels.runs import Runs, area_px, merge_runs
+from pneumoseg.transforms.labels.text_table import MAX_BYTES, LabelFileError, read_rows
 
 RLE_COLUMN = "EncodedPixels"
 

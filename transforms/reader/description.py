@@ -3,8 +3,8 @@
 import math
 import re
 
-from pneumoseg.transforms.reader.elements import Elements
 from pneumoseg.transforms.reader.acceptance import show
+from pneumoseg.transforms.reader.elements import Elements
 from pneumoseg.transforms.reader.reasons import Reason, Warnings
 
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")

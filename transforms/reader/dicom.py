@@ -4,6 +4,7 @@ The order: header, gates, sizes, the compressed stream's own header, decoding by
 shape, and then grey. Nothing here loads torch or MONAI: a decode worker has to start quickly.
 """
 
+from pneumoseg.transforms.reader.acceptance import Gates
 from pneumoseg.transforms.reader.description import (
     DESCRIPTION_KEYWORDS,
     check_uids,
@@ -18,7 +19,6 @@ from pneumoseg.transforms.reader.description import (
 from pneumoseg.transforms.reader.dicom_file import read_dicom_file
 from pneumoseg.transforms.reader.elements import Elements
 from pneumoseg.transforms.reader.frame import read_frame
-from pneumoseg.transforms.reader.acceptance import Gates
 from pneumoseg.transforms.reader.grey_header import GREY_KEYWORDS, read_grey_scale
 from pneumoseg.transforms.reader.layout import LAYOUT_KEYWORDS, read_layout
 from pneumoseg.transforms.reader.quiet import quiet_libraries

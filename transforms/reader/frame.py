@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
 
+from pneumoseg.transforms.reader.acceptance import show
 from pneumoseg.transforms.reader.decoders import CODECS, NATIVE_SYNTAXES, BitPatterns, decode_rle_frame
 from pneumoseg.transforms.reader.dicom_file import DicomFile, PixelElement
-from pneumoseg.transforms.reader.acceptance import show
 from pneumoseg.transforms.reader.layout import YBR, Layout
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason, Warnings
 from pneumoseg.transforms.reader.streams import J2K_BEGIN, JPEG_BEGIN, StreamInfo

@@ -8,7 +8,14 @@ import numpy as np
 
 from pneumoseg.transforms.reader.elements import Elements
 from pneumoseg.transforms.reader.frame import StoredPixels
-from pneumoseg.transforms.reader.grey import GreyScale, LookupTable, Rescale, Window, WindowFunction, levels_between
+from pneumoseg.transforms.reader.grey import (
+    GreyScale,
+    LookupTable,
+    Rescale,
+    Window,
+    WindowFunction,
+    levels_between,
+)
 from pneumoseg.transforms.reader.layout import Layout
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason, Warnings
 

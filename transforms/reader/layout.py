@@ -5,8 +5,8 @@ Source: DICOM PS3.3 C.7.6.3.1.
 
 from dataclasses import dataclass
 
-from pneumoseg.transforms.reader.elements import Elements
 from pneumoseg.transforms.reader.acceptance import show
+from pneumoseg.transforms.reader.elements import Elements
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason
 
 GREY = ("MONOCHROME1", "MONOCHROME2")

@@ -8,10 +8,10 @@ from enum import StrEnum
 from errno import ELOOP, ENAMETOOLONG, ENOTDIR
 from pathlib import Path
 
-from pneumoseg.transforms.reader.dicom import read_dicom
-from pneumoseg.transforms.reader.dicom_file import looks_like_dicom
 from pneumoseg.transforms.reader.acceptance import Gates as Gates  # noqa: PLC0414  (a name of this door)
 from pneumoseg.transforms.reader.acceptance import show
+from pneumoseg.transforms.reader.dicom import read_dicom
+from pneumoseg.transforms.reader.dicom_file import looks_like_dicom
 from pneumoseg.transforms.reader.png import PNG_SIGNATURE, read_png
 from pneumoseg.transforms.reader.quality import look_at
 from pneumoseg.transforms.reader.reasons import RadiographError as RadiographError  # noqa: PLC0414

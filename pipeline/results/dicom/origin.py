@@ -10,8 +10,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID, generate_uid
 
-from pneumoseg.pipeline.results.dicom.source import Source
 from pneumoseg.pipeline.core.files import written_atomically
+from pneumoseg.pipeline.results.dicom.source import Source
 from pneumoseg.transforms.reader.quiet import quiet_libraries
 
 MANUFACTURER: Final = "pneumoseg developers"

@@ -18,9 +18,9 @@ from pneumoseg.transforms.augmentation import (
     ShiftScaleRotate,
 )
 from pneumoseg.transforms.chains import cache_chain, evaluation_chain, inference_chain, training_chain
+from pneumoseg.transforms.labels.rle import RLEError, encode_rle
 from pneumoseg.transforms.reader.acceptance import Gates
 from pneumoseg.transforms.reader.reasons import RadiographError
-from pneumoseg.transforms.labels.rle import RLEError, encode_rle
 
 SIZE = 64
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from monai.transforms import Compose, Flipd, Resized
 
-from pneumoseg.transforms.reader.acceptance import Gates
 from pneumoseg.transforms.loading import LoadRadiographd
+from pneumoseg.transforms.reader.acceptance import Gates
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
 

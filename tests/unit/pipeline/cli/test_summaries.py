@@ -7,15 +7,6 @@ from rich.console import Console
 from rich.table import Table
 from tests.conftest import make_case, make_manifest
 
-from pneumoseg.pipeline.jobs.check import CheckReport
-from pneumoseg.pipeline.dataset.groups import Grouping
-from pneumoseg.pipeline.dataset.manifest import Refused, Unlabelled
-from pneumoseg.pipeline.jobs.doctor import Decoder, DoctorReport, Library
-from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
-from pneumoseg.pipeline.jobs.predict import PredictReport
-from pneumoseg.pipeline.jobs.prepare import PrepareReport
-from pneumoseg.pipeline.scoring.decision import CaseCurves, decide
-from pneumoseg.pipeline.scoring.headline import ScoredImages
 from pneumoseg.pipeline.cli.summaries import (
     check_summary,
     doctor_summary,
@@ -25,6 +16,15 @@ from pneumoseg.pipeline.cli.summaries import (
     prepare_summary,
     reasons_table,
 )
+from pneumoseg.pipeline.dataset.groups import Grouping
+from pneumoseg.pipeline.dataset.manifest import Refused, Unlabelled
+from pneumoseg.pipeline.jobs.check import CheckReport
+from pneumoseg.pipeline.jobs.doctor import Decoder, DoctorReport, Library
+from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
+from pneumoseg.pipeline.jobs.predict import PredictReport
+from pneumoseg.pipeline.jobs.prepare import PrepareReport
+from pneumoseg.pipeline.scoring.decision import CaseCurves, decide
+from pneumoseg.pipeline.scoring.headline import ScoredImages
 from pneumoseg.transforms.masks import OperatingPoint
 
 

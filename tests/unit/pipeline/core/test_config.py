@@ -18,7 +18,7 @@ from pneumoseg.pipeline.core.config import (
     presets,
 )
 from pneumoseg.pipeline.core.errors import UsageError
-from pneumoseg.pipeline.model.folder import make_network
+from pneumoseg.pipeline.model.weights import make_network
 from pneumoseg.pipeline.training.losses import TrainingLoss
 from pneumoseg.pipeline.training.phases import plan_phases
 

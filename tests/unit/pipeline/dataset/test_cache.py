@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from tests.conftest import Collection, draw_case, make_collection
 
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.dataset.manifest import write_manifest
-from pneumoseg.pipeline.core.errors import JobError
 
 SIZE = 48
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from tests.conftest import Collection, draw_case, make_case, make_collection
 
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.dataset.cache import open_cache
 from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, Bytes, CachedCases, FileCases, PhasedCases
 from pneumoseg.pipeline.dataset.manifest import Manifest
 from pneumoseg.pipeline.dataset.sampling import Draw
-from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.transforms.chains import evaluation_chain, training_chain
 
 SIZE = 48

@@ -3,8 +3,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pneumoseg.pipeline.dataset.folds import assign_folds, size_classes
 from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.dataset.folds import assign_folds, size_classes
 
 
 def many() -> tuple[list[int], list[str]]:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.dataset.groups import (
     Grouping,
     group_by_file,
@@ -9,7 +10,6 @@ from pneumoseg.pipeline.dataset.groups import (
     keep_twins_together,
     read_groups,
 )
-from pneumoseg.pipeline.core.errors import JobError
 
 IDS = [("a", "a.dcm", "1.2"), ("b", "b.dcm", "1.3"), ("c", "c.dcm", None)]
 

@@ -7,6 +7,7 @@ import pytest
 from monai.data import load_decathlon_datalist
 from tests.conftest import Collection, make_case, make_manifest
 
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.dataset.manifest import (
     image_path,
     manifest_schema,
@@ -14,7 +15,6 @@ from pneumoseg.pipeline.dataset.manifest import (
     read_manifest,
     write_manifest,
 )
-from pneumoseg.pipeline.core.errors import JobError
 
 
 def content_of(collection: Collection) -> dict[str, Any]:

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
 from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
 
 HEADER = "ImageId,EncodedPixels\n"
 

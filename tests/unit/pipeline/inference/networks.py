@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from pneumoseg.models import AttentionUNet, NetworkOutputs
 from pneumoseg.pipeline.core.devices import Precision
-from pneumoseg.pipeline.model.folder import make_network
 from pneumoseg.pipeline.inference.predictor import Predictor
+from pneumoseg.pipeline.model.weights import make_network
 
 CPU = torch.device("cpu")
 FLOAT32 = Precision(CPU, torch.float32)

@@ -9,7 +9,7 @@ from tests.conftest import SHAPE, Collection, bright_pixel_network, draw_case, w
 from tests.unit.pipeline.inference.networks import CPU, count_runs, member
 
 from pneumoseg.pipeline.inference.examine import PASSES, examine_files
-from pneumoseg.pipeline.model.folder import Model, load_model
+from pneumoseg.pipeline.inference.model import Model, load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
 from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.transforms.chains import inference_chain

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.devices import Precision
-from pneumoseg.pipeline.model.folder import place
+from pneumoseg.pipeline.model.weights import place
 
 BF16 = Precision(CPU, torch.bfloat16)
 

@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import SHAPE, Collection, bright_pixel_network, draw_case, write_model, write_radiograph
 from tests.unit.pipeline.inference.networks import CPU, count_runs, member
 
-from pneumoseg.pipeline.model.folder import Model, load_model
+from pneumoseg.pipeline.inference.model import Model, load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
 from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.transforms.masks import to_mask

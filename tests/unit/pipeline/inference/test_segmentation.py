@@ -19,11 +19,11 @@ from tests.unit.pipeline.inference.networks import member, with_head
 
 from pneumoseg.pipeline import load_predictor
 from pneumoseg.pipeline.core.errors import UsageError
-from pneumoseg.pipeline.model.folder import TunedPoint
 from pneumoseg.pipeline.inference.segment import segment_files
 from pneumoseg.pipeline.inference.segmentation import ModelPredictor, Segmentation, radiograph_of
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.pipeline.model.description import TunedPoint
 from pneumoseg.transforms.masks import to_mask
+from pneumoseg.transforms.reader.acceptance import Gates
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
 

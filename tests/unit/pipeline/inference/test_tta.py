@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import UsageError
-from pneumoseg.pipeline.model.folder import load_model
+from pneumoseg.pipeline.inference.model import load_model
 from pneumoseg.pipeline.inference.tta import augmented, parse_tta
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tests.conftest import write_radiograph
 
-from pneumoseg.pipeline.jobs.check import CheckReport, check_folder
 from pneumoseg.pipeline.core.errors import JobError, UsageError
+from pneumoseg.pipeline.jobs.check import CheckReport, check_folder
 from pneumoseg.transforms.reader.radiograph import Gates
 
 PIXELS = np.arange(16 * 24, dtype=np.uint8).reshape(16, 24)

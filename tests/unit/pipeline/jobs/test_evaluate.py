@@ -20,20 +20,20 @@ from tests.conftest import (
 )
 
 from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.dataset.manifest import manifest_sha256
 from pneumoseg.pipeline.core.errors import JobError, UsageError
-from pneumoseg.pipeline.jobs.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.core.files import sha256_of
-from pneumoseg.pipeline.model.folder import (
+from pneumoseg.pipeline.dataset.manifest import manifest_sha256
+from pneumoseg.pipeline.jobs.evaluate import EvaluateReport, evaluate_model
+from pneumoseg.pipeline.jobs.prepare import prepare_manifest
+from pneumoseg.pipeline.model.card import save_description
+from pneumoseg.pipeline.model.description import (
     AimedPoint,
     CrossFittedPoints,
     Decision,
     Member,
     TunedPoint,
     read_description,
-    save_description,
 )
-from pneumoseg.pipeline.jobs.prepare import prepare_manifest
 from pneumoseg.pipeline.reporting.content import Chart, Tiles
 from pneumoseg.pipeline.reporting.evaluation import evaluation_page
 from pneumoseg.pipeline.scoring.decision import CaseCurves

@@ -25,21 +25,16 @@ from tests.conftest import (
 from torch import Tensor
 
 from pneumoseg.models import AttentionUNet, NetworkOutputs
+from pneumoseg.pipeline.cli.summaries import predict_summary
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import locked
-from pneumoseg.pipeline.model.folder import (
-    AimedPoint,
-    Decision,
-    TunedPoint,
-    read_description,
-    save_description,
-)
-from pneumoseg.pipeline.phantom.draw import draw_phantom
 from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
+from pneumoseg.pipeline.model.card import save_description
+from pneumoseg.pipeline.model.description import AimedPoint, Decision, TunedPoint, read_description
+from pneumoseg.pipeline.phantom.draw import draw_phantom
 from pneumoseg.pipeline.results.output_folder import claimed
 from pneumoseg.pipeline.results.planning import Part
 from pneumoseg.pipeline.results.settings import KINDS
-from pneumoseg.pipeline.cli.summaries import predict_summary
 from pneumoseg.transforms import decode_rle
 from pneumoseg.transforms.reader.acceptance import Gates
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from tests.conftest import SHAPE, Collection, draw_case, make_collection, write_radiograph
 
-from pneumoseg.pipeline.dataset.manifest import image_path, read_manifest
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import sha256_of
+from pneumoseg.pipeline.dataset.manifest import image_path, read_manifest
 from pneumoseg.pipeline.jobs.prepare import PrepareReport, prepare_manifest
+from pneumoseg.transforms.labels.rle import decode_rle
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 from pneumoseg.transforms.reader.reasons import Outcome, Reason
-from pneumoseg.transforms.labels.rle import decode_rle
 
 
 @pytest.fixture

@@ -10,15 +10,14 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from pneumoseg.pipeline.cli.score_tables import comparison_table, score_table
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.jobs.score import (
     InvalidSubmissionError,
     SubmissionScore,
     check_submission,
-    comparison_table,
     score_submission,
     score_submissions,
-    score_table,
     write_faults,
 )
 from pneumoseg.transforms.labels.challenge_csv import read_labels

@@ -9,9 +9,10 @@ import pytest
 from tests.conftest import bright_pixel_network, draw_case, write_model, write_radiograph
 
 from pneumoseg.pipeline.core.errors import JobError, UsageError
-from pneumoseg.pipeline.model.folder import TunedPoint, read_description, save_description
 from pneumoseg.pipeline.jobs.score import score_submission
 from pneumoseg.pipeline.jobs.submit import SubmitReport, write_submission
+from pneumoseg.pipeline.model.card import save_description
+from pneumoseg.pipeline.model.description import TunedPoint, read_description
 from pneumoseg.transforms.labels.rle import decode_rle, encode_rle
 
 SIDE = 1024

@@ -5,8 +5,8 @@ import pytest
 from monai.data import get_track_meta
 from tests.conftest import TINY, Collection
 
-from pneumoseg.pipeline.jobs import train
 from pneumoseg.pipeline.core.config import DataConfig, TrainConfig
+from pneumoseg.pipeline.jobs import train
 
 
 def test_a_training_that_fails_leaves_the_metadata_tracking_of_monai_as_it_was(

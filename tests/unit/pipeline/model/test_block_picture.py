@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from pneumoseg.models import ENCODERS, AttentionUNet
-from pneumoseg.pipeline.model.layer_table import Layer, describe_network
-from pneumoseg.pipeline.model.block_picture import draw_layers, draw_network
 from pneumoseg.pipeline.core.errors import JobError, UsageError
+from pneumoseg.pipeline.model.block_picture import draw_layers, draw_network
+from pneumoseg.pipeline.model.layer_table import Layer, describe_network
 
 needs_graphviz = pytest.mark.skipif(
     shutil.which("dot") is None, reason="the program dot of Graphviz is missing"

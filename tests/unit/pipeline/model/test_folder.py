@@ -12,21 +12,17 @@ from tests.conftest import TINY, write_model
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import sha256_of
-from pneumoseg.pipeline.model.folder import (
+from pneumoseg.pipeline.inference.model import load_model
+from pneumoseg.pipeline.model.card import model_card, save_description
+from pneumoseg.pipeline.model.description import (
     AimedPoint,
     CurvePoint,
     Decision,
     TunedPoint,
-    load_initial_weights,
-    load_model,
-    make_network,
-    model_card,
-    place,
-    point_for,
     read_description,
-    save_description,
-    save_weights,
 )
+from pneumoseg.pipeline.model.operating_points import point_for
+from pneumoseg.pipeline.model.weights import load_initial_weights, make_network, place, save_weights
 from pneumoseg.transforms.masks import OperatingPoint
 
 CPU = torch.device("cpu")

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from pneumoseg.models import ENCODERS, AttentionUNet
-from pneumoseg.pipeline.model.layer_table import Layer, describe_network
 from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.model.layer_table import Layer, describe_network
 
 # The article's table, in its order: parameters of every layer that has some.
 ARTICLE_PARAMETERS = [

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from pneumoseg.pipeline.core.files import write_csv
-from pneumoseg.pipeline.results.rows import COLUMNS as PREDICTION_COLUMNS
 from pneumoseg.pipeline.reporting.gallery import Exhibit, save_gallery
 from pneumoseg.pipeline.reporting.panels import Panel
+from pneumoseg.pipeline.results.rows import COLUMNS as PREDICTION_COLUMNS
 from pneumoseg.pipeline.scoring.case_rows import COLUMNS as CASE_COLUMNS
 from pneumoseg.pipeline.scoring.headline import TITLES
 from pneumoseg.pipeline.scoring.subgroups import COLUMNS as SUBGROUP_COLUMNS

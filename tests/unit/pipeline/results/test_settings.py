@@ -7,7 +7,8 @@ import torch
 
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import UsageError
-from pneumoseg.pipeline.model.folder import Model, TunedPoint, load_model
+from pneumoseg.pipeline.inference.model import Model, load_model
+from pneumoseg.pipeline.model.description import TunedPoint
 from pneumoseg.pipeline.results.settings import FOLDERS, KINDS, check_kinds, make_settings, model_sha256
 from pneumoseg.transforms.reader.acceptance import Gates
 

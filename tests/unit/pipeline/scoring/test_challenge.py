@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
-from pneumoseg.pipeline.scoring.challenge import dice_from_counts, summarise
+from pneumoseg.pipeline.scoring.challenge import challenge_dice, dice_from_counts, summarise
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,15 @@ def test_no_image_at_all_is_an_error() -> None:
 def test_dice_is_scikit_learns_f1_of_the_pixels(pred: NDArray[np.bool_], true: NDArray[np.bool_]) -> None:
     expected = f1_score(true, pred, zero_division=1.0)  # its value where both are empty
     assert dice_from_counts(pred.sum(), true.sum(), (pred & true).sum()) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_dice_of_masks_has_the_challenges_rule_for_empty_ones() -> None:
+    empty, half, full = np.zeros((2, 2)), np.array([[1, 1], [0, 0]]), np.ones((2, 2))
+    pred, truth = np.stack([empty, empty, half, half]), np.stack([empty, half, half, full])
+    np.testing.assert_allclose(challenge_dice(pred, truth), [1, 0, 1, 2 * 2 / (2 + 4)])
+    assert challenge_dice(half.astype(bool), full).shape == ()
+
+
+def test_masks_of_different_shapes_have_no_dice() -> None:
+    with pytest.raises(ValueError, match="need one shape"):
+        challenge_dice(np.zeros((2, 2)), np.zeros((2, 3)))

@@ -7,8 +7,8 @@ from tests.conftest import make_case
 
 from pneumoseg.pipeline.scoring.decision import CaseCurves, decide, search
 from pneumoseg.pipeline.scoring.metrics import CURVES, ChallengeMetric, MeasureCurves
-from pneumoseg.transforms.masks import OperatingPoint
 from pneumoseg.transforms.labels.rle import encode_rle
+from pneumoseg.transforms.masks import OperatingPoint
 
 CORNERS = [(0, 0), (0, 1), (1, 0), (1, 1)]
 

@@ -28,8 +28,8 @@ from pneumoseg.pipeline.scoring.search import (
     inner_fold_of,
     search_cases,
 )
-from pneumoseg.transforms.masks import OperatingPoint, to_mask
 from pneumoseg.transforms.labels.rle import encode_rle
+from pneumoseg.transforms.masks import OperatingPoint, to_mask
 
 SIDE = 40
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tests.conftest import make_case
 
-from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.core.files import write_csv
+from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.scoring.headline import ScoredImages
 from pneumoseg.pipeline.scoring.subgroups import COLUMNS, subgroup_rows, subgroups
 

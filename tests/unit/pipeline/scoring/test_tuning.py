@@ -4,7 +4,7 @@ import torch
 from tests.conftest import make_case
 
 from pneumoseg.pipeline.dataset.manifest import Case
-from pneumoseg.pipeline.model.folder import Decision
+from pneumoseg.pipeline.model.description import Decision
 from pneumoseg.pipeline.scoring.decision import CaseCurves, decide
 from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
 from pneumoseg.pipeline.scoring.tuning import tune

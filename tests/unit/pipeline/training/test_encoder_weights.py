@@ -10,7 +10,7 @@ from pneumoseg.models import ENCODERS
 from pneumoseg.pipeline.core.config import NetworkConfig
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import sha256_of
-from pneumoseg.pipeline.model.folder import make_network
+from pneumoseg.pipeline.model.weights import make_network
 from pneumoseg.pipeline.training.encoder_weights import EncoderWeights, read_encoder_weights
 
 

@@ -16,13 +16,13 @@ from tests.conftest import make_case
 from torch import Tensor
 
 from pneumoseg.pipeline.core.config import TrainConfig
-from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.interruption import InterruptedRunError
+from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.training.checkpoint import State, load_file, load_state
 from pneumoseg.pipeline.training.fitting import fit
 from pneumoseg.pipeline.training.history import History
-from pneumoseg.pipeline.core.interruption import InterruptedRunError
 from pneumoseg.pipeline.training.phases import plan_phases
 from pneumoseg.pipeline.training.step import TrainingStep
 from pneumoseg.pipeline.training.tracking import Row

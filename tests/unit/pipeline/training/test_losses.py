@@ -7,16 +7,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from pneumoseg.models import TrainingOutputs
-from pneumoseg.pipeline.training.losses import (
+from pneumoseg.pipeline.core.loss_terms import (
     BCETerm,
     DiceTerm,
     FocalTerm,
     LossTerm,
     LovaszTerm,
-    TrainingLoss,
     TverskyTerm,
     lovasz_hinge,
 )
+from pneumoseg.pipeline.training.losses import TrainingLoss
 
 TERMS: list[LossTerm] = [BCETerm(), DiceTerm(), FocalTerm(), TverskyTerm(), LovaszTerm()]
 

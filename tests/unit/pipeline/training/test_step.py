@@ -11,7 +11,8 @@ from torch.nn import functional
 from pneumoseg.models import AttentionUNet, TrainingOutputs
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.training.losses import BCETerm, DiceTerm, LovaszTerm, TrainingLoss
+from pneumoseg.pipeline.core.loss_terms import BCETerm, DiceTerm, LovaszTerm
+from pneumoseg.pipeline.training.losses import TrainingLoss
 from pneumoseg.pipeline.training.step import STOP, TrainingForward, TrainingStep
 
 CPU = torch.device("cpu")

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pneumoseg.transforms.labels.text_table import LabelFileError
 from pneumoseg.transforms.labels.challenge_csv import Labels, is_safe_id, read_labels
 from pneumoseg.transforms.labels.rle import decode_rle
 from pneumoseg.transforms.labels.runs import area_px
+from pneumoseg.transforms.labels.text_table import LabelFileError
 
 HEADER = "ImageId,EncodedPixels\n"
 Read = Callable[[str | bytes], Labels]

@@ -350,6 +350,7 @@ def test_any_text_is_runs_inside_the_image_or_an_rle_error(text: str) -> None:
 
 
 def test_codec_and_label_reader_load_neither_torch_nor_monai() -> None:
-    code = "import sys, pneumoseg.transforms.labels.challenge_csv; sys.exit(not {'torch', 'monai'}.isdisjoint(sys.modules))"
+    code = "import sys, pneumoseg.transforms.labels.challenge_csv; "
+    code += "sys.exit(not {'torch', 'monai'}.isdisjoint(sys.modules))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0

@@ -5,7 +5,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from pneumoseg.transforms.labels.runs import NO_RUNS, Runs, area_px, draw_runs, find_runs, merge_runs, overlap_px
+from pneumoseg.transforms.labels.runs import (
+    NO_RUNS,
+    Runs,
+    area_px,
+    draw_runs,
+    find_runs,
+    merge_runs,
+    overlap_px,
+)
 
 quick = settings(max_examples=200, derandomize=True, deadline=None, database=None)
 masks = arrays(np.bool_, (6, 5))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pneumoseg.transforms.labels.text_table import LabelFileError, read_rows
 from pneumoseg.transforms.labels.challenge_csv import read_labels
+from pneumoseg.transforms.labels.text_table import LabelFileError, read_rows
 
 HEADER = "ImageId,EncodedPixels\n"
 

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from pneumoseg.transforms.reader.grey import GreyScale, LookupTable, Rescale, Window, WindowFunction, levels_between
+from pneumoseg.transforms.reader.grey import (
+    GreyScale,
+    LookupTable,
+    Rescale,
+    Window,
+    WindowFunction,
+    levels_between,
+)
 
 UINT8 = np.array([[0, 1], [128, 255]], dtype=np.uint8)
 

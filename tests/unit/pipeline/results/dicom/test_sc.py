@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from tests.conftest import SHAPE
-from tests.unit.pipeline.dicom_output.conftest import ORIGIN, complaints, make_source, saved
+from tests.unit.pipeline.results.dicom.conftest import ORIGIN, complaints, make_source, saved
 
 from pneumoseg.pipeline.results.dicom.sc import make_sc
 

@@ -5,7 +5,7 @@ import highdicom as hd
 import numpy as np
 import pytest
 from pydicom import dcmread
-from tests.unit.pipeline.dicom_output.conftest import ORIGIN, complaints, make_mask, make_source, saved
+from tests.unit.pipeline.results.dicom.conftest import ORIGIN, complaints, make_mask, make_source, saved
 
 from pneumoseg.pipeline.results.dicom.seg import make_seg
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from pydicom.uid import CTImageStorage
 from tests.conftest import SHAPE
-from tests.unit.pipeline.dicom_output.conftest import GATES, make_source
+from tests.unit.pipeline.results.dicom.conftest import GATES, make_source
 
 from pneumoseg.pipeline.results.dicom.source import NO_DATE, NoDicomResultError, read_source
 from pneumoseg.transforms.reader.radiograph import read_radiograph

@@ -8,8 +8,8 @@ from highdicom.sr import MeasurementsAndQualitativeEvaluations
 from pydicom.sr.codedict import codes
 from skimage.draw import polygon2mask
 from tests.conftest import SHAPE
-from tests.unit.pipeline.dicom_output.conftest import ORIGIN, complaints, make_mask, make_source, saved
-from tests.unit.pipeline.dicom_output.test_seg import EVERY
+from tests.unit.pipeline.results.dicom.conftest import ORIGIN, complaints, make_mask, make_source, saved
+from tests.unit.pipeline.results.dicom.test_seg import EVERY
 
 from pneumoseg.pipeline.results.dicom.source import Source
 from pneumoseg.pipeline.results.dicom.sr import make_sr

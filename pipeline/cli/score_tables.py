@@ -1,0 +1,60 @@
+"""Scores of submissions as printed tables."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich.table import Table
+
+from pneumoseg.pipeline.cli.summaries import scores_table
+from pneumoseg.pipeline.jobs.score import InvalidSubmissionError, SubmissionScore
+from pneumoseg.pipeline.scoring.cells import difference_cell, interval_cell, number_cell
+from pneumoseg.pipeline.scoring.challenge import summarise
+from pneumoseg.pipeline.scoring.headline import compare
+
+
+def score_table(result: SubmissionScore, *, title: str = "Challenge score") -> Table:
+    """Lay out a score beside what an empty mask for every image would have."""
+    score = result.score
+    nothing = summarise(np.zeros_like(result.pred_px), result.true_px, np.zeros_like(result.pred_px))
+    table = scores_table(result.images, title=title, column="submission")
+    table.add_section()
+    table.add_row("images", str(score.images), "", str(nothing.images))
+    table.add_row("with a pneumothorax", str(score.positives), "", str(nothing.positives))
+    table.add_row("called positive", str(score.called_positive), "", str(nothing.called_positive))
+    table.add_row("of these rightly", str(score.found), "", str(nothing.found))
+    if result.unscored:
+        images = {issue.image_id for issue in result.unscored}
+        table.add_row("not scored, their truth was refused", str(len(images)), "", str(len(images)))
+    table.caption = (
+        "resampled by patient" if result.groups else "resampled by image: give --groups for patients"
+    )
+    return table
+
+
+def comparison_table(
+    names: Sequence[str], results: Sequence[SubmissionScore | InvalidSubmissionError]
+) -> Table:
+    """Lay out several submissions, and how much each is above the first valid one on the same images."""
+    table = Table("submission", "Dice, 95 % interval", "above the first", "p")
+    table.columns[0].overflow = "fold"
+    for column in table.columns[1:]:
+        column.justify = "right"
+        column.no_wrap = True
+    first = next((each for each in results if isinstance(each, SubmissionScore)), None)
+    if first is not None:
+        table.add_row("predict nothing", number_cell(first.images.predicting_nothing()["dice"]), "", "")
+        by = "patient" if first.groups else "image: give --groups for patients"
+        table.caption = (
+            f"{first.score.images} images, {first.score.positives} with a pneumothorax; resampled by {by}"
+        )
+    for name, result in zip(names, results, strict=True):
+        if isinstance(result, InvalidSubmissionError):
+            table.add_row(name, f"invalid, faults: {len(result.faults)}", "", "")
+            continue
+        dice = result.images.measure()["dice"]
+        beside = ("", "")
+        if first is not None and result is not first:
+            value, interval, p_value = difference_cell(compare(result.images, first.images)["dice"])
+            beside = f"{value}, {interval}", p_value
+        table.add_row(name, f"{number_cell(dice.value)}, {interval_cell(dice)}", *beside)
+    return table

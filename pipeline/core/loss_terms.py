@@ -1,0 +1,129 @@
+"""Losses by name, as a configuration lists them.
+
+MONAI's where it has them; the Lovasz hinge is written after Berman et al., CVPR 2018. Each compares logits of shape
+``(B, 1, H, W)`` with labels that hold the share of a pixel that is pneumothorax. Region losses look at the batch as
+one image: most images are empty, and an empty image has no overlap to speak of.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import torch
+from monai.losses import DiceLoss, FocalLoss, TverskyLoss
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class _Term(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    weight: Weight = 1.0
+    """Of this loss in the sum."""
+
+
+class BCETerm(_Term):
+    """Binary cross-entropy of each pixel."""
+
+    name: Literal["bce"] = "bce"
+    positive_weight: Annotated[float, Field(gt=0)] = 1.0
+    """What a pixel of a pneumothorax counts beside one of the rest."""
+
+    def make(self) -> Loss:
+        """Make the loss."""
+        if self.positive_weight == 1:
+            return nn.BCEWithLogitsLoss()
+        return _WeightedBCE(self.positive_weight)
+
+
+class DiceTerm(_Term):
+    """One minus the soft Dice of the batch."""
+
+    name: Literal["dice"] = "dice"
+
+    def make(self) -> Loss:
+        """Make the loss."""
+        loss: Loss = DiceLoss(sigmoid=True, batch=True)
+        return loss
+
+
+class FocalTerm(_Term):
+    """Cross-entropy in which pixels that are right already count little."""
+
+    name: Literal["focal"] = "focal"
+    gamma: Weight = 2.0
+    """How little."""
+
+    def make(self) -> Loss:
+        """Make the loss."""
+        loss: Loss = FocalLoss(gamma=self.gamma)
+        return loss
+
+
+class TverskyTerm(_Term):
+    """Soft Dice with a price of its own for what is missed."""
+
+    name: Literal["tversky"] = "tversky"
+    false_positives: Weight = 0.3
+    """Price of what is drawn in vain; 0.5 for both is Dice."""
+    false_negatives: Weight = 0.7
+    """Price of what is missed."""
+
+    def make(self) -> Loss:
+        """Make the loss."""
+        loss: Loss = TverskyLoss(
+            sigmoid=True, batch=True, alpha=self.false_positives, beta=self.false_negatives
+        )
+        return loss
+
+
+class LovaszTerm(_Term):
+    """A convex stand-in for the intersection over union."""
+
+    name: Literal["lovasz"] = "lovasz"
+
+    def make(self) -> Loss:
+        """Make the loss."""
+        return lovasz_hinge
+
+
+LossTerm = Annotated[BCETerm | DiceTerm | FocalTerm | TverskyTerm | LovaszTerm, Field(discriminator="name")]
+"""One of those above; in YAML a mapping with ``name``, ``weight`` and what that name takes."""
+
+
+class _WeightedBCE(nn.Module):
+    """`nn.BCEWithLogitsLoss` keeps its weight on the device it was made on, and does not know that of the network."""
+
+    def __init__(self, positive_weight: float) -> None:
+        super().__init__()
+        self.positive_weight = positive_weight
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        weight = logits.new_tensor(self.positive_weight)
+        return functional.binary_cross_entropy_with_logits(logits, label, pos_weight=weight)
+
+
+def lovasz_hinge(logits: Tensor, label: Tensor) -> Tensor:
+    """Compute the Lovasz hinge over all pixels of a batch.
+
+    Args:
+        logits: Logits of any shape.
+        label: Share of each pixel that is pneumothorax, of the same shape; one half and less counts as none.
+
+    Source: Berman et al., CVPR 2018.
+    """
+    truth = (label.flatten() > 0.5).long()
+    errors = 1 - logits.flatten() * (2 * truth - 1)
+    errors, order = torch.sort(errors, descending=True)
+    truth = truth[order]
+    # how much the Jaccard index falls with each further wrong pixel, the worst ones first; counted in integers,
+    # which are exact, and whose cumulative sum CUDA can compute deterministically
+    intersection = truth.sum() - truth.cumsum(0)
+    union = truth.sum() + (1 - truth).cumsum(0)
+    jaccard = 1 - intersection / union
+    steps = torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])
+    return torch.dot(functional.relu(errors), steps.to(errors.dtype))

@@ -1,0 +1,95 @@
+"""The model card: what a model is for, what it was trained on, how well it did and where it fails."""
+
+from pathlib import Path
+
+from pneumoseg.pipeline.core.files import write_json, write_text
+from pneumoseg.pipeline.core.names import markdown
+from pneumoseg.pipeline.model.description import DESCRIPTION, ModelDescription, TunedPoint
+
+
+def save_description(folder: Path, description: ModelDescription) -> None:
+    """Write ``model.json`` and the card beside it; the folder is a model from then on."""
+    write_text(folder / "MODEL_CARD.md", model_card(description))
+    write_json(folder / DESCRIPTION, description.model_dump(mode="json"))
+
+
+def model_card(description: ModelDescription) -> str:
+    """The card: what the model is for, what it has seen, how well it did and where it will fail."""
+    training, point = description.trained_on, description.operating_point
+    scores = "\n".join(
+        f"| {name.replace('_', ' ')} | {'unknown' if value is None else f'{value:.4g}'} |"
+        for name, value in description.validation.items()
+    )
+    leak = (
+        "Patients were not kept together: the scores may be too high."
+        if training.grouped_by == "nothing"
+        else f"No patient of the held-out fold was trained on (grouped by {training.grouped_by})."
+    )
+    members = len(description.members)
+    together = "" if members == 1 else f"; the mean of the probabilities of {members} networks"
+    crossed = description.decision.cross_fitted if description.decision else None
+    seen = (
+        f"\n\n**{training.held_out_seen} of the {description.validation.get('images')} held-out images were seen by "
+        "the initial weights**: these scores say nothing about new images."
+        if training.held_out_seen
+        else ""
+    )
+    honest = (
+        f": at cross-fitted operating points, each tuned on other patients, Dice is {crossed.dice:.4f}"
+        if crossed
+        else ""
+    )
+    return f"""# Pneumothorax segmentation model
+
+Research software. **Not a medical device; not for diagnosis.**
+
+- **Task**: outline pneumothorax on frontal chest radiographs (PA or AP).
+- **Network**: Attention U-Net, features {list(description.network.features)}, seen at \
+{description.preprocessing.image_size} x {description.preprocessing.image_size} pixels{together}.{_encoder(description)}
+- **Trained on**: {markdown(training.manifest)}: {training.cases} images, {training.positive} with a \
+pneumothorax. {leak}
+- **Operating point**: an image is positive when more than {point.min_area_fraction:.4%} of its pixels exceed \
+{point.threshold:.3f}{_image_criterion(point)}; {_how_drawn(point)}
+
+## Scores on the held-out fold
+
+Dice is the challenge's: 1 where label and mask are both empty, 0 where exactly one is. To be read beside what an
+empty mask for every image would score. Epoch and operating point were chosen on this same fold: these are in-sample
+scores, and somewhat too high{honest}.{seen}
+
+| score | value |
+| --- | --- |
+{scores}
+
+## Limits
+
+Lateral views, children, other devices and other hospitals than those trained on were not measured. A small
+pneumothorax is often missed. Chest tubes, skin folds and bullae may be taken for one.
+"""
+
+
+def _encoder(description: ModelDescription) -> str:
+    if description.network.encoder is None:
+        return ""
+    origin = description.encoder_origin
+    started = "trained from scratch"
+    if origin is not None:
+        started = (
+            f"pretrained ({markdown(origin.weights)}; licence {origin.licence or 'unknown'}; "
+            f"sha256 {origin.sha256})"
+        )
+    return f"\n- **Encoder**: {description.network.encoder}, {started}."
+
+
+def _image_criterion(point: TunedPoint) -> str:
+    return f" and its image probability exceeds {point.image_threshold:.3f}" if point.image_threshold else ""
+
+
+def _how_drawn(point: TunedPoint) -> str:
+    if point.bottom_threshold is None:
+        text = "these pixels are its mask"
+    else:
+        text = f"the pixels above {point.bottom_threshold:.3f} are its mask"
+    if point.min_component_fraction:
+        text += f", without components of {point.min_component_fraction:.4%} of the image or less"
+    return text + (", with holes filled." if point.fill_holes else ".")

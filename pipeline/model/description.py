@@ -1,0 +1,218 @@
+"""``model.json``: what a model folder says of its networks, their use, their training and their scores."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pneumoseg.models import PLAIN_STRIDE
+from pneumoseg.pipeline.core.config import ComputedPrecision, NetworkConfig, TTAName, check_size
+from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.transforms.masks import OperatingPoint
+
+FORMAT_VERSION: Final = 2
+DESCRIPTION: Final = "model.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Preprocessing(_Part):
+    """How an image becomes what the network sees."""
+
+    image_size: Annotated[int, Field(ge=PLAIN_STRIDE)]
+    """The longest side is scaled to this many pixels, the rest padded with zeros."""
+
+
+class TunedPoint(_Part):
+    """The operating point as it was found."""
+
+    threshold: Annotated[float, Field(ge=0, lt=1, multiple_of=1 / 256)]
+    """Pixels above this probability are drawn; in the steps that `decision` counts in."""
+    min_area_fraction: Annotated[float, Field(ge=0, lt=1)]
+    """An image with no larger share of such pixels is called negative."""
+    bottom_threshold: Annotated[float, Field(ge=0, lt=1, multiple_of=1 / 256)] | None = None
+    """Of an image called positive, pixels above this one are drawn; null draws those above the threshold."""
+    min_component_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Components with no larger share of the pixels are dropped, but never the largest."""
+    fill_holes: bool = False
+    """Whether holes in the mask are filled."""
+    image_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """An image whose image probability is not above this is negative, whatever its pixels are."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.as_point()
+        return self
+
+    @classmethod
+    def of(cls, point: OperatingPoint) -> Self:
+        """Keep a point."""
+        return cls(**asdict(point))
+
+    def as_point(self) -> OperatingPoint:
+        """The point, ready for use."""
+        return OperatingPoint(**self.model_dump())
+
+
+class AimedPoint(_Part):
+    """The best operating point for an aim, and what it had on the cases that it was searched on."""
+
+    point: TunedPoint
+    dice: float
+    """The challenge's score."""
+    sensitivity: float | None
+    """Share of the positives called positive."""
+    specificity: float | None
+    """Share of the negatives called negative."""
+
+
+class CurvePoint(_Part):
+    """The scores of a classification threshold, a minimum area and an image threshold."""
+
+    threshold: float
+    min_area_fraction: float
+    image_threshold: float = 0.0
+    dice: float
+    sensitivity: float | None
+    specificity: float | None
+
+
+class CrossFittedPoints(_Part):
+    """Operating points that were each searched without one inner fold of the patients, to score that one with."""
+
+    points: Annotated[tuple[TunedPoint, ...], Field(min_length=2)]
+    """For each inner fold, the point that the others gave; `inner_fold_of` gives the inner fold of a patient."""
+    dice: float
+    """The challenge's score, each case at the point of its inner fold, with masks as large as the stored maps."""
+
+
+class Decision(_Part):
+    """How the operating point was searched, on cases that the networks had not seen."""
+
+    cases: int
+    """Searched on."""
+    aims: dict[str, AimedPoint]
+    """The points that `--aim` chooses from."""
+    curve: tuple[CurvePoint, ...]
+    """For each classification threshold, with the minimum area that suits the challenge's score."""
+    frontier: tuple[CurvePoint, ...] = ()
+    """Of all classification thresholds, minimum areas and image thresholds, those that no other exceeds in both
+    sensitivity and specificity."""
+    cross_fitted: CrossFittedPoints | None
+    """Null where the cases are of too few patients."""
+    temperature: Annotated[float, Field(gt=0)] | None = None
+    """Logits divided by this are calibrated on these cases; null where that could not be fitted."""
+
+
+class Member(_Part):
+    """One set of weights."""
+
+    weights: str
+    """File, relative to the model folder."""
+    sha256: str
+    """Of the file's content."""
+    held_out_fold: int
+    """The fold of the manifest that these weights never saw."""
+    unseen_digests: tuple[str, ...] = ()
+    """Those of `trained_on.image_digests` that only other members of the model have seen."""
+
+
+class Training(_Part):
+    """What the weights have seen."""
+
+    manifest: str
+    """The collection's name."""
+    manifest_sha256: str
+    """Fingerprint of the manifest."""
+    cases: int
+    """Cases trained on."""
+    positive: int
+    """Cases with a pneumothorax among them."""
+    image_digests: tuple[str, ...]
+    """Digest of each image that the weights have seen, in this training or before it: see `image_digest`."""
+    initial_images: int = 0
+    """Images among these that the initial weights had seen."""
+    held_out_seen: int = 0
+    """Held-out images that the initial weights had seen; where it is not 0, the validation scores say nothing about new
+    images."""
+    grouped_by: str
+    """Whether patients were kept together: a groups file, PatientID, or nothing."""
+
+
+class EncoderOrigin(_Part):
+    """Initial weights of the encoder."""
+
+    weights: str
+    """What they were trained on and the package that holds them, or the name of the file."""
+    sha256: str
+    """Hash of the file."""
+    licence: str | None
+    """SPDX identifier; null where it is not known."""
+
+
+class ModelDescription(_Part):
+    """``model.json``."""
+
+    format_version: Literal[2] = FORMAT_VERSION
+    architecture: Literal["AttentionUNet"] = "AttentionUNet"
+    network: NetworkConfig
+    encoder_origin: EncoderOrigin | None = None
+    """Pretrained weights that the training of the encoder began with; null where it began without."""
+    preprocessing: Preprocessing
+    operating_point: TunedPoint
+    decision: Decision | None = None
+    """How the operating point was found, and others; null where it was simply given."""
+    members: Annotated[tuple[Member, ...], Field(min_length=1)]
+    """One for each network; their probabilities are averaged."""
+    tta: tuple[TTAName, ...] = ()
+    """Test-time augmentations; the operating point was searched with them."""
+    precision: ComputedPrecision = "float32"
+    """Number format in which the model was validated, and in which it is used where the device computes in it."""
+    trained_on: Training
+    validation: dict[str, float | int | None]
+    """Scores on the fold held out, at the in-sample operating point: it was tuned on that same fold."""
+    versions: dict[str, str]
+    """Of the libraries that the weights were made with."""
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        check_size("preprocessing.image_size", self.preprocessing.image_size, stride=self.network.stride)
+        return self
+
+    def seen_digests(self, members: Sequence[Member] | None = None) -> frozenset[str]:
+        """Collect the digests of all images that at least one of *members* has seen; None stands for all members."""
+        unseen = (frozenset(member.unseen_digests) for member in members or self.members)
+        return frozenset(self.trained_on.image_digests) - frozenset.intersection(*unseen)
+
+
+def image_digest(sha256: str) -> str:
+    """Shorten the SHA-256 of an image file to the 16 digits by which a model remembers what it has seen."""
+    return sha256[:16]
+
+
+def read_description(folder: Path) -> ModelDescription:
+    """Read ``model.json``.
+
+    Raises: JobError: If there is none, or it is not what this release reads.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        hint = f"; did you mean {folder / 'model'}?" if (folder / "model" / DESCRIPTION).is_file() else ""
+        raise JobError(
+            f"{folder}: holds no {DESCRIPTION}; give the model folder that `pneumoseg train` wrote{hint}"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content.get("format_version") if isinstance(content, dict) else None
+        if version != FORMAT_VERSION:
+            raise JobError(f"{path}: format_version is {version!r}; this release reads {FORMAT_VERSION}")
+        return ModelDescription.model_validate(content)
+    except (OSError, ValueError, RecursionError) as error:  # the last for lists in lists in lists
+        what = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        where = ".".join(str(part) for part in what["loc"])
+        raise JobError(f"{path}: {where or 'content'}: {what['msg']}; copy the model folder anew") from None

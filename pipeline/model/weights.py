@@ -1,0 +1,127 @@
+"""The networks of a model folder: made, written as safetensors, read back, or taken as initial weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pneumoseg.models import ENCODERS, AttentionUNet
+from pneumoseg.pipeline.core.config import NetworkConfig
+from pneumoseg.pipeline.core.errors import JobError, UsageError
+from pneumoseg.pipeline.core.files import sha256_of, written_atomically
+from pneumoseg.pipeline.model.description import (
+    DESCRIPTION,
+    EncoderOrigin,
+    Member,
+    ModelDescription,
+    read_description,
+)
+
+
+def make_network(config: NetworkConfig) -> AttentionUNet:
+    """Make the network that a configuration describes, freshly initialised.
+
+    Pretrained weights of the encoder are not loaded here, so that a trained model can be read without them.
+    """
+    encoder = ENCODERS[config.encoder]() if config.encoder else None
+    return AttentionUNet(encoder=encoder, **config.model_dump(exclude={"encoder", "encoder_weights"}))
+
+
+def place(network: AttentionUNet, device: torch.device, *, channels_last: bool = True) -> AttentionUNet:
+    """Move a network to a device, in the memory format that most devices are faster in."""
+    network = network.to(device)
+    if channels_last:
+        # torch knows the argument, its annotations do not
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def save_weights(folder: Path, network: AttentionUNet, *, fold: int, epoch: int | None = None) -> Member:
+    """Write the weights of one member of a model.
+
+    Args:
+        folder: Of the model.
+        network: That has them.
+        fold: Which they never saw.
+        epoch: Of which they are, where the model has several members of a fold.
+    """
+    name = f"weights/fold{fold}{'' if epoch is None else f'-epoch{epoch:04d}'}.safetensors"
+    weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    with written_atomically(folder / name) as temporary:
+        save_file(weights, temporary)
+    return Member(weights=name, sha256=sha256_of(folder / name), held_out_fold=fold)
+
+
+def load_member(folder: Path, description: ModelDescription, member: Member) -> AttentionUNet:
+    """Read one network of a model folder.
+
+    Raises: JobError: If its weights are missing, altered or of another network.
+    """
+    path = folder / member.weights
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise JobError(f"{folder / DESCRIPTION}: weights {member.weights} lie outside of the model folder")
+    if not path.is_file():
+        raise JobError(f"{path}: the weights of the model are missing; copy the model folder as a whole")
+    if sha256_of(path) != member.sha256:
+        raise JobError(
+            f"{path}: the weights are not those that {DESCRIPTION} describes; copy the folder anew"
+        )
+    network = make_network(description.network)
+    try:
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise JobError(
+            f"{path}: does not fit the network of {DESCRIPTION} ({str(error).splitlines()[0]})"
+        ) from None
+    return network
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """Weights for a training to start from.
+
+    Attributes:
+        state: State dict of the network.
+        sha256: SHA-256 of the weights file.
+        seen: Digests of the images that they were trained on.
+        encoder_origin: Initial weights of their encoder.
+    """
+
+    state: dict[str, Tensor]
+    sha256: str
+    seen: frozenset[str]
+    encoder_origin: EncoderOrigin | None
+
+
+def load_initial_weights(
+    folder: Path, network: NetworkConfig, *, held_out: frozenset[str] = frozenset()
+) -> InitialWeights:
+    """Read the weights of one member of a model, for a training to start from.
+
+    Args:
+        folder: Model folder.
+        network: Network that is to be trained.
+        held_out: Digests of the held-out images; of several members, the one that has seen fewest of them is taken.
+
+    Raises:
+        UsageError: If the model is of another network.
+        JobError: If the folder is no model.
+    """
+    description = read_description(folder)
+    initial_only = {"encoder_weights", "head_prior"}  # they say how weights start, not what they belong to
+    theirs, wanted = (each.model_dump(exclude=initial_only) for each in (description.network, network))
+    if theirs != wanted:
+        other = ", ".join(f"{key} is {theirs[key]}" for key in theirs if theirs[key] != wanted[key])
+        raise UsageError(f"--init {folder}: is of another network: {other}; set network to the same values")
+    member = initial_member(description, held_out)
+    state = load_member(folder, description, member).state_dict()
+    seen = description.seen_digests([member])
+    return InitialWeights(state, member.sha256, seen, description.encoder_origin)
+
+
+def initial_member(description: ModelDescription, held_out: frozenset[str]) -> Member:
+    """Choose the member that has seen fewest of the held-out images, and among equals the first."""
+    return min(description.members, key=lambda member: len(held_out & description.seen_digests([member])))
