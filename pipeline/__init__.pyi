@@ -1,5 +1,5 @@
 from .core.config import TrainConfig as TrainConfig
-from .core.config import load_config as load_config
+from .core.config_files import load_config as load_config
 from .core.errors import JobError as JobError
 from .core.errors import UsageError as UsageError
 from .inference.model import load_model as load_model

@@ -320,7 +320,7 @@ def train(
     `pneumoseg train --resume -o RUN` resumes a run; --epochs may then be higher than before, and the schedule is
     computed anew over the new length.
     """
-    from pneumoseg.pipeline.core.config import explain_config, load_config
+    from pneumoseg.pipeline.core.config_files import explain_config, load_config
     from pneumoseg.pipeline.training.run_record import CONFIG, read_record
 
     values = {
@@ -631,7 +631,7 @@ def describe(
     overwrite: Overwrite = False,
 ) -> None:
     """Print the table of layers, and draw the block picture."""
-    from pneumoseg.pipeline.core.config import load_config
+    from pneumoseg.pipeline.core.config_files import load_config
     from pneumoseg.pipeline.core.files import claim_file
     from pneumoseg.pipeline.jobs.describe import describe_model
     from pneumoseg.pipeline.model.description import read_description

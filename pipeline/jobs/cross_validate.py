@@ -12,7 +12,8 @@ from pathlib import Path
 import ignite.distributed as idist
 from torch.distributed.rendezvous import rendezvous
 
-from pneumoseg.pipeline.core.config import TrainConfig, dump_config, flatten, load_config
+from pneumoseg.pipeline.core.config import TrainConfig
+from pneumoseg.pipeline.core.config_files import dump_config, flatten, load_config
 from pneumoseg.pipeline.core.console import console, say
 from pneumoseg.pipeline.core.devices import own_device, process_count, process_group
 from pneumoseg.pipeline.core.files import claim_folder, write_json, write_text, written_atomically

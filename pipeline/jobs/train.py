@@ -11,7 +11,8 @@ import ignite.distributed as idist
 import torch
 from monai.data import get_track_meta, set_track_meta
 
-from pneumoseg.pipeline.core.config import TrainConfig, dump_config, flatten, load_config
+from pneumoseg.pipeline.core.config import TrainConfig
+from pneumoseg.pipeline.core.config_files import dump_config, flatten, load_config
 from pneumoseg.pipeline.core.console import console, say, tracked, warn
 from pneumoseg.pipeline.core.devices import deterministic_algorithms, gather, process_group, resolve_precision
 from pneumoseg.pipeline.core.errors import JobError, UsageError

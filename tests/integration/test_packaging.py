@@ -56,9 +56,12 @@ def test_the_main_job_is_importable_from_the_wheel(installed: Path, tmp_path: Pa
 
 
 def test_every_preset_is_in_the_wheel(installed: Path, tmp_path: Path) -> None:
-    code = "from pneumoseg.pipeline.core.config import load_config, presets; "
+    code = "from pneumoseg.pipeline.core.config_files import load_config; "
+    code += "from pneumoseg.pipeline.core.preset_files import presets; "
     code += "print(*[name for name in presets() if load_config(preset=name)])"
     found = subprocess.run(
         [installed / "python", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert found.stdout.split() == sorted(path.stem for path in (ROOT / "pipeline" / "presets").iterdir())
+    assert found.stdout.split() == sorted(
+        path.stem for path in (ROOT / "pipeline" / "core" / "presets").iterdir()
+    )

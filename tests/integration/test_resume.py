@@ -12,7 +12,8 @@ import pytest
 from tests.conftest import TINY, Collection
 
 from pneumoseg.pipeline.cli import app as cli
-from pneumoseg.pipeline.core.config import DataConfig, OptimizationConfig, TrainConfig, load_config
+from pneumoseg.pipeline.core.config import DataConfig, OptimizationConfig, TrainConfig
+from pneumoseg.pipeline.core.config_files import load_config
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import sha256_of
 from pneumoseg.pipeline.jobs.cross_validate import cross_validate

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from pneumoseg.pipeline.cli import app as cli
-from pneumoseg.pipeline.core.config import presets
+from pneumoseg.pipeline.core.preset_files import presets
 
 COMMANDS = {info.callback.__name__: info.callback for info in cli.app.registered_commands if info.callback}
 

@@ -1,0 +1,215 @@
+"""Configurations as YAML: read from presets, files and options, written, explained, and refused in one line."""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from pneumoseg.pipeline.core.config import TrainConfig
+from pneumoseg.pipeline.core.config_schema import ConfigSchema
+from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.core.preset_files import preset_path, presets
+
+OPTION_KEYS: Final = {
+    "epochs": "optimization.epochs",
+    "image_size": "data.image_size",
+    "batch_size": "data.batch_size",
+    "learning_rate": "optimization.learning_rate",
+    "seed": "seed",
+    "deterministic": "deterministic",
+}
+"""Options of `pneumoseg train` that stand for a key of the configuration, which they change last of all."""
+
+
+def load_config(
+    path: Path | None = None,
+    settings: Sequence[str] | None = None,
+    *,
+    preset: str | None = None,
+    base: Path | None = None,
+    options: Mapping[str, object] | None = None,
+) -> TrainConfig:
+    """Put a configuration together; each of *base*, *preset*, *path*, *settings* and *options* goes over those before.
+
+    Args:
+        path: YAML file; keys that are left out keep their values. Lists are replaced as a whole.
+        settings: ``section.key=value`` texts, the value in YAML.
+        preset: One of `presets`.
+        base: YAML file that all others change: the configuration of a run that is resumed.
+        options: Values by the names of `OPTION_KEYS`; None leaves a value as it is.
+
+    Raises: UsageError: If a file, key or value does not fit.
+    """
+    layers: list[_Layer] = []
+    if base is not None:
+        layers.append((str(base), _read_yaml(base)))
+    if preset is not None:
+        if preset not in presets():
+            raise UsageError(f"--preset {preset}: there are {', '.join(presets())}")
+        layers.append((f"--preset {preset}", _read_yaml(preset_path(preset))))
+    if path is not None:
+        layers.append((str(path), _read_yaml(path)))
+    content: dict[str, Any] = {}
+    for _, layer in layers:
+        content = _merged(content, layer)
+    layers += [("--set", _apply(content, setting)) for setting in settings or []]
+    for name, value in (options or {}).items():
+        if value is not None:
+            source = f"--{name.replace('_', '-')}"
+            layers.append((source, _put(content, OPTION_KEYS[name], value, source=source)))
+    try:
+        return TrainConfig.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(_explain(error, layers)) from None
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            merged[key] = _merged(below[key], above[key])
+    return merged
+
+
+def dump_config(config: TrainConfig) -> str:
+    """Write the configuration as YAML that `load_config` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
+
+
+def explain_config(config: TrainConfig) -> str:
+    """Write the configuration as YAML that `load_config` reads back, with a comment on each key.
+
+    The comment says what the key means, which values fit, and what the default is.
+    """
+    return config_schema().explain(config.model_dump(mode="json")) + "\n"
+
+
+@cache
+def config_schema() -> ConfigSchema:
+    """Look up which keys there are, and which values fit them."""
+    return ConfigSchema(TrainConfig.model_json_schema())
+
+
+def flatten(config: TrainConfig) -> dict[str, object]:
+    """List all values of a configuration by their dotted keys, like ``data.image_size``."""
+    sections = config.model_dump(mode="json")
+    return {
+        name if not isinstance(section, dict) else f"{name}.{key}": value
+        for name, section in sections.items()
+        for key, value in (section.items() if isinstance(section, dict) else [(name, section)])
+    }
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads plain values only, and takes 1e-3 for a number, which YAML 1.1 does not."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _load_yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)  # noqa: S506  (a safe loader)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = _load_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as text ({error}); give a YAML file") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(
+            f"{path}: holds a {type(content).__name__}; `section:` lines with `key: value` would fit"
+        )
+    return content
+
+
+_Layer = tuple[str, dict[str, Any]]
+"""Where values come from, and these values alone."""
+
+
+def _apply(content: dict[str, Any], setting: str) -> dict[str, Any]:
+    """Put the value of a ``section.key=value`` text into *content*; give it alone, too."""
+    keys, equals, text = setting.partition("=")
+    if not equals or not keys.strip():
+        raise UsageError(f"--set {setting}: section.key=value would fit, like data.image_size=128")
+    try:
+        value = _load_yaml(text)
+    except yaml.YAMLError:
+        raise UsageError(f"--set {setting}: {text!r} is not a value in YAML") from None
+    return _put(content, keys.strip(), value, source=f"--set {setting}")
+
+
+def _put(content: dict[str, Any], keys: str, value: object, *, source: str) -> dict[str, Any]:
+    """Put a value under a dotted key; give it alone, too."""
+    *sections, key = keys.split(".")
+    alone: dict[str, Any] = {key: value}
+    for section in sections:
+        inner = content.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"{source}: {section} holds the value {inner!r}, not further keys")
+        content = inner
+    content[key] = value
+    for section in reversed(sections):
+        alone = {section: alone}
+    return alone
+
+
+def _explain(error: ValidationError, layers: Sequence[_Layer]) -> str:
+    """Say in one line what does not fit, where it comes from, and what would fit."""
+    problems = [_problem(each, layers) for each in error.errors()]
+    (location, text), *others = problems
+    # a union has one error for each of its kinds, and a list one of its own beside that of an item
+    more = {place for place, _ in others if place != location[: len(place)]}
+    return text + (f" (and {len(more)} more)" if more else "")
+
+
+def _problem(error: ErrorDetails, layers: Sequence[_Layer]) -> tuple[tuple[int | str, ...], str]:
+    """Say where an error is, and what it is."""
+    location, kind, value = error["loc"], error["type"], error["input"]
+    schema = config_schema()
+    node, known = schema.find(location)
+    if kind == "value_error":  # of a whole section, whose message names the key and its value
+        return location, f"{_dotted(location)}{': ' if location else ''}{error['ctx']['error']}"
+    if kind == "extra_forbidden":
+        problem = f"unknown key {_dotted(location)}; known there: {', '.join(schema.keys(node))}"
+        return location, _source(location, layers) + problem
+    if kind == "missing" and isinstance(location[-1], str):
+        problem = f"{_dotted(known[:-1])} has no {location[-1]}; {schema.fitting(node)} would fit"
+        return location, _source(known[:-1], layers) + problem
+    if kind == "missing":  # an item of a list whose length is fixed
+        node, known = schema.find(location[:-1])
+    if isinstance(value, dict) and value.keys() == {"name"}:
+        value = value["name"]
+    example = f", like {node['default']}" if "prefixItems" in node else ""
+    problem = f"{_dotted(known)} = {value!r}: {schema.fitting(node)} would fit{example}"
+    return known, _source(known, layers) + problem
+
+
+def _dotted(location: Sequence[int | str]) -> str:
+    return ".".join(map(str, location))
+
+
+def _source(location: Sequence[int | str], layers: Sequence[_Layer]) -> str:
+    """Name the last layer that has a value there."""
+    for name, content in reversed(layers):
+        inner: Any = content
+        for part in location:
+            if not isinstance(inner, dict):
+                return f"{name}: "
+            if part not in inner:
+                break
+            inner = inner[part]
+        else:
+            return f"{name}: "
+    return ""
