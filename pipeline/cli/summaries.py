@@ -87,7 +87,7 @@ def scores_table(
         cross_fitted: The same images at cross-fitted operating points: their numbers are those to quote, and those of
             *images* stand beside them as in-sample.
     """
-    from pneumoseg.pipeline.scoring.headline import TITLES  # noqa: PLC0415  (late, as `--help` does not need it)
+    from pneumoseg.pipeline.scoring.headline import TITLES
 
     in_sample, nothing = images.measure(), images.predicting_nothing()
     quoted = cross_fitted.measure() if cross_fitted else in_sample

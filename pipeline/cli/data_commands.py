@@ -1,0 +1,109 @@
+"""Commands for data: prepare and check."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pneumoseg.pipeline.cli.notices import warn_some
+from pneumoseg.pipeline.cli.options import (
+    AllowBurnedIn,
+    AnyBodyPart,
+    AnyModality,
+    AnyView,
+    ImageFolder,
+    Overwrite,
+    Workers,
+    acceptance_filters,
+)
+from pneumoseg.pipeline.core.console import console, say
+
+
+def prepare(
+    images: ImageFolder,
+    labels: Annotated[
+        list[Path],
+        typer.Option(
+            "--labels", help="CSV file of run lengths; can be given several times.", show_default=False
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Path of the manifest.")] = Path(
+        "manifest.json"
+    ),
+    groups: Annotated[
+        Path | None, typer.Option(help="CSV file with the columns ImageId,PatientGroup.")
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the assignment to folds.")] = 0,
+    id_column: Annotated[
+        str, typer.Option(help="Column of the labels that holds the names of the image files.")
+    ] = "ImageId",
+    label_shape: Annotated[
+        tuple[int, int], typer.Option(help="Rows and columns of the masks that the run lengths encode.")
+    ] = (1024, 1024),
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the data set; default: the folder's name.", show_default=False),
+    ] = None,
+    any_view: AnyView = False,
+    any_modality: AnyModality = False,
+    any_body_part: AnyBodyPart = False,
+    overwrite: Overwrite = False,
+    workers: Workers = 1,
+) -> None:
+    """Match radiographs with labels, assign patients to folds, and write a manifest."""
+    from pneumoseg.pipeline.cli.summaries import prepare_summary
+    from pneumoseg.pipeline.jobs.prepare import prepare_manifest
+
+    report = prepare_manifest(
+        images,
+        labels,
+        output,
+        groups=groups,
+        folds=folds,
+        seed=seed,
+        id_column=id_column,
+        label_shape=label_shape,
+        name=name,
+        gates=acceptance_filters(any_view=any_view, any_modality=any_modality, any_body_part=any_body_part),
+        workers=workers,
+        overwrite=overwrite,
+    )
+    warn_some(report.label_problems, "label rows are refused")
+    warn_some(report.label_warnings, "warnings about labels")
+    console.print(*prepare_summary(report), sep="\n")
+    say(f"wrote {output}")
+    raise typer.Exit(report.exit_code)
+
+
+def check(
+    folder: ImageFolder,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Path of the table.")] = Path("check.csv"),
+    any_view: AnyView = False,
+    any_modality: AnyModality = False,
+    any_body_part: AnyBodyPart = False,
+    allow_burned_in: AllowBurnedIn = False,
+    follow_links: Annotated[bool, typer.Option("--follow-links", help="Follow symbolic links.")] = False,
+    overwrite: Overwrite = False,
+    workers: Workers = 1,
+) -> None:
+    """Check for every file under a folder whether it is accepted as a radiograph, and write the reasons."""
+    from pneumoseg.pipeline.cli.summaries import check_summary
+    from pneumoseg.pipeline.jobs.check import check_folder
+
+    report = check_folder(
+        folder,
+        output,
+        gates=acceptance_filters(
+            any_view=any_view,
+            any_modality=any_modality,
+            any_body_part=any_body_part,
+            allow_burned_in=allow_burned_in,
+        ),
+        workers=workers,
+        follow_links=follow_links,
+        overwrite=overwrite,
+    )
+    console.print(*check_summary(report), sep="\n")
+    say(f"wrote {output}")
+    raise typer.Exit(report.exit_code)

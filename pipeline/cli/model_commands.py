@@ -1,0 +1,330 @@
+"""Commands that use a model or its results: evaluate, submit, score, predict, report and describe."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pneumoseg.pipeline.cli.notices import warn_some, warn_trained_on
+from pneumoseg.pipeline.cli.options import (
+    AllowBurnedIn,
+    AnyBodyPart,
+    AnyModality,
+    AnyView,
+    BatchSize,
+    Calibrated,
+    Device,
+    DropoutPasses,
+    ImageFolder,
+    ManifestFile,
+    ModelFolder,
+    OperatingPointName,
+    Overwrite,
+    Threads,
+    Tta,
+    Workers,
+    acceptance_filters,
+    check_fold,
+    set_threads,
+)
+from pneumoseg.pipeline.core.console import complain, console, say, warn
+from pneumoseg.pipeline.core.errors import UsageError
+
+
+def evaluate(
+    model: ModelFolder,
+    manifest: ManifestFile,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", help="Folder for the report, scores.json and tables.", show_default=False
+        ),
+    ],
+    fold: Annotated[
+        str | None,
+        typer.Option(help="Fold to score, or `all`; default: the fold held out.", show_default=False),
+    ] = None,
+    aim: OperatingPointName = None,
+    tta: Tta = None,
+    calibrated: Calibrated = False,
+    dropout_passes: DropoutPasses = 0,
+    examples: Annotated[
+        int, typer.Option(min=0, help="Cases of each kind in the gallery of the report.")
+    ] = 3,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    batch_size: BatchSize = 8,
+    workers: Workers = 1,
+    threads: Threads = None,
+) -> None:
+    """Score a model on the fold that was held out, and compare it with empty predictions."""
+    from pneumoseg.pipeline.cli.summaries import evaluation_table
+    from pneumoseg.pipeline.inference.tta import parse_tta
+    from pneumoseg.pipeline.jobs.evaluate import evaluate_model
+
+    check_fold(fold)
+    set_threads(threads)
+    report = evaluate_model(
+        model,
+        manifest,
+        output,
+        fold=int(fold) if fold not in (None, "all") else None,
+        all_folds=fold == "all",
+        aim=aim,
+        tta=parse_tta(tta),
+        calibrated=calibrated,
+        dropout_passes=dropout_passes,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        examples=examples,
+        overwrite=overwrite,
+    )
+    title = "all folds" if report.fold is None else f"fold {report.fold}"
+    console.print(evaluation_table(report, title=title))
+    warn_trained_on(report)
+    say(f"wrote {output / 'report.html'}, {output / 'scores.json'} and {output / 'cases.csv'}")
+    raise typer.Exit(report.exit_code)
+
+
+def submit(
+    model: ModelFolder,
+    images: ImageFolder,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Path of the submission.")] = Path(
+        "submission.csv"
+    ),
+    sample: Annotated[
+        Path | None, typer.Option(help="sample_submission.csv, which lists the images in order.")
+    ] = None,
+    aim: OperatingPointName = None,
+    tta: Tta = None,
+    any_view: AnyView = False,
+    any_modality: AnyModality = False,
+    any_body_part: AnyBodyPart = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    batch_size: BatchSize = 4,
+    workers: Workers = 1,
+    threads: Threads = None,
+) -> None:
+    """Write a valid submission to the challenge, or none."""
+    from pneumoseg.pipeline.inference.tta import parse_tta
+    from pneumoseg.pipeline.jobs.submit import write_submission
+
+    set_threads(threads)
+    report = write_submission(
+        model,
+        images,
+        output,
+        sample=sample,
+        aim=aim,
+        tta=parse_tta(tta),
+        device=device,
+        batch_size=batch_size,
+        gates=acceptance_filters(any_view=any_view, any_modality=any_modality, any_body_part=any_body_part),
+        workers=workers,
+        overwrite=overwrite,
+    )
+    warn_some([f"{item.path.name}: {item.error}" for item in report.refused], "files have no row")
+    left_out = f"; {report.left_out} images left out, which the sample does not list" if sample else ""
+    share = f" ({report.called_positive / report.images:.1%})" if report.images else ""
+    expected = "" if report.validation_rate is None else f"; in validation {report.validation_rate:.1%}"
+    say(f"{report.images} images, {report.called_positive} predicted positive{share}{expected}{left_out}")
+    if report.trained_on:
+        warn(f"{report.trained_on} of {report.images} images were in the model's training set")
+    if report.surprising:
+        warn(
+            "the share of predicted positives differs from validation: check the source of the images and the "
+            "operating point"
+        )
+    say(f"wrote {output}")
+    raise typer.Exit(report.exit_code)
+
+
+def score(
+    submissions: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SUBMISSION",
+            help="CSV files to score; several are compared with the first.",
+            show_default=False,
+        ),
+    ],
+    truth: Annotated[
+        Path,
+        typer.Argument(help="CSV file of true masks, in any format of the challenge.", show_default=False),
+    ],
+    groups: Annotated[
+        Path | None,
+        typer.Option(help="CSV file with the columns ImageId,PatientGroup, for intervals by patient."),
+    ] = None,
+    faults: Annotated[
+        Path | None, typer.Option(help="CSV file to write all faults of all submissions to.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Score submissions as the leaderboard does; list the faults of an invalid one instead."""
+    from pneumoseg.pipeline.cli.score_tables import comparison_table, score_table
+    from pneumoseg.pipeline.core.files import claim_file
+    from pneumoseg.pipeline.jobs.score import InvalidSubmissionError, score_submissions, write_faults
+
+    if faults:
+        claim_file(faults, overwrite=overwrite, inputs=[*submissions, truth])
+    results = score_submissions(submissions, truth, groups=groups)
+    if faults:
+        write_faults(faults, results)
+    valid = [result for result in results if not isinstance(result, InvalidSubmissionError)]
+    unscored = valid[0].unscored if valid else ()
+    warn_some([str(issue) for issue in unscored], "rows of the truth are refused")
+    names = [path.name for path in submissions]
+    for name, result in zip(names, results, strict=True):
+        if isinstance(result, InvalidSubmissionError):
+            message, *details = str(result).split("\n")
+            complain(f"error: {message}", *details)
+        else:
+            console.print(score_table(result, title=name if len(results) > 1 else "Challenge score"))
+    if len(results) > 1:
+        console.print(comparison_table(names, results))
+    raise typer.Exit(valid[0].exit_code if len(valid) == len(results) else 1)
+
+
+def predict(
+    model: ModelFolder,
+    folder: ImageFolder,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the results.", show_default=False)
+    ],
+    kinds: Annotated[
+        str,
+        typer.Option(
+            "-t",
+            "--type",
+            help="Output types to write, separated by commas: csv, json, png, nifti, seg, sr, sc, overlay, attention, "
+            "probability (per pixel, as 16-bit PNG: 65535 is 1), uncertainty (standard deviation per pixel, needs "
+            "--dropout-passes; white is 0.5).",
+        ),
+    ] = "csv,json,png,nifti,overlay",
+    aim: OperatingPointName = None,
+    tta: Tta = None,
+    calibrated: Calibrated = False,
+    dropout_passes: DropoutPasses = 0,
+    research: Annotated[
+        bool, typer.Option("--research", help="Leave names, dates, paths and quoted tags out of all results.")
+    ] = False,
+    num_parts: Annotated[
+        int, typer.Option(min=1, help="Number of runs that share the folder, as in a job array.")
+    ] = 1,
+    part_id: Annotated[int | None, typer.Option(min=0, help="Index of this run among them, from 0.")] = None,
+    any_view: AnyView = False,
+    any_modality: AnyModality = False,
+    any_body_part: AnyBodyPart = False,
+    allow_burned_in: AllowBurnedIn = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    batch_size: BatchSize = 4,
+    workers: Workers = 1,
+    threads: Threads = None,
+) -> None:
+    """Run inference on every radiograph under a folder.
+
+    To resume an interrupted run, repeat the command.
+    """
+    from pneumoseg.pipeline.cli.summaries import predict_summary
+    from pneumoseg.pipeline.inference.tta import parse_tta
+    from pneumoseg.pipeline.jobs.predict import predict_folder
+    from pneumoseg.pipeline.results.planning import Part
+
+    if num_parts > 1 and part_id is None:
+        raise UsageError(f"--num-parts {num_parts} needs --part-id, the index of this run, from 0")
+    set_threads(threads)
+    report = predict_folder(
+        model,
+        folder,
+        output,
+        kinds=[kind.strip() for kind in kinds.split(",") if kind.strip()],
+        aim=aim,
+        tta=parse_tta(tta),
+        calibrated=calibrated,
+        dropout_passes=dropout_passes,
+        device=device,
+        batch_size=batch_size,
+        gates=acceptance_filters(
+            any_view=any_view,
+            any_modality=any_modality,
+            any_body_part=any_body_part,
+            allow_burned_in=allow_burned_in,
+        ),
+        workers=workers,
+        overwrite=overwrite,
+        research=research,
+        part=None if part_id is None else Part(part_id, num_parts),
+    )
+    console.print(*predict_summary(report), sep="\n")
+    say(
+        f"wrote {output / 'predictions.csv'} and {output / 'report.html'}"
+        if report.has_tables
+        else f"wrote results to {output}; the part that finishes last writes predictions.csv"
+    )
+    raise typer.Exit(report.exit_code)
+
+
+def report(
+    folder: Annotated[
+        Path, typer.Argument(help="Output folder of train, evaluate or predict.", show_default=False)
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Path of the page; default: report.html in the folder.", show_default=False
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the HTML report of a run, an evaluation or a prediction again, as one self-contained file."""
+    from pneumoseg.pipeline.core.files import claim_file
+    from pneumoseg.pipeline.jobs.report import write_report
+
+    if output is not None:
+        claim_file(output, overwrite=overwrite)
+    say(f"wrote {write_report(folder, output)}")
+
+
+def describe(
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="Model folder; default: the network of --preset and --set.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Path of the block diagram: .png, .svg or .pdf.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Preset whose network to describe; default: the article's.", show_default=False),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="network.key=value, which replaces the preset's value.", show_default=False
+        ),
+    ] = None,
+    image_size: Annotated[
+        tuple[int, int], typer.Option(help="Rows and columns of the input image in pixels.")
+    ] = (160, 160),
+    overwrite: Overwrite = False,
+) -> None:
+    """Print the table of layers of a network, and write its block diagram."""
+    from pneumoseg.pipeline.core.config_files import load_config
+    from pneumoseg.pipeline.core.files import claim_file
+    from pneumoseg.pipeline.jobs.describe import describe_model
+    from pneumoseg.pipeline.model.description import read_description
+    from pneumoseg.pipeline.model.weights import make_network
+
+    if model is not None and (preset or settings):
+        raise UsageError("a model folder has its own network; leave out either it or --preset and --set")
+    if output is not None:
+        claim_file(output, overwrite=overwrite)
+    config = read_description(model).network if model else load_config(None, settings, preset=preset).network
+    network = make_network(config)
+    say(describe_model(network, image_size=image_size, output=output))
+    if output is not None:
+        say(f"wrote {output}")

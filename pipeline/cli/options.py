@@ -1,0 +1,105 @@
+"""Options and arguments that several commands share, and what they translate to."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pneumoseg.pipeline.core.errors import UsageError
+
+if TYPE_CHECKING:  # it loads NumPy
+    from pneumoseg.transforms.reader.acceptance import Gates
+
+ModelFolder = Annotated[
+    Path, typer.Argument(help="Model folder: the model/ folder of a training run.", show_default=False)
+]
+ManifestFile = Annotated[
+    Path, typer.Argument(help="Manifest written by `pneumoseg prepare`.", show_default=False)
+]
+ImageFolder = Annotated[
+    Path, typer.Argument(help="Folder of DICOM and PNG files, with subfolders.", show_default=False)
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")]
+
+Device = Annotated[str, typer.Option("-d", "--device", help="Device to use: auto, cpu or cuda:N.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processor threads of the network; default: all.", show_default=False),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that decode images.")]
+
+AnyView = Annotated[bool, typer.Option("--any-view", help="Accept views other than AP and PA.")]
+AnyModality = Annotated[
+    bool,
+    typer.Option(
+        "--any-modality", help="Accept modalities other than CR and DX, with any view and body part."
+    ),
+]
+AnyBodyPart = Annotated[bool, typer.Option("--any-body-part", help="Accept body parts other than the chest.")]
+AllowBurnedIn = Annotated[
+    bool,
+    typer.Option("--allow-burned-in", help="Assume that burned-in annotations contain no identifying text."),
+]
+
+OperatingPointName = Annotated[
+    str | None,
+    typer.Option(
+        "--operating-point",
+        help="Operating point to use: challenge, specificity, screening, or specificity=0.9; "
+        "default: the model's own setting.",
+        show_default=False,
+    ),
+]
+Tta = Annotated[
+    str | None,
+    typer.Option(
+        help="Test-time augmentation to apply: flip, scale, both (flip,scale), or none; "
+        "default: the model's own setting.",
+        show_default=False,
+    ),
+]
+Calibrated = Annotated[
+    bool,
+    typer.Option("--calibrated", help="Calibrate probabilities with the temperature fitted in training."),
+]
+DropoutPasses = Annotated[
+    int, typer.Option(min=0, help="Monte-Carlo dropout samples for the uncertainty estimate.")
+]
+
+
+def check_fold(fold: str | None) -> None:
+    """Check the value of `--fold`.
+
+    Args:
+        fold: Number of a fold, ``all``, or None for the default.
+
+    Raises: UsageError: If it is none of these.
+    """
+    if fold not in (None, "all") and not fold.isdecimal():
+        raise UsageError(f"--fold {fold}: a number or `all` would fit")
+
+
+def set_threads(threads: int | None) -> None:
+    """Limit the processor threads of the network; None leaves the default of torch."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def acceptance_filters(
+    *, any_view: bool, any_modality: bool, any_body_part: bool, allow_burned_in: bool = False
+) -> "Gates":
+    """Make the acceptance filters of a command from its options.
+
+    Images of other modalities have other views and body parts, too, which `any_modality` therefore includes.
+    """
+    from pneumoseg.transforms.reader.acceptance import Gates
+
+    return Gates(
+        any_view=any_view or any_modality,
+        any_modality=any_modality,
+        any_body_part=any_body_part or any_modality,
+        allow_burned_in=allow_burned_in,
+    )

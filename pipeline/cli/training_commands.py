@@ -1,0 +1,201 @@
+"""The command train."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pneumoseg.pipeline.cli.notices import warn_trained_on
+from pneumoseg.pipeline.cli.options import (
+    Device,
+    Overwrite,
+    Threads,
+    check_fold,
+    set_threads,
+)
+from pneumoseg.pipeline.core.console import console, say
+from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.core.preset_files import presets
+
+if TYPE_CHECKING:  # the jobs load MONAI
+    from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
+    from pneumoseg.pipeline.scoring.decision import OperatingPointScores
+
+
+def train(
+    manifest: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Manifest written by `pneumoseg prepare`; with --resume only needed if it has moved.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Run folder.", show_default=False)
+    ] = None,
+    fold: Annotated[
+        str | None,
+        typer.Option(
+            help="Fold to hold out, or `all` to hold out each in turn; default: 0.", show_default=False
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help=f"Named configuration: {', '.join(presets())}.", show_default=False)
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file with values that replace the preset's.", show_default=False)
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="section.key=value, which replaces the value of the file or preset.",
+            show_default=False,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs at the final resolution.", show_default=False)
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the network's input in pixels.", show_default=False)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images per optimizer step.", show_default=False)
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Highest learning rate of the schedule.", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the run.", show_default=False)] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Use deterministic algorithms only.")
+    ] = False,
+    show_config: Annotated[
+        bool,
+        typer.Option(
+            "--show-config",
+            help="Print all configuration keys with descriptions, values and defaults, and exit.",
+        ),
+    ] = False,
+    initial: Annotated[
+        Path | None,
+        typer.Option("--init", help="Model folder whose weights to start from.", show_default=False),
+    ] = None,
+    allow_seen: Annotated[
+        bool,
+        typer.Option(
+            "--allow-seen", help="Accept held-out images that the weights of --init were trained on."
+        ),
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Resume the run in -o after its last saved step; only --epochs may differ, and only grow.",
+        ),
+    ] = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that decode images and later load them from the cache.")
+    ] = 0,
+    threads: Threads = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Cache folder for decoded images; default: beside the manifest.", show_default=False
+        ),
+    ] = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(help="MLflow tracking store, for example sqlite:///mlruns.db.", show_default=False),
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Evaluate at the end and write report.html.")
+    ] = True,
+) -> None:
+    """Train a network on all folds but one, or one network per fold, and write a model folder.
+
+    `pneumoseg train --resume -o RUN` resumes a run; --epochs may then be higher than before, and the schedule is
+    recomputed for the new length.
+    """
+    from pneumoseg.pipeline.core.config_files import explain_config, load_config
+    from pneumoseg.pipeline.training.run_record import CONFIG, read_record
+
+    values = {
+        "epochs": epochs,
+        "image_size": image_size,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "deterministic": deterministic or None,
+    }
+    resumed = output if resume else None
+    if resumed and fold is None:
+        fold = str(read_record(resumed).fold)
+    loaded = load_config(config, settings, preset=preset, base=resumed and resumed / CONFIG, options=values)
+    if show_config:
+        say(explain_config(loaded))
+        return
+    if output is None:
+        raise UsageError("train needs a run folder; give -o RUN")
+    if resume and overwrite:
+        raise UsageError("--resume continues a run and --overwrite deletes it; give one of them")
+    check_fold(fold)
+    set_threads(threads)
+    options: dict[str, Any] = {
+        "config": loaded,
+        "device": device,
+        "workers": workers,
+        "resume": resume,
+        "overwrite": overwrite,
+        "cache": cache,
+        "initial": initial,
+        "allow_seen": allow_seen,
+        "mlflow": mlflow,
+        "report": report,
+    }
+    if fold == "all":
+        from pneumoseg.pipeline.jobs.cross_validate import cross_validate
+
+        whole = cross_validate(manifest, output, **options)
+        _print_scores(
+            whole.out_of_fold,
+            whole.evaluation,
+            whole.model,
+            title=f"all {whole.folds} folds, each predicted by the network that held it out",
+        )
+        raise typer.Exit(whole.exit_code)
+    from pneumoseg.pipeline.jobs.train import train_model
+
+    trained = train_model(manifest, output, fold=None if fold is None else int(fold), **options)
+    others = "" if trained.members == 1 else f" and {trained.members - 1} more"
+    _print_scores(
+        trained.validation,
+        trained.evaluation,
+        trained.model,
+        title=f"fold {trained.fold}, weights of epoch {trained.best_epoch}{others}",
+    )
+    raise typer.Exit(trained.exit_code)
+
+
+def _print_scores(
+    validation: "OperatingPointScores", evaluation: "EvaluateReport | None", model: Path, *, title: str
+) -> None:
+    """Print the evaluation of a trained model, or the scores of its validation if it was not evaluated."""
+    from pneumoseg.pipeline.cli.summaries import evaluation_table, operating_point_table
+    from pneumoseg.pipeline.model.description import read_description
+
+    decision = read_description(model).decision
+    if evaluation is not None:
+        console.print(evaluation_table(evaluation, title=title))
+        warn_trained_on(evaluation)
+        say(f"wrote {model} and {model.parent / 'report.html'}")
+        return
+    console.print(operating_point_table(validation, title=title))
+    if decision and decision.cross_fitted:
+        in_sample = decision.aims["challenge"].dice
+        say(
+            f"Dice at the size of the stored maps: {in_sample:.4f} at the in-sample operating point, "
+            f"{decision.cross_fitted.dice:.4f} at the cross-fitted ones, which were tuned without the patient"
+        )
+    say(f"wrote {model}")
