@@ -1,1 +1,1 @@
-"""The command `pneumoseg`: its options, one call per job, and printed tables."""
+"""The command `pneumoseg`: its commands and options, and the tables that it prints."""

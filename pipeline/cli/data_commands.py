@@ -87,7 +87,7 @@ def check(
     overwrite: Overwrite = False,
     workers: Workers = 1,
 ) -> None:
-    """Check for every file under a folder whether it is accepted as a radiograph, and write the reasons."""
+    """Check whether each file under a folder is accepted as a radiograph, and write the reasons."""
     from pneumoseg.pipeline.cli.summaries import check_summary
     from pneumoseg.pipeline.jobs.check import check_folder
 

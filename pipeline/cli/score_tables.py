@@ -1,4 +1,4 @@
-"""Scores of submissions as printed tables."""
+"""Tables that `pneumoseg score` prints."""
 
 from collections.abc import Sequence
 
@@ -13,18 +13,18 @@ from pneumoseg.pipeline.scoring.headline import compare
 
 
 def score_table(result: SubmissionScore, *, title: str = "Challenge score") -> Table:
-    """Lay out a score beside what an empty mask for every image would have."""
+    """Lay out the score of a submission, beside that of an empty mask for every image."""
     score = result.score
     nothing = summarise(np.zeros_like(result.pred_px), result.true_px, np.zeros_like(result.pred_px))
     table = scores_table(result.images, title=title, column="submission")
     table.add_section()
     table.add_row("images", str(score.images), "", str(nothing.images))
     table.add_row("with a pneumothorax", str(score.positives), "", str(nothing.positives))
-    table.add_row("called positive", str(score.called_positive), "", str(nothing.called_positive))
-    table.add_row("of these rightly", str(score.found), "", str(nothing.found))
+    table.add_row("predicted positive", str(score.called_positive), "", str(nothing.called_positive))
+    table.add_row("true positives", str(score.found), "", str(nothing.found))
     if result.unscored:
         images = {issue.image_id for issue in result.unscored}
-        table.add_row("not scored, their truth was refused", str(len(images)), "", str(len(images)))
+        table.add_row("not scored (truth refused)", str(len(images)), "", str(len(images)))
     table.caption = (
         "resampled by patient" if result.groups else "resampled by image: give --groups for patients"
     )
@@ -34,7 +34,12 @@ def score_table(result: SubmissionScore, *, title: str = "Challenge score") -> T
 def comparison_table(
     names: Sequence[str], results: Sequence[SubmissionScore | InvalidSubmissionError]
 ) -> Table:
-    """Lay out several submissions, and how much each is above the first valid one on the same images."""
+    """Lay out the Dice of several submissions, and its difference to that of the first valid one, paired by image.
+
+    Args:
+        names: Names of the submissions.
+        results: Score of each submission, or the error that lists its faults.
+    """
     table = Table("submission", "Dice, 95 % interval", "above the first", "p")
     table.columns[0].overflow = "fold"
     for column in table.columns[1:]:

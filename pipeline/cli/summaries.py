@@ -1,4 +1,4 @@
-"""What a job did, as a few lines and tables for people."""
+"""Summaries of the results of jobs: lines and tables to print."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -20,17 +20,17 @@ if TYPE_CHECKING:  # the jobs load MONAI
 
 
 def prepare_summary(report: "PrepareReport") -> list[str | Table]:
-    """Counts, whether patients can leak, the folds, and why files were left out."""
+    """Count images and labels, state whether patients can leak, and lay out the folds and the reasons of refusals."""
     manifest = report.manifest
     refused, skipped = report.reasons(Outcome.REFUSED), report.reasons(Outcome.SKIPPED)
     lines: list[str | Table] = [
         f"{manifest.size + len(manifest.unlabelled)} images: {manifest.size} labelled, {report.positive} of them "
         f"positive; {len(manifest.unlabelled)} unlabelled",
-        f"{refused.total()} files refused, {skipped.total()} skipped, {report.other_files} other files",
+        f"{refused.total()} files refused, {skipped.total()} skipped, {report.other_files} unrelated files",
         report.grouping.leakage,
     ]
     if report.labels_without_image:
-        lines.append(f"{len(report.labels_without_image)} labels have no image here")
+        lines.append(f"{len(report.labels_without_image)} labels have no image")
     if manifest.refused:
         lines.append(reasons_table(refused + skipped))
     folds = Table("fold", "images", "positive", "groups", title="Folds", title_justify="left")
@@ -43,9 +43,9 @@ def prepare_summary(report: "PrepareReport") -> list[str | Table]:
     return [*lines, folds]
 
 
-def operating_point_table(found: "OperatingPointScores", *, title: str) -> Table:
+def operating_point_table(scores: "OperatingPointScores", *, title: str) -> Table:
     """Lay out the scores at an in-sample operating point beside those of an empty mask for every image."""
-    score = found.score
+    score = scores.score
     table = Table("", "model", "predict nothing", title=title, title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -54,10 +54,10 @@ def operating_point_table(found: "OperatingPointScores", *, title: str) -> Table
         ("Dice on positives", score.dice_positive, 0.0 if score.positives else None),
         ("sensitivity", score.sensitivity, 0.0 if score.positives else None),
         ("specificity", score.specificity, 1.0 if score.positives < score.images else None),
-        ("AUC of the image probability", found.auc, 0.5 if found.auc is not None else None),
+        ("AUC of the image probability", scores.auc, 0.5 if scores.auc is not None else None),
     ]
-    for name, ours, nothing in rows:
-        table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in (ours, nothing)))
+    for name, model, nothing in rows:
+        table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in (model, nothing)))
     images = f"{score.images} images, {score.positives} with a pneumothorax"
     table.caption = f"{images}; {score.called_positive} predicted positive, at the in-sample operating point"
     table.caption_justify = "left"
@@ -65,7 +65,7 @@ def operating_point_table(found: "OperatingPointScores", *, title: str) -> Table
 
 
 def evaluation_table(report: "EvaluateReport", *, title: str) -> Table:
-    """Lay out the scores of an evaluation; the heads of the columns tell the operating points apart."""
+    """Lay out the scores of an evaluation; the column headers name the kind of operating point."""
     kind = report.operating_point
     column = "model" if kind == "fixed" else kind
     return scores_table(report.images, title=title, column=column, cross_fitted=report.cross_fitted)
@@ -78,14 +78,14 @@ def scores_table(
     column: str = "model",
     cross_fitted: "ScoredImages | None" = None,
 ) -> Table:
-    """Lay out every number with its interval, beside what an empty mask for every image would have.
+    """Lay out every score with its interval, beside that of an empty mask for every image.
 
     Args:
-        images: What the numbers come from.
+        images: Images to compute the scores from.
         title: Title above the table.
-        column: Head of the first column of numbers.
-        cross_fitted: The same images at cross-fitted operating points: their numbers are those to quote, and those of
-            *images* stand beside them as in-sample.
+        column: Header of the first column of scores.
+        cross_fitted: The same images at cross-fitted operating points. Their scores are the ones to quote; those of
+            *images* then fill a column of their own, as in-sample.
     """
     from pneumoseg.pipeline.scoring.headline import TITLES
 
@@ -112,44 +112,50 @@ def scores_table(
 
 
 def predict_summary(report: "PredictReport") -> list[str | Table]:
-    """Counts, and why files have no result."""
+    """Count segmented, refused and skipped files, and lay out why files have no result."""
     skipped = report.reasons.total() - report.refused
     lines: list[str | Table] = [
-        f"{report.segmented} images segmented, {report.called_positive} called positive; {report.refused} refused, "
-        f"{skipped} skipped, {report.other_files} other files"
+        f"{report.segmented} images segmented, {report.called_positive} predicted positive; {report.refused} refused, "
+        f"{skipped} skipped, {report.other_files} unrelated files"
     ]
     if report.kept:
         lines.append(f"{report.kept} of them had their results from an earlier run")
     if report.trained_on:
-        lines.append(f"{report.trained_on} of them were in the model's training set: no test of the model")
+        lines.append(
+            f"{report.trained_on} of them were in the model's training set, and do not test the model"
+        )
     lines += [f"{count} images without {why}" for why, count in report.left_out.most_common()]
     return [*lines, reasons_table(report.reasons)] if report.reasons else lines
 
 
 def check_summary(report: "CheckReport") -> list[str | Table]:
-    """How many files are accepted, and why others are not or with a warning."""
+    """Count accepted and other files, and lay out the reasons of warnings and refusals."""
     counts = [f"{report.statuses[status]} {status}" for status in ("accepted", *reversed(Outcome))]
     links = f", {report.links} links not followed" if report.links else ""
-    lines: list[str | Table] = [f"{', '.join(counts)}; {report.other_files} other files{links}"]
+    lines: list[str | Table] = [f"{', '.join(counts)}; {report.other_files} unrelated files{links}"]
     return [*lines, reasons_table(report.reasons)] if report.reasons else lines
 
 
 def doctor_summary(report: "DoctorReport") -> list[str | Table]:
-    """Libraries and whether they are new enough, decoders, devices, and advice."""
-    libraries = Table("library", "found", "at least", "")
+    """Lay out the versions of libraries and which are too old, the decoders, the devices, and advice."""
+    libraries = Table("library", "installed", "required", "status")
     for library in report.libraries:
-        judgement = "ok" if library.is_ok else "too old" if library.found else "missing"
-        libraries.add_row(library.name, library.found or "-", library.floor or "-", judgement)
-    decoders = Table(Column("transfer syntax", no_wrap=True), "name", "decoder", "")
+        status = "ok" if library.is_ok else "too old" if library.found else "missing"
+        libraries.add_row(library.name, library.found or "-", library.floor or "-", status)
+    decoders = Table(Column("transfer syntax", no_wrap=True), "name", "decoder", "status")
     for decoder in report.decoders:
-        judgement = "ok" if decoder.available else "missing"
-        decoders.add_row(decoder.transfer_syntax, decoder.syntax_name, decoder.library, judgement)
+        status = "ok" if decoder.available else "missing"
+        decoders.add_row(decoder.transfer_syntax, decoder.syntax_name, decoder.library, status)
     return [libraries, decoders, *report.devices, *report.advice]
 
 
 def reasons_table(reasons: Mapping[str, int]) -> Table:
-    """How many files have each reason, and what it means."""
-    table = Table("files", "reason", "what it means")
+    """Lay out how many files have each reason, and what it means; the most frequent comes first.
+
+    Args:
+        reasons: Number of files by the name of the reason.
+    """
+    table = Table("files", "reason", "meaning")
     for name, count in Counter(reasons).most_common():
         table.add_row(str(count), name, Reason[name].sentence)
     return table

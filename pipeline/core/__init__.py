@@ -1,1 +1,1 @@
-"""What every part of the pipeline rests on: configuration, errors, files, devices, names, interruption, console."""
+"""Foundation of the pipeline: configuration, errors, files, devices, names, interruption, console."""

@@ -1,4 +1,4 @@
-"""Configuration of a training run: frozen models that document and check themselves."""
+"""Configuration of a training run: frozen models with a description and a check of each key."""
 
 from typing import Annotated, Final, Literal, Self
 
@@ -15,14 +15,14 @@ Weight = Annotated[float, Field(ge=0)]
 ImageSize = Annotated[int, Field(ge=PLAIN_STRIDE)]  # and a multiple of the network's stride: see `check_size`
 EncoderName = Literal["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
 IMAGENET: Final = "imagenet"
-Channels = Annotated[int, Field(ge=4)]  # an attention gate works with a quarter of them
+Channels = Annotated[int, Field(ge=4)]  # an attention gate has a quarter of them
 ComputedPrecision = Literal["bf16", "fp16", "float32"]
 PrecisionName = Literal["auto", "bf16", "fp16", "float32"]
 TTAName = Literal["flip", "scale"]
 
 
 def _named(items: object) -> object:
-    """Let a plain name in a list stand for the mapping that holds nothing but the name."""
+    """Replace each plain name in a list by a mapping with this name."""
     if not isinstance(items, list | tuple):
         return items
     return [{"name": item} if isinstance(item, str) else item for item in items]
@@ -80,7 +80,7 @@ class Stage(_Section):
     """Epochs at a lower resolution, before those at the final one."""
 
     image_size: ImageSize
-    """Side of the square that the network sees, in pixels."""
+    """Side of the square input of the network, in pixels."""
     epochs: Count
     """Passes over the training folds."""
     accumulate: Count = 1
@@ -90,24 +90,24 @@ class Stage(_Section):
 
 
 class DataConfig(_Section):
-    """Images that the network is trained on: their size, and how often each is sampled."""
+    """Size and sampling of the training images."""
 
     image_size: ImageSize = 256
-    """Side of the square that the network sees, in pixels."""
+    """Side of the square input of the network, in pixels."""
     stages: tuple[Stage, ...] = ()
     """Lower resolutions that come first: a list of {image_size, epochs, accumulate, crop}."""
     batch_size: Count = 16
     """Images per step."""
     accumulate: Count = 1
-    """Gradient accumulation steps: micro-batches in which a batch is computed, which takes less memory."""
+    """Gradient accumulation steps: micro-batches that a batch is split into, to save memory."""
     crop: ImageSize | None = None
     """Side of the random crops that the network is trained on, in pixels; validation and inference always use whole
-    images. Half of the crops of an image with a pneumothorax are placed to show some of it. Null trains on whole
-    images."""
+    images. Half of the crops of an image with a pneumothorax are placed to contain some of it. Null trains on
+    whole images."""
     positive_rate: Fraction | None = 0.5
     """Share of images with a pneumothorax among those sampled; null samples each image once an epoch."""
     final_positive_rate: Fraction | Literal["prior"] | None = None
-    """Share at the end of the run, reached linearly; prior is the share among the cases; null keeps positive_rate."""
+    """Share at the end of the run, reached linearly; prior is that of the training set; null keeps positive_rate."""
 
 
 class OptimizationConfig(_Section):
@@ -129,11 +129,11 @@ class OptimizationConfig(_Section):
     learning_rate: Positive = 1e-3
     """Highest learning rate of the schedule."""
     encoder_rate: Weight = 1.0
-    """Factor on the learning rate of a pretrained encoder."""
+    """Factor for the learning rate of a pretrained encoder."""
     freeze_epochs: Annotated[int, Field(ge=0)] = 0
     """Epochs at the start of the run in which the encoder's weights do not change."""
     freeze_norm: bool = False
-    """Keep the running statistics of all batch normalization layers of the encoder as they are."""
+    """Freeze the running statistics of all batch normalization layers of the encoder."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of sgd."""
     weight_decay: Weight = 1e-4
@@ -151,19 +151,20 @@ class OptimizationConfig(_Section):
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Factor by which plateau lowers the learning rate."""
     clip_norm: Positive | None = 1.0
-    """Largest norm of the gradients, which are scaled down to it; null leaves them."""
+    """Norm to which larger gradients are scaled down; null does not clip."""
     on_bad_step: Literal["stop", "skip"] = "stop"
-    """What to do when loss or gradients are non-finite (NaN or Inf): stop the run, or skip the step."""
+    """Action if loss or gradients are non-finite (NaN or Inf): stop the run, or skip the step."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay of a running average of the weights, which is then validated and kept instead of them."""
+    """Decay of the exponential moving average of the weights, which is validated and kept instead of them; null for
+    none."""
     average: Literal["none", "top", "swa", "ensemble"] = "none"
-    """Average at the end of the run: of the weights of the best epochs (top) or of the last ones (swa), kept if it
-    validates better than the best epoch; or of the probabilities of the best epochs, which all become members of the
-    model (ensemble)."""
+    """Average at the end of the run. top averages the weights of the best epochs, swa those of the last epochs; either
+    is kept if it validates better than the best epoch. ensemble averages the probabilities of the best epochs, which
+    all become members of the model."""
     average_top: Annotated[int, Field(ge=2)] = 3
     """Number of epochs that top and ensemble average."""
     average_share: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """Share of the epochs at the final resolution, the last ones, that swa averages."""
+    """Share of the epochs at the final resolution that swa averages, counted from the end."""
     patience: Count | None = 20
     """Stop after this many epochs without a better validation Dice; null never stops early."""
 
@@ -178,22 +179,22 @@ class TrainConfig(_Section):
     optimization: OptimizationConfig = OptimizationConfig()
     tta: tuple[TTAName, ...] = ()
     """Test-time augmentations of the trained model: a list of flip and scale. Probabilities are averaged, and the
-    operating point is searched with the averages."""
+    operating point is searched on the averages."""
     precision: PrecisionName = "auto"
     """Number format of the forward pass. auto is bf16 where the device has instructions for it, fp16 on other GPUs with
     tensor cores, and float32 otherwise; fp16 needs CUDA."""
     channels_last: bool = True
-    """Memory format of images and weights; results are the same, most devices are faster."""
+    """Use the channels-last memory format; results are the same, and most devices are faster."""
     deterministic: bool = False
-    """Use deterministic algorithms only; slower on a GPU, no difference on a processor."""
+    """Use deterministic algorithms only; slower on a GPU, without effect on a processor."""
     save_minutes: Positive = 10.0
-    """Minutes between two checkpoints within an epoch; each epoch ends with one anyway."""
+    """Minutes between checkpoints within an epoch; each epoch also ends with one."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of all randomness of the run."""
 
     @model_validator(mode="after")
     def _check_accumulation(self) -> Self:
-        """Refuse batch statistics of micro-batches: they would make accumulation another training."""
+        """Refuse batch statistics with accumulation: those of micro-batches would change the training."""
         accumulates = max(self.data.accumulate, *(stage.accumulate for stage in self.data.stages), 1) > 1
         if accumulates and self.network.normalization == "batch":
             raise ValueError(
@@ -227,7 +228,7 @@ class TrainConfig(_Section):
 
 
 def check_size(name: str, size: int, *, stride: int) -> None:
-    """Check that a network takes images of a size.
+    """Check that a network accepts images of a size.
 
     Args:
         name: Key of the configuration that holds the size.

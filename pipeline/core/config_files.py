@@ -1,4 +1,4 @@
-"""Configurations as YAML: read from presets, files and options, written, explained, and refused in one line."""
+"""Read a configuration from presets, files and options, write it as YAML, and explain errors in one line."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ OPTION_KEYS: Final = {
     "seed": "seed",
     "deterministic": "deterministic",
 }
-"""Options of `pneumoseg train` that stand for a key of the configuration, which they change last of all."""
+"""Configuration keys that an option of `pneumoseg train` sets; options take precedence over all else."""
 
 
 def load_config(
@@ -34,16 +34,17 @@ def load_config(
     base: Path | None = None,
     options: Mapping[str, object] | None = None,
 ) -> TrainConfig:
-    """Put a configuration together; each of *base*, *preset*, *path*, *settings* and *options* goes over those before.
+    """Compose a configuration of *base*, *preset*, *path*, *settings* and *options*; later ones take precedence.
 
     Args:
-        path: YAML file; keys that are left out keep their values. Lists are replaced as a whole.
+        path: YAML file; missing keys keep their values, and lists are replaced as a whole.
         settings: ``section.key=value`` texts, the value in YAML.
         preset: One of `presets`.
-        base: YAML file that all others change: the configuration of a run that is resumed.
+        base: YAML file with the configuration of a run to resume.
         options: Values by the names of `OPTION_KEYS`; None leaves a value as it is.
 
-    Raises: UsageError: If a file, key or value does not fit.
+    Returns: The checked configuration.
+    Raises: UsageError: If a file, key or value is not valid.
     """
     layers: list[_Layer] = []
     if base is not None:
@@ -84,14 +85,14 @@ def dump_config(config: TrainConfig) -> str:
 def explain_config(config: TrainConfig) -> str:
     """Write the configuration as YAML that `load_config` reads back, with a comment on each key.
 
-    The comment says what the key means, which values fit, and what the default is.
+    The comment has the description of the key, its valid values and its default.
     """
     return config_schema().explain(config.model_dump(mode="json")) + "\n"
 
 
 @cache
 def config_schema() -> ConfigSchema:
-    """Look up which keys there are, and which values fit them."""
+    """Return the keys of a configuration with their valid values."""
     return ConfigSchema(TrainConfig.model_json_schema())
 
 
@@ -106,7 +107,7 @@ def flatten(config: TrainConfig) -> dict[str, object]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain values only, and takes 1e-3 for a number, which YAML 1.1 does not."""
+    """Loader of plain values only, for which 1e-3 is a number, unlike in YAML 1.1."""
 
 
 _Loader.add_implicit_resolver(
@@ -135,11 +136,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 _Layer = tuple[str, dict[str, Any]]
-"""Where values come from, and these values alone."""
+"""Name of a source of values, and its values."""
 
 
 def _apply(content: dict[str, Any], setting: str) -> dict[str, Any]:
-    """Put the value of a ``section.key=value`` text into *content*; give it alone, too."""
+    """Set the value of a ``section.key=value`` text in *content*, and return a mapping with only this value."""
     keys, equals, text = setting.partition("=")
     if not equals or not keys.strip():
         raise UsageError(f"--set {setting}: section.key=value would fit, like data.image_size=128")
@@ -151,7 +152,7 @@ def _apply(content: dict[str, Any], setting: str) -> dict[str, Any]:
 
 
 def _put(content: dict[str, Any], keys: str, value: object, *, source: str) -> dict[str, Any]:
-    """Put a value under a dotted key; give it alone, too."""
+    """Set the value of a dotted key in *content*, and return a mapping with only this value."""
     *sections, key = keys.split(".")
     alone: dict[str, Any] = {key: value}
     for section in sections:
@@ -166,20 +167,20 @@ def _put(content: dict[str, Any], keys: str, value: object, *, source: str) -> d
 
 
 def _explain(error: ValidationError, layers: Sequence[_Layer]) -> str:
-    """Say in one line what does not fit, where it comes from, and what would fit."""
+    """Explain in one line which value is not valid, where it comes from, and what would fit."""
     problems = [_problem(each, layers) for each in error.errors()]
     (location, text), *others = problems
-    # a union has one error for each of its kinds, and a list one of its own beside that of an item
+    # a union has an error for each of its kinds, and a list has one in addition to that of its item
     more = {place for place, _ in others if place != location[: len(place)]}
     return text + (f" (and {len(more)} more)" if more else "")
 
 
 def _problem(error: ErrorDetails, layers: Sequence[_Layer]) -> tuple[tuple[int | str, ...], str]:
-    """Say where an error is, and what it is."""
+    """Return the location of an error and its text."""
     location, kind, value = error["loc"], error["type"], error["input"]
     schema = config_schema()
     node, known = schema.find(location)
-    if kind == "value_error":  # of a whole section, whose message names the key and its value
+    if kind == "value_error":  # from a validator of a section; its message names key and value
         return location, f"{_dotted(location)}{': ' if location else ''}{error['ctx']['error']}"
     if kind == "extra_forbidden":
         problem = f"unknown key {_dotted(location)}; known there: {', '.join(schema.keys(node))}"
@@ -201,7 +202,7 @@ def _dotted(location: Sequence[int | str]) -> str:
 
 
 def _source(location: Sequence[int | str], layers: Sequence[_Layer]) -> str:
-    """Name the last layer that has a value there."""
+    """Name the last layer that has a value at a location, as the prefix of an error."""
     for name, content in reversed(layers):
         inner: Any = content
         for part in location:

@@ -1,6 +1,6 @@
-"""Which values fit a key of the configuration, in words: for ``--show-config`` and for error messages.
+"""Valid values of the keys of the configuration, in words: for ``--show-config`` and for error messages.
 
-Everything is read from the JSON Schema that pydantic makes of the configuration, so that it cannot be out of date.
+All texts are derived from the JSON Schema that pydantic makes of the configuration, so they are never out of date.
 """
 
 import textwrap
@@ -14,7 +14,7 @@ _WIDTH: Final = 100
 
 
 class ConfigSchema:
-    """The keys of a configuration, and what fits each of them.
+    """Keys of a configuration and their valid values.
 
     Args:
         schema: JSON Schema of the configuration.
@@ -24,9 +24,12 @@ class ConfigSchema:
         self.root = schema
 
     def find(self, location: Sequence[int | str]) -> tuple[Schema, tuple[int | str, ...]]:
-        """Follow a path of keys, list indices and names of list items as far as the schema knows it.
+        """Follow a path of keys, list indices and names of list items as far as the schema contains it.
 
-        Returns: The schema at its end, and the part of the path that was followed.
+        Args:
+            location: Path from the root of the configuration.
+
+        Returns: The schema where the path ends, and the part of the path that was followed.
         """
         node = self.root
         for count, part in enumerate(location):
@@ -55,7 +58,7 @@ class ConfigSchema:
         return list(node.get("properties", {}))
 
     def fitting(self, node: Schema) -> str:
-        """Say which values fit."""
+        """Describe the values that fit a key, like "a number from 0 to 1"."""
         match self._resolve(node):
             case {"anyOf": options}:
                 text = _alternatives(
@@ -81,7 +84,7 @@ class ConfigSchema:
         return text
 
     def explain(self, values: Mapping[str, Any]) -> str:
-        """Write a configuration as YAML, with a comment above each key: its meaning, what fits, and the default.
+        """Write a configuration as YAML, with a comment above each key: description, valid values and default.
 
         Args:
             values: Values of the configuration, in types that YAML has.
@@ -104,7 +107,7 @@ class ConfigSchema:
                 ).splitlines()
 
     def _kinds_with_keys(self, node: Schema) -> Iterable[str]:
-        """For a list of named items, the keys of each name with their defaults."""
+        """List the keys of each named item of a list, with their defaults."""
         for name, reference in _kinds(self._resolve(node.get("items", {}))).items():
             kind = self._resolve({"$ref": reference})
             keys = {key: each["default"] for key, each in kind["properties"].items() if key != "name"}
@@ -112,7 +115,7 @@ class ConfigSchema:
 
 
 def _kinds(node: Schema) -> dict[str, str]:
-    """The names that an item may have, each with the reference to its schema; empty where items have no names."""
+    """Map the names that an item may have to references to their schemas; empty if items have no names."""
     mapping: dict[str, str] = node.get("discriminator", {}).get("mapping", {})
     return mapping
 
@@ -137,7 +140,7 @@ def _number(node: Schema) -> str:
 
 
 def _inline(value: Any) -> str:
-    """A value as YAML in one line."""
+    """Write a value as YAML in one line."""
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"))
     return text.removesuffix("\n").removesuffix("\n...")
 

@@ -1,4 +1,4 @@
-"""What a job says while it works: lines for people on standard output, warnings on standard error."""
+"""Output of a job while it runs: messages on standard output, warnings on standard error."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,71 +21,85 @@ from pneumoseg.pipeline.core.names import shown
 
 _EVERY_S: Final = 30.0
 
-# no markup: what is printed may hold names of files, in tables too
+# without markup: printed texts and tables contain names of files
 console = Console(markup=False, highlight=False, soft_wrap=True, emoji=False)
 error_console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(text: str) -> None:
-    """Print lines that may have come from a file: nothing in them moves the cursor."""
+    """Print text, one line for each of its lines; control characters are escaped.
+
+    Args:
+        text: Text that may contain names from files.
+    """
     console.print(*map(shown, text.split("\n")), sep="\n")
 
 
 def warn(text: str) -> None:
-    """Print a line to standard error, also when the run is quiet."""
+    """Print a warning of one line to standard error, even with -q."""
     error_console.print(Text("warning:", style="yellow"), shown(text))
 
 
 def complain(*lines: str) -> None:
-    """Print lines to standard error as they are."""
+    """Print lines to standard error without a prefix; control characters are escaped."""
     error_console.print(*map(shown, lines), sep="\n")
 
 
 class _RateColumn(ProgressColumn):
-    """Items a second, of late."""
+    """Current rate in items per second."""
 
     def render(self, task: Task) -> Text:
-        """What stands in the bar."""
+        """Render the rate; empty before the first item."""
         return Text("" if task.speed is None else f"{task.speed:.3g}/s")
 
 
 class Pace:
-    """How far a loop is, how fast, and how long it will take, in words and now and then.
+    """Progress, rate and remaining time of a loop, as a line twice a minute.
 
     Args:
-        total: Items to go through, from now on.
+        total: Number of items that remain.
     """
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self._began = self._told = time.monotonic()
+        self._began = self._last_line = time.monotonic()
         self._done = 0
 
     def advance(self) -> str | None:
-        """One item more is done; what is to be told of that, twice a minute."""
+        """Count one more item.
+
+        Returns: A line to print, or None if the last one is less than half a minute old.
+        """
         self._done += 1
         now = time.monotonic()
-        if now - self._told < _EVERY_S:
+        if now - self._last_line < _EVERY_S:
             return None
-        self._told = now
+        self._last_line = now
         rate = self._done / (now - self._began)
         left = (self.total - self._done) / rate
         return f"{self._done} of {self.total}, {rate:.3g}/s, {left:.0f} s left"
 
 
 @contextmanager
-def tracked(what: str, *, total: int) -> Iterator[Callable[[], None]]:
-    """Show a bar while a loop runs or, where there is no terminal, lines; call what is given once an item."""
+def tracked(label: str, *, total: int) -> Iterator[Callable[[], None]]:
+    """Show the progress of a loop: as a bar, or as lines where there is no terminal.
+
+    Args:
+        label: Name of what the loop does.
+        total: Number of items.
+
+    Yields: A function to call after each item.
+    """
     if not console.is_terminal:
         pace = Pace(total)
 
         def advance() -> None:
             if (text := pace.advance()) is not None:
-                say(f"{what}: {text}")
+                say(f"{label}: {text}")
 
         yield advance
         return
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), _RateColumn(), TimeRemainingColumn())
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), _RateColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=console.quiet) as progress:
-        task = progress.add_task(what, total=total)
+        task = progress.add_task(label, total=total)
         yield lambda: progress.advance(task)

@@ -1,4 +1,4 @@
-"""Where the network runs, in how many processes, and in which precision."""
+"""Devices, processes and precision that a network runs with."""
 
 import os
 import re
@@ -20,12 +20,12 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """Find a device by its name; a GPU that is named by its number becomes the current one.
+    """Find a device by its name, and make a GPU that is named by its number the current one.
 
     Args:
         name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
-    Raises: UsageError: If there is no such device here.
+    Raises: UsageError: If this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -44,17 +44,17 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def own_device(name: str = "auto") -> torch.device:
-    """Find the device of this process: under ``torchrun``, each process of a machine takes a GPU of its own.
+    """Find the device of this process; under ``torchrun``, each process of a machine has its own GPU.
 
     Args:
         name: Device of all processes: ``auto``, ``cpu`` or ``cuda``; ``cuda:N`` only for a single process.
 
-    Raises: UsageError: If there is no such device here, there are too few, or several processes are to share one.
+    Raises: UsageError: If this machine has no such device or too few, or several processes would share one.
     """
     processes = process_count()
     if processes > 1 and name.startswith("cuda:"):
         raise UsageError(
-            f"--device {name}: {processes} processes were started, and each takes a GPU of its own; "
+            f"--device {name}: {processes} processes were started, and each needs its own GPU; "
             "use -d cuda or -d auto"
         )
     device = resolve_device(name)
@@ -77,14 +77,14 @@ def process_group(device: str = "auto") -> Iterator[torch.device]:
 
     Raises: UsageError: As `own_device` does.
     """
-    found = own_device(device)
+    own = own_device(device)
     if process_count() == 1:
-        yield found
+        yield own
         return
-    # the first process may decode a whole collection, or train a fold, before the others hear of it
-    idist.initialize("nccl" if found.type == "cuda" else "gloo", timeout=timedelta(days=7))
+    # the other processes may have to wait while the first one decodes a data set or trains a fold
+    idist.initialize("nccl" if own.type == "cuda" else "gloo", timeout=timedelta(days=7))
     try:
-        yield found
+        yield own
     finally:
         idist.finalize()
 
@@ -121,10 +121,16 @@ def broadcast_buffers(*networks: nn.Module) -> None:
 
 @contextmanager
 def deterministic_algorithms(wanted: bool) -> Iterator[None]:
-    """Let torch choose only algorithms that give the same bits again, where that is wanted."""
+    """Restrict torch to deterministic algorithms inside a `with` block.
+
+    Args:
+        wanted: Whether to restrict it; False changes nothing.
+    """
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA's matrix products need for it
+        os.environ.setdefault(
+            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+        )  # required for deterministic matrix products on CUDA
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
     try:
@@ -134,27 +140,38 @@ def deterministic_algorithms(wanted: bool) -> Iterator[None]:
         torch.backends.cudnn.benchmark = before[1]
 
 
-Thing = TypeVar("Thing")
+Item = TypeVar("Item")
 
 
-def gather(thing: Thing) -> list[Thing]:
-    """What each process of a run has, in the order of their ranks; it must be something that can be pickled."""
+def gather(item: Item) -> list[Item]:
+    """Collect an object from each process of a run.
+
+    Args:
+        item: Object of this process, which can be pickled.
+
+    Returns: The objects of all processes, in the order of their ranks.
+    """
     if idist.get_world_size() == 1:
-        return [thing]
-    things: Any = idist.all_gather([thing])  # in a list, for numbers and texts go other ways
-    return [each[0] for each in things]
+        return [item]
+    gathered: Any = idist.all_gather([item])  # in a list, since Ignite treats numbers and texts differently
+    return [each[0] for each in gathered]
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The number format in which the network computes; weights stay float32."""
+    """Number format of the forward pass; weights are always float32.
+
+    Attributes:
+        device: Device on which the network runs.
+        dtype: Number format.
+    """
 
     device: torch.device
     dtype: torch.dtype
 
     @property
     def name(self) -> ComputedPrecision:
-        """As in the configuration."""
+        """Name of the precision in the configuration."""
         names: dict[torch.dtype, ComputedPrecision] = {
             torch.bfloat16: "bf16",
             torch.float16: "fp16",
@@ -163,11 +180,11 @@ class Precision:
         return names[self.dtype]
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context in which to call the network."""
+        """Return the context in which to call the network."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def make_scaler(self) -> torch.amp.GradScaler:
-        """Keeps the small gradients of fp16 from vanishing; passes everything else through."""
+        """Make a scaler that keeps small gradients of fp16 from underflowing; it does nothing in other formats."""
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
 
 
@@ -175,12 +192,12 @@ def resolve_precision(name: PrecisionName, device: torch.device, *, training: bo
     """Find the precision called *name* on *device*.
 
     Args:
-        name: As in the configuration. ``auto`` is bf16 where the device has instructions for it; for training on other
-            GPUs with tensor cores (V100, T4) fp16 with a gradient scaler; otherwise float32.
+        name: Name of the precision in the configuration. ``auto`` is bf16 where the device has instructions for it;
+            for training on other GPUs with tensor cores (V100, T4), fp16 with a gradient scaler; otherwise float32.
         device: Device on which the network runs.
         training: Whether the network is trained.
 
-    Raises: UsageError: If the device does not compute in it.
+    Raises: UsageError: If the device does not support it.
     """
     if name == "auto":
         if computes_in_bf16(device):
@@ -193,29 +210,29 @@ def resolve_precision(name: PrecisionName, device: torch.device, *, training: bo
 
 
 def computes_in_fp16(device: torch.device) -> bool:
-    """Whether *device* is a GPU with tensor cores (compute capability 7.0, Volta, or higher)."""
+    """Check whether *device* is a GPU with tensor cores (compute capability 7.0, Volta, or higher)."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
 
 
 def computes_in_bf16(device: torch.device) -> bool:
-    """Whether *device* has instructions for bf16, so that it is faster there and not merely possible."""
+    """Check whether *device* has instructions for bf16, so that it is not merely emulated."""
     if device.type == "cuda":
         with torch.cuda.device(device):
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def precision_of_model(name: ComputedPrecision, device: torch.device) -> Precision:
     """Resolve the precision in which a model was validated.
 
     Args:
-        name: As the model's description has it.
-        device: Device that the model is used on.
+        name: Name of the precision in the model's description.
+        device: Device on which the model runs.
 
-    Returns: That precision, or float32 with a warning where *device* does not compute in it.
+    Returns: That precision, or float32 with a warning if *device* does not support it.
     """
     if name == "float32" or (computes_in_bf16(device) if name == "bf16" else device.type == "cuda"):
         return resolve_precision(name, device)
-    warn(f"the model was validated in {name}, in which {device} does not compute; it is used in float32")
+    warn(f"the model was validated in {name}, which {device} does not support; it runs in float32")
     return resolve_precision("float32", device)

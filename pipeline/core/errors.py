@@ -1,4 +1,4 @@
-"""What a job says when it cannot go on: one line, and the exit code of the command line."""
+"""Errors that end a job: a message of one line, and the exit code of the command."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ from pneumoseg.pipeline.core.names import shown
 
 
 class JobError(Exception):
-    """The job failed; the message says what was found, what would fit and what to look at.
+    """Report that a job failed: what was found, what would fit and what to look at.
 
     Args:
-        message: One line, whatever names are in it.
-        details: Further lines, where one cannot say it all.
+        message: One line; characters in it that cannot be printed are escaped.
+        details: Further lines, where one is not enough.
     """
 
     exit_code = 1
@@ -20,6 +20,6 @@ class JobError(Exception):
 
 
 class UsageError(JobError):
-    """The command, an option or the configuration does not fit."""
+    """Report that a command, an option or the configuration is not valid."""
 
     exit_code = 2

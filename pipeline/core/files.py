@@ -1,4 +1,4 @@
-"""Writing without ever leaving half a file, and never over what somebody else has made."""
+"""Atomic writing of files, and protection of existing files and folders."""
 
 import csv
 import hashlib
@@ -22,9 +22,15 @@ _UNFINISHED: Final = ".writing-"
 
 @contextmanager
 def written_atomically(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside *path*; on success it is synced and takes the place of *path*.
+    """Write a file under a temporary name; on success, sync it and rename it to *path*.
 
-    The temporary name keeps the suffixes, since many writers choose the format by them.
+    The temporary name keeps the suffixes, since many writers choose the format by them. After an error, the temporary
+    file is deleted, and a file that was at *path* is unchanged.
+
+    Args:
+        path: Path of the file; its folder is created if necessary.
+
+    Yields: Temporary path beside *path*, of an empty file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_UNFINISHED}{secrets.token_hex(6)}{''.join(path.suffixes[-2:])}")
@@ -36,13 +42,13 @@ def written_atomically(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # a full disk does not say over which file
+        if isinstance(error, OSError) and error.filename is None:  # the error of a full disk names no file
             error.filename = str(path)
         raise
 
 
 def sync_folder(folder: Path) -> None:
-    """Let the names in a folder outlive a power cut, where the system can do so."""
+    """Sync the directory entries of a folder to disk, where the system supports it."""
     if hasattr(os, "O_DIRECTORY"):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -52,47 +58,60 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write *text* as UTF-8 with plain line ends, all of it or nothing."""
+    """Write *text* atomically, as UTF-8 with Unix line ends."""
     with written_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write *content* as JSON that people can read and compare."""
+    """Write *content* atomically, as indented JSON."""
     write_text(path, to_json(content, indent=1) + "\n")
 
 
 def write_json_list(path: Path, head: Mapping[str, Any], *, key: str, items: Iterable[Any]) -> None:
-    """Write the bytes that `write_json` would write of *head* with a list of *items* at its end, one after the other.
+    """Write the same bytes as `write_json` for *head* with a list of *items* at its end, without holding the list.
 
     Args:
-        path: The file.
+        path: Path of the file.
         head: Keys and values that come first.
-        key: Of the list.
-        items: Held one at a time.
+        key: Key of the list.
+        items: Items of the list; one at a time is in memory.
     """
     with written_atomically(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write(to_json({**head, key: []}, indent=1).removesuffix("]\n}"))
-        last = ""
+        ending = ""
         for item in items:
             lines = to_json(item, indent=1).split("\n")
-            file.write(("," if last else "") + "".join(f"\n  {line}" for line in lines))
-            last = "\n "
-        file.write(last + "]\n}\n")
+            file.write(("," if ending else "") + "".join(f"\n  {line}" for line in lines))
+            ending = "\n "
+        file.write(ending + "]\n}\n")
 
 
 def to_json(content: Any, *, indent: int | None = None) -> str:
-    """*content* as JSON; in its texts, all that cannot be printed is spelled out as JSON does it."""
+    """Encode *content* as JSON; characters that cannot be printed are escaped.
+
+    Args:
+        content: Values that JSON has; floats are finite.
+        indent: Spaces for each level; None for one line.
+
+    Raises: ValueError: If a float is non-finite (NaN or Inf).
+    """
     text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
-    return "\n".join(line if line.isprintable() else _spell_out(line) for line in text.split("\n"))
+    return "\n".join(line if line.isprintable() else _escaped(line) for line in text.split("\n"))
 
 
-def _spell_out(line: str) -> str:
+def _escaped(line: str) -> str:
     return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in line)
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> None:
-    """Write a table, row by row; ``None`` becomes an empty cell, and no cell can act as a formula."""
+    """Write a CSV table atomically, row by row.
+
+    Args:
+        path: Path of the file.
+        rows: Values by column; None and missing values become empty cells, and texts are escaped by `cell`.
+        columns: Columns in order.
+    """
     with written_atomically(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
@@ -109,7 +128,7 @@ def _cell(value: object) -> object:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal digits."""
+    """Compute the SHA-256 of the content of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -117,16 +136,16 @@ def sha256_of(path: Path) -> str:
 def claim_folder(
     folder: Path, *, overwrite: bool, command: str, inputs: Sequence[Path] = (), resume: bool = False
 ) -> None:
-    """Make an output folder, and never write over another run's results by accident.
+    """Create an output folder, and refuse to overwrite the results of another run by accident.
 
     Args:
-        folder: Where results will go.
-        overwrite: Whether results that are there may be deleted.
-        command: Whose results; the folder is marked with it, and only a marked one is ever deleted.
-        inputs: What the results are made from, and must not be deleted with earlier ones.
-        resume: Whether earlier results of the same command are gone on with; then nothing is deleted here.
+        folder: Output folder.
+        overwrite: Whether earlier results in it may be deleted.
+        command: Command that writes the results; a marker file names it, and only a folder with the marker is emptied.
+        inputs: Inputs of the command, which must not be deleted with earlier results.
+        resume: Whether to continue earlier results of the same command; they are then not deleted.
 
-    Raises: UsageError: If the folder holds something and may not, or must not, be emptied.
+    Raises: UsageError: If the folder is not empty and may not, or must not, be emptied.
     """
     marker = folder / f".pneumoseg-{command}"
     if folder.is_file():
@@ -138,17 +157,17 @@ def claim_folder(
             raise UsageError(f"{folder} is not empty; name another folder or give --overwrite")
         if not marker.exists():
             raise UsageError(f"{folder} is not an earlier result of `{command}`; name another folder")
-        folder = folder.resolve()  # a link cannot be emptied, what it leads to can
+        folder = folder.resolve()  # rmtree refuses a symbolic link
         for path in inputs:
             if path.resolve().is_relative_to(folder):
                 raise UsageError(f"{path} lies in {folder}, which would be emptied; name another folder")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    marker.touch()  # first of all: what is interrupted can be overwritten, too
+    marker.touch()  # comes first, so that an interrupted run can be overwritten, too
 
 
 def empty_folder(folder: Path, *, keep: Collection[str]) -> None:
-    """Delete all that lies in a folder but files of these names."""
+    """Delete everything in a folder except files of these names."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -157,27 +176,27 @@ def empty_folder(folder: Path, *, keep: Collection[str]) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Delete, with its subfolders, what a process was writing when it was killed; none may be writing there now."""
+    """Delete the temporary files that killed processes left under a folder; no process may be writing there now."""
     for path in folder.rglob(f"{_UNFINISHED}*"):
         path.unlink(missing_ok=True)
 
 
 @contextmanager
 def locked(folder: Path, *, patience_s: float = 0) -> Iterator[None]:
-    """Keep other processes out of a folder; the lock ends with the process, however that ends.
+    """Lock a folder against other processes; the lock ends with the process, even if that is killed.
 
     Args:
-        folder: Gets a file called ``.lock``.
-        patience_s: How long to wait for another process.
+        folder: Folder to lock, by a file called ``.lock`` in it.
+        patience_s: Seconds to wait for another process.
 
-    Raises: JobError: If another process has the folder.
+    Raises: JobError: If another process holds the lock.
     """
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=patience_s)
     except Timeout:
         raise JobError(
-            f"{folder} is in use by another process; wait for its end, or give another folder"
+            f"{folder} is in use by another process; wait until it ends, or give another folder"
         ) from None
     try:
         yield
@@ -186,23 +205,25 @@ def locked(folder: Path, *, patience_s: float = 0) -> Iterator[None]:
 
 
 def claim_file(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
-    """Refuse to write over a file unless asked to, and to begin what could not be written in the end.
+    """Check before a job that its output file can be written and overwrites nothing by accident.
 
     Args:
-        path: Where a result will go.
-        overwrite: Whether an earlier one may be replaced.
-        inputs: What the result is made from, and is never replaced by it.
+        path: Path of the output file.
+        overwrite: Whether an existing file may be replaced.
+        inputs: Inputs of the job, which are never replaced.
 
-    Raises: UsageError: If *path* exists and may not be replaced, is no file, or cannot be made.
+    Raises: UsageError: If *path* exists and may not be replaced, is not a regular file, or cannot be written.
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give the name of a file")
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists; name another file or give --overwrite")
     if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is no regular file, and would not be one any more; name another file")
+        raise UsageError(f"{path} is no regular file and cannot be replaced by one; name another file")
     if path.resolve() in {input_.resolve() for input_ in inputs}:
-        raise UsageError(f"{path} is read as well; name another file")
+        raise UsageError(f"{path} is also an input; name another file")
     folder = next(folder for folder in path.absolute().parents if folder.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"{path} cannot be written: {folder} is no folder, or not ours; name another file")
+        raise UsageError(
+            f"{path} cannot be written: {folder} is not a folder, or not writable; name another file"
+        )

@@ -1,4 +1,4 @@
-"""Being asked to stop: finish the step, save, and leave with the exit code of the signal."""
+"""Interruption by a signal: finish the step, save, and exit with the code of the signal."""
 
 import signal
 from types import FrameType, TracebackType
@@ -10,23 +10,23 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class InterruptedRunError(JobError):
-    """Somebody asked the run to stop, and it was saved.
+    """Report that a run was interrupted and saved.
 
     Args:
-        message: Where it stopped and how it goes on.
-        number: Of the signal.
+        message: Where it stopped and how to resume it.
+        signal_number: Number of the signal.
     """
 
-    def __init__(self, message: str, number: int) -> None:
+    def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
-        self.exit_code = 128 + number
+        self.exit_code = 128 + signal_number
 
 
 class Interruption:
-    """Notes SIGINT and SIGTERM while it is entered; a second one takes its usual course at once.
+    """Record SIGINT and SIGTERM inside a `with` block; a second signal has its default effect at once.
 
     Attributes:
-        received: Number of the signal, or 0.
+        received: Number of the signal, or 0 before one arrives.
     """
 
     def __init__(self) -> None:
@@ -35,8 +35,8 @@ class Interruption:
 
     def __enter__(self) -> Self:
         try:
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
-        except ValueError:  # only the main thread hears signals; elsewhere they are somebody else's task
+            self._before = {number: signal.signal(number, self._record) for number in _SIGNALS}
+        except ValueError:  # only the main thread can handle signals
             self._before = {}
         return self
 
@@ -46,7 +46,7 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, _: FrameType | None) -> None:
+    def _record(self, number: int, _: FrameType | None) -> None:
         self.received = number
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)

@@ -1,8 +1,8 @@
-"""Losses by name, as a configuration lists them.
+"""Loss terms that a configuration lists by name.
 
-MONAI's where it has them; the Lovasz hinge is written after Berman et al., CVPR 2018. Each compares logits of shape
-``(B, 1, H, W)`` with labels that hold the share of a pixel that is pneumothorax. Region losses look at the batch as
-one image: most images are empty, and an empty image has no overlap to speak of.
+Most are MONAI's; the Lovasz hinge follows Berman et al., CVPR 2018. Each compares logits of shape ``(B, 1, H, W)``
+with labels of the same shape, which hold the share of each pixel that is pneumothorax. Region losses treat the batch
+as one image, since most images are empty and the overlap of an empty image is undefined.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class _Term(BaseModel):
 
     name: str
     weight: Weight = 1.0
-    """Of this loss in the sum."""
+    """Weight of this loss in the sum."""
 
 
 class BCETerm(_Term):
@@ -31,7 +31,7 @@ class BCETerm(_Term):
 
     name: Literal["bce"] = "bce"
     positive_weight: Annotated[float, Field(gt=0)] = 1.0
-    """What a pixel of a pneumothorax counts beside one of the rest."""
+    """Weight of a pixel of a pneumothorax relative to any other pixel."""
 
     def make(self) -> Loss:
         """Make the loss."""
@@ -52,11 +52,11 @@ class DiceTerm(_Term):
 
 
 class FocalTerm(_Term):
-    """Cross-entropy in which pixels that are right already count little."""
+    """Cross-entropy that weighs down pixels which are already classified well."""
 
     name: Literal["focal"] = "focal"
     gamma: Weight = 2.0
-    """How little."""
+    """Focusing exponent: higher values weigh such pixels down more."""
 
     def make(self) -> Loss:
         """Make the loss."""
@@ -65,13 +65,13 @@ class FocalTerm(_Term):
 
 
 class TverskyTerm(_Term):
-    """Soft Dice with a price of its own for what is missed."""
+    """Soft Dice with separate weights of false-positive and false-negative pixels."""
 
     name: Literal["tversky"] = "tversky"
     false_positives: Weight = 0.3
-    """Price of what is drawn in vain; 0.5 for both is Dice."""
+    """Weight of false-positive pixels; 0.5 for both is Dice."""
     false_negatives: Weight = 0.7
-    """Price of what is missed."""
+    """Weight of false-negative pixels."""
 
     def make(self) -> Loss:
         """Make the loss."""
@@ -82,7 +82,7 @@ class TverskyTerm(_Term):
 
 
 class LovaszTerm(_Term):
-    """A convex stand-in for the intersection over union."""
+    """Convex surrogate of the intersection over union (Lovasz hinge)."""
 
     name: Literal["lovasz"] = "lovasz"
 
@@ -92,11 +92,14 @@ class LovaszTerm(_Term):
 
 
 LossTerm = Annotated[BCETerm | DiceTerm | FocalTerm | TverskyTerm | LovaszTerm, Field(discriminator="name")]
-"""One of those above; in YAML a mapping with ``name``, ``weight`` and what that name takes."""
+"""Any of the terms above; in YAML, a mapping with ``name``, ``weight`` and the other keys of that term."""
 
 
 class _WeightedBCE(nn.Module):
-    """`nn.BCEWithLogitsLoss` keeps its weight on the device it was made on, and does not know that of the network."""
+    """Binary cross-entropy with a weight on the device of the logits.
+
+    `nn.BCEWithLogitsLoss` would keep its weight on the device it was made on.
+    """
 
     def __init__(self, positive_weight: float) -> None:
         super().__init__()
@@ -112,7 +115,9 @@ def lovasz_hinge(logits: Tensor, label: Tensor) -> Tensor:
 
     Args:
         logits: Logits of any shape.
-        label: Share of each pixel that is pneumothorax, of the same shape; one half and less counts as none.
+        label: Share of each pixel that is pneumothorax, of the same shape; up to one half counts as none.
+
+    Returns: The loss, a scalar.
 
     Source: Berman et al., CVPR 2018.
     """
@@ -120,8 +125,8 @@ def lovasz_hinge(logits: Tensor, label: Tensor) -> Tensor:
     errors = 1 - logits.flatten() * (2 * truth - 1)
     errors, order = torch.sort(errors, descending=True)
     truth = truth[order]
-    # how much the Jaccard index falls with each further wrong pixel, the worst ones first; counted in integers,
-    # which are exact, and whose cumulative sum CUDA can compute deterministically
+    # decrease of the Jaccard index with each further wrong pixel, the largest errors first; counted in integers,
+    # which are exact, and whose cumulative sum is deterministic on CUDA
     intersection = truth.sum() - truth.cumsum(0)
     union = truth.sum() + (1 - truth).cumsum(0)
     jaccard = 1 - intersection / union

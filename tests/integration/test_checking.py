@@ -160,7 +160,7 @@ def test_check_says_what_it_found_and_where_it_wrote(folder: Path) -> None:
     table = folder.parent / "check.csv"
     result = pneumoseg("check", folder, "-o", table)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "1 accepted, 0 warned, 0 skipped, 0 refused; 0 other files" in result.stdout
+    assert "1 accepted, 0 warned, 0 skipped, 0 refused; 0 unrelated files" in result.stdout
     assert table.read_text().count("\n") == 2
 
 

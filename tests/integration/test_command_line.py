@@ -52,7 +52,7 @@ def test_a_bad_label_row_drops_its_image_and_is_named_by_line(workshop: Workshop
     assert lines[1].partition(",")[0] in [entry["id"] for entry in manifest["unlabelled"]]
 
 
-def test_a_dicom_cut_in_half_is_refused_and_the_rest_goes_on(workshop: Workshop, copy: Path) -> None:
+def test_a_dicom_cut_in_half_is_refused_and_the_rest_is_prepared(workshop: Workshop, copy: Path) -> None:
     path = min((copy / "images").rglob("*.dcm"))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     result = prepare(workshop, copy / "images", copy / workshop.phantoms.labels.name, copy / "manifest.json")
@@ -136,13 +136,15 @@ def test_a_sample_with_an_image_that_is_not_there_is_an_error(workshop: Workshop
 
 
 def test_help_imports_neither_torch_nor_monai() -> None:
-    code = "import sys; from pneumoseg.pipeline import cli; print({'torch', 'monai', 'numpy'} & set(sys.modules))"
+    code = "import sys; from pneumoseg.pipeline.cli import app; print({'torch', 'monai', 'numpy'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
 
 
-def test_evaluate_takes_aims_augmentations_and_dropout_together(workshop: Workshop, tmp_path: Path) -> None:
-    words = ("--aim", "specificity=0.5", "--tta", "flip", "--dropout-passes", "2")
+def test_evaluate_takes_an_operating_point_augmentations_and_dropout_together(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    words = ("--operating-point", "specificity=0.5", "--tta", "flip", "--dropout-passes", "2")
     result = pneumoseg("evaluate", workshop.model, workshop.manifest, "-o", tmp_path / "out", *words)
     assert result.returncode == 0, result.stderr
     assert "95 % interval" in result.stdout
@@ -156,7 +158,7 @@ def test_evaluate_takes_aims_augmentations_and_dropout_together(workshop: Worksh
 
 
 def test_predict_takes_the_same_options(workshop: Workshop, tmp_path: Path) -> None:
-    words = ("--aim", "specificity=0.5", "--tta", "flip", "--dropout-passes", "2")
+    words = ("--operating-point", "specificity=0.5", "--tta", "flip", "--dropout-passes", "2")
     result = pneumoseg(
         "predict",
         workshop.model,
@@ -171,9 +173,9 @@ def test_predict_takes_the_same_options(workshop: Workshop, tmp_path: Path) -> N
     assert len(list((tmp_path / "out" / "uncertainty").iterdir())) == 8
 
 
-def test_an_aim_that_is_none_is_a_usage_error_of_one_line(workshop: Workshop, tmp_path: Path) -> None:
+def test_an_unknown_operating_point_is_a_usage_error_of_one_line(workshop: Workshop, tmp_path: Path) -> None:
     result = pneumoseg(
-        "evaluate", workshop.model, workshop.manifest, "-o", tmp_path / "out", "--aim", "beauty"
+        "evaluate", workshop.model, workshop.manifest, "-o", tmp_path / "out", "--operating-point", "beauty"
     )
     assert result.returncode == 2
     assert "challenge, specificity, screening, specificity=0.9 or sensitivity=0.9 would fit" in result.stderr

@@ -3,6 +3,7 @@ from collections import defaultdict
 from typing import get_args
 
 import pytest
+from typer.main import get_group
 
 from pneumoseg.pipeline.cli import app as cli
 from pneumoseg.pipeline.core.preset_files import presets
@@ -20,7 +21,7 @@ def options(command: str) -> dict[str, tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("command", ["check", "prepare", "predict", "submit"])
-def test_what_takes_images_can_open_gates(command: str) -> None:
+def test_what_reads_images_can_widen_the_acceptance_filters(command: str) -> None:
     assert {"any_view", "any_modality", "any_body_part"} <= options(command).keys()
 
 
@@ -30,7 +31,7 @@ def test_what_decodes_takes_workers(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["check", "predict"])
-def test_what_would_warn_of_burned_in_text_can_be_told_not_to(command: str) -> None:
+def test_what_warns_of_burned_in_annotations_can_be_told_to_accept_them(command: str) -> None:
     assert "allow_burned_in" in options(command)
 
 
@@ -46,12 +47,6 @@ def test_an_option_means_the_same_in_every_command() -> None:
         assert len(meanings[name]) == 1, name
 
 
-def test_another_modality_has_views_and_body_parts_of_its_own() -> None:
-    gates = cli._gates(any_view=False, any_modality=True, any_body_part=False)
-    assert (gates.any_modality, gates.any_view, gates.any_body_part) == (True, True, True)
-    assert not gates.allow_burned_in
-
-
 def test_the_configuration_is_shown_without_manifest_and_run_folder(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -64,4 +59,11 @@ def test_the_configuration_is_shown_without_manifest_and_run_folder(
 
 
 def test_the_help_of_train_names_the_presets_that_there_are() -> None:
-    assert presets() == list(cli._PRESETS)
+    assert str(options("train")["preset"][2]).endswith(f": {', '.join(presets())}.")
+
+
+def test_an_operating_point_is_chosen_by_name() -> None:
+    group = get_group(cli.app)
+    for command in ("evaluate", "predict", "submit"):
+        (option,) = [each for each in group.commands[command].params if each.name == "aim"]
+        assert option.opts == ["--operating-point"]

@@ -68,8 +68,8 @@ def prepared(**changes: object) -> PrepareReport:
 def test_prepare_counts_images_labels_and_files() -> None:
     text = printed(*prepare_summary(prepared()))
     assert "5 images: 4 labelled, 2 of them positive; 1 unlabelled" in text
-    assert "2 files refused, 1 skipped, 7 other files" in text
-    assert "2 labels have no image here" in text
+    assert "2 files refused, 1 skipped, 7 unrelated files" in text
+    assert "2 labels have no image" in text
 
 
 def test_prepare_says_whether_patients_can_leak() -> None:
@@ -157,7 +157,7 @@ def test_predict_counts_what_became_of_the_files() -> None:
         other_files=4,
     )
     text = printed(*predict_summary(report))
-    assert "9 images segmented, 3 called positive; 2 refused, 1 skipped, 4 other files" in text
+    assert "9 images segmented, 3 predicted positive; 2 refused, 1 skipped, 4 unrelated files" in text
     assert "WRONG_VIEW" in text
 
 
@@ -182,13 +182,13 @@ def test_check_counts_what_became_of_the_files_and_why() -> None:
         links=4,
     )
     text = printed(*check_summary(report))
-    assert "5 accepted, 0 warned, 0 skipped, 2 refused; 3 other files, 4 links not followed" in text
+    assert "5 accepted, 0 warned, 0 skipped, 2 refused; 3 unrelated files, 4 links not followed" in text
     assert cells(text, "TRUNCATED")[:2] == ["2", "TRUNCATED"]
 
 
 def test_check_shows_no_table_where_all_is_well() -> None:
     report = CheckReport(Counter(accepted=5), Counter(), other_files=0, links=0)
-    assert check_summary(report) == ["5 accepted, 0 warned, 0 skipped, 0 refused; 0 other files"]
+    assert check_summary(report) == ["5 accepted, 0 warned, 0 skipped, 0 refused; 0 unrelated files"]
 
 
 def test_doctor_says_of_each_part_whether_it_is_as_it_should_be() -> None:

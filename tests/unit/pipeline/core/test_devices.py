@@ -272,4 +272,4 @@ def test_a_model_validated_in_fp16_is_used_in_float32_on_a_processor(
 ) -> None:
     assert precision_of_model("fp16", CPU).name == "float32"
     (line,) = capsys.readouterr().err.splitlines()
-    assert "validated in fp16, in which cpu does not compute; it is used in float32" in line
+    assert "validated in fp16, which cpu does not support; it runs in float32" in line

@@ -189,7 +189,7 @@ def test_an_input_is_never_replaced_by_the_result(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").touch()
     (tmp_path / "link.csv").symlink_to("labels.csv")
     for path in (tmp_path / "labels.csv", tmp_path / "link.csv"):
-        with pytest.raises(UsageError, match="is read as well"):
+        with pytest.raises(UsageError, match="is also an input"):
             claim_file(path, overwrite=True, inputs=[tmp_path / "labels.csv"])
 
 

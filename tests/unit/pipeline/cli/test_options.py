@@ -1,0 +1,21 @@
+import pytest
+
+from pneumoseg.pipeline.cli.options import acceptance_filters, check_fold
+from pneumoseg.pipeline.core.errors import UsageError
+
+
+def test_any_modality_includes_other_views_and_body_parts() -> None:
+    filters = acceptance_filters(any_view=False, any_modality=True, any_body_part=False)
+    assert (filters.any_modality, filters.any_view, filters.any_body_part) == (True, True, True)
+    assert not filters.allow_burned_in
+
+
+@pytest.mark.parametrize("fold", [None, "all", "0", "12"])
+def test_a_fold_is_a_number_or_all_of_them(fold: str | None) -> None:
+    check_fold(fold)
+
+
+@pytest.mark.parametrize("fold", ["first", "-1", "1.5", ""])
+def test_another_text_is_no_fold(fold: str) -> None:
+    with pytest.raises(UsageError, match=f"--fold {fold}: a number or `all` would fit"):
+        check_fold(fold)
