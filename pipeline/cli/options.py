@@ -81,7 +81,11 @@ def check_fold(fold: str | None) -> None:
 
 
 def set_threads(threads: int | None) -> None:
-    """Limit the processor threads of the network; None leaves the default of torch."""
+    """Set the processor threads of the network.
+
+    Args:
+        threads: Number of threads; None keeps the default of torch.
+    """
     if threads is not None:
         import torch
 
@@ -93,7 +97,12 @@ def acceptance_filters(
 ) -> "Gates":
     """Make the acceptance filters of a command from its options.
 
-    Images of other modalities have other views and body parts, too, which `any_modality` therefore includes.
+    Args:
+        any_view: Whether to accept views other than AP and PA.
+        any_modality: Whether to accept modalities other than CR and DX; their images have other views and body parts,
+            so that it includes both.
+        any_body_part: Whether to accept body parts other than the chest.
+        allow_burned_in: Whether to assume that burned-in annotations contain no identifying text.
     """
     from pneumoseg.transforms.reader.acceptance import Gates
 

@@ -13,7 +13,12 @@ from pneumoseg.pipeline.scoring.headline import compare
 
 
 def score_table(result: SubmissionScore, *, title: str = "Challenge score") -> Table:
-    """Lay out the score of a submission, beside that of an empty mask for every image."""
+    """Lay out the score of a submission, beside that of an empty mask for every image.
+
+    Args:
+        result: Score of a valid submission.
+        title: Title above the table.
+    """
     score = result.score
     nothing = summarise(np.zeros_like(result.pred_px), result.true_px, np.zeros_like(result.pred_px))
     table = scores_table(result.images, title=title, column="submission")

@@ -44,7 +44,12 @@ def prepare_summary(report: "PrepareReport") -> list[str | Table]:
 
 
 def operating_point_table(scores: "OperatingPointScores", *, title: str) -> Table:
-    """Lay out the scores at an in-sample operating point beside those of an empty mask for every image."""
+    """Lay out the scores at an in-sample operating point beside those of an empty mask for every image.
+
+    Args:
+        scores: Scores of a validation.
+        title: Title above the table.
+    """
     score = scores.score
     table = Table("", "model", "predict nothing", title=title, title_justify="left")
     for column in table.columns[1:]:
@@ -65,7 +70,12 @@ def operating_point_table(scores: "OperatingPointScores", *, title: str) -> Tabl
 
 
 def evaluation_table(report: "EvaluateReport", *, title: str) -> Table:
-    """Lay out the scores of an evaluation; the column headers name the kind of operating point."""
+    """Lay out the scores of an evaluation; the column headers name the kind of operating point.
+
+    Args:
+        report: Evaluation of a model.
+        title: Title above the table.
+    """
     kind = report.operating_point
     column = "model" if kind == "fixed" else kind
     return scores_table(report.images, title=title, column=column, cross_fitted=report.cross_fitted)

@@ -54,11 +54,19 @@ class ConfigSchema:
         return {**self.root["$defs"][node["$ref"].rpartition("/")[2]], **node}
 
     def keys(self, node: Schema) -> list[str]:
-        """List the keys of a section, or of a list item."""
+        """List the keys of a section or of a list item.
+
+        Args:
+            node: Schema of the section or item.
+        """
         return list(node.get("properties", {}))
 
     def fitting(self, node: Schema) -> str:
-        """Describe the values that fit a key, like "a number from 0 to 1"."""
+        """Describe the values that fit a key, like "a number from 0 to 1".
+
+        Args:
+            node: Schema of the key.
+        """
         match self._resolve(node):
             case {"anyOf": options}:
                 text = _alternatives(

@@ -111,6 +111,9 @@ def broadcast_buffers(*networks: nn.Module) -> None:
 
     Each process updates the running statistics of batch normalization from its own share of a batch. Before a
     validation they have to agree, or each process would evaluate a different network.
+
+    Args:
+        networks: Networks whose buffers are overwritten in all processes but the first.
     """
     if idist.get_world_size() == 1:
         return

@@ -48,7 +48,11 @@ def written_atomically(path: Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Sync the directory entries of a folder to disk, where the system supports it."""
+    """Sync the directory entries of a folder to disk, where the system supports it.
+
+    Args:
+        folder: Folder in which files were created or renamed.
+    """
     if hasattr(os, "O_DIRECTORY"):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -58,13 +62,25 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write *text* atomically, as UTF-8 with Unix line ends."""
+    """Write a text atomically, as UTF-8 with Unix line ends.
+
+    Args:
+        path: Path of the file.
+        text: Content of the file.
+    """
     with written_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write *content* atomically, as indented JSON."""
+    """Write indented JSON atomically.
+
+    Args:
+        path: Path of the file.
+        content: Values that JSON has; floats are finite.
+
+    Raises: ValueError: If a float is non-finite (NaN or Inf).
+    """
     write_text(path, to_json(content, indent=1) + "\n")
 
 
@@ -167,7 +183,12 @@ def claim_folder(
 
 
 def empty_folder(folder: Path, *, keep: Collection[str]) -> None:
-    """Delete everything in a folder except files of these names."""
+    """Delete the content of a folder.
+
+    Args:
+        folder: Folder to empty.
+        keep: Names of files in it that are kept.
+    """
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -176,7 +197,11 @@ def empty_folder(folder: Path, *, keep: Collection[str]) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Delete the temporary files that killed processes left under a folder; no process may be writing there now."""
+    """Delete the temporary files that killed processes left behind.
+
+    Args:
+        folder: Folder to search with its subfolders; no process may be writing there now.
+    """
     for path in folder.rglob(f"{_UNFINISHED}*"):
         path.unlink(missing_ok=True)
 

@@ -13,14 +13,21 @@ _MARKDOWN: Final = re.compile(r"[\\`*_\[\]<>&|]")
 
 
 def shown(text: str) -> str:
-    """Return *text* on one line, with characters that cannot be printed escaped: none can move the cursor."""
+    """Escape characters that cannot be printed, so that a text is one line and cannot move the cursor.
+
+    Args:
+        text: Any text, for example the value of a DICOM tag.
+    """
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def safe_name(text: str) -> str:
-    """Make a file name of *text* that is valid on every system and has no separators.
+    """Make a file name that is valid on every system and has no separators.
+
+    Args:
+        text: Any text, for example a UID.
 
     Returns: The text itself if it is valid, or a similar name with a hash of the text.
     """
@@ -32,11 +39,19 @@ def safe_name(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Escape *text* as a CSV cell that no spreadsheet evaluates; ``-1``, the label of an empty mask, is kept."""
+    """Escape a text as a CSV cell that no spreadsheet evaluates.
+
+    Args:
+        text: Any text; ``-1``, the label of an empty mask, is kept.
+    """
     text = shown(text)
     return f"'{text}" if text.startswith(_FORMULA) and text != "-1" else text
 
 
 def markdown(text: str) -> str:
-    """Escape *text* for a Markdown page: one line, without markup."""
+    """Escape a text for a Markdown page: one line, without markup.
+
+    Args:
+        text: Any text.
+    """
     return _MARKDOWN.sub(r"\\\g<0>", shown(text))
