@@ -127,9 +127,9 @@ def submit(
     )
     warn_some([f"{item.path.name}: {item.error}" for item in report.refused], "files have no row")
     left_out = f"; {report.left_out} images left out, which the sample does not list" if sample else ""
-    share = f" ({report.called_positive / report.images:.1%})" if report.images else ""
+    share = f" ({report.predicted_positive / report.images:.1%})" if report.images else ""
     expected = "" if report.validation_rate is None else f"; in validation {report.validation_rate:.1%}"
-    say(f"{report.images} images, {report.called_positive} predicted positive{share}{expected}{left_out}")
+    say(f"{report.images} images, {report.predicted_positive} predicted positive{share}{expected}{left_out}")
     if report.trained_on:
         warn(f"{report.trained_on} of {report.images} images were in the model's training set")
     if report.surprising:
