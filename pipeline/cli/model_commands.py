@@ -166,7 +166,8 @@ def score(
     """Score submissions as the leaderboard does; list the faults of an invalid one instead."""
     from pneumoseg.pipeline.cli.score_tables import comparison_table, score_table
     from pneumoseg.pipeline.core.files import claim_file
-    from pneumoseg.pipeline.jobs.score import InvalidSubmissionError, score_submissions, write_faults
+    from pneumoseg.pipeline.jobs.score import score_submissions
+    from pneumoseg.pipeline.scoring.submission import InvalidSubmissionError, write_faults
 
     if faults:
         claim_file(faults, overwrite=overwrite, inputs=[*submissions, truth])

@@ -6,10 +6,11 @@ import numpy as np
 from rich.table import Table
 
 from pneumoseg.pipeline.cli.summaries import scores_table
-from pneumoseg.pipeline.jobs.score import InvalidSubmissionError, SubmissionScore
+from pneumoseg.pipeline.jobs.score import SubmissionScore
 from pneumoseg.pipeline.scoring.cells import difference_cell, interval_cell, number_cell
 from pneumoseg.pipeline.scoring.challenge import summarise
 from pneumoseg.pipeline.scoring.headline import compare
+from pneumoseg.pipeline.scoring.submission import InvalidSubmissionError
 
 
 def score_table(result: SubmissionScore, *, title: str = "Challenge score") -> Table:

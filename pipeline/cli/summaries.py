@@ -64,7 +64,9 @@ def operating_point_table(scores: "OperatingPointScores", *, title: str) -> Tabl
     for name, model, nothing in rows:
         table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in (model, nothing)))
     images = f"{score.images} images, {score.positives} with a pneumothorax"
-    table.caption = f"{images}; {score.predicted_positive} predicted positive, at the in-sample operating point"
+    table.caption = (
+        f"{images}; {score.predicted_positive} predicted positive, at the in-sample operating point"
+    )
     table.caption_justify = "left"
     return table
 

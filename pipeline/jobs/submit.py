@@ -17,8 +17,8 @@ from pneumoseg.pipeline.core.files import claim_file, written_atomically
 from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
 from pneumoseg.pipeline.inference.model import Model, load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
-from pneumoseg.pipeline.jobs.score import CHALLENGE_SHAPE, check_submission
 from pneumoseg.pipeline.reading.folders import find_radiographs
+from pneumoseg.pipeline.scoring.submission import CHALLENGE_SHAPE, check_submission
 from pneumoseg.transforms.labels.challenge_csv import is_safe_id
 from pneumoseg.transforms.labels.rle import encode_rle
 from pneumoseg.transforms.reader.acceptance import Gates

@@ -12,8 +12,9 @@ from tests.integration.conftest import SIZE, Workshop
 
 from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 from pneumoseg.pipeline.jobs.predict import predict_folder
-from pneumoseg.pipeline.jobs.score import check_submission, score_submission
+from pneumoseg.pipeline.jobs.score import score_submission
 from pneumoseg.pipeline.jobs.submit import write_submission
+from pneumoseg.pipeline.scoring.submission import check_submission
 from pneumoseg.transforms import decode_rle
 
 

@@ -12,14 +12,8 @@ from rich.table import Table
 
 from pneumoseg.pipeline.cli.score_tables import comparison_table, score_table
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.jobs.score import (
-    InvalidSubmissionError,
-    SubmissionScore,
-    check_submission,
-    score_submission,
-    score_submissions,
-    write_faults,
-)
+from pneumoseg.pipeline.jobs.score import SubmissionScore, score_submission, score_submissions
+from pneumoseg.pipeline.scoring.submission import InvalidSubmissionError, write_faults
 from pneumoseg.transforms.labels.challenge_csv import read_labels
 from pneumoseg.transforms.labels.rle import decode_rle, encode_rle
 
@@ -52,11 +46,6 @@ def score(write: Write) -> Score:
     return lambda submission, truth: score_submission(
         write("submission", submission), write("truth", truth), shape=SHAPE
     )
-
-
-def kinds_of(write: Write, submission: str, *expected_ids: str) -> dict[str, int]:
-    faults = check_submission(write("submission", submission), expected_ids, shape=SHAPE)
-    return dict(Counter(fault.kind for fault in faults))
 
 
 # scores
@@ -114,42 +103,6 @@ def test_random_masks_score_as_their_pixels_do_on_all_970_real_images(siim: Path
 # faults
 
 
-def test_a_valid_submission_has_no_fault(write: Write) -> None:
-    assert kinds_of(write, "b,-1\na,2 3\n", "a", "b") == {}
-
-
-@pytest.mark.parametrize(
-    ("rows", "kinds"),
-    [
-        ("a,-1\n", {"MISSING": 1}),
-        ("a,-1\nb,-1\nc,-1\n", {"EXTRA": 1}),
-        ("a,-1\na,-1\nb,-1\n", {"TWICE": 1}),
-        ("a,0 2\na,5 2\nb,-1\n", {"TWICE": 1}),
-        ("a,0 2\na,1 2\nb,-1\n", {"OVERLAP": 1, "TWICE": 1}),
-        ("a,0 2\na,-1\nb,-1\n", {"CONFLICT": 1}),
-        ("a,11 2\nb,-1\n", {"PAST_END": 1}),
-        ("a,\nb,-1\n", {"EMPTY": 1}),
-        ("a,1 2 3\nb,-1\n", {"ODD_TOKENS": 1}),
-        ("a,0 0\nb,-1\n", {"BAD_LENGTH": 1}),
-        ("=a,-1\na,-1\nb,-1\n", {"BAD_ID": 1}),
-        ("", {"MISSING": 2}),
-    ],
-)
-def test_each_fault_is_named(write: Write, rows: str, kinds: dict[str, int]) -> None:
-    assert kinds_of(write, rows, "a", "b") == kinds
-
-
-def test_a_fault_says_where_it_is(write: Write) -> None:
-    [fault] = check_submission(write("submission", "a,-1\nb,11 2\n"), ["a", "b"], shape=SHAPE)
-    assert (fault.line, fault.image_id) == (3, "b")
-    assert str(fault).startswith("line 3: PAST_END: run [11, 13) leaves")
-
-
-def test_a_file_that_cannot_be_read_is_one_fault(tmp_path: Path) -> None:
-    [fault] = check_submission(tmp_path / "nowhere.csv", ["a"])
-    assert fault.kind == "UNREADABLE"
-
-
 def test_an_invalid_submission_is_not_scored_and_lists_its_faults(score: Score) -> None:
     with pytest.raises(InvalidSubmissionError) as caught:
         score("x,-1\na,11 2\n", "a,-1\nb,-1\nc,-1\nd,-1\ne,-1\n")
@@ -158,7 +111,7 @@ def test_an_invalid_submission_is_not_scored_and_lists_its_faults(score: Score) 
     first, *rest = str(caught.value).split("\n")
     assert first.endswith("submission.csv is not a valid submission; faults: 6")
     assert rest == [
-        "  line 2: EXTRA: x is not asked for",
+        "  line 2: EXTRA: x is not expected",
         "  line 3: PAST_END: run [11, 13) leaves a 3x4 mask of 12 pixels; "
         "is the shape (rows, columns) of the original image?",
         "  MISSING: b has no row",

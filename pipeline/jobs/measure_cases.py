@@ -1,0 +1,167 @@
+"""Run models on labelled cases, and gather what is measured of each case."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from pneumoseg.pipeline.core.names import safe_name
+from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, FileCases
+from pneumoseg.pipeline.dataset.manifest import Case, Manifest
+from pneumoseg.pipeline.drawing.pictures import save_png, std_picture
+from pneumoseg.pipeline.inference.model import Model
+from pneumoseg.pipeline.scoring.calibration import calibrate, pixel_gaps
+from pneumoseg.pipeline.scoring.decision import CaseCurves, Floats, image_probabilities
+from pneumoseg.pipeline.scoring.headline import ScoredImages
+from pneumoseg.pipeline.scoring.metrics import (
+    CaseMasks,
+    ChallengeMetric,
+    CollectMasks,
+    MaskScores,
+    MeasureMasks,
+)
+from pneumoseg.pipeline.scoring.search import inner_fold_of
+from pneumoseg.pipeline.scoring.temperature import cross_fitted_temperatures
+from pneumoseg.pipeline.training.engines import make_evaluator
+from pneumoseg.transforms.chains import evaluation_chain
+from pneumoseg.transforms.masks import OperatingPoint
+
+Parts = Sequence[tuple[Model, Sequence[int]]]
+"""Models, each with the indices of the training cases of the manifest that it scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredCases:
+    """Labelled cases and what was measured of them; all sequences are in the order of the manifest.
+
+    Attributes:
+        indices: Index of each case among the training cases of the manifest.
+        cases: The cases.
+        seen: Whether the weights that scored a case were trained on it.
+        curves: Dice and area of each case at every threshold, without postprocessing.
+        masks: Scores of the masks of each case, with postprocessing.
+        temperatures: Temperature of each case's calibrated probability; None where none was requested.
+    """
+
+    indices: Sequence[int]
+    cases: Sequence[Case]
+    seen: Sequence[bool]
+    curves: Sequence[CaseCurves]
+    masks: Sequence[CaseMasks]
+    temperatures: Sequence[float] | None
+
+    @cached_property
+    def probabilities(self) -> Floats:
+        """Image probability of each case as the model outputs it, shape ``(cases,)``."""
+        return image_probabilities(self.curves)
+
+    @cached_property
+    def images(self) -> ScoredImages:
+        """The cases with their masks at the operating point of the model."""
+        temperatures = self.temperatures
+        return ScoredImages(
+            groups=[case.group for case in self.cases],
+            true_px=np.array([each.label_area for each in self.curves]),
+            probabilities=self.probabilities,
+            calibrated=None if temperatures is None else calibrate(self.probabilities, temperatures),
+            pixel_gaps=pixel_gaps(self.curves, temperature=temperatures or 1.0),
+            pixels=np.array([each.pixels for each in self.curves]),
+            **_mask_numbers([each.own for each in self.masks]),
+        )
+
+    @property
+    def cross_fitted_images(self) -> ScoredImages | None:
+        """The cases with their masks at the cross-fitted operating points; None unless each case has one."""
+        masks = [each.cross_fitted for each in self.masks if each.cross_fitted is not None]
+        return replace(self.images, **_mask_numbers(masks)) if len(masks) == len(self.masks) else None
+
+
+def measure_cases(
+    model: Model,
+    parts: Parts,
+    manifest: Manifest,
+    manifest_path: Path,
+    output: Path,
+    *,
+    cross_fitted_point: Callable[[Case], OperatingPoint | None],
+    calibrated: bool,
+    batch_size: int,
+    workers: int,
+) -> MeasuredCases:
+    """Run models on the cases of a manifest, and measure probabilities and masks at the original image size.
+
+    Args:
+        model: Model whose operating point and temperature are used for all cases.
+        parts: Which networks score which cases.
+        manifest: The manifest.
+        manifest_path: Path of the manifest file, which image paths are relative to.
+        output: Folder that gets ``uncertainty/`` if the models sample with dropout.
+        cross_fitted_point: Gives the operating point that was tuned without the patient of a case, or None.
+        calibrated: Whether to give each case a temperature: a cross-fitted one, fitted without the inner fold of its
+            patient, if its operating point is cross-fitted, else the model's own.
+        batch_size: Images per batch.
+        workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
+
+    Raises: JobError: If an image cannot be used.
+    """
+    measure = MeasureMasks(
+        manifest.training,
+        model.operating_point,
+        cross_fitted=cross_fitted_point,
+        on_uncertainty=lambda case, std: save_png(
+            output / "uncertainty" / f"{safe_name(case.id)}.png", std_picture(std)
+        ),
+    )
+    chain = evaluation_chain(image_size=model.image_size, gates=ALL_GATES_OPEN)
+    metric, collect = ChallengeMetric(model.operating_point), CollectMasks()
+    curves: list[CaseCurves] = []
+    masks: list[CaseMasks] = []
+    seen_by: dict[int, bool] = {}
+    for part_model, part in parts:
+        files = FileCases(manifest, manifest_path, part, chain=chain, workers=workers)
+        make_evaluator(
+            part_model.predictor,
+            DataLoader(files, batch_size=batch_size),
+            postprocessing=measure,
+            key_metric=("dice", metric["dice"]),
+            metrics={"challenge": metric, "masks": collect},
+        ).run()
+        curves += metric.curves
+        masks += collect.masks
+        seen_by |= {index: part_model.has_seen(manifest.training[index].sha256) for index in part}
+    curves.sort(key=lambda each: each.index)
+    masks.sort(key=lambda each: each.index)
+    indices = sorted(seen_by)
+    cases = [manifest.training[index] for index in indices]
+    temperatures = None
+    if calibrated:  # the temperature was fitted on the cases that the operating point was tuned on
+        is_cross_fitted = masks[0].cross_fitted is not None
+        temperatures = (
+            cross_fitted_temperatures(curves, [inner_fold_of(case.group) for case in cases])
+            if is_cross_fitted
+            else [model.temperature] * len(cases)
+        )
+    return MeasuredCases(
+        indices=indices,
+        cases=cases,
+        seen=[seen_by[index] for index in indices],
+        curves=curves,
+        masks=masks,
+        temperatures=temperatures,
+    )
+
+
+def _mask_numbers(masks: Sequence[MaskScores]) -> dict[str, Any]:
+    """Give the fields of `ScoredImages` that depend on masks."""
+    return {
+        "pred_px": np.array([each.area_px for each in masks]),
+        "shared_px": np.array([each.overlap_px for each in masks]),
+        "distances": {
+            name: np.array([getattr(each, name) for each in masks])
+            for name in ("surface_dice", "hausdorff95_mm")
+        },
+    }
