@@ -19,7 +19,8 @@ from pneumoseg.pipeline.core.devices import own_device, process_count, process_g
 from pneumoseg.pipeline.core.files import claim_folder, write_json, write_text, written_atomically
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
-from pneumoseg.pipeline.jobs.train import describe_training, evaluate_run, train_model
+from pneumoseg.pipeline.jobs.train import evaluate_run, train_model
+from pneumoseg.pipeline.jobs.trained_model import describe_training
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import DESCRIPTION, Decision, Member, TunedPoint, read_description
 from pneumoseg.pipeline.scoring.decision import OperatingPointScores, decide

@@ -1,10 +1,8 @@
-"""Train a network on all folds of a manifest but one, and make a model folder of it."""
+"""Train a network on all folds of a manifest but one, and write its model folder."""
 
-import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -13,67 +11,56 @@ from monai.data import get_track_meta, set_track_meta
 
 from pneumoseg.pipeline.core.config import TrainConfig
 from pneumoseg.pipeline.core.config_files import dump_config, flatten, load_config
-from pneumoseg.pipeline.core.console import console, say, tracked, warn
+from pneumoseg.pipeline.core.console import console, say, tracked
 from pneumoseg.pipeline.core.devices import deterministic_algorithms, gather, process_group, resolve_precision
-from pneumoseg.pipeline.core.errors import JobError, UsageError
-from pneumoseg.pipeline.core.files import claim_folder, locked, write_json, write_text
+from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.files import claim_folder, locked, write_text
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.dataset.cases import Bytes
-from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
+from pneumoseg.pipeline.dataset.manifest import Manifest
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.jobs.report import write_report
-from pneumoseg.pipeline.model.card import save_description
-from pneumoseg.pipeline.model.description import (
-    Decision,
-    ModelDescription,
-    Preprocessing,
-    Training,
-    TunedPoint,
-    image_digest,
-)
-from pneumoseg.pipeline.model.weights import save_weights
+from pneumoseg.pipeline.jobs.starting_point import read_starting_point
+from pneumoseg.pipeline.jobs.trained_model import KeptWeights, describe_training, write_model, write_summary
 from pneumoseg.pipeline.reporting.run import EVALUATION
 from pneumoseg.pipeline.scoring.decision import OperatingPointScores, decide
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, OutOfFold, save_out_of_fold
 from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
-from pneumoseg.pipeline.training.checkpoint import State, load_state
 from pneumoseg.pipeline.training.fitting import fit
 from pneumoseg.pipeline.training.gallery import Gallery
 from pneumoseg.pipeline.training.history import History, WrittenHistory
-from pneumoseg.pipeline.training.initial import (
-    StartingWeights,
-    held_out_digests,
-    read_starting_weights,
-    refuse_seen,
-)
 from pneumoseg.pipeline.training.phases import plan_phases
 from pneumoseg.pipeline.training.run_record import (
     CONFIG,
     RunRecord,
     make_record,
-    refuse_changes,
     write_record,
 )
 from pneumoseg.pipeline.training.tracking import MLflow, TensorBoard, Tracker
 from pneumoseg.pipeline.training.training_run import TrainingRun
 
-LIBRARIES = ("pneumoseg", "monai", "torch", "pytorch-ignite", "pydicom", "pillow", "numpy")
-
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a run came to: its model folder, its best epoch, and the scores of that on the held-out fold."""
+    """Result of a training run.
+
+    Attributes:
+        model: Model folder.
+        fold: Held-out fold.
+        best_epoch: Epoch with the best validation.
+        validation: Scores on the held-out fold, at the size of the stored probability maps.
+        members: Number of networks of the model; those besides the best epoch's come from the next best epochs.
+        evaluation: Evaluation on the held-out fold, at the original image size and with intervals; None without a
+            report.
+    """
 
     model: Path
     fold: int
-    """Held-out fold."""
     best_epoch: int
     validation: OperatingPointScores
     members: int = 1
-    """Networks of the model; those beside the best epoch's are of the next best ones."""
     evaluation: EvaluateReport | None = None
-    """Of the fold held out, at the original size and with intervals; None where no report was asked for."""
     exit_code: int = 0
 
 
@@ -122,8 +109,8 @@ def train_model(
 
     Raises:
         UsageError: If an argument does not fit.
-        InterruptedRunError: If a signal came; the run was saved.
-        JobError: If the manifest or its images cannot be used, or the run cannot go on.
+        InterruptedRunError: If a signal was received; the run was saved.
+        JobError: If the manifest or its images cannot be used, or the run cannot be continued.
     """
     record = make_record(
         run_dir,
@@ -142,7 +129,7 @@ def train_model(
         is_main_process = idist.get_rank() == 0
         console.quiet = console.quiet or not is_main_process
 
-        start = _start(run_dir, record, config, resume=resume)
+        start = read_starting_point(run_dir, record, config, resume=resume)
         if is_main_process:
             stack.enter_context(_claimed(run_dir, resume=resume, overwrite=overwrite))
             write_text(run_dir / CONFIG, dump_config(config))
@@ -185,15 +172,15 @@ def train_model(
             run.validate_tta(config.tta)
         out_of_fold = OutOfFold(run.metric.all_curves(), run.predict_validation())
         tuned = tune(out_of_fold, cases)
-        found = decide(out_of_fold.curves, tuned.point)
+        scores = decide(out_of_fold.curves, tuned.point)
         if is_main_process:
             trained_on = describe_training(
                 start.manifest, start.training, seen=start.origin["initial"]["seen"]
             )
-            _write_model(run_dir, run, start, trained_on, found=found, decision=tuned.decision, kept=kept)
+            write_model(run_dir, run, start, trained_on, scores=scores, decision=tuned.decision, kept=kept)
             save_out_of_fold(run_dir / OUT_OF_FOLD, out_of_fold)
-            _write_summary(run_dir, run, start, trained_on, found=found, kept=kept)
-        idist.barrier()  # who reads the model next finds it written
+            write_summary(run_dir, run, start, trained_on, scores=scores, kept=kept)
+        idist.barrier()  # other processes read the model only after it is written
     evaluation = None
     if report and is_main_process:  # alone: the processes of the training have parted
         evaluation = evaluate_run(
@@ -203,58 +190,26 @@ def train_model(
         model=run_dir / "model",
         fold=start.fold,
         best_epoch=kept.epoch,
-        validation=found,
+        validation=scores,
         members=len(run.predictor.networks),
         evaluation=evaluation,
     )
 
 
-@dataclass(frozen=True)
-class _Start:
-    """What a run starts from: its cases, and initial weights or the state of a checkpoint."""
-
-    manifest: Manifest
-    fold: int
-    training: list[int]
-    validation: list[int]
-    origin: State
-    """What the run is of; goes into each checkpoint."""
-    weights: StartingWeights
-    state: State | None
-
-
-def _start(run_dir: Path, record: RunRecord, config: TrainConfig, *, resume: bool) -> _Start:
-    """Read what a run starts from, and check that it fits before anything is written."""
-    if record.fold == "all":
-        raise UsageError(f"{run_dir} is a cross-validation; resume it with --fold all")
-    manifest, fold = read_manifest(record.manifest), record.fold
-    training, validation = _split(manifest, fold)
-    origin: State = {"manifest": manifest_sha256(manifest), "fold": fold, "config": flatten(config)}
-    state = None
-    if resume:
-        state = load_state(run_dir / "checkpoints", on_damage=warn)
-        before = state["origin"]
-        if before["manifest"] != origin["manifest"]:
-            raise UsageError(
-                f"--resume: {record.manifest} is not the manifest that {run_dir} was started with; restore that one, "
-                "or start another run"
-            )
-        refuse_changes(run_dir, before["config"], origin["config"])
-        weights = StartingWeights(origin=before["initial"])
-    else:
-        if record.initial is not None and idist.get_rank() == 0:
-            refuse_seen(record.initial, manifest, [fold], allowed=record.allow_seen)
-        weights = read_starting_weights(record.initial, config.network, held_out_digests(manifest, fold))
-    origin["initial"] = weights.origin
-    return _Start(manifest, fold, training, validation, origin, weights, state)
-
-
 def evaluate_run(
     run_dir: Path, manifest_path: Path, *, device: str, workers: int, config: TrainConfig
 ) -> EvaluateReport:
-    """Evaluate the model of a run on what its networks never saw, and make the report of the run.
+    """Evaluate the model of a run on the cases that its networks held out, and write the report of the run.
 
-    Raises: JobError: If another process has the run.
+    Args:
+        run_dir: Run folder; gets ``evaluation/`` and ``report.html``.
+        manifest_path: Manifest of the run.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        workers: Processes that decode; at least one is used.
+        config: Configuration of the run.
+
+    Returns: The evaluation.
+    Raises: JobError: If another process uses the run folder, or an image cannot be used.
     """
     with locked(run_dir):
         evaluation = evaluate_model(
@@ -270,43 +225,31 @@ def evaluate_run(
     return evaluation
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """Which weights became the model: those of the best epoch, an average, or those of several as members."""
-
-    epoch: int
-    dice: float
-    averaged: bool
-    averaged_dice: float | None
-    members: tuple[int, ...] = ()
-    """The epoch of each member, where there are several."""
-
-
-def _keep_the_better(run: TrainingRun, best: BestEpochs) -> _Kept:
+def _keep_the_better(run: TrainingRun, best: BestEpochs) -> KeptWeights:
     """Leave in the network the weights of the best epoch or, where it validates better, the average.
 
-    An ensemble is kept in any case: a mean of probabilities cannot fall out of step with a normalization, as a mean
-    of weights can, and the better one on a few hundred images is chance.
+    An ensemble is always kept: a mean of probabilities cannot disagree with the statistics of a normalization, as a
+    mean of weights can, and which of the two is better on a few hundred images is chance.
     """
-    best.restore(gather(best.state())[0])  # only the process that leads has saved them
+    best.restore(gather(best.state())[0])  # only the main process has saved them
     if not best.entries:
-        raise JobError("no epoch at the final resolution left weights that are numbers; look at metrics.csv")
+        raise JobError("no epoch at the final resolution left finite weights; look at metrics.csv")
     entry = best.entries[0]
     if run.config.optimization.average == "ensemble" and len(best.entries) > 1:
-        dice = run.validate_ensemble(best.load(each) for each in best.entries)
+        run.validate_ensemble(best.load(each) for each in best.entries)
         epochs = tuple(each.epoch for each in best.entries)
-        return _Kept(entry.epoch, dice, averaged=False, averaged_dice=None, members=epochs)
+        return KeptWeights(entry.epoch, members=epochs)
     average = run.averaged(best)
     averaged_dice = None if average is None else run.validate(average)
     if average is not None and averaged_dice is not None and averaged_dice > entry.rank.dice:
-        return _Kept(entry.epoch, averaged_dice, averaged=True, averaged_dice=averaged_dice)
-    dice = run.validate(best.load(entry))
-    return _Kept(entry.epoch, dice, averaged=False, averaged_dice=averaged_dice)
+        return KeptWeights(entry.epoch, averaged=True, averaged_dice=averaged_dice)
+    run.validate(best.load(entry))
+    return KeptWeights(entry.epoch, averaged_dice=averaged_dice)
 
 
 @contextmanager
 def _claimed(run_dir: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
-    """The run folder, for this process alone."""
+    """Hold the run folder for this process alone."""
     if run_dir.is_dir():
         with locked(run_dir):
             pass
@@ -319,7 +262,7 @@ def _claimed(run_dir: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
 def _open_caches(
     manifest: Manifest, record: RunRecord, config: TrainConfig, *, workers: int
 ) -> dict[int, Bytes]:
-    """Open the cache of each resolution; the main process makes those that are missing, the others wait for it."""
+    """Open the cache of each resolution; the main process makes those that are missing, and the others wait for it."""
     is_main_process = idist.get_rank() == 0
     if not is_main_process:
         idist.barrier()
@@ -333,111 +276,3 @@ def _open_caches(
     if is_main_process:
         idist.barrier()
     return caches
-
-
-def _write_model(
-    run_dir: Path,
-    run: TrainingRun,
-    start: _Start,
-    trained_on: Training,
-    *,
-    found: OperatingPointScores,
-    decision: Decision,
-    kept: _Kept,
-) -> None:
-    config = run.config
-    members = tuple(
-        save_weights(run_dir / "model", network, fold=start.fold, epoch=epoch)
-        for network, epoch in zip(run.predictor.networks, kept.members or (None,), strict=True)
-    )
-    description = ModelDescription(
-        network=config.network.model_copy(update={"encoder_weights": None}),  # no path goes with the model
-        encoder_origin=start.origin["initial"]["encoder_origin"],
-        preprocessing=Preprocessing(image_size=config.data.image_size),
-        operating_point=TunedPoint.of(found.point),
-        decision=decision,
-        members=members,
-        tta=config.tta,
-        precision=run.precision.name,
-        trained_on=trained_on,
-        validation={**found.score.as_dict(), "auc": found.auc},
-        versions={name: version(name) for name in LIBRARIES},
-    )
-    save_description(run_dir / "model", description)
-
-
-def _write_summary(
-    run_dir: Path,
-    run: TrainingRun,
-    start: _Start,
-    trained_on: Training,
-    *,
-    found: OperatingPointScores,
-    kept: _Kept,
-) -> None:
-    """Write all that is needed to repeat the run, and what it came to."""
-    write_json(
-        run_dir / "summary.json",
-        {
-            "fold": start.fold,
-            "best_epoch": kept.epoch,
-            "averaged": kept.averaged,
-            "averaged_dice": kept.averaged_dice,
-            "member_epochs": list(kept.members or (kept.epoch,)),
-            "epochs": run.epochs,
-            "steps": run.plan.steps,
-            "skipped_steps": run.step.skipped,
-            "scaler_skipped_steps": run.step.scaler_skipped,
-            "device": str(run.precision.device),
-            "precision": run.precision.name,
-            "processes": run.processes,
-            "threads": torch.get_num_threads(),
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "manifest_sha256": start.origin["manifest"],
-            "initial_weights_sha256": start.origin["initial"]["weights_sha256"],
-            "initial_images": trained_on.initial_images,
-            "held_out_seen": trained_on.held_out_seen,
-            "seed": run.config.seed,
-            "config": run.config.model_dump(mode="json"),
-            "operating_point": asdict(found.point),
-            "validation": {**found.score.as_dict(), "auc": found.auc},
-            "versions": {name: version(name) for name in LIBRARIES},
-        },
-    )
-
-
-def _split(manifest: Manifest, fold: int) -> tuple[list[int], list[int]]:
-    if not 0 <= fold < manifest.folds:
-        raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
-    training = [index for index, case in enumerate(manifest.training) if case.fold != fold]
-    validation = [index for index, case in enumerate(manifest.training) if case.fold == fold]
-    if not training or not validation:
-        raise JobError(
-            f"fold {fold} leaves {len(training)} images to train on and {len(validation)} to validate; "
-            "more labelled images or fewer folds would fit"
-        )
-    return training, validation
-
-
-def describe_training(manifest: Manifest, training: Sequence[int], *, seen: Iterable[str] = ()) -> Training:
-    """Describe what the weights of a run have seen.
-
-    Args:
-        manifest: Manifest of the run.
-        training: Indices of the cases that it trains on; all others are held out.
-        seen: Digests of the images that its initial weights had seen.
-    """
-    cases = [manifest.training[index] for index in training]
-    digests = {image_digest(case.sha256) for case in cases}
-    held_out = {image_digest(case.sha256) for case in manifest.training} - digests
-    return Training(
-        manifest=manifest.name,
-        manifest_sha256=manifest_sha256(manifest),
-        cases=len(cases),
-        positive=sum(case.is_positive for case in cases),
-        image_digests=tuple(sorted(digests.union(seen))),
-        initial_images=len(set(seen)),
-        held_out_seen=len(held_out.intersection(seen)),
-        grouped_by=manifest.grouped_by,
-    )

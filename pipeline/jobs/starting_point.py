@@ -1,0 +1,96 @@
+"""The starting point of a training run: its cases, and initial weights or the checkpoint that it is resumed from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import ignite.distributed as idist
+
+from pneumoseg.pipeline.core.config import TrainConfig
+from pneumoseg.pipeline.core.config_files import flatten
+from pneumoseg.pipeline.core.console import warn
+from pneumoseg.pipeline.core.errors import JobError, UsageError
+from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
+from pneumoseg.pipeline.training.checkpoint import State, load_state
+from pneumoseg.pipeline.training.initial import (
+    StartingWeights,
+    held_out_digests,
+    read_starting_weights,
+    refuse_seen,
+)
+from pneumoseg.pipeline.training.run_record import RunRecord, refuse_changes
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """What a run starts from: its cases, and initial weights or the state of a checkpoint.
+
+    Attributes:
+        manifest: Manifest of the run.
+        fold: Held-out fold.
+        training: Indices of the cases to train on.
+        validation: Indices of the cases of the held-out fold.
+        origin: Identity of the run: hash of its manifest, fold, configuration and initial weights; saved in each
+            checkpoint.
+        weights: Initial weights.
+        state: State of the checkpoint that the run is resumed from; None for a new run.
+    """
+
+    manifest: Manifest
+    fold: int
+    training: list[int]
+    validation: list[int]
+    origin: State
+    weights: StartingWeights
+    state: State | None
+
+
+def read_starting_point(
+    run_dir: Path, record: RunRecord, config: TrainConfig, *, resume: bool
+) -> StartingPoint:
+    """Read what a run starts from, and check that it fits, before anything is written.
+
+    Args:
+        run_dir: Run folder; a resumed run has its checkpoints there.
+        record: Manifest, fold and initial weights of the run.
+        config: Configuration of the run.
+        resume: Whether to resume the run after its last saved step.
+
+    Raises:
+        UsageError: If the arguments do not fit each other, the manifest, or the resumed run.
+        JobError: If the manifest or the initial weights cannot be used, or no checkpoint can be resumed from.
+    """
+    if record.fold == "all":
+        raise UsageError(f"{run_dir} is a cross-validation; resume it with --fold all")
+    manifest, fold = read_manifest(record.manifest), record.fold
+    training, validation = _split(manifest, fold)
+    origin: State = {"manifest": manifest_sha256(manifest), "fold": fold, "config": flatten(config)}
+    state = None
+    if resume:
+        state = load_state(run_dir / "checkpoints", on_damage=warn)
+        before = state["origin"]
+        if before["manifest"] != origin["manifest"]:
+            raise UsageError(
+                f"--resume: {record.manifest} is not the manifest that {run_dir} was started with; restore that one, "
+                "or start another run"
+            )
+        refuse_changes(run_dir, before["config"], origin["config"])
+        weights = StartingWeights(origin=before["initial"])
+    else:
+        if record.initial is not None and idist.get_rank() == 0:
+            refuse_seen(record.initial, manifest, [fold], allowed=record.allow_seen)
+        weights = read_starting_weights(record.initial, config.network, held_out_digests(manifest, fold))
+    origin["initial"] = weights.origin
+    return StartingPoint(manifest, fold, training, validation, origin, weights, state)
+
+
+def _split(manifest: Manifest, fold: int) -> tuple[list[int], list[int]]:
+    if not 0 <= fold < manifest.folds:
+        raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
+    training = [index for index, case in enumerate(manifest.training) if case.fold != fold]
+    validation = [index for index, case in enumerate(manifest.training) if case.fold == fold]
+    if not training or not validation:
+        raise JobError(
+            f"fold {fold} leaves {len(training)} images to train on and {len(validation)} to validate; "
+            "more labelled images or fewer folds would fit"
+        )
+    return training, validation

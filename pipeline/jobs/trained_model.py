@@ -1,0 +1,161 @@
+"""What a finished training run leaves: the model folder and ``summary.json``."""
+
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from pneumoseg.pipeline.core.files import write_json
+from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256
+from pneumoseg.pipeline.jobs.starting_point import StartingPoint
+from pneumoseg.pipeline.model.card import save_description
+from pneumoseg.pipeline.model.description import (
+    Decision,
+    ModelDescription,
+    Preprocessing,
+    Training,
+    TunedPoint,
+    image_digest,
+)
+from pneumoseg.pipeline.model.weights import save_weights
+from pneumoseg.pipeline.scoring.decision import OperatingPointScores
+from pneumoseg.pipeline.training.training_run import TrainingRun
+
+LIBRARIES: Final = ("pneumoseg", "monai", "torch", "pytorch-ignite", "pydicom", "pillow", "numpy")
+"""Libraries whose versions are recorded."""
+
+
+@dataclass(frozen=True)
+class KeptWeights:
+    """Which weights became the model: those of the best epoch, an average, or those of several epochs as members.
+
+    Attributes:
+        epoch: Best epoch.
+        averaged: Whether the average of weights was kept instead of those of the best epoch.
+        averaged_dice: Validation Dice of the average; None without an average.
+        members: Epoch of each member, if there are several.
+    """
+
+    epoch: int
+    averaged: bool = False
+    averaged_dice: float | None = None
+    members: tuple[int, ...] = ()
+
+
+def describe_training(manifest: Manifest, training: Sequence[int], *, seen: Iterable[str] = ()) -> Training:
+    """Describe the images that the weights of a run have seen.
+
+    Args:
+        manifest: Manifest of the run.
+        training: Indices of the cases that the run trains on; all others are held out.
+        seen: Digests of the images that its initial weights had seen.
+    """
+    cases = [manifest.training[index] for index in training]
+    digests = {image_digest(case.sha256) for case in cases}
+    held_out = {image_digest(case.sha256) for case in manifest.training} - digests
+    return Training(
+        manifest=manifest.name,
+        manifest_sha256=manifest_sha256(manifest),
+        cases=len(cases),
+        positive=sum(case.is_positive for case in cases),
+        image_digests=tuple(sorted(digests.union(seen))),
+        initial_images=len(set(seen)),
+        held_out_seen=len(held_out.intersection(seen)),
+        grouped_by=manifest.grouped_by,
+    )
+
+
+def write_model(
+    run_dir: Path,
+    run: TrainingRun,
+    start: StartingPoint,
+    trained_on: Training,
+    *,
+    scores: OperatingPointScores,
+    decision: Decision,
+    kept: KeptWeights,
+) -> None:
+    """Write the model folder of a run.
+
+    Args:
+        run_dir: Run folder; gets ``model/``.
+        run: The run, with the kept weights in its networks.
+        start: What the run has started from.
+        trained_on: Images that the weights have seen.
+        scores: Scores on the held-out fold, at the tuned operating point.
+        decision: Operating points that were tuned on the held-out fold.
+        kept: Which weights were kept.
+    """
+    config = run.config
+    members = tuple(
+        save_weights(run_dir / "model", network, fold=start.fold, epoch=epoch)
+        for network, epoch in zip(run.predictor.networks, kept.members or (None,), strict=True)
+    )
+    description = ModelDescription(
+        network=config.network.model_copy(update={"encoder_weights": None}),  # no path goes with the model
+        encoder_origin=start.origin["initial"]["encoder_origin"],
+        preprocessing=Preprocessing(image_size=config.data.image_size),
+        operating_point=TunedPoint.of(scores.point),
+        decision=decision,
+        members=members,
+        tta=config.tta,
+        precision=run.precision.name,
+        trained_on=trained_on,
+        validation={**scores.score.as_dict(), "auc": scores.auc},
+        versions={name: version(name) for name in LIBRARIES},
+    )
+    save_description(run_dir / "model", description)
+
+
+def write_summary(
+    run_dir: Path,
+    run: TrainingRun,
+    start: StartingPoint,
+    trained_on: Training,
+    *,
+    scores: OperatingPointScores,
+    kept: KeptWeights,
+) -> None:
+    """Write ``summary.json``: all that is needed to repeat the run, and its scores.
+
+    Args:
+        run_dir: Run folder.
+        run: The run, after its end.
+        start: What the run has started from.
+        trained_on: Images that the weights have seen.
+        scores: Scores on the held-out fold, at the tuned operating point.
+        kept: Which weights were kept.
+    """
+    write_json(
+        run_dir / "summary.json",
+        {
+            "fold": start.fold,
+            "best_epoch": kept.epoch,
+            "averaged": kept.averaged,
+            "averaged_dice": kept.averaged_dice,
+            "member_epochs": list(kept.members or (kept.epoch,)),
+            "epochs": run.epochs,
+            "steps": run.plan.steps,
+            "skipped_steps": run.step.skipped,
+            "scaler_skipped_steps": run.step.scaler_skipped,
+            "device": str(run.precision.device),
+            "precision": run.precision.name,
+            "processes": run.processes,
+            "threads": torch.get_num_threads(),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "manifest_sha256": start.origin["manifest"],
+            "initial_weights_sha256": start.origin["initial"]["weights_sha256"],
+            "initial_images": trained_on.initial_images,
+            "held_out_seen": trained_on.held_out_seen,
+            "seed": run.config.seed,
+            "config": run.config.model_dump(mode="json"),
+            "operating_point": asdict(scores.point),
+            "validation": {**scores.score.as_dict(), "auc": scores.auc},
+            "versions": {name: version(name) for name in LIBRARIES},
+        },
+    )
