@@ -1,4 +1,4 @@
-"""Check a folder: which files can be read as radiographs, and why the others cannot."""
+"""Check which files of a folder can be read as radiographs, and why the others cannot."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Final
 from pneumoseg.pipeline.core.console import tracked
 from pneumoseg.pipeline.core.files import claim_file, write_csv
 from pneumoseg.pipeline.reading.facts import Facts, read_facts
-from pneumoseg.pipeline.reading.folders import Found, find_radiographs
+from pneumoseg.pipeline.reading.folders import FoundFiles, find_radiographs
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.reader.acceptance import Gates
 from pneumoseg.transforms.reader.reasons import Outcome, RadiographError, Reason
@@ -26,15 +26,19 @@ _WINDOW: Final = 256  # results without pixels are small, and a slow file should
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was found in a folder."""
+    """Numbers of files of a folder, by the result of the check.
+
+    Attributes:
+        statuses: Files by status: accepted, warned, skipped or refused.
+        reasons: Files by reason; one file may have several.
+        other_files: Unrelated files.
+        links: Links that were not followed.
+    """
 
     statuses: Counter[str]
-    """How many files are accepted, warned, skipped and refused."""
     reasons: Counter[str]
-    """How many files have each reason; one file may have several."""
     other_files: int
     links: int
-    """Links that were not followed."""
 
     @property
     def exit_code(self) -> int:
@@ -51,17 +55,19 @@ def check_folder(
     follow_links: bool = False,
     overwrite: bool = False,
 ) -> CheckReport:
-    """Read every radiograph under a folder, and write a row for each file: accepted, or why not.
+    """Read every radiograph under a folder, and write a table with a row for each file: accepted, or why not.
 
-    Files that are DICOM or PNG neither by content nor by name are counted only.
+    Files that are DICOM or PNG neither by content nor by name are only counted.
 
     Args:
-        folder: Searched with its subfolders.
-        output: The table.
-        gates: Which files count as frontal chest radiographs.
-        workers: Processes that decode; none decodes in this one, without protection from damaged files.
-        follow_links: Look behind links as well.
+        folder: Folder to search, with its subfolders.
+        output: Path of the table, a CSV file.
+        gates: Which files are accepted as frontal chest radiographs.
+        workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
+        follow_links: Whether to follow links.
         overwrite: Replace an earlier table.
+
+    Returns: Numbers of files by the result of the check.
 
     Raises:
         UsageError: If an argument does not fit.
@@ -85,12 +91,12 @@ def _name(path: Path, folder: Path) -> str:
 
 @dataclass
 class _Table:
-    """Rows in the order of their files, and what is known of the files so far."""
+    """Rows in the order of their files, and the UIDs and pixel hashes seen so far."""
 
     rows: list[Row] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     file_of: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """UID to the file that brought it first, and to the hash of its pixels."""
+    """For each UID, the first file that has it and the hash of its pixels."""
     pixels: set[str] = field(default_factory=set)
     """Hashes of all pixels."""
 
@@ -107,10 +113,10 @@ class _Table:
         self.rows.append({"file": where} | row)
 
     def _duplicate(self, where: str, facts: Facts) -> Row | None:
-        """Judge a file whose UID or pixels have been seen before.
+        """Make the row of a file whose UID has been seen before; None for any other file.
 
-        The same pixels under another UID are counted and not told in the row: what a row says of a good file does
-        not depend on what lies beside it, and equal `pixel_sha256` show which they are.
+        The same pixels under another UID are counted but not mentioned in the row: the row of an accepted file does
+        not depend on other files, and equal `pixel_sha256` show which files they are.
         """
         uid, pixels = facts.sop_instance_uid, facts.pixel_sha256
         if uid is not None and uid in self.file_of:
@@ -125,8 +131,8 @@ class _Table:
         self.pixels.add(pixels)
         return None
 
-    def report(self, found: Found) -> CheckReport:
-        """Sum up."""
+    def report(self, found: FoundFiles) -> CheckReport:
+        """Count the rows by status."""
         statuses = Counter(str(row["status"]) for row in self.rows)
         return CheckReport(statuses, self.reasons, found.others, found.links)
 

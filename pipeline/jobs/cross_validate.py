@@ -1,4 +1,4 @@
-"""Train on all folds in turn, and make one model of all their networks."""
+"""Train one network for each fold, and combine all networks in one model."""
 
 import json
 import os
@@ -44,13 +44,19 @@ from pneumoseg.pipeline.training.run_record import (
 
 @dataclass(frozen=True)
 class CrossValidateReport:
-    """What all folds came to: the ensemble, and its scores on cases that the network in question never saw."""
+    """Result of a cross-validation.
+
+    Attributes:
+        model: Model folder with the networks of all folds.
+        out_of_fold: Scores of all cases, each by the network that held it out, at the size of the stored maps.
+        folds: Number of folds.
+        evaluation: Evaluation of all cases, at the original image size and with intervals; None without a report.
+    """
 
     model: Path
     out_of_fold: OperatingPointScores
     folds: int
     evaluation: EvaluateReport | None = None
-    """Of all cases, at the original size and with intervals; None where no report was asked for."""
     exit_code: int = 0
 
 
@@ -71,24 +77,24 @@ def cross_validate(
 ) -> CrossValidateReport:
     """Train one network for each fold, and write a model folder with all of them.
 
-    Started by ``torchrun``, each process trains folds of its own; all of them see the same folders. It is resumed from
-    its folder alone, as `train_model` is: ``cross_validate(None, run_dir, resume=True)``.
+    Started by ``torchrun``, each process trains its own folds; all processes need the same file system. A run is
+    resumed from its folder alone, as with `train_model`: ``cross_validate(None, run_dir, resume=True)``.
 
     Args:
         manifest_path: Manifest written by `prepare_manifest`. A resumed run needs it only if the file has moved.
-        run_dir: Run folder; gets ``fold0/``, ``fold1/``, ..., what each network predicted for its held-out fold,
-            ``model/``, and with a report also ``evaluation/`` and ``report.html``.
+        run_dir: Run folder; gets ``fold0/``, ``fold1/``, ..., the out-of-fold predictions, ``model/``, and with a
+            report also ``evaluation/`` and ``report.html``.
         config: Configuration of each run; None takes the defaults, or that of the resumed run.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         workers: Loader processes of each run.
-        resume: Resume where *run_dir* stopped; folds that are done stay as they are, unless there are more epochs now.
+        resume: Resume the run in *run_dir*; finished folds stay as they are unless the number of epochs has grown.
         overwrite: Delete the runs that *run_dir* holds.
         cache: Folder of the decoded images; None puts it beside the manifest.
         initial: Model folder whose weights each training starts from; of several members, the one that has seen fewest
             images of the fold.
         allow_seen: Hold out images that the initial weights have seen, and mark every score.
         mlflow: Tracking store for MLflow.
-        report: Evaluate each case by the network that never saw it, and write the report of all folds.
+        report: Evaluate each case by the network that held it out, and write the report of all folds.
 
     Raises: As `train_model` does.
     """
@@ -141,7 +147,7 @@ def cross_validate(
             _write_ensemble(run_dir, manifest, decisions, tuned.decision)
         idist.barrier()
     evaluation = None
-    if report and rank == 0:  # alone: the processes have parted
+    if report and rank == 0:  # the process group has ended
         evaluation = evaluate_run(run_dir, record.manifest, device=place, workers=workers, config=config)
     return CrossValidateReport(
         model=run_dir / "model", out_of_fold=decisions, folds=manifest.folds, evaluation=evaluation
@@ -158,7 +164,7 @@ def _claim(
     overwrite: bool,
     rank: int,
 ) -> TrainConfig:
-    """Check what can be checked before the first fold is trained, and let the first process make the run folder."""
+    """Check the arguments before the first fold is trained, and make the run folder in the main process."""
     if resume:
         before = load_config(run_dir / CONFIG)
         config = config or before
@@ -177,7 +183,7 @@ def _claim(
 
 
 def _is_done(folder: Path, config: TrainConfig) -> bool:
-    """Whether the run of a fold has ended, with as many epochs as it is to have now."""
+    """Tell whether the run of a fold has ended with the present configuration."""
     needed = (folder / "model" / DESCRIPTION, folder / OUT_OF_FOLD, folder / "summary.json")
     if not all(path.is_file() for path in needed):
         return False
@@ -239,10 +245,10 @@ def _write_ensemble(
 
 
 def _wait_for_claim(rank: int) -> object:
-    """Let the other processes wait until the first one has made the run folder.
+    """Make the other processes wait until the main process has made the run folder.
 
-    They join a process group only at the end, since each trains alone before that; all they share until then is the
-    store by which ``torchrun`` brings them together. It has to be kept until the group is joined.
+    The processes form a process group only at the end, since each trains alone before that; until then they share only
+    the store of ``torchrun``'s rendezvous, which has to be kept until the group is formed.
     """
     if process_count() == 1:
         return None
@@ -255,7 +261,7 @@ def _wait_for_claim(rank: int) -> object:
 
 @contextmanager
 def _each_process_for_itself() -> Iterator[None]:
-    """Hide from what runs inside that there are other processes."""
+    """Hide from the training of a fold that there are other processes."""
     processes = os.environ.pop("WORLD_SIZE", None)
     try:
         yield

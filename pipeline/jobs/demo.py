@@ -1,4 +1,4 @@
-"""The whole pipeline on phantoms: from nothing to a scored submission, in minutes."""
+"""Run the whole pipeline on phantoms, from rendering them to a scored submission, in minutes."""
 
 import time
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ from pneumoseg.transforms.labels.runs import area_px
 
 NOTICE: Final = "SYNTHETIC.txt"
 NOTICE_TEXT: Final = (
-    "All images here are drawn by a program: phantoms, of no patient. Scores, masks and weights made of them\n"
-    "say nothing about radiographs of people.\n"
+    "All images here are phantoms rendered by a program; they show no patient. Scores, masks and weights made from\n"
+    "them say nothing about radiographs of people.\n"
 )
 
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What the demonstration came to."""
+    """Results of the demonstration."""
 
     phantoms: PhantomSet
     evaluation: EvaluateReport
@@ -59,12 +59,12 @@ def demo_config(seed: int) -> TrainConfig:
 
 
 def run_demo(output: Path, *, device: str = "auto", seed: int = 0, overwrite: bool = False) -> DemoReport:
-    """Draw phantoms, then prepare, train, evaluate, submit, score and predict.
+    """Render phantoms, then prepare, train, evaluate, submit, score and predict.
 
     Args:
-        output: Gets ``data/``, ``run/`` with the report, ``submission.csv``, ``predictions/`` and ``example.png``.
+        output: Folder for ``data/``, ``run/`` with the report, ``submission.csv``, ``predictions/``, ``example.png``.
         device: ``auto``, ``cpu`` or ``cuda:N``.
-        seed: Of the phantoms and of the training.
+        seed: Seed of the phantoms and of the training.
         overwrite: Delete an earlier demonstration in *output*.
 
     Raises: UsageError: If *output* is taken.
@@ -73,7 +73,7 @@ def run_demo(output: Path, *, device: str = "auto", seed: int = 0, overwrite: bo
     claim_folder(output, overwrite=overwrite, command="demo")
     write_text(output / NOTICE, NOTICE_TEXT)
 
-    say("drawing phantom radiographs")
+    say("rendering phantom radiographs")
     phantoms = write_phantoms(output / "data", seed=seed)
     manifest = output / "data" / "manifest.json"
     prepared = prepare_manifest(
@@ -107,12 +107,12 @@ def run_demo(output: Path, *, device: str = "auto", seed: int = 0, overwrite: bo
     say("nothing: the Dice of predicting nothing at all; positives: Dice on images with a pneumothorax")
     say(f"in {(time.monotonic() - started) / 60:.1f} minutes; all images are synthetic. Made:")
     for name, what in (
-        ("example.png", "a phantom, its label, the prediction, and where the network looked"),
+        ("example.png", "a phantom, its label, the prediction, and an attention map"),
         ("data/", "DICOM files, labels, patients and the manifest"),
-        ("run/", "checkpoints, the model in model/, and in evaluation/ what the fold held out came to"),
+        ("run/", "checkpoints, the model in model/, and in evaluation/ the scores of the held-out fold"),
         ("submission.csv", "run lengths for the test phantoms"),
         ("predictions/", "a report of its own, predictions.csv, masks, NIfTI files and overlays"),
-        ("run/report.html", "all of the training and its scores on one page: look at this first"),
+        ("run/report.html", "the training and its scores on one page: open this first"),
     ):
         say(f"  {output / name!s:<32} {what}")
     return DemoReport(phantoms, evaluation, scored)

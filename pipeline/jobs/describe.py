@@ -1,4 +1,4 @@
-"""Show what the network is made of: the table of layers, and the picture of its blocks."""
+"""Describe a network by the table of its layers and the picture of its blocks."""
 
 from collections.abc import Sequence
 from io import StringIO
@@ -16,12 +16,12 @@ from pneumoseg.pipeline.model.layer_table import Layer, describe_network
 def describe_model(
     network: AttentionUNet, *, image_size: tuple[int, int] = (160, 160), output: Path | None = None
 ) -> str:
-    """Return the table of layers as text and, where *output* is given, draw the blocks into that file.
+    """Make the table of layers as text and, if *output* is given, draw the picture of the blocks.
 
     Args:
-        network: Stays as it is.
-        image_size: (rows, columns) in pixels of the image that the shapes are worked out for.
-        output: Picture to write: .png, .svg or .pdf.
+        network: Network to describe; it is not changed.
+        image_size: (rows, columns) of the image that the shapes are computed for, in pixels.
+        output: Path of the block picture: .png, .svg or .pdf.
 
     Raises:
         UsageError: If the network refuses the image size, or the picture is of another kind.
@@ -34,7 +34,7 @@ def describe_model(
 
 
 def layer_table(layers: Sequence[Layer]) -> str:
-    """Set the layers as the article's table: name, output shape, parameters, inputs from.
+    """Format the layers like the table of the article: name, output shape, parameters, inputs from.
 
     The text fits a terminal of 80 columns and is the same everywhere, so it may be piped into a file.
     A layer with several inputs has one of them on each line.

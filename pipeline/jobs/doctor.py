@@ -1,17 +1,18 @@
-"""Look at what the pipeline stands on: versions, decoders, devices, and libraries that are better not there."""
+"""Check the installation: versions, decoders, devices, and libraries that should not be installed."""
 
 import importlib
 import importlib.util
 import platform
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
+from packaging.version import InvalidVersion, Version
+
 FLOORS: Final = {"monai": "1.6.1", "pydicom": "3.0.2", "pillow": "13.0.0", "torch": "2.11"}
-"""Releases before these have faults that were run into; `pyproject.toml` asks for the same."""
+"""Oldest releases without known faults; `pyproject.toml` requires the same."""
 _SHOWN: Final = ("numpy", "pytorch-ignite", "imagecodecs", "pylibjpeg-openjpeg")
 
 
@@ -25,13 +26,13 @@ class Library:
 
     @property
     def is_ok(self) -> bool:
-        """Whether it is there, and not too old."""
-        return self.found is not None and (self.floor is None or _numbers(self.found) >= _numbers(self.floor))
+        """Whether the library is installed and not too old."""
+        return self.found is not None and (self.floor is None or _release(self.found) >= _release(self.floor))
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """What reads a transfer syntax; nothing else is ever tried."""
+    """The only library that decodes a transfer syntax."""
 
     transfer_syntax: str
     syntax_name: str
@@ -41,13 +42,13 @@ class Decoder:
 
 @dataclass(frozen=True)
 class DoctorReport:
-    """What was found, as it concerns reading radiographs and running networks."""
+    """Libraries, decoders and devices for reading radiographs and running networks."""
 
     libraries: tuple[Library, ...]
     decoders: tuple[Decoder, ...]
     devices: tuple[str, ...]
     advice: tuple[str, ...]
-    """What is worth knowing, though nothing fails for it."""
+    """Remarks that are no failures."""
 
     @property
     def exit_code(self) -> int:
@@ -58,12 +59,12 @@ class DoctorReport:
 
     @property
     def missing(self) -> tuple[Decoder, ...]:
-        """Decoders that are not there."""
+        """Decoders that are not installed."""
         return tuple(decoder for decoder in self.decoders if not decoder.available)
 
 
 def doctor_report() -> DoctorReport:
-    """Look around; nothing is changed, and nothing that is missing is an error here."""
+    """Inspect the installation; nothing is changed, and missing libraries raise no error."""
     names = (*FLOORS, *_SHOWN)
     return DoctorReport(
         libraries=(
@@ -87,10 +88,12 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _numbers(release: str) -> tuple[int, ...]:
-    """The numbers that a version begins with; what follows them (``rc1``, ``+cpu``) does not count."""
-    leading = re.match(r"\d+(\.\d+)*", release)
-    return tuple(int(number) for number in leading[0].split(".")) if leading else ()
+def _release(text: str) -> tuple[int, ...]:
+    """Give the release numbers of a version, without suffixes such as ``rc1`` or ``+cpu``; none if it is no version."""
+    try:
+        return Version(text).release
+    except InvalidVersion:
+        return ()
 
 
 _SYNTAXES: Final = {
@@ -137,9 +140,9 @@ def _is_true(question: Callable[[], Any]) -> bool:
 
 
 def _devices() -> tuple[str, ...]:
-    """Name what the network could run on, and the precision that would be chosen there."""
+    """List the devices that the network can run on, each with the precision that would be chosen."""
     try:
-        import torch  # noqa: PLC0415  (a broken torch should not keep the rest from being seen)
+        import torch  # noqa: PLC0415  (the rest is reported even if torch is broken)
 
         from pneumoseg.pipeline.core.devices import resolve_precision  # noqa: PLC0415
     except ImportError as error:

@@ -1,6 +1,5 @@
-"""Segment every radiograph under a folder: a row and the files that were asked for, for each."""
+"""Segment every radiograph under a folder, and write a row and the requested files for each."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import closing
@@ -8,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from pneumoseg.pipeline.core.console import tracked
+from pneumoseg.pipeline.core.console import Pace, tracked
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.interruption import InterruptedRunError, Interruption
 from pneumoseg.pipeline.inference.model import Model, load_model
@@ -17,7 +16,7 @@ from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.results.output_folder import claimed, remove_leftovers, remove_unfinished_of_parts
-from pneumoseg.pipeline.results.planning import Part, Planned, content_sha256, plan, read_content
+from pneumoseg.pipeline.results.planning import Part, Planned, content_sha256, plan
 from pneumoseg.pipeline.results.receipts import Receipt, is_valid, read_receipt, withdraw, write_receipt
 from pneumoseg.pipeline.results.rows import row_of, row_without_result
 from pneumoseg.pipeline.results.run_log import counts, logged
@@ -31,23 +30,29 @@ from pneumoseg.transforms.reader.reasons import Outcome
 
 @dataclass(frozen=True)
 class PredictReport:
-    """What became of the files of a folder, or of a part of it."""
+    """Numbers of files of a folder, or of a part of it, by their results.
+
+    Attributes:
+        segmented: Segmented images.
+        predicted_positive: Images among them with a mask that is not empty.
+        reasons: Files without a result, by reason.
+        refused: Files without a result that should have been radiographs; the others are skipped as they are none.
+        other_files: Unrelated files.
+        kept: Complete results of an earlier run, which were left as they are.
+        trained_on: Segmented images that the model was trained on; their results say nothing about new images.
+        left_out: Images without a file of a requested kind, by kind and reason.
+        has_tables: Whether the tables are written; they are written after the last part.
+    """
 
     segmented: int
     predicted_positive: int
     reasons: Counter[str]
-    """Files without a result, by reason."""
     refused: int
-    """Those among them that should have been radiographs; the others are skipped, as they are none."""
     other_files: int
     kept: int = 0
-    """Results of an earlier run that are whole, and were left as they are."""
     trained_on: int = 0
-    """Segmented images that the model was trained on; their results say nothing about new images."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """Images without a file of some kind, by kind and reason."""
     has_tables: bool = True
-    """Whether the tables are written: not before all parts are done."""
 
     @property
     def exit_code(self) -> int:
@@ -73,34 +78,36 @@ def predict_folder(
     research: bool = False,
     part: Part | None = None,
 ) -> PredictReport:
-    """Segment every radiograph under a folder, or go on where an earlier run was interrupted.
+    """Segment every radiograph under a folder, or continue an earlier run.
 
-    Each file has a receipt, written last, of what its results were made from: a rerun makes only those anew whose
-    file, model or settings have changed, or whose results are not whole.
+    Each file gets a receipt, written last, with the hashes of the file, the settings and the results. A rerun skips
+    files with a valid receipt: those whose content, model and settings are the same, and whose results are complete.
 
     Args:
-        model_folder: From `train_model`; its operating point decides.
-        folder: Searched with its subfolders.
-        output: Gets ``predictions.csv``, ``report.html``, a folder for each kind, ``receipts/`` and ``run.log``.
-        kinds: Of `pneumoseg.pipeline.results.settings.KINDS`; ``predictions.csv`` is always written.
-        aim: What the operating point is to be best for: see `point_for`; None takes the model's own.
+        model_folder: Model folder written by `train_model`.
+        folder: Folder to search, with its subfolders.
+        output: Folder for ``predictions.csv``, ``report.html``, a folder for each kind, ``receipts/`` and ``run.log``.
+        kinds: Kinds of results, of `pneumoseg.pipeline.results.settings.KINDS`; ``predictions.csv`` is always written.
+        aim: Operating point to use: see `point_for`; None takes the model's own.
         tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
-        calibrated: Give probabilities at the temperature that training has fitted; masks stay as they are.
-        dropout_passes: Monte-Carlo dropout samples: their mean decides, and each result has its uncertainty, the
-            standard deviation of the image probability. 0 leaves dropout off.
+        calibrated: Report probabilities at the temperature that training has fitted; masks do not change.
+        dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate: their mean is thresholded, and their
+            standard deviation is the uncertainty. 0 leaves dropout off.
         device: ``auto``, ``cpu`` or ``cuda:N``.
-        batch_size: Images at a time.
-        gates: Which files count as frontal chest radiographs, and whether text in one is harmless: without that
-            no picture is made of it, for the text may be a name.
-        workers: Processes that decode; none decodes in this one, without protection from damaged files.
+        batch_size: Images per batch.
+        gates: Which files are accepted as frontal chest radiographs, and whether to assume that text in an image is
+            not identifying; without that, no picture is made of it.
+        workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
         overwrite: Delete an earlier result in *output*.
-        research: Keep out of all results what tells of a person: names, numbers, dates, paths, quoted tags.
-        part: Do only this part; the one that is done last writes the tables.
+        research: Keep everything that identifies a person out of all results: names, dates, paths, quoted tags.
+        part: Process only this part; the part that ends last writes the tables.
+
+    Returns: Numbers of files by their results.
 
     Raises:
         UsageError: If an argument does not fit.
-        JobError: If the model cannot be used, the folder holds no radiograph, another process works on *output*, or
-            a signal asked to stop.
+        JobError: If the model cannot be used, the folder holds no radiograph, another process uses *output*, or a
+            signal was received.
     """
     check_kinds(kinds, dropout_passes=dropout_passes)
     gates = gates or Gates()
@@ -116,14 +123,13 @@ def predict_folder(
     settings = make_settings(kinds, gates=gates, research=research, batch_size=batch_size, model=model)
     with claimed(output, part=part, overwrite=overwrite, inputs=[model_folder, folder]):
         within = folder if folder.is_dir() else folder.parent
-        planned = plan(found.images, within, research=research, max_bytes=gates.max_bytes)
+        planned = plan(found, within, research=research, max_bytes=gates.max_bytes)
         mine = part.of(planned) if part else planned
         facts = {"pneumoseg": version("pneumoseg"), "files": len(mine), "settings": settings.sha256[:16]}
         log_path = output / (f"run-{part}.log" if part else "run.log")
         with logged(log_path, facts=facts) as log, Interruption() as interruption:
-            files = _Files(Writer(output, settings))
-            due = files.due(mine)
-            log.expect(len(due))
+            writer = Writer(output, settings)
+            due = _due(mine, writer)
             if due:
                 withdraw_tables(output)
             segmenting = segment_files(
@@ -135,17 +141,19 @@ def predict_folder(
                 even_batches=True,
                 attention="attention" in settings.kinds,
             )
+            pace = Pace(len(due))
             with tracked("segment", total=len(due)) as advance, closing(segmenting):
-                for number, (file, result) in enumerate(zip(due, segmenting, strict=True)):
+                for index, (file, result) in enumerate(zip(due, segmenting, strict=True)):
                     if interruption.received:
                         raise InterruptedRunError(
-                            f"interrupted; {number} of {len(due)} files are done, "
-                            "the same command goes on with the rest",
+                            f"interrupted; {index} of {len(due)} files are done, "
+                            "the same command continues with the rest",
                             interruption.received,
                         )
-                    files.finish(file, result)
-                    log.advance()
+                    _save(writer, file, result)
                     advance()
+                    if (progress := pace.advance()) is not None:
+                        log.info(progress)
             receipts = collect(output, planned, settings)
             if receipts is not None:
                 remove_leftovers(output, planned)
@@ -161,84 +169,57 @@ def predict_folder(
                 kept=len(mine) - len(due),
                 has_tables=receipts is not None,
             )
-            log.line(
+            log.info(
                 f"segmented {report.segmented}, {report.kept} of them before; "
                 f"without result: {counts(report.reasons)}"
             )
     return report
 
 
-class _Files:
-    """Does one file after the other.
+def _due(planned: Sequence[Planned], writer: Writer) -> list[Planned]:
+    """List the files without complete results; only files with a receipt of these settings are hashed."""
+    due = []
+    with tracked("look for earlier results", total=len(planned)) as advance:
+        for file in planned:
+            if not is_valid(
+                read_receipt(writer.output, file.name),
+                writer.output,
+                hash_input=lambda path=file.path: content_sha256(path, writer.settings.gates.max_bytes),
+                settings_sha256=writer.settings.sha256,
+            ):
+                due.append(file)
+            advance()
+    return due
 
-    Args:
-        writer: Of their results.
-    """
 
-    def __init__(self, writer: Writer) -> None:
-        self.writer = writer
-        self.output, self.settings = writer.output, writer.settings
-        self._digests: dict[Path, str | None] = {}
-
-    def due(self, planned: Sequence[Planned]) -> list[Planned]:
-        """The files of which there is something to make."""
-        due = []
-        with tracked("look for earlier results", total=len(planned)) as advance:
-            for file in planned:
-                if not self._is_done(file):
-                    due.append(file)
-                advance()
-        return due
-
-    def _is_done(self, file: Planned) -> bool:
-        """Whether an earlier run has made all that this one would make of a file."""
-        digest = content_sha256(file.path, self.settings.gates.max_bytes)
-        self._digests[file.path] = digest  # of before it is read: what is changed meanwhile is done again
-        return is_valid(
-            read_receipt(self.output, file.name),
-            self.output,
-            input_sha256=digest,
-            settings_sha256=self.settings.sha256,
+def _save(writer: Writer, file: Planned, result: Segmentation | NotRead) -> None:
+    """Measure a segmentation, write its files and, last of all, the receipt."""
+    output, settings = writer.output, writer.settings
+    withdraw(output, file.name, keep=frozenset(writer.paths(file.name).values()))
+    if isinstance(result, NotRead):
+        writer.remove(file.name)
+        receipt = Receipt(
+            input_sha256=content_sha256(file.path, settings.gates.max_bytes),
+            settings_sha256=settings.sha256,
+            row=row_without_result(result, research=settings.research),
         )
-
-    def finish(self, file: Planned, result: Segmentation | NotRead) -> None:
-        """Write all that is asked for of a file, and at last its receipt."""
-        withdraw(self.output, file.name, keep=frozenset(self.writer.paths(file.name).values()))
-        research, outputs = self.settings.research, {}
-        if isinstance(result, NotRead):
-            row = row_without_result(result, research=research)
-            for path in self.writer.paths(file.name).values():
-                (self.output / path).unlink(missing_ok=True)
-        else:
-            radiograph = result.radiograph
-            measurements = measure(
-                result.mask,
-                probability=result.probability,
-                spacing_mm=radiograph.spacing_mm,
-                patient_orientation=radiograph.patient_orientation,
-                warned_of=[reason for reason, _ in radiograph.warnings],
-            )
-            written = self.writer.write(file.name, result, measurements, self._content(file))
-            outputs = written.outputs
-            row = row_of(result, file.name, measurements, written.left_out, research=research)
-        write_receipt(
-            self.output,
-            file.name,
-            Receipt(
-                input_sha256=self._digests[file.path],
-                settings_sha256=self.settings.sha256,
-                row=row,
-                outputs=outputs,
-            ),
+    else:
+        radiograph = result.radiograph
+        measurements = measure(
+            result.mask,
+            probability=result.probability,
+            spacing_mm=radiograph.spacing_mm,
+            patient_orientation=radiograph.patient_orientation,
+            warned_of=[reason for reason, _ in radiograph.warnings],
         )
-
-    def _content(self, file: Planned) -> bytes | None:
-        """The bytes of a file if they are needed, and still those that it had."""
-        if not self.writer.needs_content:
-            return None
-        content = read_content(file.path, self.settings.gates.max_bytes)
-        is_same = content is not None and hashlib.sha256(content).hexdigest() == self._digests[file.path]
-        return content if is_same else None
+        written = writer.write(file.name, result, measurements)
+        receipt = Receipt(
+            input_sha256=radiograph.file_sha256,
+            settings_sha256=settings.sha256,
+            row=row_of(result, file.name, measurements, written.left_out, research=settings.research),
+            outputs=written.outputs,
+        )
+    write_receipt(output, file.name, receipt)
 
 
 def _report(

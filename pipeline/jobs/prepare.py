@@ -1,4 +1,4 @@
-"""A folder of radiographs and CSVs of run lengths to a manifest: who is trained on, held out when, or left out."""
+"""Match a folder of radiographs with label CSVs, divide the patients into folds, and write the manifest."""
 
 import hashlib
 import os
@@ -32,23 +32,31 @@ from pneumoseg.transforms.reader.reasons import Outcome, RadiographError, Reason
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What became of a folder and its labels."""
+    """Result of preparing a manifest.
+
+    Attributes:
+        manifest: The manifest.
+        grouping: Patients of the labelled images, and where they are known from.
+        other_files: Number of unrelated files in the folder.
+        label_problems: Rows of the label files that cannot be trusted; their images are unlabelled.
+        label_warnings: Remarks on rows of the label files.
+        labels_without_image: Labelled names without an image that can be used.
+    """
 
     manifest: Manifest
     grouping: Grouping
     other_files: int
     label_problems: tuple[str, ...]
-    """Rows of the label files that cannot be trusted; their images are unlabelled."""
     label_warnings: tuple[str, ...]
     labels_without_image: tuple[str, ...]
 
     @property
     def positive(self) -> int:
-        """Cases with a pneumothorax."""
+        """Number of cases with a pneumothorax."""
         return sum(case.is_positive for case in self.manifest.training)
 
     def reasons(self, outcome: Outcome) -> Counter[str]:
-        """How many files were refused, or skipped, for each reason."""
+        """Count the files with an outcome, refused or skipped, by reason."""
         reasons = [entry.reason for entry in self.manifest.refused]
         return Counter(reason for reason in reasons if Reason[reason].outcome == outcome)
 
@@ -77,17 +85,19 @@ def prepare_manifest(
 
     Args:
         images: Folder of DICOM and PNG files, with subfolders.
-        labels: Label CSV files of any generation; an image that two of them name has the masks of both.
-        output: The manifest.
+        labels: Label CSV files of any generation; an image in several of them gets all of its masks.
+        output: Path of the manifest.
         groups: CSV with the columns ``ImageId,PatientGroup``; None groups by PatientID.
-        folds: How many.
-        seed: Of the assignment to folds.
+        folds: Number of folds.
+        seed: Seed of the assignment to folds.
         id_column: Column of the label files whose values are file names, with or without suffix, or SOP UIDs.
-        label_shape: ``(rows, columns)`` that the run lengths are counted over.
-        name: What the collection is called; None takes the name of the folder.
-        gates: Which files count as frontal chest radiographs.
-        workers: Processes that decode; none decodes in this one, without protection from damaged files.
+        label_shape: Image size that the run lengths refer to, as ``(rows, columns)``.
+        name: Name of the collection; None takes the name of the folder.
+        gates: Which files are accepted as frontal chest radiographs.
+        workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
         overwrite: Replace an earlier manifest.
+
+    Returns: The manifest, and remarks on its sources.
 
     Raises:
         UsageError: If an argument does not fit.
@@ -146,7 +156,7 @@ def prepare_manifest(
 
 @dataclass
 class _Known:
-    """What all label files together say."""
+    """Labels and problems of all label files together."""
 
     labels: dict[str, ImageLabel] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -159,7 +169,7 @@ class _Known:
         for path in paths:
             found = read_trusted_labels(path, shape=shape, id_column=id_column)
             for issue in (*found.errors, *found.warnings):
-                # an empty cell is no fault: nobody has looked at the image yet
+                # an empty cell is no fault: the image has not been labelled yet
                 harmless = issue in found.warnings or issue.kind == "EMPTY"
                 (known.warnings if harmless else known.problems).append(f"{path.name}, {issue}")
             dropped |= {issue.image_id for issue in found.errors}
@@ -190,11 +200,11 @@ class _Image:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a CSV may call it."""
+        """Names that a CSV may use for the image."""
         return tuple(name for name in (self.path.stem, self.path.name, self.facts.sop_instance_uid) if name)
 
     def case(self, name: str, label: ImageLabel, *, group: str, fold: int) -> Case:
-        """The entry of the manifest."""
+        """Make the entry of the manifest."""
         return Case(
             image=self.where,
             label=label.texts,

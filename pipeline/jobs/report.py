@@ -1,4 +1,4 @@
-"""Make the HTML report of a training run, an evaluation or a prediction, from what it has left in its folder."""
+"""Write the HTML report of a training run, an evaluation or a prediction from the files in its folder."""
 
 from pathlib import Path
 
@@ -13,17 +13,17 @@ from pneumoseg.pipeline.reporting.run import run_page
 
 
 def write_report(folder: Path, output: Path | None = None) -> Path:
-    """Write the report of a folder; the same folder gives the same bytes.
+    """Write the HTML report of a folder; the same files give the same bytes.
 
     Args:
-        folder: That `train`, `evaluate` or `predict` made.
-        output: The file; None makes ``report.html`` in *folder*.
+        folder: Folder written by `train`, `evaluate` or `predict`.
+        output: Path of the report; None writes ``report.html`` in *folder*.
 
-    Returns: The file.
+    Returns: Path of the report.
 
     Raises:
-        UsageError: If the folder is of none of them, or *output* may be one of its results.
-        JobError: If it is damaged.
+        UsageError: If the folder was written by another command, or *output* may be one of its results.
+        JobError: If a file in the folder is damaged.
     """
     path = output or folder / REPORT
     if path.suffix != ".html" and path.resolve().is_relative_to(folder.resolve()):

@@ -25,29 +25,34 @@ from pneumoseg.transforms.reader.acceptance import Gates
 from pneumoseg.transforms.reader.reasons import Outcome
 
 SURPRISE: Final = 0.001
-"""How improbable a rate has to be to be remarked upon."""
+"""P-value below which a rate of positive predictions is reported as surprising."""
 
 
 @dataclass(frozen=True)
 class SubmitReport:
-    """What went into a submission."""
+    """Contents of a submission.
+
+    Attributes:
+        images: Number of rows.
+        predicted_positive: Number of rows with a mask that is not empty.
+        left_out: Number of images of the folder that are not in the sample submission.
+        refused: Files that could not be used; without a sample submission they have no row.
+        trained_on: Number of images that the model was trained on; their masks say nothing about new images.
+        validation_rate: Share of the validation images that were predicted positive; None if it is unknown.
+        surprising: Whether the share of images predicted positive differs from that in validation by more than chance.
+    """
 
     images: int
     predicted_positive: int
     left_out: int
-    """Images of the folder that the sample submission does not ask for."""
     refused: tuple[NotRead, ...]
-    """Files that could not be used; without a sample submission they have no row."""
     trained_on: int = 0
-    """Images with a row that the model was trained on; their masks say nothing about new images."""
     validation_rate: float | None = None
-    """Share of the images of the validation that the model called positive; None where that is not known."""
     surprising: bool = False
-    """Whether so many, or so few, called positive can hardly be chance if these images are like those."""
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 where a file was refused; one that is skipped is no frontal radiograph, and no failure."""
+        """0, or 3 if a file was refused; a skipped file is not a frontal radiograph, and no failure."""
         return 3 if any(item.error.reason.outcome is Outcome.REFUSED for item in self.refused) else 0
 
 
@@ -69,32 +74,34 @@ def write_submission(
     """Segment images and write one row for each, in the order of the sample submission.
 
     Args:
-        model_folder: From `train_model`; its operating point decides.
-        images: Folder of DICOM and PNG files, with subfolders; a file is called by its name without suffix.
-        output: The CSV.
-        sample: Says which images are asked for, and in which order; None takes all, by name.
-        shape: ``(rows, columns)`` that the run lengths are counted over, the size of every image.
-        aim: What the operating point is to be best for: see `point_for`; None takes the model's own.
+        model_folder: Model folder written by `train_model`.
+        images: Folder of DICOM and PNG files, with subfolders; the id of a file is its name without suffix.
+        output: Path of the submission, a CSV file.
+        sample: Sample submission with the ids to predict, in order; None predicts all images, sorted by id.
+        shape: Size of every image as ``(rows, columns)``, which the run lengths refer to.
+        aim: Operating point to use: see `point_for`; None takes the model's own.
         tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
         device: ``auto``, ``cpu`` or ``cuda:N``.
-        batch_size: Images at a time.
-        gates: Which files count as frontal chest radiographs.
-        workers: Processes that decode; none decodes in this one, without protection from damaged files.
+        batch_size: Images per batch.
+        gates: Which files are accepted as frontal chest radiographs.
+        workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
         overwrite: Replace an earlier file.
+
+    Returns: Contents of the submission.
 
     Raises:
         UsageError: If an argument does not fit.
-        JobError: If an image that is asked for is missing, cannot be read or is of another size, or two files
-            have one name, or one that would be taken for something else: nothing is written then.
+        JobError: If an image of the sample is missing or cannot be read, an image has another size, or an id is
+            ambiguous or cannot be written in a submission. Nothing is written then.
     """
     claim_file(output, overwrite=overwrite, inputs=[images, *filter(None, [sample])])
     model = load_model(model_folder, resolve_device(device), aim=aim, tta=tta)
     found = find_radiographs(images, leave_out=[output]).images
     path_of = {path.stem: path for path in reversed(found)}
     wanted = _read_sample(sample) if sample else sorted(path_of)
-    asked_for = set(wanted)
+    requested = set(wanted)
     for path in found:
-        if path != path_of[path.stem] and path.stem in asked_for:
+        if path != path_of[path.stem] and path.stem in requested:
             raise JobError(f"{path_of[path.stem]} and {path} have one name; leave one of them out")
     if missing := [name for name in wanted if name not in path_of]:
         raise JobError(
@@ -111,7 +118,7 @@ def write_submission(
         for path, result in zip(paths, segmenting, strict=True):
             if isinstance(result, NotRead):
                 refused.append(result)
-            elif result.mask.shape != shape:  # its run lengths would be read as another mask
+            elif result.mask.shape != shape:  # its run lengths would be decoded to another mask
                 raise JobError(
                     "{} has {}x{} pixels; the run lengths of a submission are counted over {}x{}".format(
                         path.name, *result.mask.shape, *shape
@@ -144,14 +151,14 @@ def write_submission(
 
 
 def _predicted_positive_in_validation(model: Model) -> tuple[int, int] | None:
-    """How many images of how many the model called positive when it was validated."""
-    called, images = (model.description.validation.get(name) for name in ("predicted_positive", "images"))
-    return (int(called), int(images)) if called is not None and images else None
+    """Count the validation images that were predicted positive, and all validation images."""
+    positive, images = (model.description.validation.get(name) for name in ("predicted_positive", "images"))
+    return (int(positive), int(images)) if positive is not None and images else None
 
 
 def _is_surprising(here: tuple[int, int], there: tuple[int, int]) -> bool:
-    """Whether two rates, as counts of how many, differ by more than chance, by Fisher's exact test."""
-    table = [[called, images - called] for called, images in (here, there)]
+    """Tell whether two rates, each a count and its total, differ by more than chance, by Fisher's exact test."""
+    table = [[positive, images - positive] for positive, images in (here, there)]
     return bool(fisher_exact(table).pvalue < SURPRISE)
 
 
@@ -170,5 +177,5 @@ def _write(output: Path, texts: dict[str, str], shape: tuple[int, int]) -> None:
         temporary.write_text(table.getvalue(), encoding="utf-8")
         if faults := check_submission(
             temporary, texts, shape=shape
-        ):  # before it has its name: an invalid one never exists
+        ):  # before it gets its name, so an invalid submission never exists
             raise JobError(f"the submission would not be valid: {faults[0]} (and {len(faults) - 1} more)")

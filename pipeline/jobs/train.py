@@ -82,11 +82,11 @@ def train_model(
 ) -> TrainReport:
     """Train on all folds but one, validate on that one, and write a model folder and a report.
 
-    Started by ``torchrun``, the processes train one network together; all of them see the same folders.
+    Started by ``torchrun``, the processes train one network together; all of them need the same file system.
 
     A run is resumed from its folder alone: ``train_model(None, run_dir, resume=True)``. Its settings stay as they are,
     except that ``optimization.epochs`` may grow, also after the run has ended. Learning rate and share of positives are
-    functions of the step, and are computed anew over the new length; patience starts again, and so does an average over
+    functions of the step, and are recomputed for the new length; patience starts again, and so does an average over
     the last epochs (``swa``). Without a change, a resumed run is bit-exactly the one that was never interrupted.
 
     Args:
@@ -182,7 +182,7 @@ def train_model(
             write_summary(run_dir, run, start, trained_on, scores=scores, kept=kept)
         idist.barrier()  # other processes read the model only after it is written
     evaluation = None
-    if report and is_main_process:  # alone: the processes of the training have parted
+    if report and is_main_process:  # the process group has ended
         evaluation = evaluate_run(
             run_dir, record.manifest, device=str(precision.device), workers=workers, config=config
         )

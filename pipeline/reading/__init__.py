@@ -1,1 +1,1 @@
-"""Files to radiographs, in worker processes that a bad file cannot take along."""
+"""Find files, and read them as radiographs in worker processes, so that no file can end the batch."""

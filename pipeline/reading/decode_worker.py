@@ -1,8 +1,8 @@
-"""What runs in a worker process: it reads one radiograph after another, within limits, and answers.
+"""The code that runs in a worker process: read one radiograph after another, within limits, and send the results.
 
-A decoder that runs out of memory ends its process, and one that loops never comes back: both are to happen here
-and not in the process that has the batch. `pneumoseg.pipeline.reading.readers` starts workers and replaces them.
-Nothing in here loads torch or MONAI, for a worker has to start quickly.
+A decoder that runs out of memory ends its process, and one that loops never returns; both must happen here and not in
+the process that runs the batch. `pneumoseg.pipeline.reading.readers` starts workers and replaces them.
+Nothing in here imports torch or MONAI, since a worker has to start quickly.
 """
 
 import math
@@ -23,7 +23,7 @@ _Result_co = TypeVar("_Result_co", covariant=True)
 
 
 class Read(Protocol[_Result_co]):
-    """A function of some module that reads one file, as `read_radiograph` does."""
+    """A module-level function that reads one file, as `read_radiograph` does."""
 
     def __call__(self, path: Path, /, *, gates: Gates) -> _Result_co:
         """Read *path*, or raise a `RadiographError`."""
@@ -31,13 +31,13 @@ class Read(Protocol[_Result_co]):
 
 @dataclass(frozen=True, kw_only=True)
 class Orders(Generic[_Result_co]):
-    """The first thing that a worker is told.
+    """The first message to a worker: how to read files.
 
     Args:
-        read: What to do with each file.
-        gates: Which files count as frontal chest radiographs.
-        seconds: Most time for one file.
-        memory_bytes: Most memory to take beyond what a worker has when it is ready.
+        read: Function that reads a file.
+        gates: Which files are accepted as frontal chest radiographs.
+        seconds: Time limit for one file.
+        memory_bytes: Memory limit, beyond the memory of a worker that is ready.
     """
 
     read: Read[_Result_co]
@@ -46,7 +46,7 @@ class Orders(Generic[_Result_co]):
     memory_bytes: int
 
     def carry_out(self, path: Path) -> _Result_co | RadiographError:
-        """Read one file, in whatever process this is."""
+        """Read one file in this process; a file that cannot be used gives its error."""
         try:
             return self.read(path, gates=self.gates)
         except RadiographError as error:
@@ -54,7 +54,7 @@ class Orders(Generic[_Result_co]):
 
 
 def serve() -> None:
-    """Read the files named on standard input, and write what comes of each to standard output, until it closes."""
+    """Read the files named on standard input, and write each result to standard output, until the input closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     requests, answers = _take_pipes()
     orders: Orders[object] = pickle.load(requests)  # noqa: S301  (from our parent; imports the reader)
@@ -65,14 +65,14 @@ def serve() -> None:
     for path in _paths(requests):
         _set_alarm(orders.seconds + _BACKSTOP_S)
         result = orders.carry_out(path)
-        _set_alarm(0)  # the answer may have to wait until the parent takes it
+        _set_alarm(0)  # sending may block until the parent reads
         _send(answers, result)
         if _address_space() > at_start + orders.memory_bytes // 2:
             return  # damaged streams make decoders leak; the parent starts another worker
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Keep the pipes for ourselves: what a library prints must not land in an answer."""
+    """Reserve the pipes for messages: output that a library prints must not be mixed with a result."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
@@ -81,7 +81,7 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _be_silent() -> None:
-    """Drop what decoders write to standard error: it may quote a file, and the reason says what is wrong."""
+    """Discard standard error: decoders may quote a file there, and the error gives the reason."""
     os.dup2(0, 2)
 
 
@@ -89,7 +89,7 @@ def _paths(requests: BinaryIO) -> Iterator[Path]:
     while True:
         try:
             yield pickle.load(requests)  # noqa: S301
-        except EOFError:  # the parent is done, or dead
+        except EOFError:  # the parent has closed the pipe or is dead
             return
 
 
@@ -99,13 +99,13 @@ def _send(answers: BinaryIO, answer: object) -> None:
 
 
 def _set_alarm(seconds: float) -> None:
-    """Let the system end this process, should the parent that keeps the time be dead."""
+    """Let the system end this process in case the parent, which keeps the time limit, is dead."""
     if hasattr(signal, "alarm"):
         signal.alarm(math.ceil(seconds))
 
 
 def _address_space() -> int:
-    """Bytes of virtual memory of this process; 0 where the system does not tell."""
+    """Give the virtual memory of this process in bytes; 0 if the system does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_bytes().split()[0])
     except OSError:
@@ -114,11 +114,11 @@ def _address_space() -> int:
 
 
 def _limit_memory(at_start: int, more: int) -> None:
-    """Let the system refuse memory beyond the limit; macOS and Windows know no such limit."""
+    """Let the system refuse memory beyond the limit; macOS and Windows have no such limit."""
     try:
         import resource  # noqa: PLC0415  (not on Windows)
     except ImportError:
         return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold pixels
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would contain pixels
     if at_start:
         resource.setrlimit(resource.RLIMIT_AS, (at_start + more, at_start + more))

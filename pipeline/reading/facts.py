@@ -1,4 +1,4 @@
-"""What is known of a radiograph without its pixels: enough to check a folder or to prepare a manifest."""
+"""Attributes of a radiograph without its pixels, for checking a folder and preparing a manifest."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,11 +10,11 @@ from pneumoseg.transforms.reader.reasons import Reason
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """A radiograph that could be read, less its pixels; see `Radiograph` for what the attributes mean.
+    """A radiograph without its pixels; see `Radiograph` for its attributes.
 
     Args:
-        file_sha256: Hash of the file's bytes.
-        pixel_sha256: Of the decoded pixels, the same in all lossless encodings.
+        file_sha256: Hash of the bytes of the file.
+        pixel_sha256: Hash of the decoded pixels, the same in all lossless encodings.
     """
 
     file_sha256: str
@@ -37,9 +37,13 @@ _NAMES = tuple(field.name for field in fields(Facts))
 
 
 def read_facts(path: Path, *, gates: Gates) -> Facts:
-    """Read a radiograph, and keep what is short; `Readers` hand it over faster than pixels.
+    """Read a radiograph without keeping its pixels, which `Readers` would have to transfer.
 
-    Raises: RadiographError: With its reason, whatever lies at *path*.
+    Args:
+        path: Path of the file.
+        gates: Which files are accepted as frontal chest radiographs.
+
+    Raises: RadiographError: If the file cannot be used.
     """
     radiograph = read_radiograph(path, gates=gates)
     return Facts(**{name: getattr(radiograph, name) for name in _NAMES})

@@ -7,44 +7,54 @@ from pathlib import Path
 from typing import Final
 
 from pneumoseg.pipeline.core.errors import JobError, UsageError
-from pneumoseg.transforms.reader.radiograph import FileKind, sniff
+from pneumoseg.transforms.reader.description import read_uid
+from pneumoseg.transforms.reader.dicom_file import peek
+from pneumoseg.transforms.reader.quiet import quiet_libraries
+from pneumoseg.transforms.reader.radiograph import FileKind, kind_of, read_start
 
 _MARK: Final = ".pneumoseg-"  # `claim_folder` leaves a file of this name in each folder of results
+_START_BYTES: Final = 2**14  # the UID is one of the first elements
 
 
 @dataclass(frozen=True)
-class Found:
-    """What lies under a folder.
+class FoundFiles:
+    """Files under a folder.
 
-    Args:
-        images: What is DICOM or PNG by content or by name, and what the system does not let us look at: each will
-            get a result or a reason. Sorted by path.
-        others: How many further files there are; they are none of our business.
-        links: How many links were not followed.
+    Attributes:
+        images: Files that are DICOM or PNG by content or by name, and files and folders that may not be read: each
+            will get a result or a reason. Sorted by path.
+        others: Number of unrelated files.
+        links: Number of links that were not followed.
+        uids: SOPInstanceUID of each of `images`, from the first bytes of the file; None where they do not tell.
     """
 
     images: tuple[Path, ...]
     others: int
     links: int = 0
+    uids: tuple[str | None, ...] = ()
 
 
-def find_radiographs(folder: Path, *, leave_out: Sequence[Path] = (), follow_links: bool = False) -> Found:
-    """Look through a folder and its subfolders, but not into those that hold results of earlier commands.
+def find_radiographs(
+    folder: Path, *, leave_out: Sequence[Path] = (), follow_links: bool = False
+) -> FoundFiles:
+    """Find radiographs in a folder and its subfolders, except in folders that hold results of earlier commands.
+
+    Each file is opened once, to read its first bytes.
 
     Args:
-        folder: Where to look. A single file is taken as it is.
-        leave_out: Files, and folders not to look into, such as the one that results go to.
-        follow_links: Look behind links as well, at what has not been found without them; loops are no harm.
+        folder: Folder to search. A single file is accepted as it is.
+        leave_out: Files and folders to leave out, such as the folder of the results.
+        follow_links: Whether to follow links to files that are not found without them; loops do no harm.
 
     Raises:
         UsageError: If there is no such folder.
-        JobError: If nothing in it could be a radiograph.
+        JobError: If no file in it could be a radiograph.
     """
     if not os.path.exists(folder):  # noqa: PTH110  (Path.exists raises where a folder above may not be entered)
         raise UsageError(f"{folder}: there is no such folder")
     left_out = {os.path.realpath(path) for path in leave_out}
     if os.path.isdir(folder):  # noqa: PTH112  (see above)
-        left_out.discard(os.path.realpath(folder))  # who writes is to say that results cannot go there
+        left_out.discard(os.path.realpath(folder))  # the writer reports that results cannot go there
     walk = _Walk(left_out)
     paths = list(walk.under(folder))
     if follow_links:
@@ -52,25 +62,34 @@ def find_radiographs(folder: Path, *, leave_out: Sequence[Path] = (), follow_lin
             paths += walk.under(link, only_new=True)
     links = 0 if follow_links else len(walk.links)
 
-    images = [path for path in paths if _needs_an_answer(path)]
-    others = len(paths) - len(images)
-    if not images:
+    uids: dict[Path, str | None] = {}
+    for path in paths:
+        start = read_start(path, _START_BYTES)
+        if kind_of(path, start) is not FileKind.OTHER or _cannot_be_read(path):
+            uids[path] = _peek_uid(start)
+    others = len(paths) - len(uids)
+    if not uids:
         behind = f" ({links} links were not followed)" if links else ""
         raise JobError(
             f"{folder}: holds no DICOM or PNG file among {others} files{behind}; is it the right folder?"
         )
-    return Found(tuple(sorted(images, key=Path.as_posix)), others, links)
+    images = tuple(sorted(uids, key=Path.as_posix))
+    return FoundFiles(images, others, links, tuple(uids[path] for path in images))
 
 
-def _needs_an_answer(path: Path) -> bool:
-    """Tell radiographs, and what cannot be looked at and might be one, from other files."""
-    if sniff(path) is not FileKind.OTHER:
-        return True
+def _peek_uid(start: bytes) -> str | None:
+    """Read the SOPInstanceUID from the first bytes of a file."""
+    with quiet_libraries():
+        return read_uid(peek(start, "SOPInstanceUID"), "SOPInstanceUID")
+
+
+def _cannot_be_read(path: Path) -> bool:
+    """Tell whether a file or folder may not be read: it might be, or hold, a radiograph."""
     return not os.access(path, os.R_OK) or os.path.isdir(path)  # noqa: PTH112  (a folder that cannot be listed)
 
 
 class _Walk:
-    """Goes through folders, puts links aside, and remembers what it has come to."""
+    """Walks through folders, sets links aside, and remembers the files and folders that it has visited."""
 
     def __init__(self, left_out: set[str]) -> None:
         self.left_out = left_out
@@ -78,7 +97,7 @@ class _Walk:
         self._known: set[tuple[int, int]] = set()
 
     def under(self, start: Path, *, only_new: bool = False) -> Iterator[Path]:
-        """Give *start* if it is no folder, else all in it that is none, and the folders that cannot be listed."""
+        """Yield *start* if it is a file, else all files in it and the folders that cannot be listed."""
         waiting = [(start, os.path.realpath(start))]
         while waiting:
             here, really = waiting.pop()
@@ -102,7 +121,7 @@ class _Walk:
             ]
 
     def _is_known(self, path: Path) -> bool:
-        """Tell whether a file or folder has been come to before, on whatever way, and remember it."""
+        """Tell whether a file or folder has been visited before, by any path, and remember it."""
         try:
             status = path.stat()
         except OSError:  # a dead link, a loop of links, a file that has just gone

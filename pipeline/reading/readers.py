@@ -1,4 +1,4 @@
-"""Reading radiographs in worker processes: whatever a file does to its reader, the batch goes on."""
+"""Read radiographs in worker processes, so that the batch continues whatever a file does to its reader."""
 
 import itertools
 import time
@@ -14,28 +14,29 @@ from pneumoseg.transforms.reader.acceptance import Gates
 from pneumoseg.transforms.reader.reasons import RadiographError
 
 SECONDS: Final = 10.0
-"""Most time for one file; a radiograph takes 1 to 100 ms, by its encoding."""
+"""Time limit for one file; a radiograph takes 1 to 100 ms, depending on its encoding."""
 MEMORY_BYTES: Final = 3 * 2**29
-"""Most memory for one file, beyond what an idle worker has."""
+"""Memory limit for one file, beyond the memory of an idle worker."""
 
 _LONGEST_WAIT_S: Final = 60.0
-_QUEUED: Final = 4  # files that a worker has been told of: it never waits for the next
+_QUEUED: Final = 4  # files sent to a worker in advance, so that it never waits for the next
 _Result = TypeVar("_Result")
 
 
 class Readers(Generic[_Result]):
-    """Worker processes that read files, and give results in the order asked for.
+    """Worker processes that read files, and give the results in the order of the files.
 
-    A file that takes too long, or that ends its worker, gets its reason, and another worker goes on behind it.
+    A file that exceeds the time limit or ends its worker gets its reason, and another worker continues after it.
     Workers start when the context is entered, and end with it.
 
     Args:
-        read: What to do with each file: `read_radiograph`, `read_facts`, or another function of some module.
-        gates: Which files count as frontal chest radiographs.
-        workers: How many processes; none reads in this one, without protection from damaged files.
-        window: Most results that wait to be taken; memory grows with it, and a slow file holds up fewer others.
-        seconds: Most time for one file.
-        memory_bytes: Most memory for one file, where the system can limit it.
+        read: Function that reads a file: `read_radiograph`, `read_facts`, or another module-level function.
+        gates: Which files are accepted as frontal chest radiographs.
+        workers: Number of processes; 0 reads in this process, without protection from damaged files.
+        window: Largest number of results that wait to be used; with a larger one, more memory is needed and a slow
+            file delays fewer others.
+        seconds: Time limit for one file.
+        memory_bytes: Memory limit for one file, where the system supports it.
     """
 
     def __init__(
@@ -67,9 +68,12 @@ class Readers(Generic[_Result]):
             self._workers.pop().end()
 
     def read(self, paths: Iterable[Path]) -> Iterator[_Result | RadiographError]:
-        """Read files; one call at a time.
+        """Read files; only one call may be active at a time.
 
-        Returns: For each of *paths*, in order, what was read or why it was not.
+        Args:
+            paths: Paths of the files.
+
+        Returns: For each of *paths*, in order, what was read, or the error.
         Raises: JobError: If a worker cannot be started.
         """
         if self.count == 0:
@@ -86,7 +90,7 @@ class Readers(Generic[_Result]):
                         return
                     self._receive(results)
                 yield results.pop(number)
-        finally:  # left early: nobody waits for what is still being read
+        finally:  # closed early: results still being read are not needed
             for worker in [worker for worker in self._workers if worker.files]:
                 self._workers.remove(worker)
                 worker.end()
@@ -99,7 +103,7 @@ class Readers(Generic[_Result]):
         return WorkerProcess(self._orders, self._answers)
 
     def _hand_out(self, files: Iterator[tuple[int, Path]], room: int) -> None:
-        """Tell workers of files, the least busy one first."""
+        """Send files to workers, the least busy one first."""
         room -= sum(len(worker.files) for worker in self._workers)
         for _ in range(room):
             worker = min(self._workers, key=lambda worker: len(worker.files))
@@ -109,7 +113,7 @@ class Readers(Generic[_Result]):
             worker.ask(*file)
 
     def _receive(self, results: dict[int, _Result | RadiographError]) -> None:
-        """Wait for one answer, or for a worker to be late or to end."""
+        """Wait for one result, or until a worker exceeds its time limit or ends."""
         patience = min(worker.due for worker in self._workers) - time.monotonic()
         try:
             worker, answer = self._answers.get(timeout=min(max(patience, 0), _LONGEST_WAIT_S))
@@ -118,7 +122,7 @@ class Readers(Generic[_Result]):
                 if worker.due <= time.monotonic():
                     worker.interrupt()
             return
-        if worker not in self._workers:  # it said so before it was left
+        if worker not in self._workers:  # it was sent before the worker was replaced
             return
         if answer is END:
             self._replace(worker, results)
@@ -126,7 +130,7 @@ class Readers(Generic[_Result]):
             results[number] = answer
 
     def _replace(self, worker: WorkerProcess, results: dict[int, _Result | RadiographError]) -> None:
-        """Put a fresh worker in the place of one that has ended, with the files that are still to be read."""
+        """Replace a worker that has ended by a new one, with the files that remain to be read."""
         self._workers.remove(worker)
         worker.end()
         if (error := worker.blame()) is not None:

@@ -1,4 +1,4 @@
-"""One worker process, as its parent sees it: what it was asked, when it is late, and of what it died."""
+"""The parent's side of a worker process: the files sent to it, its time limit, and why it ended."""
 
 import math
 import os
@@ -19,12 +19,12 @@ from pneumoseg.pipeline.reading.decode_worker import READY, Orders
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason
 
 END: Final = object()
-"""The last thing that comes from a worker: there is nobody there any more."""
+"""Last message of a worker: the process has ended."""
 
-_START_S: Final = 120.0  # a cold start from a network drive has to fit
-# the last is for glibc: to hand memory back after each image costs a quarter of the time
+_START_S: Final = 120.0  # long enough for a cold start from a network drive
+# the last is for glibc: returning memory after each image costs a quarter of the time
 _ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_TOP_PAD_": str(2**26)}
-# the worker finds modules where its parent does, and never in the folder that it happens to be called from (-P)
+# the worker imports modules from where its parent does, and never from the working directory (-P)
 _SERVE: Final = (
     "import sys; sys.path[:] = sys.argv[1:]\n"
     "from pneumoseg.pipeline.reading.decode_worker import serve; serve()"
@@ -37,16 +37,16 @@ class WorkerProcess:
     """A process that reads one file after another.
 
     Args:
-        orders: What to do with each file.
-        answers: Gets a pair of this object and an answer for each file, in the order asked; at last, `END`.
+        orders: How to read files.
+        answers: Queue that gets a pair of this object and a result for each file, in order; at last, `END`.
     """
 
     def __init__(self, orders: Orders[Any], answers: Answers) -> None:
         self.seconds = orders.seconds
         self.files: deque[tuple[int, Path]] = deque()
-        """What it was asked and has not answered, with running numbers."""
+        """Files that were sent and have no result yet, with their indices."""
         self.due = time.monotonic() + _START_S
-        """When it should have said something."""
+        """Time at which the next message is overdue."""
         self._is_ready = False
         self._has_answered = False
         self._late: tuple[int, Path] | None = None
@@ -63,14 +63,25 @@ class WorkerProcess:
         self._thread.start()
 
     def ask(self, number: int, path: Path) -> None:
-        """Tell it of one more file."""
+        """Send one more file.
+
+        Args:
+            number: Index of the file.
+            path: Path of the file.
+        """
         self.files.append((number, path))
         self._write(pickle.dumps(path))
         if self._is_ready and len(self.files) == 1:
             self.due = time.monotonic() + self.seconds
 
     def take(self, answer: object) -> int | None:
-        """Note that it has answered; give the number of the file, or None when it was its first word."""
+        """Record a message of the worker.
+
+        Args:
+            answer: The message.
+
+        Returns: Index of the file that the message is the result of; None for the first message, `READY`.
+        """
         number = None
         if self._is_ready:
             number, _ = self.files.popleft()
@@ -81,26 +92,26 @@ class WorkerProcess:
         return number
 
     def interrupt(self) -> None:
-        """End it for being late; what it has said before is still to come."""
+        """Kill the process for exceeding its time limit; results that it has sent before are still received."""
         self._late = self.files[0] if self._is_ready else None
         self.due = math.inf
         self._process.kill()
 
     def end(self) -> None:
-        """End it, whatever it is doing, and let go of all that it holds."""
+        """Kill the process and release its resources."""
         self._process.kill()
         self._process.wait()
         self._thread.join()
         self._replies.close()
-        with suppress(OSError):  # what was not sent is lost
+        with suppress(OSError):  # unsent messages are lost
             self._requests.close()
 
     def blame(self) -> RadiographError | None:
-        """Say why the first of its files is not to be asked again; None where another worker should try it.
+        """Give the error of the first of its files; None if another worker should try that file.
 
-        A decoder may damage its process and let the next file suffer, so only a fresh one's death tells anything.
+        A decoder may damage its process and fail at a later file, so only the end of a new process blames a file.
 
-        Raises: JobError: If it never was ready.
+        Raises: JobError: If the process never became ready.
         """
         if not self._is_ready:
             raise JobError(
@@ -119,14 +130,14 @@ class WorkerProcess:
         return str(signal.strsignal(-code)) if code < 0 else f"exit code {code}"
 
     def _write(self, request: bytes) -> None:
-        with suppress(OSError):  # it is dead; its end is on the way
+        with suppress(OSError):  # the process is dead; its `END` will follow
             self._requests.write(request)
             self._requests.flush()
 
     def _receive(self, answers: Answers) -> None:
-        """Pass on what comes, in a thread of its own, so that a worker never waits to be heard."""
+        """Forward messages to the queue in a separate thread, so that a worker never has to wait."""
         try:
             while True:
                 answers.put((self, pickle.load(self._replies)))  # noqa: S301  (both ends are this program)
-        except Exception:  # noqa: BLE001  (cut off, or damaged on the way: both are its end)
+        except Exception:  # noqa: BLE001  (cut off or damaged: both mean that it has ended)
             answers.put((self, END))

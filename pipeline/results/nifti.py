@@ -1,4 +1,4 @@
-"""Masks as NIfTI, the form that most research tools read."""
+"""Write masks as NIfTI, the format that most research tools read."""
 
 from pathlib import Path
 from typing import Final
@@ -20,18 +20,18 @@ def save_nifti(
     spacing_mm: tuple[float, float] | None,
     patient_orientation: tuple[str, str] | None = None,
 ) -> None:
-    """Write a mask as a volume of one slice, its pixels in the order of the radiograph.
+    """Write a mask as a volume of one slice, with its pixels in the order of the radiograph.
 
-    The first axis runs along the columns, the third along the rows; where they lead in the patient is told by the
-    affine, to the nearest axis: on a frontal view shown as usual to the left and to the feet. Where the spacing is
-    not known the header gives no unit of length, and the affine counts pixels.
+    The first axis runs along the columns and the third along the rows. The affine gives their directions in the
+    patient, to the nearest axis; on a frontal view in the usual orientation, to the left and to the feet. If the
+    spacing is unknown, the header gives no unit of length, and the affine counts pixels.
 
     Args:
-        path: Ends in ``.nii.gz``.
-        mask: Shape ``(rows, columns)``.
-        spacing_mm: Between rows, between columns.
-        patient_orientation: Where rows and columns lead, as PatientOrientation; None where that is not known, and
-            the image is taken to be shown as usual.
+        path: Path of the file, ending in ``.nii.gz``.
+        mask: Zeros and ones, shape ``(rows, columns)``.
+        spacing_mm: Spacing between rows and between columns; None if it is unknown.
+        patient_orientation: Directions of rows and columns, as in PatientOrientation; None if they are unknown, and
+            the usual orientation is assumed.
     """
     image = nib.nifti1.Nifti1Image(
         np.ascontiguousarray(mask.T[:, np.newaxis, :]), _affine(spacing_mm, patient_orientation)

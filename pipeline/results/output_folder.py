@@ -1,4 +1,4 @@
-"""The folder that results go to, for one run at a time, or for several that each do a part."""
+"""Lock and clean the folder of the results, for one run at a time or for several parts of a run."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,20 +17,21 @@ _REGISTRATION_S: Final = 30.0  # other parts that start hold the lock for a mome
 
 @contextmanager
 def claimed(output: Path, *, part: Part | None, overwrite: bool, inputs: Sequence[Path]) -> Iterator[None]:
-    """Have the folder for a run, or for its part of one.
+    """Lock the folder of the results for a run or for a part of one.
 
     Args:
-        output: Made if it is not there; earlier results are gone on with.
-        part: Parts may run at the same time, but neither one part twice nor beside a run of the whole.
+        output: Folder of the results; it is made if needed, and earlier results are kept.
+        part: Part of the run; different parts may run at the same time, but neither the same part twice nor a part
+            beside a run of the whole.
         overwrite: Delete earlier results first.
-        inputs: What the results are made from, and must not be deleted with earlier ones.
+        inputs: Files and folders that the results are made from, and that must not be deleted with earlier results.
 
     Raises:
-        UsageError: If the folder holds something else, or a part is to overwrite what others have made.
-        JobError: If another process has it.
+        UsageError: If the folder holds unrelated files, or a part is to overwrite the results of others.
+        JobError: If another process uses the folder.
     """
     if part is not None and overwrite:
-        raise UsageError("--overwrite with --num-parts would delete what other parts have made; leave it out")
+        raise UsageError("--overwrite with --num-parts would delete the results of other parts; leave it out")
     claim_folder(output, overwrite=False, command=_COMMAND, resume=True)
     with ExitStack() as locks:
         if part is None:
@@ -47,7 +48,7 @@ def claimed(output: Path, *, part: Part | None, overwrite: bool, inputs: Sequenc
                 for other in _parts(output):
                     if not other.name.endswith(f"-of-{part.count}") and _is_at_work(other):
                         raise JobError(
-                            f"{output} is in use by part {other.name}; all parts that run have to be of one number"
+                            f"{output} is in use by part {other.name}; parts that run together need the same --num-parts"
                         )
                 own = output / _PARTS / str(part)
                 own.mkdir(parents=True, exist_ok=True)
@@ -56,13 +57,13 @@ def claimed(output: Path, *, part: Part | None, overwrite: bool, inputs: Sequenc
 
 
 def remove_unfinished_of_parts(output: Path, own: Part) -> None:
-    """Delete what parts were writing when they were killed, if no other part is writing now.
+    """Delete unfinished files of parts that were killed, unless another part is running.
 
     Args:
-        output: The folder of the results.
-        own: The part that asks, and is writing nothing.
+        output: Folder of the results.
+        own: The calling part, which must not be writing.
     """
-    with locked(output, patience_s=_REGISTRATION_S):  # no part begins meanwhile
+    with locked(output, patience_s=_REGISTRATION_S):  # no part can start meanwhile
         if not any(_is_at_work(part) for part in _parts(output) if part.name != str(own)):
             remove_unfinished(output)
 
@@ -80,7 +81,7 @@ def _is_at_work(part: Path) -> bool:
 
 
 def remove_leftovers(output: Path, planned: Sequence[Planned]) -> None:
-    """Delete the results of files that are not there any more."""
+    """Delete the results of files that no longer exist."""
     names = {file.name for file in planned}
     for path in sorted((output / FOLDER).glob("*.json")):
         if path.stem not in names:

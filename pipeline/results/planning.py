@@ -1,30 +1,24 @@
-"""Which files there are, what their results are called, and whose they are: the same in every run and every part."""
+"""The files to process, the names of their results, and their division into parts: the same in every run."""
 
 import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.names import safe_name
-from pneumoseg.transforms.reader.description import read_uid
-from pneumoseg.transforms.reader.dicom_file import peek
-from pneumoseg.transforms.reader.quiet import quiet_libraries
-from pneumoseg.transforms.reader.radiograph import FileKind, sniff
-
-_START_BYTES: Final = 2**14  # the UID is one of the first elements
+from pneumoseg.pipeline.reading.folders import FoundFiles
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One file.
+    """A file to process.
 
     Attributes:
-        path: Of the file.
-        shown: What the tables call it: its path within the folder, or what tells nothing of a person.
-        name: Of all its results, less the ending.
+        path: Path of the file.
+        shown: Name of the file in the tables: its path within the folder or, for research, `name`.
+        name: File name of all its results, without suffix.
     """
 
     path: Path
@@ -34,13 +28,16 @@ class Planned:
 
 @dataclass(frozen=True)
 class Part:
-    """One of several runs that divide a folder among themselves.
+    """One of several runs that share the files of a folder.
+
+    Attributes:
+        number: Index of the part, from 0.
+        count: Number of parts.
 
     Raises: UsageError: If there is no such part.
     """
 
     number: int
-    """From 0."""
     count: int
 
     def __post_init__(self) -> None:
@@ -53,23 +50,23 @@ class Part:
         return f"{self.number}-of-{self.count}"
 
     def of(self, planned: Sequence[Planned]) -> Sequence[Planned]:
-        """The files of this part."""
+        """Select the files of this part."""
         return planned[self.number :: self.count]
 
 
-def plan(paths: Sequence[Path], folder: Path, *, research: bool, max_bytes: int) -> list[Planned]:
-    """Name the results of each file: by its UID if it has one, else as the file; never one name twice.
+def plan(found: FoundFiles, folder: Path, *, research: bool, max_bytes: int) -> list[Planned]:
+    """Give the results of each file a unique name: its SOPInstanceUID if it has one, else the name of the file.
 
     Args:
-        paths: In their order; the second of two with one name gets a number behind it.
-        folder: What the paths are shown within.
-        research: Whether paths and names of files are to be kept out; a file without a UID goes by its content then.
-        max_bytes: Larger files are not read for that.
+        found: The files; the second of two with the same name gets a number appended.
+        folder: Folder that the paths in the tables are relative to.
+        research: Whether to keep paths and file names out of the results; a file without a UID is then named by the
+            hash of its content.
+        max_bytes: Size of the largest file that is read for its hash.
     """
     taken: set[str] = set()
     planned = []
-    for path in paths:
-        uid = _peek_uid(path)
+    for path, uid in zip(found.images, found.uids, strict=True):
         if research:
             base = uid or f"content-{(content_sha256(path, max_bytes) or 'unknown')[:32]}"
         else:
@@ -80,27 +77,24 @@ def plan(paths: Sequence[Path], folder: Path, *, research: bool, max_bytes: int)
 
 
 def content_sha256(path: Path, max_bytes: int) -> str | None:
-    """Hash a file; None where it cannot be read, or is of another kind or size than is ever read."""
+    """Hash a file.
+
+    Args:
+        path: Path of the file.
+        max_bytes: Size of the largest file that is read.
+
+    Returns: SHA-256 in hexadecimal digits; None if the file is too large, not a regular file, or cannot be read.
+    """
     data = read_content(path, max_bytes)
     return None if data is None else hashlib.sha256(data).hexdigest()
 
 
 def read_content(path: Path, max_bytes: int) -> bytes | None:
-    """The bytes of a regular file of at most *max_bytes*; None where there is none."""
+    """Read a regular file of at most *max_bytes*; None if there is none, or it cannot be read."""
     try:
         if not path.is_file() or path.stat().st_size > max_bytes:  # opening a pipe would wait for ever
             return None
         return path.read_bytes()
-    except (OSError, ValueError):
-        return None
-
-
-def _peek_uid(path: Path) -> str | None:
-    try:
-        if sniff(path) is not FileKind.DICOM or not path.is_file():
-            return None
-        with path.open("rb") as file, quiet_libraries():
-            return read_uid(peek(file.read(_START_BYTES), "SOPInstanceUID"), "SOPInstanceUID")
     except (OSError, ValueError):
         return None
 

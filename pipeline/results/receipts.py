@@ -1,7 +1,8 @@
-"""Receipts: what was made of a file, from what and how; written last, so that what has one is whole."""
+"""Receipts: what was made of a file, from which input and settings; written last, so results with one are complete."""
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -15,12 +16,12 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """What became of one file.
+    """The record of one processed file.
 
     Attributes:
-        input_sha256: Of the file; None where it could not be read.
-        settings_sha256: Of the model and of all that was asked for.
-        row: What the tables say of it.
+        input_sha256: SHA-256 of the bytes that were decoded; None if the file could not be read.
+        settings_sha256: SHA-256 of the model and all settings.
+        row: Row of the file in the tables.
         outputs: SHA-256 of each result, by its path within the output folder.
     """
 
@@ -32,17 +33,17 @@ class Receipt:
 
     @property
     def is_result(self) -> bool:
-        """Whether the file was segmented; what was refused may be read the next time."""
+        """Whether the file was segmented; a refused file is tried again in the next run."""
         return bool(self.row.get("status") == "segmented")
 
 
 def receipt_path(output: Path, name: str) -> Path:
-    """Where the receipt of this name lies."""
+    """Path of the receipt of this name."""
     return output / FOLDER / f"{name}.json"
 
 
 def read_receipt(output: Path, name: str) -> Receipt | None:
-    """Read a receipt; None where there is none, or none that can be used."""
+    """Read a receipt; None if there is none, or none that can be used."""
     try:
         receipt = Receipt(**json.loads(receipt_path(output, name).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
@@ -52,28 +53,35 @@ def read_receipt(output: Path, name: str) -> Receipt | None:
 
 
 def write_receipt(output: Path, name: str, receipt: Receipt) -> None:
-    """Write a receipt, after all that it vouches for."""
+    """Write a receipt, after all results that it lists."""
     write_json(receipt_path(output, name), asdict(receipt))
 
 
 def is_valid(
-    receipt: Receipt | None, output: Path, *, input_sha256: str | None, settings_sha256: str
+    receipt: Receipt | None, output: Path, *, hash_input: Callable[[], str | None], settings_sha256: str
 ) -> bool:
-    """Whether the results of a file are there, whole, and what would be made of it again."""
-    if receipt is None or not receipt.is_result or input_sha256 is None:
+    """Tell whether the results of a file are complete, and the same that would be made of it again.
+
+    Args:
+        receipt: Receipt of the file.
+        output: Folder of the results.
+        hash_input: Computes the SHA-256 of the file; called only if the receipt is one of these settings.
+        settings_sha256: Hash of the settings.
+    """
+    if receipt is None or not receipt.is_result or receipt.settings_sha256 != settings_sha256:
         return False
-    if (receipt.input_sha256, receipt.settings_sha256) != (input_sha256, settings_sha256):
+    if receipt.input_sha256 is None or receipt.input_sha256 != hash_input():
         return False
     return all(_has(output / path, digest) for path, digest in receipt.outputs.items())
 
 
 def withdraw(output: Path, name: str, *, keep: frozenset[str] = frozenset()) -> None:
-    """Delete a receipt, and then the results that it vouched for.
+    """Delete a receipt, and then the results that it lists.
 
     Args:
-        output: The folder of the results.
-        name: Of the receipt.
-        keep: Paths of results that are to be written anew, and may stay until then.
+        output: Folder of the results.
+        name: Name of the receipt.
+        keep: Paths of results that will be replaced, and may stay until then.
     """
     receipt = read_receipt(output, name)
     receipt_path(output, name).unlink(missing_ok=True)
@@ -83,7 +91,7 @@ def withdraw(output: Path, name: str, *, keep: frozenset[str] = frozenset()) -> 
 
 
 def digest_of(content: object) -> str:
-    """The SHA-256 of something that can be written as JSON."""
+    """Compute the SHA-256 of a value that can be written as JSON."""
     return hashlib.sha256(to_json(content).encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What the tables say of a file."""
+"""Rows of the result tables: one for each file."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -14,7 +14,7 @@ COLUMNS: Final = (
     "components", "rows", "columns", "spacing_row_mm", "spacing_column_mm", "sop_instance_uid", "name", "reason",
     "detail", "left_out", "sentence", "rle",
 )  # fmt: skip
-"""Of ``predictions.csv``."""
+"""Columns of ``predictions.csv``."""
 
 
 def row_of(
@@ -25,7 +25,17 @@ def row_of(
     *,
     research: bool,
 ) -> Row:
-    """What is said of a radiograph, in numbers and words; the name of its file comes to it in the table."""
+    """Make the row of a segmented radiograph.
+
+    Args:
+        result: Segmentation of the radiograph.
+        name: Name of its result files, without suffix.
+        measurements: Measurements of its mask.
+        left_out: For each requested kind of result without a file, the reason.
+        research: Whether to leave out details, which may quote the file.
+
+    Returns: Values by column; the column of the file's name is added by the table.
+    """
     radiograph = result.radiograph
     rows, columns = radiograph.shape
     row_spacing, column_spacing = radiograph.spacing_mm or (None, None)
@@ -50,7 +60,12 @@ def row_of(
 
 
 def row_without_result(result: NotRead, *, research: bool) -> Row:
-    """Why there is nothing to say of a file; details may quote what stands in it."""
+    """Make the row of a file without a result.
+
+    Args:
+        result: The file and the reason.
+        research: Whether to leave out details, which may quote the file.
+    """
     error = result.error
     return {
         "status": error.reason.outcome.value,
@@ -60,6 +75,6 @@ def row_without_result(result: NotRead, *, research: bool) -> Row:
 
 
 def flat(row: Row) -> Row:
-    """A row as a table of texts and numbers has it: of the components there is their number."""
+    """Replace the list of components in a row by their number, for a table of texts and numbers."""
     components: list[Any] | None = row.get("components")
     return {**row, "components": None if components is None else len(components)}

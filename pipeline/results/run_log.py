@@ -1,55 +1,52 @@
-"""``run.log``: when a run began, how it went and how it ended; no name, number or path gets into it."""
+"""``run.log``: the beginning, progress and end of a run; it contains no name, number or path of an image."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pneumoseg.pipeline.core.console import Pace
 
-
-class RunLog:
-    """Lines with the time in front, added to what earlier runs have left.
-
-    Args:
-        path: Of the file.
-    """
+class _File(logging.FileHandler):
+    """A log file in UTC that loses lines rather than end a run when the disk is full."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._pace = Pace(0)
+        super().__init__(path, encoding="utf-8")
+        formatter = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        formatter.converter = time.gmtime
+        self.setFormatter(formatter)
 
-    def line(self, text: str) -> None:
-        """Add a line; *text* is ours, and quotes no file."""
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{now} {text}\n")
-
-    def expect(self, total: int) -> None:
-        """From now on, so many files are to be done."""
-        self._pace = Pace(total)
-
-    def advance(self) -> None:
-        """One file more is done; twice a minute that is told, with the rate and the time left."""
-        if (text := self._pace.advance()) is not None:
-            self.line(text)
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (the name is logging's)
+        """Drop the line; writing the results will report the full disk."""
 
 
 @contextmanager
-def logged(path: Path, *, facts: Mapping[str, object]) -> Iterator[RunLog]:
-    """Log a run: what it begins with, and how it ends."""
-    log = RunLog(path)
-    log.line("begin " + " ".join(f"{key}={value}" for key, value in facts.items()))
+def logged(path: Path, *, facts: Mapping[str, object]) -> Iterator[logging.Logger]:
+    """Log a run, appending to the log of earlier runs.
+
+    Args:
+        path: Path of the log file.
+        facts: Names and values for the first line.
+
+    Returns: A context with the logger; messages must not quote anything from an image or its path.
+    """
+    log = logging.Logger("pneumoseg.predict")  # has no parent: no other handler gets its lines
+    handler = _File(path)
+    log.addHandler(handler)
     try:
+        log.info("begin " + " ".join(f"{key}={value}" for key, value in facts.items()))
         yield log
     except BaseException as error:
-        with suppress(OSError):  # a disk that is full of results has no room for this either
-            log.line(f"ended by {type(error).__name__}")  # its text may quote a file
+        log.error(f"ended by {type(error).__name__}")  # noqa: TRY400  (its text may quote a file)
         raise
-    log.line("end")
+    else:
+        log.info("end")
+    finally:
+        with suppress(OSError):  # lines that did not fit on the disk
+            handler.close()
 
 
 def counts(reasons: Counter[str]) -> str:
-    """Reasons and how often each was found."""
+    """Format reasons and the number of files with each."""
     return " ".join(f"{reason}={count}" for reason, count in sorted(reasons.items())) or "none"

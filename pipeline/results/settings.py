@@ -1,4 +1,4 @@
-"""All that decides what is made of a file, and nothing else: two runs that agree in it may share their results."""
+"""All settings that decide the results of a file, and no others: runs with equal settings may share results."""
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
@@ -25,22 +25,22 @@ FOLDERS: Final = {
     "probability": "probabilities",
     "uncertainty": "uncertainty",
 }
-"""Where the files of each kind go."""
+"""Folder of each kind of files."""
 SUFFIXES: Final = {"nifti": ".nii.gz", "seg": ".dcm", "sr": ".dcm", "sc": ".dcm"}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What was asked for.
+    """Settings of a run.
 
     Attributes:
-        kinds: Sorted as in `KINDS`.
-        gates: What counts as a frontal chest radiograph.
-        research: Whether everything that tells of a person stays out.
-        batch_size: Images at a time.
-        precision: Number format in which the networks compute, and on which kind of device.
-        model_sha256: Hash of all that decides what a mask or a probability looks like; it covers what follows, too.
-        aim: Operating point that was asked for.
+        kinds: Requested kinds of results, in the order of `KINDS`.
+        gates: Which files are accepted as frontal chest radiographs.
+        research: Whether everything that identifies a person is left out.
+        batch_size: Images per batch.
+        precision: Number format in which the networks compute, and the kind of device.
+        model_sha256: Hash of the model and of the four settings that follow: see `model_sha256`.
+        aim: Requested operating point; None stands for the model's own.
         tta: Test-time augmentations.
         temperature: Temperature of the probabilities.
         dropout_passes: Monte-Carlo dropout samples.
@@ -59,11 +59,11 @@ class Settings:
 
     @property
     def sha256(self) -> str:
-        """Of all of it, and of this release."""
+        """SHA-256 of all settings and the release."""
         return digest_of(self.as_json())
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, as JSON has it."""
+        """Give all settings and the release, as JSON takes them."""
         return {"pneumoseg": version("pneumoseg"), **asdict(self)}
 
 
@@ -75,7 +75,15 @@ def make_settings(
     batch_size: int,
     model: Model,
 ) -> Settings:
-    """Put settings together."""
+    """Collect the settings of a run.
+
+    Args:
+        kinds: Requested kinds of results.
+        gates: Which files are accepted as frontal chest radiographs.
+        research: Whether everything that identifies a person is left out.
+        batch_size: Images per batch.
+        model: Model, with its operating point, augmentations, temperature and dropout samples.
+    """
     return Settings(
         kinds=tuple(kind for kind in KINDS if kind in kinds),
         gates=gates,
@@ -91,9 +99,13 @@ def make_settings(
 
 
 def check_kinds(kinds: Collection[str], *, dropout_passes: int = 0) -> None:
-    """Refuse kinds that there are not, or not without dropout.
+    """Refuse unknown kinds of results, and uncertainty without dropout samples.
 
-    Raises: UsageError: Naming what would fit.
+    Args:
+        kinds: Requested kinds of results.
+        dropout_passes: Monte-Carlo dropout samples.
+
+    Raises: UsageError: If a kind is unknown or needs dropout samples.
     """
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise UsageError(f"--type {unknown[0]}: {', '.join(KINDS)} would fit")
@@ -102,7 +114,7 @@ def check_kinds(kinds: Collection[str], *, dropout_passes: int = 0) -> None:
 
 
 def model_sha256(model: Model) -> str:
-    """The hash of all that decides a mask or a probability: network, weights, preprocessing, operating point, ..."""
-    telling = {"format_version", "trained_on", "validation", "versions"}  # and deciding nothing
-    description = model.description.model_dump(mode="json", exclude=telling)
+    """Hash all that decides a mask or a probability: network, weights, preprocessing, operating point, TTA, ..."""
+    informative = {"format_version", "trained_on", "validation", "versions"}  # without effect on results
+    description = model.description.model_dump(mode="json", exclude=informative)
     return digest_of([description, model.aim, model.tta, model.temperature, model.dropout_passes])

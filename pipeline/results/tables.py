@@ -1,4 +1,4 @@
-"""``predictions.csv`` and ``predictions.json``, put together from the receipts of all files."""
+"""Write ``predictions.csv`` and ``predictions.json`` from the receipts of all files."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,11 +22,11 @@ JSON: Final = "predictions.json"
 
 
 class Receipts(Sequence[Receipt]):
-    """The receipts of files, in their order; read when they are looked at, for together they may be large.
+    """Receipts of files, in their order; each is read on access, since together they may be large.
 
     Args:
-        output: The folder of the results.
-        planned: The files; each has a receipt.
+        output: Folder of the results.
+        planned: Files that have a receipt each.
     """
 
     def __init__(self, output: Path, planned: Sequence[Planned]) -> None:
@@ -41,27 +41,37 @@ class Receipts(Sequence[Receipt]):
     @overload
     def __getitem__(self, index: slice) -> "Receipts": ...
     def __getitem__(self, index: int | slice) -> "Receipt | Receipts":
-        """Read one; some are still to be read.
+        """Read one receipt; a slice reads none.
 
-        Raises: JobError: If it has gone.
+        Raises: JobError: If the receipt is gone.
         """
         if isinstance(index, slice):
             return Receipts(self.output, self.planned[index])
         name = self.planned[index].name
         receipt = read_receipt(self.output, name)
         if receipt is None:
-            raise JobError(f"{receipt_path(self.output, name)} has gone; the same command makes it anew")
+            raise JobError(
+                f"{receipt_path(self.output, name)} is gone; run the same command again to make it anew"
+            )
         return receipt
 
 
 def withdraw_tables(output: Path) -> None:
-    """Delete what tells of all results together: before the first of them changes, for it would tell of others then."""
+    """Delete the tables and the report, before the first result changes and makes them wrong."""
     for name in (CSV, JSON, REPORT):
         (output / name).unlink(missing_ok=True)
 
 
 def collect(output: Path, planned: Sequence[Planned], settings: Settings) -> Receipts | None:
-    """The receipts of all files; None where one is missing, or is of other settings."""
+    """Collect the receipts of files.
+
+    Args:
+        output: Folder of the results.
+        planned: The files.
+        settings: Settings of the run.
+
+    Returns: The receipts in the order of *planned*; None if one is missing or is one of other settings.
+    """
     for file in planned:
         receipt = read_receipt(output, file.name)
         if receipt is None or receipt.settings_sha256 != settings.sha256:
@@ -72,7 +82,15 @@ def collect(output: Path, planned: Sequence[Planned], settings: Settings) -> Rec
 def write_tables(
     output: Path, planned: Sequence[Planned], receipts: Sequence[Receipt], settings: Settings, model: Model
 ) -> None:
-    """Write the tables; the same receipts give the same bytes."""
+    """Write the tables; the same receipts give the same bytes.
+
+    Args:
+        output: Folder of the results.
+        planned: The files.
+        receipts: Their receipts, in the same order.
+        settings: Settings of the run; ``predictions.json`` is written only if requested.
+        model: Model of the run.
+    """
 
     def rows() -> Iterator[tuple[Row, Receipt]]:
         for file, receipt in zip(planned, receipts, strict=True):
@@ -93,12 +111,12 @@ def write_tables(
 
 
 def was_trained_on(model: Model, receipt: Receipt) -> bool:
-    """Whether a file was segmented that the model was trained on."""
+    """Tell whether a file was segmented that the model was trained on."""
     return receipt.is_result and receipt.input_sha256 is not None and model.has_seen(receipt.input_sha256)
 
 
 def _head(receipts: Sequence[Receipt], settings: Settings, model: Model) -> dict[str, Any]:
-    """What was made, of what and how; neither clock nor place, so that two runs can be compared."""
+    """Describe settings and results of a run, without time and place, so that two runs can be compared."""
     found = Counter((receipt.row["status"], receipt.row["reason"]) for receipt in receipts)
     statuses: Counter[str] = Counter()
     reasons: Counter[str] = Counter()

@@ -1,5 +1,6 @@
-"""The files that are asked for, of one image: a function of its file, the model and the settings alone."""
+"""Write the requested result files of one image; they depend on its file, the model and the settings alone."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pneumoseg.pipeline.results.dicom.seg import make_seg
 from pneumoseg.pipeline.results.dicom.source import NoDicomResultError, Source, read_source
 from pneumoseg.pipeline.results.dicom.sr import make_sr
 from pneumoseg.pipeline.results.nifti import save_nifti
+from pneumoseg.pipeline.results.planning import read_content
 from pneumoseg.pipeline.results.settings import FOLDERS, SUFFIXES, Settings
 from pneumoseg.pipeline.scoring.calibration import calibrate
 from pneumoseg.transforms.measurements import Measurements
@@ -26,11 +28,11 @@ _FINEST_GATE = -1  # attention maps come deepest first
 
 @dataclass
 class Written:
-    """What was written of an image.
+    """The result files of an image.
 
     Attributes:
         outputs: SHA-256 of each file, by its path within the output folder.
-        left_out: Why kinds that were asked for have no file.
+        left_out: For each requested kind without a file, the reason.
     """
 
     outputs: dict[str, str] = field(default_factory=dict)
@@ -39,42 +41,34 @@ class Written:
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes the files of one image after the other.
+    """Writer of result files, one image after the other.
 
     Args:
-        output: The folder of the results.
-        settings: What is asked for.
+        output: Folder of the results.
+        settings: Requested kinds, and all settings that decide their content.
     """
 
     output: Path
     settings: Settings
 
-    @property
-    def needs_content(self) -> bool:
-        """Whether anything is asked for that is made of the image's file itself."""
-        return not set(_DICOM).isdisjoint(self.settings.kinds)
-
     def paths(self, name: str) -> dict[str, str]:
-        """Where the file of each kind of this name goes, within the output folder."""
+        """Path of the file of each requested kind, within the output folder."""
         return {
             kind: f"{folder}/{name}{SUFFIXES.get(kind, '.png')}"
             for kind, folder in FOLDERS.items()
             if kind in self.settings.kinds
         }
 
-    def write(
-        self, name: str, result: Segmentation, measurements: Measurements, content: bytes | None
-    ) -> Written:
-        """Write all that is asked for.
+    def write(self, name: str, result: Segmentation, measurements: Measurements) -> Written:
+        """Write all requested files of an image.
 
         Args:
-            name: Of the files, less the ending.
-            result: What the model says.
-            measurements: Of its mask.
-            content: Of the image's file, for the DICOM kinds; None where it has gone or changed.
+            name: Name of the files, without suffix.
+            result: Segmentation of the image.
+            measurements: Measurements of its mask.
         """
         written = Written()
-        source = self._source(result, content, written)
+        source = self._source(result, written)
         for kind, place in self.paths(name).items():
             if kind in _SHOW_THE_IMAGE and self._hides(result, kind):
                 written.left_out[kind] = "text is burned into the image"
@@ -90,25 +84,36 @@ class Writer:
         return written
 
     def _hides(self, result: Segmentation, kind: str) -> bool:
-        """Text in an image may be a name; an archive holds it anyway, and its objects say that it is there."""
+        """Tell whether to leave out a picture of an image with text in it, which may be a name.
+
+        An archive holds the text anyway, and DICOM objects state that it is present.
+        """
         is_clinical = kind in _DICOM and not self.settings.research
         return result.radiograph.burned_in and not self.settings.gates.allow_burned_in and not is_clinical
 
-    def _source(self, result: Segmentation, content: bytes | None, written: Written) -> Source | None:
-        if not self.needs_content:
+    def remove(self, name: str) -> None:
+        """Delete the files of an earlier run."""
+        for path in self.paths(name).values():
+            (self.output / path).unlink(missing_ok=True)
+
+    def _source(self, result: Segmentation, written: Written) -> Source | None:
+        """Read the header that DICOM results refer to, from the bytes that were decoded."""
+        requested = [kind for kind in _DICOM if kind in self.settings.kinds]
+        if not requested:
             return None
-        asked = [kind for kind in _DICOM if kind in self.settings.kinds]
+        radiograph, max_bytes = result.radiograph, self.settings.gates.max_bytes
+        content = result.path and read_content(result.path, max_bytes)
         try:
-            if content is None:
+            if content is None or hashlib.sha256(content).hexdigest() != radiograph.file_sha256:
                 raise NoDicomResultError("the file has gone or changed since it was read")
             return read_source(
                 content,
-                result.radiograph,
+                radiograph,
                 with_identity=not self.settings.research,
-                max_bytes=self.settings.gates.max_bytes,
+                max_bytes=max_bytes,
             )
         except NoDicomResultError as error:
-            written.left_out |= dict.fromkeys(asked, str(error))
+            written.left_out |= dict.fromkeys(requested, str(error))
             return None
 
     def _save(
@@ -123,7 +128,7 @@ class Writer:
             case "overlay":
                 save_png(path, overlay(radiograph.image, mask))
             case "attention":
-                assert result.attention is not None  # noqa: S101  (who asks for the kind asks for it)
+                assert result.attention is not None  # noqa: S101  (requested together with the kind)
                 save_png(path, heat(radiograph.image, result.attention[_FINEST_GATE]))
             case "probability":
                 given_out = calibrate(result.probabilities, self.settings.temperature)

@@ -54,7 +54,7 @@ def read_radiograph(path: str | os.PathLike[str], *, gates: Gates = _DEFAULT_GAT
     """
     path = Path(path)
     data = _read_bytes(path, gates.max_bytes)
-    kind = _kind_by_content(data[:_START_BYTES])
+    kind = _kind_by_content(data)
     named = _SUFFIXES.get(path.suffix.lower(), FileKind.OTHER)
     try:
         if kind is FileKind.DICOM:
@@ -77,15 +77,37 @@ def sniff(path: str | os.PathLike[str]) -> FileKind:
     Cheap enough for every file of a folder. What is neither by content nor by name is OTHER; what
     claims to be DICOM or PNG and is not gets its reason from `read_radiograph`.
     """
+    return kind_of(path, read_start(path, _START_BYTES))
+
+
+def read_start(path: str | os.PathLike[str], size: int) -> bytes:
+    """Read the first bytes of a regular file.
+
+    Args:
+        path: Path of the file. A link is followed.
+        size: Largest number of bytes to read.
+
+    Returns: The bytes; none where the file is not regular or cannot be read.
+    """
     path = Path(path)
-    named = _SUFFIXES.get(path.suffix.lower(), FileKind.OTHER)
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
-            return named
+            return b""
         with path.open("rb") as file:
-            found = _kind_by_content(file.read(_START_BYTES))
+            return file.read(size)
     except (OSError, ValueError):
-        return named
+        return b""
+
+
+def kind_of(path: str | os.PathLike[str], start: bytes) -> FileKind:
+    """Tell the kind of a file by its first bytes or, if they do not tell, by its name.
+
+    Args:
+        path: Path of the file, which is not opened.
+        start: First bytes of the file, at least 132 of a longer file.
+    """
+    named = _SUFFIXES.get(Path(path).suffix.lower(), FileKind.OTHER)
+    found = _kind_by_content(start)
     if found is FileKind.OTHER or (found is FileKind.PNG and named is FileKind.DICOM):
         return named
     return found

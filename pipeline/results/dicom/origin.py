@@ -1,4 +1,4 @@
-"""What all our DICOM objects say of where they come from: this software, this model, this source."""
+"""Provenance of the DICOM results: software, model and source image."""
 
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,25 +22,35 @@ _SERIES_NUMBERS: Final = {"seg": 9701, "sr": 9702, "sc": 9703}  # far from those
 
 @dataclass(frozen=True)
 class Origin:
-    """The model and the settings that a result was made with.
+    """Model and settings that a result is made with.
 
     Attributes:
-        model_sha256: Of all that decides what a mask looks like: weights, preprocessing and operating point.
+        model_sha256: SHA-256 of all that decides a mask: weights, preprocessing, operating point, ...
     """
 
     model_sha256: str
 
     def uid(self, source: Source, *what: str) -> UID:
-        """A UID that the same source, model and kind give again, so that a rerun replaces its result."""
+        """Make a UID from source, model and kind of object, so that a rerun replaces its earlier result.
+
+        Args:
+            source: Source image.
+            what: Kind of object, and part of it.
+        """
         identity = str(
             source.header.get("PatientIdentityRemoved", "NO")
-        )  # two results, never one over the other
+        )  # with and without identity, two results
         return generate_uid(
             entropy_srcs=[source.sop_instance_uid, source.pixel_sha256, self.model_sha256, identity, *what]
         )
 
     def common(self, source: Source, kind: str) -> dict[str, Any]:
-        """What all our objects are made with."""
+        """Give the arguments that all highdicom objects are made with.
+
+        Args:
+            source: Source image.
+            kind: ``seg``, ``sr`` or ``sc``.
+        """
         content_date, content_time = source.date_and_time
         return {
             "series_instance_uid": self.uid(source, kind, "series"),
@@ -57,7 +67,7 @@ class Origin:
         }
 
     def algorithm(self) -> AlgorithmIdentificationSequence:
-        """The algorithm, for a segment."""
+        """Identify the algorithm, for a segment."""
         return AlgorithmIdentificationSequence(
             name=MODEL_NAME,
             family=codes.DCM.ArtificialIntelligence,
@@ -67,8 +77,8 @@ class Origin:
 
 
 def finish(dataset: Dataset, source: Source) -> None:
-    """Give an object the source's times instead of the present ones, and what de-identification demands."""
-    # the last says that the source's device took part, now
+    """Remove the present time from an object, and add the attributes that de-identification requires."""
+    # the last one states that the source's device contributed, now
     for keyword in ("InstanceCreationDate", "InstanceCreationTime", "ContributingEquipmentSequence"):
         if keyword in dataset:
             delattr(dataset, keyword)
@@ -78,6 +88,6 @@ def finish(dataset: Dataset, source: Source) -> None:
 
 
 def save_dicom(path: Path, dataset: Dataset) -> None:
-    """Write an object as a DICOM file."""
+    """Write a dataset as a DICOM file."""
     with written_atomically(path) as temporary, quiet_libraries():
         dataset.save_as(temporary, enforce_file_format=True)

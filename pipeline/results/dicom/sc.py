@@ -1,4 +1,4 @@
-"""The overlay as a Secondary Capture, for archives whose viewers show neither SEG nor SR."""
+"""Make the overlay a Secondary Capture, for archives whose viewers show neither SEG nor SR."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,12 @@ from pneumoseg.transforms.reader.quiet import quiet_libraries
 
 
 def make_sc(source: Source, picture: npt.NDArray[np.uint8], origin: Origin) -> SCImage:
-    """Make an image of the radiograph with the mask drawn into it.
+    """Make a Secondary Capture of the radiograph with its mask as an overlay.
 
     Args:
-        source: The image that was segmented.
-        picture: RGB, shape ``(rows, columns, 3)``, of the source's rows and columns as stored.
-        origin: What made the mask.
+        source: Segmented image.
+        picture: RGB overlay, shape ``(rows, columns, 3)``, with the source's rows and columns as stored.
+        origin: Model and settings that the mask was made with.
     """
     header = source.header
     with quiet_libraries():

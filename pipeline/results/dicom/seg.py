@@ -1,4 +1,4 @@
-"""A mask as DICOM Segmentation, aligned to the pixels of its source."""
+"""Make a mask a DICOM Segmentation, aligned to the pixels of its source."""
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +17,16 @@ from pneumoseg.pipeline.results.dicom.origin import NOTICE, Origin, finish
 from pneumoseg.pipeline.results.dicom.source import Source
 from pneumoseg.transforms.reader.quiet import quiet_libraries
 
-_PLACEHOLDER = (1.0, 1.0)  # viewers throw without any spacing; no number of ours comes from this one
+_PLACEHOLDER = (1.0, 1.0)  # viewers fail without any spacing; no measurement uses this one
 
 
 def make_seg(source: Source, mask: npt.NDArray[np.uint8], origin: Origin) -> Segmentation:
     """Make a binary segmentation of one frame; an empty mask gives a frame of zeros.
 
     Args:
-        source: The image that was segmented.
-        mask: Zeros and ones, of the source's rows and columns as stored.
-        origin: What made the mask.
+        source: Segmented image.
+        mask: Zeros and ones, shape ``(rows, columns)`` of the source as stored.
+        origin: Model and settings that the mask was made with.
     """
     with quiet_libraries():
         segmentation = Segmentation(
@@ -38,14 +38,14 @@ def make_seg(source: Source, mask: npt.NDArray[np.uint8], origin: Origin) -> Seg
             omit_empty_frames=False,
             content_label="PNEUMOTHORAX",
             content_description=NOTICE,
-            # the third dimension is for readers that ask for one; a projection has none
+            # some readers require a third dimension, which a projection does not have
             pixel_measures=PixelMeasuresSequence(
                 pixel_spacing=[round(length, 6) for length in source.spacing_mm or _PLACEHOLDER],
                 slice_thickness=1.0,
             ),
             **origin.common(source, "seg"),
         )
-        # highdicom takes no orientation where the source has no frame of reference, and viewers throw without one
+        # highdicom accepts no orientation if the source has no frame of reference, and viewers fail without one
         shared = segmentation.SharedFunctionalGroupsSequence[0]
         shared.PlaneOrientationSequence = PlaneOrientationSequence(
             coordinate_system=CoordinateSystemNames.PATIENT, image_orientation=[1, 0, 0, 0, 1, 0]

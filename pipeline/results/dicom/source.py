@@ -1,4 +1,4 @@
-"""The header of a source image, cut down to what its results need: no free text and no private tag gets through."""
+"""Reduce the header of a source image to the elements that its results need, without free text and private tags."""
 
 import re
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ SOP_CLASSES: Final = (
     SecondaryCaptureImageStorage,
 )
 NO_DATE: Final = "19000101"
-"""Where the standard demands a date and the source has none: the present one would make each run differ."""
+"""Date for elements that the standard requires if the source has none; the present date would make runs differ."""
 
 _UIDS: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 # what an archive files by; type 2 in the standard, so that they are there even if empty
@@ -51,7 +51,7 @@ _CHEST: Final = re.compile(r"CHEST|THORAX|TORAX|LUNG|PULMO")
 
 
 class NoDicomResultError(Exception):
-    """No DICOM result can be made of this source; the message says why, and quotes nothing of it."""
+    """No DICOM result can be made from this source; the message gives the reason without quoting the source."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Source:
 
     Attributes:
         header: Identity, study, series and size, each value valid or empty; text in UTF-8.
-        spacing_mm: Between rows, between columns; None where it is not known.
-        pixel_sha256: Tells it from another image with the same UID.
+        spacing_mm: Spacing between rows and between columns; None if it is unknown.
+        pixel_sha256: Hash of the pixels, which distinguishes images with the same UID.
     """
 
     header: Dataset
@@ -70,31 +70,31 @@ class Source:
 
     @property
     def sop_instance_uid(self) -> str:
-        """Of the image."""
+        """SOPInstanceUID of the image."""
         return str(self.header.SOPInstanceUID)
 
     @property
     def orientation(self) -> tuple[str, str]:
-        """Where rows and columns lead; where the file does not tell, as a frontal image is shown usually."""
+        """Directions of rows and columns; the usual ones of a frontal image if the file does not give them."""
         rows, columns = self.header.get("PatientOrientation") or ("L", "F")
         return str(rows), str(columns)
 
     @property
     def date_and_time(self) -> tuple[str, str]:
-        """Of the study, so that a second run writes the same."""
+        """Date and time of the study, so that a second run writes the same bytes."""
         return self.header.StudyDate or NO_DATE, self.header.StudyTime or "000000"
 
 
 def read_source(data: bytes, radiograph: Radiograph, *, with_identity: bool = True, max_bytes: int) -> Source:
-    """Take from a DICOM file what its results need.
+    """Read the elements of a DICOM file that its results need.
 
     Args:
-        data: The whole file.
-        radiograph: The same file as it was read.
-        with_identity: Whether name, number, dates and accession number of the patient go along.
-        max_bytes: Most bytes that a deflated file may inflate to.
+        data: Bytes of the whole file.
+        radiograph: Radiograph that was read from the same bytes.
+        with_identity: Whether to keep name, ID, dates and accession number of the patient.
+        max_bytes: Largest number of bytes that a deflated file may inflate to.
 
-    Raises: NoDicomResultError: If the file is no DICOM file, of another kind, or its UIDs are no UIDs.
+    Raises: NoDicomResultError: If the file is no DICOM file, has another SOP class, or has invalid UIDs.
     """
     if not looks_like_dicom(data[:132]):
         raise NoDicomResultError("the image is not DICOM")
@@ -120,7 +120,9 @@ def _header(elements: Elements, radiograph: Radiograph, *, with_identity: bool) 
     for keyword in _NAMES:
         setattr(header, keyword, _text(elements, keyword) if with_identity else "")
     if len(header.PatientID) > _LONGEST:
-        raise NoDicomResultError(f"PatientID has more than {_LONGEST} letters")  # cut, it might be another's
+        raise NoDicomResultError(
+            f"PatientID has more than {_LONGEST} letters"
+        )  # if cut, it might be another patient's
     for keyword in _DATES:
         setattr(header, keyword, _date(elements.text(keyword)) if with_identity else "")
     header.StudyTime = _time(elements.text("StudyTime")) if with_identity else ""
@@ -138,10 +140,10 @@ def _header(elements: Elements, radiograph: Radiograph, *, with_identity: bool) 
 
 
 def _text(elements: Elements, keyword: str) -> str:
-    """A text of the file in its own character set."""
+    """Decode a text in the character set of the file."""
     encodings = convert_encodings(elements.text("SpecificCharacterSet").split("\\"))
     text = _CONTROL.sub("", decode_bytes(elements.raw(keyword) or b"", encodings, TEXT_VR_DELIMS)).strip()
-    # longer ones than the standard allows are cut, but for the number that tells patients apart
+    # texts longer than the standard allows are cut, except the ID, which distinguishes patients
     return text if keyword == "PatientID" else text[:_LONGEST]
 
 
@@ -157,7 +159,7 @@ def _time(text: str) -> str:
 
 
 def _set_body_part(header: Dataset, elements: Elements) -> None:
-    """Name the chest, which has no side, unless the file names another part; then its side is needed, too."""
+    """Set the body part to chest, which has no side, unless the file names another part, which needs its side."""
     part = re.sub(r"[^A-Z0-9 _]", "", elements.code("BodyPartExamined"))[:16]
     header.BodyPartExamined = "CHEST" if not part or _CHEST.search(part) else part
     side = elements.code("Laterality") or elements.code("ImageLaterality")
@@ -166,7 +168,7 @@ def _set_body_part(header: Dataset, elements: Elements) -> None:
 
 
 def _set_compression(header: Dataset, elements: Elements) -> None:
-    """What was once lost stays lost: whoever sees the result has to know."""
+    """Copy the record of lossy compression, which results inherit from their source."""
     if elements.text("LossyImageCompression") not in {"00", "01"}:
         return
     header.LossyImageCompression = elements.text("LossyImageCompression")

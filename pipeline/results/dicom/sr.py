@@ -1,4 +1,4 @@
-"""Findings as a structured report: TID 1500, one group for each component, or one that says "absent"."""
+"""Report findings as a DICOM SR: TID 1500, with one group for each component, or one group for absence."""
 
 import numpy as np
 import numpy.typing as npt
@@ -41,15 +41,15 @@ def make_sr(
     *,
     uncertainty: float | None = None,
 ) -> ComprehensiveSR:
-    """Make a preliminary, unverified report.
+    """Make a preliminary, unverified structured report.
 
     Args:
-        source: The image that was segmented.
-        mask: Zeros and ones, of the source's rows and columns as stored.
-        measurements: Of the mask; lengths and areas are reported where they are in millimetres.
-        probability: Of the image; reported as certainty in percent.
-        origin: What made the mask.
-        uncertainty: Standard deviation of the probability; reported as that of the certainty.
+        source: Segmented image.
+        mask: Zeros and ones, shape ``(rows, columns)`` of the source as stored.
+        measurements: Measurements of the mask; lengths and areas are reported if they are known in millimetres.
+        probability: Image probability; reported as certainty in percent.
+        origin: Model and settings that the mask was made with.
+        uncertainty: Standard deviation of the image probability; reported as that of the certainty.
     """
     certainty = _certainty(probability, uncertainty)
     with quiet_libraries():
@@ -104,7 +104,7 @@ def _present(
     origin: Origin,
     number: int,
 ) -> PlanarROIMeasurementsAndQualitativeEvaluations:
-    """One component: where it is, and what was measured of it."""
+    """Make the group of one component: its outline and its measurements."""
     measurements = [*certainty]
     if component.area_mm2 is not None and component.width_mm is not None:
         measurements += [
@@ -154,7 +154,7 @@ def _reference(source: Source) -> tuple[str, str]:
 
 
 def _certainty(probability: float, uncertainty: float | None) -> list[Measurement]:
-    """The probability that there is a pneumothorax, also where the answer is no, and how it varies."""
+    """Give the image probability, also of a negative image, and its standard deviation."""
     given = [(probability, None)]
     if uncertainty is not None:
         given.append((uncertainty, codes.SCT.StandardDeviation))

@@ -11,7 +11,7 @@ from pneumoseg.pipeline.jobs import doctor
 from pneumoseg.pipeline.jobs.doctor import FLOORS, Library, doctor_report
 from pneumoseg.transforms.reader.decoders import CODECS, NATIVE_SYNTAXES
 
-PROJECT = Path(__file__).parents[3] / "pyproject.toml"
+PROJECT = Path(__file__).parents[4] / "pyproject.toml"
 
 
 def floors_of_the_project() -> dict[str, str]:

@@ -1,10 +1,13 @@
+import builtins
 import csv
 import errno
 import gzip
 import hashlib
+import io
 import json
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -433,7 +436,34 @@ def test_a_png_has_no_dicom_result_and_its_row_says_why(model_folder: Path, tmp_
     assert "1 images without sr: the image is not DICOM" in predict_summary(report)
 
 
-# going on
+# resuming
+
+
+@pytest.mark.parametrize(("kinds", "opened"), [(["json"], 2), (["json", "seg", "sr", "sc"], 3)])
+def test_an_input_is_opened_to_name_its_results_to_decode_it_and_for_its_header(
+    model_folder: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    kinds: list[str],
+    opened: int,
+) -> None:
+    count, really = Counter[str](), io.open
+
+    def counted(path: Any, *words: Any, **options: Any) -> Any:
+        count[str(path)] += 1
+        return really(path, *words, **options)
+
+    for module in (io, builtins):
+        monkeypatch.setattr(module, "open", counted)
+    predict(model_folder, images, tmp_path, kinds=kinds)
+    assert {count[str(path)] for path in images.iterdir()} == {opened}
+    count.clear()
+    predict(
+        model_folder, images, tmp_path, kinds=kinds
+    )  # to name its results, and to compare it with its receipt
+    assert {count[str(path)] for path in images.iterdir()} == {2}
 
 
 def test_a_second_run_keeps_what_is_there(model_folder: Path, images: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ RECEIPT = Receipt(
 
 def valid(output: Path, *, input_sha256: str | None = "1" * 64, settings_sha256: str = "2" * 64) -> bool:
     receipt = read_receipt(output, "a")
-    return is_valid(receipt, output, input_sha256=input_sha256, settings_sha256=settings_sha256)
+    return is_valid(receipt, output, hash_input=lambda: input_sha256, settings_sha256=settings_sha256)
 
 
 def test_a_receipt_can_be_read_back(output: Path) -> None:
@@ -45,6 +45,14 @@ def test_a_receipt_is_of_one_input_and_of_one_set_of_settings(output: Path) -> N
     assert not valid(output, input_sha256="3" * 64)
     assert not valid(output, input_sha256=None)
     assert not valid(output, settings_sha256="3" * 64)
+
+
+def test_an_input_without_a_result_of_these_settings_is_not_hashed(output: Path) -> None:
+    def hash_input() -> str:
+        raise AssertionError("hashed")
+
+    for receipt in (None, replace(RECEIPT, row={"status": "refused"}), replace(RECEIPT, settings_sha256="3")):
+        assert not is_valid(receipt, output, hash_input=hash_input, settings_sha256="2" * 64)
 
 
 def test_a_receipt_vouches_for_each_byte(output: Path) -> None:

@@ -1,10 +1,11 @@
+import logging
 import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from pneumoseg.pipeline.results.run_log import RunLog, counts, logged
+from pneumoseg.pipeline.results.run_log import counts, logged
 
 
 def test_runs_are_added_one_after_the_other(tmp_path: Path) -> None:
@@ -16,18 +17,17 @@ def test_runs_are_added_one_after_the_other(tmp_path: Path) -> None:
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ", line) for line in lines)
 
 
-def test_rate_and_time_left_are_told_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-    log = RunLog(tmp_path / "run.log")
-    now[0] += 500  # looking for what an earlier run has left
-    log.expect(100)
-    for _ in range(20):
-        now[0] += 2
-        log.advance()
-    (line,) = (tmp_path / "run.log").read_text().splitlines()
-    # 15 files in 30 s are 0.5 a second; 85 are left
-    assert line.endswith("15 of 100, 0.5/s, 170 s left")
+def test_no_other_handler_gets_the_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG), logged(tmp_path / "run.log", facts={}) as log:
+        log.info("segmented 4")
+    assert not caplog.records
+    assert "Z segmented 4\n" in (tmp_path / "run.log").read_text()
+
+
+def test_a_disk_without_room_for_the_log_does_not_end_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    with logged(Path("/dev/full"), facts={"files": 1}) as log:
+        log.info("segmented 4")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_reasons_are_counted() -> None:
