@@ -24,6 +24,7 @@ from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.config import ComputedPrecision, NetworkConfig
 from pneumoseg.pipeline.core.console import console
 from pneumoseg.pipeline.core.devices import resolve_device, resolve_precision
+from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.inference.model import Model, load_model
 from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.pipeline.model.card import save_description
@@ -81,10 +82,8 @@ def main() -> None:
                     folder,
                     images,
                     Path(output) / "out",
+                    runtime=Runtime(device=words.device, batch_size=words.batch, workers=words.workers),
                     kinds=words.types.split(","),
-                    device=words.device,
-                    batch_size=words.batch,
-                    workers=words.workers,
                 )
 
         turns = take_turns(

@@ -4,7 +4,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks here are tiny: threads would wait for each other
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRL
 
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.config import NetworkConfig
+from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, Source, read_manifest
+from pneumoseg.pipeline.inference.model import ModelOptions
 from pneumoseg.pipeline.jobs.prepare import prepare_manifest
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import ModelDescription, Preprocessing, Training, TunedPoint
@@ -35,6 +37,16 @@ def shared_data() -> Path:
     if not folder:
         pytest.skip("PNEUMOSEG_DATA does not say where the real data is")
     return Path(folder)
+
+
+def job_options(**options: Any) -> dict[str, Any]:
+    """Put those arguments of a job that belong there into `ModelOptions` and `Runtime`, in this process on the CPU."""
+    options = {"device": "cpu", "workers": 0, **options}
+    model, runtime = (
+        {field.name: options.pop(field.name) for field in fields(kind) if field.name in options}
+        for kind in (ModelOptions, Runtime)
+    )
+    return {"options": ModelOptions(**model), "runtime": Runtime(**runtime), **options}
 
 
 def write_radiograph(path: Path, pixels: NDArray[np.uint8], **elements: Any) -> Path:

@@ -59,6 +59,8 @@ def evaluate(
 ) -> None:
     """Score a model on the fold that was held out, and compare it with empty predictions."""
     from pneumoseg.pipeline.cli.summaries import evaluation_table
+    from pneumoseg.pipeline.core.runtime import Runtime
+    from pneumoseg.pipeline.inference.model import ModelOptions
     from pneumoseg.pipeline.inference.tta import parse_tta
     from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 
@@ -68,15 +70,12 @@ def evaluate(
         model,
         manifest,
         output,
+        options=ModelOptions(
+            aim=aim, tta=parse_tta(tta), calibrated=calibrated, dropout_passes=dropout_passes
+        ),
+        runtime=Runtime(device=device, batch_size=batch_size, workers=workers),
         fold=int(fold) if fold not in (None, "all") else None,
         all_folds=fold == "all",
-        aim=aim,
-        tta=parse_tta(tta),
-        calibrated=calibrated,
-        dropout_passes=dropout_passes,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
         examples=examples,
         overwrite=overwrite,
     )
@@ -108,6 +107,8 @@ def submit(
     threads: Threads = None,
 ) -> None:
     """Write a valid submission to the challenge, or none."""
+    from pneumoseg.pipeline.core.runtime import Runtime
+    from pneumoseg.pipeline.inference.model import ModelOptions
     from pneumoseg.pipeline.inference.tta import parse_tta
     from pneumoseg.pipeline.jobs.submit import write_submission
 
@@ -116,13 +117,10 @@ def submit(
         model,
         images,
         output,
+        options=ModelOptions(aim=aim, tta=parse_tta(tta)),
+        runtime=Runtime(device=device, batch_size=batch_size, workers=workers),
         sample=sample,
-        aim=aim,
-        tta=parse_tta(tta),
-        device=device,
-        batch_size=batch_size,
         gates=acceptance_filters(any_view=any_view, any_modality=any_modality, any_body_part=any_body_part),
-        workers=workers,
         overwrite=overwrite,
     )
     warn_some([f"{item.path.name}: {item.error}" for item in report.refused], "files have no row")
@@ -231,6 +229,8 @@ def predict(
     To resume an interrupted run, repeat the command.
     """
     from pneumoseg.pipeline.cli.summaries import predict_summary
+    from pneumoseg.pipeline.core.runtime import Runtime
+    from pneumoseg.pipeline.inference.model import ModelOptions
     from pneumoseg.pipeline.inference.tta import parse_tta
     from pneumoseg.pipeline.jobs.predict import predict_folder
     from pneumoseg.pipeline.results.planning import Part
@@ -242,20 +242,17 @@ def predict(
         model,
         folder,
         output,
+        options=ModelOptions(
+            aim=aim, tta=parse_tta(tta), calibrated=calibrated, dropout_passes=dropout_passes
+        ),
+        runtime=Runtime(device=device, batch_size=batch_size, workers=workers),
         kinds=[kind.strip() for kind in kinds.split(",") if kind.strip()],
-        aim=aim,
-        tta=parse_tta(tta),
-        calibrated=calibrated,
-        dropout_passes=dropout_passes,
-        device=device,
-        batch_size=batch_size,
         gates=acceptance_filters(
             any_view=any_view,
             any_modality=any_modality,
             any_body_part=any_body_part,
             allow_burned_in=allow_burned_in,
         ),
-        workers=workers,
         overwrite=overwrite,
         research=research,
         part=None if part_id is None else Part(part_id, num_parts),

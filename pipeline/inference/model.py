@@ -18,6 +18,24 @@ from pneumoseg.pipeline.model.weights import load_member, place
 from pneumoseg.transforms.masks import OperatingPoint
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """How to use a model, where that differs from its own settings.
+
+    Attributes:
+        aim: Operating point to use: see `point_for`; None takes the model's own.
+        tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
+        calibrated: Whether to report probabilities at the temperature that training has fitted; masks do not change.
+        dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate: their mean is thresholded, and their
+            standard deviation is the uncertainty. 0 leaves dropout off.
+    """
+
+    aim: str | None = None
+    tta: Sequence[str] | None = None
+    calibrated: bool = False
+    dropout_passes: int = 0
+
+
 @dataclass(frozen=True)
 class Model:
     """A model in memory, ready for inference."""
@@ -87,33 +105,22 @@ class Model:
         return image_digest(image_sha256) in self._digests
 
 
-def load_model(
-    folder: Path,
-    device: torch.device,
-    *,
-    aim: str | None = None,
-    tta: Sequence[str] | None = None,
-    calibrated: bool = False,
-    dropout_passes: int = 0,
-) -> Model:
+def load_model(folder: Path, device: torch.device, options: ModelOptions = ModelOptions()) -> Model:
     """Read a model folder, to use it in the precision in which it was validated.
 
     Args:
         folder: Model folder written by `train_model`.
         device: Device for the networks. Where it does not compute in the model's precision, float32 is used and a
             warning says so.
-        aim: Operating point to use: see `point_for`.
-        tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
-        calibrated: Whether to report probabilities at the temperature that training has fitted; masks do not change.
-        dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate; 0 leaves dropout off.
+        options: How to use the model.
 
     Raises:
-        UsageError: If the model has no operating point for *aim*, no temperature, or no dropout to sample from.
+        UsageError: If the model has no operating point for the aim, no temperature, or no dropout to sample from.
         JobError: If the folder is no model, or its weights are missing, altered or of another network.
     """
     description = read_description(folder)
-    point_for(description, aim)  # refuses an unknown word before the weights are read
-    temperature = _temperature(description) if calibrated else 1.0
+    point_for(description, options.aim)  # refuses an unknown word before the weights are read
+    temperature = _temperature(description) if options.calibrated else 1.0
     networks = [
         place(load_member(folder, description, member), device).eval() for member in description.members
     ]
@@ -122,10 +129,10 @@ def load_model(
         description,
         tuple(networks),
         precision_of_model(description.precision, device),
-        aim=aim,
-        tta=description.tta if tta is None else tuple(tta),
+        aim=options.aim,
+        tta=description.tta if options.tta is None else tuple(options.tta),
         temperature=temperature,
-        dropout_passes=dropout_passes,
+        dropout_passes=options.dropout_passes,
     )
     _ = model.predictor  # refuses dropout samples of networks without dropout before any image is read
     return model

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from pneumoseg.pipeline.core.devices import resolve_device
-from pneumoseg.pipeline.inference.model import Model, load_model
+from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.predictor import Prediction
 from pneumoseg.pipeline.inference.tta import check_tta
 from pneumoseg.pipeline.scoring.calibration import calibrate
@@ -137,10 +137,12 @@ def load_predictor(
     model = load_model(
         Path(model_folder),
         resolve_device(device),
-        aim=operating_point,
-        tta=None if tta is None else check_tta(tta),
-        calibrated=calibrated,
-        dropout_passes=dropout_passes,
+        ModelOptions(
+            aim=operating_point,
+            tta=None if tta is None else check_tta(tta),
+            calibrated=calibrated,
+            dropout_passes=dropout_passes,
+        ),
     )
     return ModelPredictor(model, gates or Gates())
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from pneumoseg.pipeline.core.config import DataConfig, NetworkConfig, OptimizationConfig, TrainConfig
 from pneumoseg.pipeline.core.console import console, say
 from pneumoseg.pipeline.core.files import claim_folder, write_text
+from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.drawing.figures import make_case_figure, save_figure
 from pneumoseg.pipeline.inference.segmentation import load_predictor
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
@@ -94,10 +95,16 @@ def run_demo(output: Path, *, device: str = "auto", seed: int = 0, overwrite: bo
 
     submission = output / "submission.csv"
     write_submission(
-        trained.model, phantoms.test_images, submission, sample=phantoms.sample_submission, device=device
+        trained.model,
+        phantoms.test_images,
+        submission,
+        runtime=Runtime(device=device),
+        sample=phantoms.sample_submission,
     )
     scored = score_submission(submission, phantoms.test_labels)
-    predict_folder(trained.model, phantoms.test_images, output / "predictions", device=device)
+    predict_folder(
+        trained.model, phantoms.test_images, output / "predictions", runtime=Runtime(device=device)
+    )
     _draw_example(trained.model, phantoms, output / "example.png", device=device)
 
     for made in ("data", "run", "predictions"):  # each may be copied without the others

@@ -11,8 +11,9 @@ from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import claim_folder, write_csv, write_json
+from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, manifest_sha256, read_manifest
-from pneumoseg.pipeline.inference.model import Model, load_model
+from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.jobs.exhibits import choose_cases, make_exhibits
 from pneumoseg.pipeline.jobs.measure_cases import MeasuredCases, Parts, measure_cases
 from pneumoseg.pipeline.jobs.report import write_report
@@ -80,13 +81,8 @@ def evaluate_model(
     *,
     fold: int | None = None,
     all_folds: bool = False,
-    aim: str | None = None,
-    tta: Sequence[str] | None = None,
-    calibrated: bool = False,
-    dropout_passes: int = 0,
-    device: str = "auto",
-    batch_size: int = 8,
-    workers: int = 1,
+    options: ModelOptions = ModelOptions(),
+    runtime: Runtime = Runtime(),
     examples: int = 3,
     overwrite: bool = False,
 ) -> EvaluateReport:
@@ -100,17 +96,11 @@ def evaluate_model(
         fold: Fold to score; None scores the fold that the model held out, or all folds of a manifest that it was not
             trained on. If the model has a network for each fold, each case is scored by the one that held it out.
         all_folds: Score every case of the manifest with the whole model instead.
-        aim: Operating point to use: see `point_for`; None takes the model's own.
-        tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
-        calibrated: Also report calibrated probabilities, at the temperature that training has fitted; masks, AUC and
-            average precision do not depend on it. If training has fitted it on these same cases, each case gets a
-            cross-fitted temperature, fitted here without the inner fold of its patient.
-        dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate; their mean is scored, and
-            ``uncertainty/`` shows the standard deviation of each pixel, from 0 as black to 0.5 as white. 0 leaves
-            dropout off.
-        device: ``auto``, ``cpu`` or ``cuda:N``.
-        batch_size: Images per batch.
-        workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
+        options: How to use the model. Calibrated probabilities are reported beside the others; AUC and average
+            precision do not depend on them. If training has fitted the temperature on these same cases, each case gets
+            cross-fitted temperature, fitted here without the inner fold of its patient. With Monte-Carlo dropout,
+            ``uncertainty/`` shows the standard deviation of each pixel, from 0 as black to 0.5 as white.
+        runtime: Device, batch size and workers.
         examples: Number of cases of each kind in the report: best, median, worst, missed, false alarm.
         overwrite: Delete an earlier result in *output*.
 
@@ -120,14 +110,7 @@ def evaluate_model(
         UsageError: If an argument does not fit.
         JobError: If model, manifest or an image cannot be used.
     """
-    model = load_model(
-        model_folder,
-        resolve_device(device),
-        aim=aim,
-        tta=tta,
-        calibrated=calibrated,
-        dropout_passes=dropout_passes,
-    )
+    model = load_model(model_folder, resolve_device(runtime.device), options)
     manifest = read_manifest(manifest_path)
     plan = _plan(model, manifest, fold, all_folds=all_folds)
     claim_folder(output, overwrite=overwrite, command="evaluate", inputs=[model_folder, manifest_path])
@@ -138,12 +121,12 @@ def evaluate_model(
         manifest_path,
         output,
         cross_fitted_point=plan.cross_fitted_point,
-        calibrated=calibrated,
-        batch_size=batch_size,
-        workers=workers,
+        calibrated=options.calibrated,
+        batch_size=runtime.batch_size,
+        workers=runtime.workers,
     )
     report = _report(model, plan, measured)
-    if calibrated and report.operating_point == "in-sample":
+    if options.calibrated and report.operating_point == "in-sample":
         warn(
             "the temperature was fitted on these images: their calibration errors are in-sample, and too low"
         )
@@ -154,7 +137,7 @@ def evaluate_model(
         point_of=lambda case: plan.cross_fitted_point(case) or model.operating_point,
         each=examples,
     )
-    save_gallery(output, make_exhibits(plan.parts, manifest, manifest_path, chosen, workers=workers))
+    save_gallery(output, make_exhibits(plan.parts, manifest, manifest_path, chosen, workers=runtime.workers))
     write_report(output)
     return report
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from pneumoseg.pipeline.core.console import Pace, tracked
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.interruption import InterruptedRunError, Interruption
-from pneumoseg.pipeline.inference.model import Model, load_model
+from pneumoseg.pipeline.core.runtime import Runtime
+from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
 from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.jobs.report import write_report
@@ -66,14 +67,9 @@ def predict_folder(
     output: Path,
     *,
     kinds: Collection[str] = DEFAULT_KINDS,
-    aim: str | None = None,
-    tta: Sequence[str] | None = None,
-    calibrated: bool = False,
-    dropout_passes: int = 0,
-    device: str = "auto",
-    batch_size: int = 4,
+    options: ModelOptions = ModelOptions(),
+    runtime: Runtime = Runtime(),
     gates: Gates | None = None,
-    workers: int = 1,
     overwrite: bool = False,
     research: bool = False,
     part: Part | None = None,
@@ -88,16 +84,10 @@ def predict_folder(
         folder: Folder to search, with its subfolders.
         output: Folder for ``predictions.csv``, ``report.html``, a folder for each kind, ``receipts/`` and ``run.log``.
         kinds: Kinds of results, of `pneumoseg.pipeline.results.settings.KINDS`; ``predictions.csv`` is always written.
-        aim: Operating point to use: see `point_for`; None takes the model's own.
-        tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
-        calibrated: Report probabilities at the temperature that training has fitted; masks do not change.
-        dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate: their mean is thresholded, and their
-            standard deviation is the uncertainty. 0 leaves dropout off.
-        device: ``auto``, ``cpu`` or ``cuda:N``.
-        batch_size: Images per batch.
+        options: How to use the model.
+        runtime: Device, batch size and workers. The batch size is one of the settings that a receipt is valid for.
         gates: Which files are accepted as frontal chest radiographs, and whether to assume that text in an image is
             not identifying; without that, no picture is made of it.
-        workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
         overwrite: Delete an earlier result in *output*.
         research: Keep everything that identifies a person out of all results: names, dates, paths, quoted tags.
         part: Process only this part; the part that ends last writes the tables.
@@ -109,18 +99,13 @@ def predict_folder(
         JobError: If the model cannot be used, the folder holds no radiograph, another process uses *output*, or a
             signal was received.
     """
-    check_kinds(kinds, dropout_passes=dropout_passes)
+    check_kinds(kinds, dropout_passes=options.dropout_passes)
     gates = gates or Gates()
-    model = load_model(
-        model_folder,
-        resolve_device(device),
-        aim=aim,
-        tta=tta,
-        calibrated=calibrated,
-        dropout_passes=dropout_passes,
-    )
+    model = load_model(model_folder, resolve_device(runtime.device), options)
     found = find_radiographs(folder, leave_out=[output])
-    settings = make_settings(kinds, gates=gates, research=research, batch_size=batch_size, model=model)
+    settings = make_settings(
+        kinds, gates=gates, research=research, batch_size=runtime.batch_size, model=model
+    )
     with claimed(output, part=part, overwrite=overwrite, inputs=[model_folder, folder]):
         within = folder if folder.is_dir() else folder.parent
         planned = plan(found, within, research=research, max_bytes=gates.max_bytes)
@@ -136,8 +121,8 @@ def predict_folder(
                 model,
                 [file.path for file in due],
                 gates=gates,
-                batch_size=batch_size,
-                workers=workers,
+                batch_size=runtime.batch_size,
+                workers=runtime.workers,
                 even_batches=True,
                 attention="attention" in settings.kinds,
             )

@@ -2,7 +2,6 @@
 
 import csv
 import io
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from pneumoseg.pipeline.core.console import tracked
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import claim_file, written_atomically
+from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
-from pneumoseg.pipeline.inference.model import Model, load_model
+from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.scoring.submission import CHALLENGE_SHAPE, check_submission
@@ -63,12 +63,9 @@ def write_submission(
     *,
     sample: Path | None = None,
     shape: tuple[int, int] = CHALLENGE_SHAPE,
-    aim: str | None = None,
-    tta: Sequence[str] | None = None,
-    device: str = "auto",
-    batch_size: int = 4,
+    options: ModelOptions = ModelOptions(),
+    runtime: Runtime = Runtime(),
     gates: Gates | None = None,
-    workers: int = 1,
     overwrite: bool = False,
 ) -> SubmitReport:
     """Segment images and write one row for each, in the order of the sample submission.
@@ -79,12 +76,9 @@ def write_submission(
         output: Path of the submission, a CSV file.
         sample: Sample submission with the ids to predict, in order; None predicts all images, sorted by id.
         shape: Size of every image as ``(rows, columns)``, which the run lengths refer to.
-        aim: Operating point to use: see `point_for`; None takes the model's own.
-        tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
-        device: ``auto``, ``cpu`` or ``cuda:N``.
-        batch_size: Images per batch.
+        options: How to use the model.
+        runtime: Device, batch size and workers.
         gates: Which files are accepted as frontal chest radiographs.
-        workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
         overwrite: Replace an earlier file.
 
     Returns: Contents of the submission.
@@ -95,7 +89,7 @@ def write_submission(
             ambiguous or cannot be written in a submission. Nothing is written then.
     """
     claim_file(output, overwrite=overwrite, inputs=[images, *filter(None, [sample])])
-    model = load_model(model_folder, resolve_device(device), aim=aim, tta=tta)
+    model = load_model(model_folder, resolve_device(runtime.device), options)
     found = find_radiographs(images, leave_out=[output]).images
     path_of = {path.stem: path for path in reversed(found)}
     wanted = _read_sample(sample) if sample else sorted(path_of)
@@ -113,7 +107,9 @@ def write_submission(
     refused: list[NotRead] = []
     paths = [path_of[name] for name in wanted]
     trained_on = 0
-    segmenting = segment_files(model, paths, gates=gates, batch_size=batch_size, workers=workers)
+    segmenting = segment_files(
+        model, paths, gates=gates, batch_size=runtime.batch_size, workers=runtime.workers
+    )
     with tracked("segment", total=len(paths)) as advance, closing(segmenting):
         for path, result in zip(paths, segmenting, strict=True):
             if isinstance(result, NotRead):
@@ -138,7 +134,7 @@ def write_submission(
         )
     _write(output, texts, shape)
     predicted_positive = sum(text != "-1" for text in texts.values())
-    validation = None if aim else _predicted_positive_in_validation(model)
+    validation = None if options.aim else _predicted_positive_in_validation(model)
     return SubmitReport(
         images=len(texts),
         predicted_positive=predicted_positive,

@@ -15,6 +15,7 @@ from pneumoseg.pipeline.core.console import console, say, tracked
 from pneumoseg.pipeline.core.devices import deterministic_algorithms, gather, process_group, resolve_precision
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import claim_folder, locked, write_text
+from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.dataset.cases import Bytes
 from pneumoseg.pipeline.dataset.manifest import Manifest
@@ -216,9 +217,11 @@ def evaluate_run(
             run_dir / "model",
             manifest_path,
             run_dir / EVALUATION,
-            device=device,
-            batch_size=max(1, config.data.batch_size // config.data.accumulate),
-            workers=max(1, workers),
+            runtime=Runtime(
+                device=device,
+                batch_size=max(1, config.data.batch_size // config.data.accumulate),
+                workers=max(1, workers),
+            ),
             overwrite=True,
         )
         write_report(run_dir)

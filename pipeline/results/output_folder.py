@@ -48,7 +48,7 @@ def claimed(output: Path, *, part: Part | None, overwrite: bool, inputs: Sequenc
                 for other in _parts(output):
                     if not other.name.endswith(f"-of-{part.count}") and _is_at_work(other):
                         raise JobError(
-                            f"{output} is in use by part {other.name}; parts that run together need the same --num-parts"
+                            f"{output} is in use by part {other.name}; parts that run together need one --num-parts"
                         )
                 own = output / _PARTS / str(part)
                 own.mkdir(parents=True, exist_ok=True)

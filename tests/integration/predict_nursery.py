@@ -16,6 +16,8 @@ from pathlib import Path
 
 import torch
 
+from pneumoseg.pipeline.core.runtime import Runtime
+from pneumoseg.pipeline.inference.model import ModelOptions
 from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.pipeline.results.settings import KINDS
 
@@ -28,7 +30,12 @@ def start(model: Path, images: Path, output: Path) -> int:
             torch.set_num_threads(1)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             predict_folder(
-                model, images, output, kinds=KINDS, device="cpu", workers=0, dropout_passes=2, tta=["flip"]
+                model,
+                images,
+                output,
+                options=ModelOptions(dropout_passes=2, tta=["flip"]),
+                runtime=Runtime(device="cpu", workers=0),
+                kinds=KINDS,
             )
             os._exit(0)
         except BaseException:  # noqa: BLE001  (a child must never go on as its parent)

@@ -10,6 +10,7 @@ import torch
 from tests.conftest import TINY, Collection
 
 from pneumoseg.pipeline.core.config import DataConfig, OptimizationConfig, TrainConfig
+from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.dataset.cases import CachedCases
 from pneumoseg.pipeline.inference.model import load_model
@@ -77,7 +78,7 @@ def test_a_model_of_one_fold_is_evaluated_as_it_was_tuned(
     collection: Collection, crossed: Path, tmp_path: Path
 ) -> None:
     report = evaluate_model(
-        crossed / "fold2" / "model", collection.manifest_path, tmp_path / "out", device="cpu"
+        crossed / "fold2" / "model", collection.manifest_path, tmp_path / "out", runtime=Runtime(device="cpu")
     )
     expected = read_description(crossed / "fold2" / "model").validation
     assert (report.fold, report.trained_on) == (2, 0)
@@ -90,7 +91,9 @@ def test_the_members_that_never_saw_a_fold_score_it_together(
     collection: Collection, crossed: Path, tmp_path: Path
 ) -> None:
     assert len(load_model(crossed / "model", CPU).networks) == 6
-    whole = evaluate_model(crossed / "model", collection.manifest_path, tmp_path / "whole", device="cpu")
+    whole = evaluate_model(
+        crossed / "model", collection.manifest_path, tmp_path / "whole", runtime=Runtime(device="cpu")
+    )
     assert (whole.scores.score.images, whole.trained_on) == (12, 0)
     # the operating point was tuned on all folds: it is given to each part, too
     aim = read_description(crossed / "model").operating_point
@@ -99,7 +102,9 @@ def test_the_members_that_never_saw_a_fold_score_it_together(
         described = json.loads((part / "model.json").read_text())
         described["operating_point"] = aim.model_dump(mode="json")
         (part / "model.json").write_text(json.dumps(described))
-        evaluate_model(part, collection.manifest_path, tmp_path / f"fold{fold}", device="cpu")
+        evaluate_model(
+            part, collection.manifest_path, tmp_path / f"fold{fold}", runtime=Runtime(device="cpu")
+        )
         expected = probabilities(tmp_path / f"fold{fold}")
         assert len(expected) == 4
         assert probabilities(tmp_path / "whole").items() >= expected.items()

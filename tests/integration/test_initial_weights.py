@@ -10,6 +10,7 @@ from tests.conftest import TINY, Collection
 from pneumoseg.pipeline.core.config import DataConfig, OptimizationConfig, TrainConfig
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import sha256_of
+from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.jobs.cross_validate import cross_validate
 from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 from pneumoseg.pipeline.jobs.train import train_model
@@ -129,7 +130,9 @@ def test_a_cross_validation_carries_on_what_its_initial_weights_have_seen(
     assert (description.trained_on.initial_images, description.trained_on.held_out_seen) == (8, 8)
     assert json.loads((run / "summary.json").read_text())["held_out_seen"] == 8
     # fold 0 alone was held out by the initial weights, too
-    report = evaluate_model(model, collection.manifest_path, tmp_path / "out", device="cpu", examples=0)
+    report = evaluate_model(
+        model, collection.manifest_path, tmp_path / "out", runtime=Runtime(device="cpu"), examples=0
+    )
     assert report.trained_on == 8
 
 

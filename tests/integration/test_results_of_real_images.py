@@ -15,6 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from pneumoseg.pipeline.core.runtime import Runtime
+from pneumoseg.pipeline.inference.model import ModelOptions
 from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.pipeline.results.settings import KINDS
 from pneumoseg.transforms.reader.acceptance import Gates
@@ -59,10 +61,10 @@ def results(
         model_folder,
         folder / "images",
         folder / "out",
+        options=ModelOptions(dropout_passes=2),
+        runtime=Runtime(device="cpu"),
         kinds=KINDS,
-        device="cpu",
         gates=OPEN,
-        dropout_passes=2,
     )
     return Results(folder / "out")
 

@@ -18,6 +18,7 @@ from pneumoseg.pipeline.core.config import TrainConfig
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import locked
+from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.dataset.manifest import write_manifest
 from pneumoseg.pipeline.inference.model import load_model
@@ -193,7 +194,9 @@ def test_every_case_is_predicted_by_the_network_that_never_saw_it(
 def test_evaluation_of_all_folds_gives_the_scores_of_the_cross_validation(
     collection: Collection, crossed: Path, tmp_path: Path
 ) -> None:
-    report = evaluate_model(crossed / "model", collection.manifest_path, tmp_path / "out", device="cpu")
+    report = evaluate_model(
+        crossed / "model", collection.manifest_path, tmp_path / "out", runtime=Runtime(device="cpu")
+    )
     expected = read_description(crossed / "model").validation
     assert (report.scores.score.images, report.trained_on) == (12, 0)
     assert report.scores.score.dice == pytest.approx(

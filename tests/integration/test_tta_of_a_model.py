@@ -8,7 +8,8 @@ import torch
 from tests.conftest import TINY, Collection
 
 from pneumoseg.pipeline.core.config import DataConfig, OptimizationConfig, TrainConfig
-from pneumoseg.pipeline.inference.model import load_model
+from pneumoseg.pipeline.core.runtime import Runtime
+from pneumoseg.pipeline.inference.model import ModelOptions, load_model
 from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 from pneumoseg.pipeline.jobs.train import train_model
 
@@ -30,7 +31,13 @@ def model(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> P
 def test_evaluation_gives_the_scores_that_the_decision_was_searched_with(
     collection: Collection, model: Path, tmp_path: Path
 ) -> None:
-    evaluate_model(model, collection.manifest_path, tmp_path / "out", device="cpu", workers=0, examples=0)
+    evaluate_model(
+        model,
+        collection.manifest_path,
+        tmp_path / "out",
+        runtime=Runtime(device="cpu", workers=0),
+        examples=0,
+    )
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     trained = json.loads((model / "model.json").read_text())["validation"]
     assert {key: scores[key] for key in trained} == pytest.approx(trained)
@@ -45,7 +52,7 @@ def test_an_image_and_its_mirror_image_have_mirrored_predictions(model: Path) ->
 
 def test_the_augmentations_of_a_model_can_be_left_out(model: Path) -> None:
     assert load_model(model, torch.device("cpu")).tta == ("flip",)
-    assert load_model(model, torch.device("cpu"), tta=()).tta == ()
+    assert load_model(model, torch.device("cpu"), ModelOptions(tta=())).tta == ()
 
 
 def test_the_model_says_in_which_precision_it_was_validated(model: Path) -> None:

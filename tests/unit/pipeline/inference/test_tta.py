@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import UsageError
-from pneumoseg.pipeline.inference.model import load_model
+from pneumoseg.pipeline.inference.model import ModelOptions, load_model
 from pneumoseg.pipeline.inference.tta import augmented, parse_tta
 
 
@@ -86,7 +86,7 @@ def test_probabilities_are_averaged_in_float32_also_under_bf16(image: Tensor) ->
 
 def test_a_model_folder_is_loaded_with_augmentations(tmp_path: Path, image: Tensor) -> None:
     folder = write_model(tmp_path, bright_pixel_network())
-    plain, model = load_model(folder, CPU), load_model(folder, CPU, tta=("flip", "scale"))
+    plain, model = load_model(folder, CPU), load_model(folder, CPU, ModelOptions(tta=("flip", "scale")))
     expected = probabilities(image, *plain.networks, tta=("flip", "scale"))
     torch.testing.assert_close(model.predictor.predict_batch(image).probabilities, expected)
     assert (plain.tta, model.tta) == ((), ("flip", "scale"))

@@ -14,6 +14,7 @@ from tests.conftest import (
     Collection,
     bright_pixel_network,
     draw_case,
+    job_options,
     make_collection,
     write_model,
     write_radiograph,
@@ -22,6 +23,7 @@ from tests.conftest import (
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import sha256_of
+from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.manifest import manifest_sha256
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.jobs.prepare import prepare_manifest
@@ -51,7 +53,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def evaluate(
     model: Path, collection: Collection, folder: Path, **options: Any
 ) -> tuple[EvaluateReport, list[dict[str, str]]]:
-    options = {"device": "cpu", "workers": 0, "examples": 0, **options}  # pictures take their time
+    options = job_options(**{"examples": 0, **options})  # pictures take their time
     report = evaluate_model(model, collection.manifest_path, folder / "out", **options)
     with (folder / "out" / "cases.csv").open(newline="") as file:
         return report, list(csv.DictReader(file))
@@ -509,7 +511,7 @@ def test_a_sensitivity_that_there_is_not_is_null(
     manifest["size"] = len(manifest["training"])
     path = collection.folder / "negative.json"
     path.write_text(json.dumps(manifest))
-    evaluate_model(model_folder, path, tmp_path / "out", device="cpu", workers=0, examples=0)
+    evaluate_model(model_folder, path, tmp_path / "out", runtime=Runtime(device="cpu", workers=0), examples=0)
     path.unlink()
     found = json.loads((tmp_path / "out" / "score_surface.json").read_text())
     assert {value for row in found["sensitivity"] for value in row} == {None}
@@ -568,7 +570,9 @@ def test_an_image_with_text_in_it_is_shown_without_a_picture(
         write_radiograph(images / f"case{number:02}.dcm", pixels, **elements)
     manifest = tmp_path / "manifest.json"
     prepare_manifest(images, [collection.labels], manifest, folds=2, label_shape=(48, 32), workers=0)
-    evaluate_model(model_folder, manifest, tmp_path / "out", device="cpu", workers=0, all_folds=True)
+    evaluate_model(
+        model_folder, manifest, tmp_path / "out", runtime=Runtime(device="cpu", workers=0), all_folds=True
+    )
     shown = {case["name"]: case for case in gallery(tmp_path / "out")}
     assert shown["case00"]["panels"] == []
     assert shown["case00"]["facts"]["no picture"] == "text is burned into the image"

@@ -22,6 +22,7 @@ from tests.conftest import (
     Collection,
     bright_pixel_network,
     draw_case,
+    job_options,
     write_model,
     write_radiograph,
 )
@@ -31,6 +32,8 @@ from pneumoseg.models import AttentionUNet, NetworkOutputs
 from pneumoseg.pipeline.cli.summaries import predict_summary
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import locked
+from pneumoseg.pipeline.core.runtime import Runtime
+from pneumoseg.pipeline.inference.model import ModelOptions
 from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import AimedPoint, Decision, TunedPoint, read_description
@@ -54,8 +57,7 @@ def images(collection: Collection, tmp_path: Path) -> Path:
 def predict(
     model: Path, images: Path, folder: Path, **options: Any
 ) -> tuple[PredictReport, list[dict[str, str]]]:
-    options = {"device": "cpu", "workers": 0, **options}
-    report = predict_folder(model, images, folder / "out", **options)
+    report = predict_folder(model, images, folder / "out", **job_options(**options))
     with (folder / "out" / "predictions.csv").open(newline="") as file:
         return report, list(csv.DictReader(file))
 
@@ -239,7 +241,7 @@ def test_results_inside_the_folder_are_not_segmented_themselves(model_folder: Pa
 def test_a_folder_cannot_hold_its_own_results(model_folder: Path, images: Path) -> None:
     for overwrite in (False, True):
         with pytest.raises(UsageError, match=r"not empty|not an earlier result"):
-            predict_folder(model_folder, images, images, workers=0, overwrite=overwrite)
+            predict_folder(model_folder, images, images, runtime=Runtime(workers=0), overwrite=overwrite)
 
 
 def test_any_number_of_workers_writes_the_same_bytes(
@@ -555,7 +557,7 @@ def test_a_part_with_another_threshold_leaves_no_table_of_the_first(
     predict(model_folder, images, tmp_path)
     point = TunedPoint(threshold=0.25, min_area_fraction=0)
     other = write_model(tmp_path / "model", bright_pixel_network(), point=point)
-    predict_folder(other, images, tmp_path / "out", device="cpu", workers=0, part=Part(0, 2))
+    predict_folder(other, images, tmp_path / "out", runtime=Runtime(device="cpu", workers=0), part=Part(0, 2))
     assert not (tmp_path / "out" / "predictions.csv").exists()
 
 
@@ -611,10 +613,9 @@ def test_parts_make_together_what_one_run_makes(model_folder: Path, images: Path
                 model_folder,
                 images,
                 tmp_path / "out",
-                device="cpu",
-                workers=0,
+                options=ModelOptions(dropout_passes=2),
+                runtime=Runtime(device="cpu", workers=0),
                 kinds=KINDS,
-                dropout_passes=2,
                 part=Part(number, 3),
             )
         )
@@ -645,18 +646,18 @@ def test_parts_of_another_number_do_not_run_beside_each_other(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    predict_folder(model_folder, images, out, device="cpu", workers=0, part=Part(0, 2))
+    predict_folder(model_folder, images, out, runtime=Runtime(device="cpu", workers=0), part=Part(0, 2))
     with locked(out / ".parts" / "0-of-2"), pytest.raises(JobError, match="in use by part 0-of-2"):
-        predict_folder(model_folder, images, out, device="cpu", workers=0, part=Part(0, 3))
+        predict_folder(model_folder, images, out, runtime=Runtime(device="cpu", workers=0), part=Part(0, 3))
 
 
 def test_the_last_part_removes_what_a_killed_one_was_writing(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    predict_folder(model_folder, images, out, device="cpu", workers=0, part=Part(0, 2))
+    predict_folder(model_folder, images, out, runtime=Runtime(device="cpu", workers=0), part=Part(0, 2))
     (out / "masks" / ".writing-0123.png").write_bytes(b"half")
-    predict_folder(model_folder, images, out, device="cpu", workers=0, part=Part(1, 2))
+    predict_folder(model_folder, images, out, runtime=Runtime(device="cpu", workers=0), part=Part(1, 2))
     assert not list(out.rglob(".writing*"))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.conftest import bright_pixel_network, draw_case, write_model, write_radiograph
+from tests.conftest import bright_pixel_network, draw_case, job_options, write_model, write_radiograph
 
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.jobs.score import score_submission
@@ -43,8 +43,7 @@ def sample(folder: Path, *names: str) -> Path:
 def submit(
     model: Path, images: Path, folder: Path, **options: Any
 ) -> tuple[SubmitReport, list[dict[str, str]]]:
-    options = {"device": "cpu", "workers": 0, **options}
-    report = write_submission(model, images, folder / "submission.csv", **options)
+    report = write_submission(model, images, folder / "submission.csv", **job_options(**options))
     with (folder / "submission.csv").open(newline="") as file:
         return report, list(csv.DictReader(file))
 

@@ -12,7 +12,7 @@ from tests.conftest import TINY, write_model
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import sha256_of
-from pneumoseg.pipeline.inference.model import load_model
+from pneumoseg.pipeline.inference.model import ModelOptions, load_model
 from pneumoseg.pipeline.model.card import model_card, save_description
 from pneumoseg.pipeline.model.description import (
     AimedPoint,
@@ -434,7 +434,7 @@ def test_a_bottom_threshold_above_the_top_is_an_error(folder: Path) -> None:
 def test_an_aim_has_the_point_that_was_searched_for_it(folder: Path) -> None:
     searched(folder)
     assert load_model(folder, CPU).operating_point.threshold == 0.5
-    assert load_model(folder, CPU, aim="screening").operating_point == WHOLE.as_point()
+    assert load_model(folder, CPU, ModelOptions(aim="screening")).operating_point == WHOLE.as_point()
 
 
 @pytest.mark.parametrize(
@@ -474,12 +474,12 @@ def test_an_aim_with_a_number_has_the_best_of_all_minimum_areas_where_these_are_
 )
 def test_an_aim_that_is_none_is_an_error_that_names_those_there_are(folder: Path, aim: str) -> None:
     with pytest.raises(UsageError, match=r"screening, specificity=0\.9 or sensitivity=0\.9 would fit"):
-        load_model(searched(folder), CPU, aim=aim)
+        load_model(searched(folder), CPU, ModelOptions(aim=aim))
 
 
 def test_a_model_without_a_search_has_no_aims(folder: Path) -> None:
     with pytest.raises(UsageError, match="no search to choose others from"):
-        load_model(folder, CPU, aim="challenge")
+        load_model(folder, CPU, ModelOptions(aim="challenge"))
 
 
 def test_the_card_says_how_a_mask_is_drawn(tmp_path: Path, network: AttentionUNet) -> None:

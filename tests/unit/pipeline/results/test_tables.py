@@ -35,5 +35,5 @@ def test_they_are_read_when_they_are_looked_at(receipts: Receipts, tmp_path: Pat
 
 def test_one_that_has_gone_is_named(receipts: Receipts, tmp_path: Path) -> None:
     receipt_path(tmp_path, "b").unlink()
-    with pytest.raises(JobError, match=r"b\.json has gone"):
+    with pytest.raises(JobError, match=r"b\.json is gone"):
         list(receipts)
