@@ -98,7 +98,7 @@ def evaluate_model(
         all_folds: Score every case of the manifest with the whole model instead.
         options: How to use the model. Calibrated probabilities are reported beside the others; AUC and average
             precision do not depend on them. If training has fitted the temperature on these same cases, each case gets
-            cross-fitted temperature, fitted here without the inner fold of its patient. With Monte-Carlo dropout,
+            a cross-fitted temperature, fitted here without the inner fold of its patient. With Monte-Carlo dropout,
             ``uncertainty/`` shows the standard deviation of each pixel, from 0 as black to 0.5 as white.
         runtime: Device, batch size and workers.
         examples: Number of cases of each kind in the report: best, median, worst, missed, false alarm.

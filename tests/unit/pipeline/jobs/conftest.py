@@ -1,0 +1,14 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.conftest import Collection
+
+
+@pytest.fixture
+def images(collection: Collection, tmp_path: Path) -> Path:
+    """Radiographs that a test may add to: cases 0 and 1 with, 6 and 7 without a pneumothorax."""
+    (tmp_path / "images").mkdir()
+    for number in (0, 1, 6, 7):
+        shutil.copy(collection.images / f"case{number:02}.dcm", tmp_path / "images")
+    return tmp_path / "images"
