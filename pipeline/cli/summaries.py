@@ -127,8 +127,8 @@ def predict_summary(report: "PredictReport") -> list[str | Table]:
     """Count segmented, refused and skipped files, and lay out why files have no result."""
     skipped = report.reasons.total() - report.refused
     lines: list[str | Table] = [
-        f"{report.segmented} images segmented, {report.predicted_positive} predicted positive; {report.refused} refused, "
-        f"{skipped} skipped, {report.other_files} unrelated files"
+        f"{report.segmented} images segmented, {report.predicted_positive} predicted positive; "
+        f"{report.refused} refused, {skipped} skipped, {report.other_files} unrelated files"
     ]
     if report.kept:
         lines.append(f"{report.kept} of them had their results from an earlier run")
