@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -169,7 +170,7 @@ def _due(planned: Sequence[Planned], writer: Writer) -> list[Planned]:
             if not is_valid(
                 read_receipt(writer.output, file.name),
                 writer.output,
-                hash_input=lambda path=file.path: content_sha256(path, writer.settings.gates.max_bytes),
+                hash_input=partial(content_sha256, file.path, writer.settings.gates.max_bytes),
                 settings_sha256=writer.settings.sha256,
             ):
                 due.append(file)

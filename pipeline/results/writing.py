@@ -102,7 +102,7 @@ class Writer:
         if not requested:
             return None
         radiograph, max_bytes = result.radiograph, self.settings.gates.max_bytes
-        content = result.path and read_content(result.path, max_bytes)
+        content = None if result.path is None else read_content(result.path, max_bytes)
         try:
             if content is None or hashlib.sha256(content).hexdigest() != radiograph.file_sha256:
                 raise NoDicomResultError("the file has gone or changed since it was read")

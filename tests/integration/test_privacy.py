@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from tests.conftest import SHAPE, draw_case, write_radiograph
-from tests.unit.pipeline.jobs.test_predict import PLANTED, SECRETS
+from tests.unit.pipeline.jobs.test_predict_research import PLANTED, SECRETS
 
 from pneumoseg.pipeline.core.config import TrainConfig
 from pneumoseg.pipeline.core.runtime import Runtime
