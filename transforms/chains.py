@@ -10,7 +10,7 @@ from pneumoseg.transforms.cropping import RandCropd
 from pneumoseg.transforms.geometry import ToNetworkSized
 from pneumoseg.transforms.labels.rle import RLEError
 from pneumoseg.transforms.loading import LoadRadiographd
-from pneumoseg.transforms.reader.radiograph import Gates
+from pneumoseg.transforms.reader.radiograph import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import RadiographError
 from pneumoseg.transforms.rle_decoding import DecodeRLEd
 from pneumoseg.transforms.standardization import MeasurePixelsd, StandardizePixelsd
@@ -30,7 +30,7 @@ class _Chain(Compose):
             raise
 
 
-def inference_chain(*, image_size: int, gates: Gates | None = None) -> Compose:
+def inference_chain(*, image_size: int, acceptance: AcceptanceFilters | None = None) -> Compose:
     """Make the chain from a file to the input of the network.
 
     It expects ``image``: a path, or a `Radiograph` that has been read. It returns ``image``: float32, shape
@@ -39,27 +39,29 @@ def inference_chain(*, image_size: int, gates: Gates | None = None) -> Compose:
     """
     return _Chain(
         [
-            LoadRadiographd("image", gates=gates or Gates()),
+            LoadRadiographd("image", acceptance=acceptance or AcceptanceFilters()),
             ToNetworkSized("image", size=image_size),
             standardization_chain(),
         ]
     )
 
 
-def evaluation_chain(*, image_size: int, gates: Gates | None = None) -> Compose:
+def evaluation_chain(*, image_size: int, acceptance: AcceptanceFilters | None = None) -> Compose:
     """Make the chain from a case to the input of the network and its label.
 
     It expects ``image``: a path or a `Radiograph`, and ``label``: run-length strings. It returns what `inference_chain`
     does, and ``label``: float32, shape ``(1, image_size, image_size)``, the share of each pixel that is pneumothorax.
     """
-    return _Chain([*cache_chain(image_size=image_size, gates=gates).transforms, standardization_chain()])
+    return _Chain(
+        [*cache_chain(image_size=image_size, acceptance=acceptance).transforms, standardization_chain()]
+    )
 
 
-def cache_chain(*, image_size: int, gates: Gates | None = None) -> Compose:
+def cache_chain(*, image_size: int, acceptance: AcceptanceFilters | None = None) -> Compose:
     """Make the part of the evaluation chain whose result is cached: its image still has values in [0, 1]."""
     return _Chain(
         [
-            LoadRadiographd("image", gates=gates or Gates()),
+            LoadRadiographd("image", acceptance=acceptance or AcceptanceFilters()),
             DecodeRLEd("label", shape_key="shape"),
             ToNetworkSized(("image", "label"), size=image_size),
         ]

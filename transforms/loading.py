@@ -7,10 +7,10 @@ import torch
 from monai.config.type_definitions import KeysCollection
 from monai.transforms.transform import MapTransform
 
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 
-_DEFAULT_GATES = Gates()
+_DEFAULT_ACCEPTANCE = AcceptanceFilters()
 _BESIDE = ("shape", "spacing_mm", "pixel_aspect", "sop_instance_uid", "view", "burned_in")
 
 
@@ -25,7 +25,7 @@ class LoadRadiographd(MapTransform):
 
     Args:
         keys: Items that hold a path or a `Radiograph`.
-        gates: What may pass of the paths.
+        acceptance: What may pass of the paths.
         meta_prefix: Put before the names beside the image, to keep those of several images apart.
         allow_missing_keys: Whether an item may be absent.
 
@@ -37,14 +37,14 @@ class LoadRadiographd(MapTransform):
         self,
         keys: KeysCollection,
         *,
-        gates: Gates = _DEFAULT_GATES,
+        acceptance: AcceptanceFilters = _DEFAULT_ACCEPTANCE,
         meta_prefix: str = "",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if len(self.keys) > 1 and "{key}" not in meta_prefix:
             raise ValueError(f"{len(self.keys)} images need a meta_prefix with {{key}} in it, as '{{key}}_'")
-        self.gates = gates
+        self.acceptance = acceptance
         self.meta_prefix = meta_prefix
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -53,7 +53,9 @@ class LoadRadiographd(MapTransform):
         for key in self.key_iterator(sample):
             source = sample[key]
             radiograph = (
-                source if isinstance(source, Radiograph) else read_radiograph(source, gates=self.gates)
+                source
+                if isinstance(source, Radiograph)
+                else read_radiograph(source, acceptance=self.acceptance)
             )
             sample[key] = torch.from_numpy(radiograph.image).unsqueeze(0)
             prefix = self.meta_prefix.format(key=key)

@@ -225,7 +225,7 @@ def prepare(
         id_column=id_column,
         label_shape=label_shape,
         name=name,
-        gates=_gates(any_view=any_view, any_modality=any_modality, any_body_part=any_body_part),
+        acceptance=_acceptance(any_view=any_view, any_modality=any_modality, any_body_part=any_body_part),
         workers=workers,
         overwrite=overwrite,
     )
@@ -466,7 +466,7 @@ def submit(
         tta=parse_tta(tta),
         device=device,
         batch_size=batch_size,
-        gates=_gates(any_view=any_view, any_modality=any_modality, any_body_part=any_body_part),
+        acceptance=_acceptance(any_view=any_view, any_modality=any_modality, any_body_part=any_body_part),
         workers=workers,
         overwrite=overwrite,
     )
@@ -587,7 +587,7 @@ def predict(
         dropout_passes=dropout_passes,
         device=device,
         batch_size=batch_size,
-        gates=_gates(
+        acceptance=_acceptance(
             any_view=any_view,
             any_modality=any_modality,
             any_body_part=any_body_part,
@@ -667,7 +667,7 @@ def check(
     report = check_folder(
         folder,
         output,
-        gates=_gates(
+        acceptance=_acceptance(
             any_view=any_view,
             any_modality=any_modality,
             any_body_part=any_body_part,
@@ -754,11 +754,13 @@ def _set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def _gates(*, any_view: bool, any_modality: bool, any_body_part: bool, allow_burned_in: bool = False) -> Any:
-    """Open the gates that are asked for; images of other modalities have views and body parts of their own."""
-    from pneumoseg.transforms.reader.acceptance import Gates
+def _acceptance(
+    *, any_view: bool, any_modality: bool, any_body_part: bool, allow_burned_in: bool = False
+) -> Any:
+    """Make the acceptance filters of the options; any modality includes any view and any body part."""
+    from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
-    return Gates(
+    return AcceptanceFilters(
         any_view=any_view or any_modality,
         any_modality=any_modality,
         any_body_part=any_body_part or any_modality,

@@ -16,7 +16,7 @@ import torch
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import written_atomically
-from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, Bytes, FileCases
+from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, Bytes, FileCases
 from pneumoseg.pipeline.dataset.manifest import Manifest
 from pneumoseg.transforms.chains import cache_chain
 
@@ -54,7 +54,7 @@ def open_cache(
     path = folder / f"{_key(manifest, image_size)}.npy"
     if not path.exists():
         shape = (len(manifest.training), 2, image_size, image_size)
-        chain = cache_chain(image_size=image_size, gates=ALL_GATES_OPEN)
+        chain = cache_chain(image_size=image_size, acceptance=ACCEPT_ALL_KINDS)
         cases = FileCases(
             manifest, manifest_path, range(len(manifest.training)), chain=chain, workers=workers
         )

@@ -16,7 +16,7 @@ from pneumoseg.pipeline.dataset.sampling import Draw
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.chains import standardization_chain
 from pneumoseg.transforms.labels.rle import RLEError
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
 
@@ -27,7 +27,7 @@ Sample = dict[str, Any]
 the square are not padding. For training ``positive`` instead, a float32 tensor without dimensions: 1 where there is a
 pneumothorax."""
 
-ALL_GATES_OPEN: Final = Gates(any_modality=True, any_view=True, any_body_part=True)
+ACCEPT_ALL_KINDS: Final = AcceptanceFilters(any_modality=True, any_view=True, any_body_part=True)
 """For the files of a manifest: `prepare` has judged them."""
 
 
@@ -67,7 +67,7 @@ class FileCases(IterableDataset[Sample]):
         """
         cases = [self.manifest.training[index] for index in self.indices]
         paths = [image_path(self.manifest_path, case) for case in cases]
-        with Readers(read_radiograph, gates=ALL_GATES_OPEN, workers=self.workers) as readers:
+        with Readers(read_radiograph, acceptance=ACCEPT_ALL_KINDS, workers=self.workers) as readers:
             for index, case, path, read in zip(self.indices, cases, paths, readers.read(paths), strict=True):
                 yield {**self._sample(case, path, read), "index": index}
 

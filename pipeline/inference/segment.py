@@ -17,7 +17,7 @@ from pneumoseg.pipeline.inference.predictor import Prediction
 from pneumoseg.pipeline.inference.segmentation import Segmentation, postprocess
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.chains import inference_chain
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
 
@@ -36,7 +36,7 @@ def segment_files(
     model: Model,
     paths: Sequence[Path],
     *,
-    gates: Gates | None = None,
+    acceptance: AcceptanceFilters | None = None,
     batch_size: int = 4,
     workers: int = 1,
     even_batches: bool = False,
@@ -51,7 +51,7 @@ def segment_files(
     Args:
         model: Its preprocessing, predictor and operating point are used; nothing else may run it meanwhile.
         paths: Radiographs; a file that cannot be used gives its reason and stops nothing.
-        gates: Which files are accepted as frontal chest radiographs.
+        acceptance: Which files are accepted as frontal chest radiographs.
         batch_size: Images at a time; memory grows with it, not with the number of files.
         workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
         even_batches: Whether to fill each batch up, so that not even the last bit of a result depends on how many
@@ -62,7 +62,7 @@ def segment_files(
         _read_batches(
             paths,
             image_size=model.image_size,
-            gates=gates,
+            acceptance=acceptance,
             batch_size=batch_size,
             workers=workers,
             even=even_batches,
@@ -102,14 +102,14 @@ def _read_batches(
     paths: Sequence[Path],
     *,
     image_size: int,
-    gates: Gates | None,
+    acceptance: AcceptanceFilters | None,
     batch_size: int,
     workers: int,
     even: bool,
     pin_memory: bool,
 ) -> Generator[_Batch]:
     chain = inference_chain(image_size=image_size)
-    with Readers(read_radiograph, gates=gates, workers=workers) as readers:
+    with Readers(read_radiograph, acceptance=acceptance, workers=workers) as readers:
         results = zip(paths, readers.read(paths), strict=True)
         while files := list(_take(results, radiographs=batch_size)):
             samples = [chain({"image": read}) for _, read in files if isinstance(read, Radiograph)]

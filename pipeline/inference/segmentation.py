@@ -17,7 +17,7 @@ from pneumoseg.pipeline.scoring.calibration import calibrate
 from pneumoseg.transforms.chains import inference_chain
 from pneumoseg.transforms.geometry import to_original_size
 from pneumoseg.transforms.masks import to_mask
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.grey import GreyScale, Window, WindowFunction
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 
@@ -71,11 +71,11 @@ class ModelPredictor:
 
     Attributes:
         model: The model folder in memory: its operating point, its description.
-        gates: Which files are accepted as frontal chest radiographs.
+        acceptance: Which files are accepted as frontal chest radiographs.
     """
 
     model: Model
-    gates: Gates = field(default_factory=Gates)
+    acceptance: AcceptanceFilters = field(default_factory=AcceptanceFilters)
 
     def predict(
         self, image: str | Path | Radiograph | npt.NDArray[Any], *, attention: bool = False
@@ -93,7 +93,7 @@ class ModelPredictor:
         """
         path = Path(image) if isinstance(image, str | Path) else None
         if isinstance(image, str | Path):
-            radiograph = read_radiograph(image, gates=self.gates)
+            radiograph = read_radiograph(image, acceptance=self.acceptance)
         else:
             radiograph = image if isinstance(image, Radiograph) else radiograph_of(image)
         sample = inference_chain(image_size=self.model.image_size)({"image": radiograph})
@@ -117,7 +117,7 @@ def load_predictor(
     operating_point: str | None = None,
     calibrated: bool = False,
     dropout_passes: int = 0,
-    gates: Gates | None = None,
+    acceptance: AcceptanceFilters | None = None,
 ) -> ModelPredictor:
     """Load a model for use from Python.
 
@@ -128,7 +128,7 @@ def load_predictor(
         operating_point: Operating point to use: see `point_for`; None takes the model's own.
         calibrated: Whether to report probabilities at the temperature that training has fitted; masks do not change.
         dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate; 0 leaves dropout off.
-        gates: Which files are accepted as frontal chest radiographs.
+        acceptance: Which files are accepted as frontal chest radiographs.
 
     Raises:
         UsageError: If an argument does not fit.
@@ -142,7 +142,7 @@ def load_predictor(
         calibrated=calibrated,
         dropout_passes=dropout_passes,
     )
-    return ModelPredictor(model, gates or Gates())
+    return ModelPredictor(model, acceptance or AcceptanceFilters())
 
 
 def postprocess(

@@ -13,7 +13,7 @@ from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import claim_folder, write_csv, write_json
 from pneumoseg.pipeline.core.names import safe_name
-from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, FileCases
+from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, FileCases
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, image_path, manifest_sha256, read_manifest
 from pneumoseg.pipeline.drawing.pictures import save_png, std_picture
 from pneumoseg.pipeline.inference.examine import examine_files
@@ -158,7 +158,7 @@ def evaluate_model(
         raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
     claim_folder(output, overwrite=overwrite, command="evaluate", inputs=[model_folder, manifest_path])
 
-    chain = evaluation_chain(image_size=model.image_size, gates=ALL_GATES_OPEN)
+    chain = evaluation_chain(image_size=model.image_size, acceptance=ACCEPT_ALL_KINDS)
     in_sample = own and (all_folds or by_member or fold in model.held_out_folds)
     cross_fitted_point = _cross_fitted_point(model) if in_sample and not all_folds else lambda _: None
     measure = MeasureMasks(
@@ -316,7 +316,7 @@ def _exhibits(
     for model, part in parts:
         asked = [index for index in part if index in chosen]
         paths = [image_path(manifest_path, manifest.training[index]) for index in asked]
-        looked = examine_files(model, paths, gates=ALL_GATES_OPEN, workers=workers)
+        looked = examine_files(model, paths, acceptance=ACCEPT_ALL_KINDS, workers=workers)
         for index, examined in zip(asked, looked, strict=True):
             found[index] = _exhibit(manifest.training[index], chosen[index], examined)
     return [found[index] for index in chosen if index in found]

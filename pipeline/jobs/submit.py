@@ -21,7 +21,7 @@ from pneumoseg.pipeline.jobs.score import CHALLENGE_SHAPE, check_submission
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.transforms.labels.challenge_csv import is_safe_id
 from pneumoseg.transforms.labels.rle import encode_rle
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import Outcome
 
 SURPRISE: Final = 0.001
@@ -62,7 +62,7 @@ def write_submission(
     tta: Sequence[str] | None = None,
     device: str = "auto",
     batch_size: int = 4,
-    gates: Gates | None = None,
+    acceptance: AcceptanceFilters | None = None,
     workers: int = 1,
     overwrite: bool = False,
 ) -> SubmitReport:
@@ -78,7 +78,7 @@ def write_submission(
         tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
-        gates: Which files count as frontal chest radiographs.
+        acceptance: Which files count as frontal chest radiographs.
         workers: Processes that decode; none decodes in this one, without protection from damaged files.
         overwrite: Replace an earlier file.
 
@@ -106,7 +106,7 @@ def write_submission(
     refused: list[NotRead] = []
     paths = [path_of[name] for name in wanted]
     trained_on = 0
-    segmenting = segment_files(model, paths, gates=gates, batch_size=batch_size, workers=workers)
+    segmenting = segment_files(model, paths, acceptance=acceptance, batch_size=batch_size, workers=workers)
     with tracked("segment", total=len(paths)) as advance, closing(segmenting):
         for path, result in zip(paths, segmenting, strict=True):
             if isinstance(result, NotRead):

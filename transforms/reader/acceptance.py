@@ -1,4 +1,4 @@
-"""The gates: which files count as frontal chest radiographs, and how large one may be."""
+"""Acceptance filters: which files count as frontal chest radiographs, and how large an image may be."""
 
 import re
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ _NOT_FRONTAL = re.compile(r"\b(LAT|LATERAL|LL|RL|LLD|RLD|OBLIQUE|[LR][AP]O)\b")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gates:
-    """What may pass. Frames, photometric interpretation and size have no flag: they stay shut.
+class AcceptanceFilters:
+    """Select the files to read. Frames, photometric interpretation and size have no flag to relax them.
 
     Attributes:
         any_modality: Read other modalities than projection radiography.

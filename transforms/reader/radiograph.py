@@ -8,7 +8,7 @@ from enum import StrEnum
 from errno import ELOOP, ENAMETOOLONG, ENOTDIR
 from pathlib import Path
 
-from pneumoseg.transforms.reader.acceptance import Gates as Gates  # noqa: PLC0414  (a name of this door)
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters as AcceptanceFilters  # noqa: PLC0414  (a name of this door)
 from pneumoseg.transforms.reader.acceptance import show
 from pneumoseg.transforms.reader.dicom import read_dicom
 from pneumoseg.transforms.reader.dicom_file import looks_like_dicom
@@ -19,7 +19,7 @@ from pneumoseg.transforms.reader.reasons import Reason
 from pneumoseg.transforms.reader.record import Radiograph as Radiograph  # noqa: PLC0414
 
 _START_BYTES = 132  # preamble and prefix
-_DEFAULT_GATES = Gates()
+_DEFAULT_ACCEPTANCE = AcceptanceFilters()
 
 
 class FileKind(StrEnum):
@@ -38,7 +38,9 @@ _SUFFIXES = {
 }
 
 
-def read_radiograph(path: str | os.PathLike[str], *, gates: Gates = _DEFAULT_GATES) -> Radiograph:
+def read_radiograph(
+    path: str | os.PathLike[str], *, acceptance: AcceptanceFilters = _DEFAULT_ACCEPTANCE
+) -> Radiograph:
     """Read one radiograph from a DICOM or PNG file.
 
     Decoding happens in this process, after all checks of header and stream. A hostile file can still
@@ -46,21 +48,21 @@ def read_radiograph(path: str | os.PathLike[str], *, gates: Gates = _DEFAULT_GAT
 
     Args:
         path: The file. A link is followed.
-        gates: What may pass.
+        acceptance: What may pass.
 
     Returns: The radiograph, as stored; its `values` and `image` are computed when first used. Its warnings tell
         what is odd about the file, and where the picture looks turned, inverted or like no frontal chest.
     Raises: RadiographError: With its reason, whatever lies at *path*.
     """
     path = Path(path)
-    data = _read_bytes(path, gates.max_bytes)
+    data = _read_bytes(path, acceptance.max_bytes)
     kind = _kind_by_content(data[:_START_BYTES])
     named = _SUFFIXES.get(path.suffix.lower(), FileKind.OTHER)
     try:
         if kind is FileKind.DICOM:
-            return _completed(read_dicom(data, gates), data)
+            return _completed(read_dicom(data, acceptance), data)
         if kind is FileKind.PNG and named is not FileKind.DICOM:
-            return _completed(read_png(data, gates), data)
+            return _completed(read_png(data, acceptance), data)
     except MemoryError as error:
         raise RadiographError(Reason.TOO_LARGE, "the memory does not suffice") from error
     except RadiographError:

@@ -20,7 +20,7 @@ def options(command: str) -> dict[str, tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("command", ["check", "prepare", "predict", "submit"])
-def test_what_takes_images_can_open_gates(command: str) -> None:
+def test_what_takes_images_can_open_acceptance_filters(command: str) -> None:
     assert {"any_view", "any_modality", "any_body_part"} <= options(command).keys()
 
 
@@ -47,9 +47,9 @@ def test_an_option_means_the_same_in_every_command() -> None:
 
 
 def test_another_modality_has_views_and_body_parts_of_its_own() -> None:
-    gates = cli._gates(any_view=False, any_modality=True, any_body_part=False)
-    assert (gates.any_modality, gates.any_view, gates.any_body_part) == (True, True, True)
-    assert not gates.allow_burned_in
+    acceptance = cli._acceptance(any_view=False, any_modality=True, any_body_part=False)
+    assert (acceptance.any_modality, acceptance.any_view, acceptance.any_body_part) == (True, True, True)
+    assert not acceptance.allow_burned_in
 
 
 def test_the_configuration_is_shown_without_manifest_and_run_folder(

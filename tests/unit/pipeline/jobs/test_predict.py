@@ -36,7 +36,7 @@ from pneumoseg.pipeline.results.output_folder import claimed
 from pneumoseg.pipeline.results.planning import Part
 from pneumoseg.pipeline.results.settings import KINDS
 from pneumoseg.transforms import decode_rle
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def test_a_picture_is_made_of_text_that_is_said_to_be_harmless(
 ) -> None:
     pixels = draw_case(2, positive=True)[0]
     write_radiograph(images / "named.dcm", pixels, SOPInstanceUID="1.2.77", BurnedInAnnotation="YES")
-    _, rows = predict(model_folder, images, tmp_path, gates=Gates(allow_burned_in=True))
+    _, rows = predict(model_folder, images, tmp_path, acceptance=AcceptanceFilters(allow_burned_in=True))
     assert "BURNED_IN" not in rows[-1]["reason"].split()
     assert (tmp_path / "out" / "overlays" / "1.2.77.png").exists()
 
@@ -484,7 +484,7 @@ def test_another_threshold_or_other_settings_do_all_again(
     )
     assert predict(other, images, tmp_path)[0].kept == 0
     assert predict(other, images, tmp_path)[0].kept == 4
-    assert predict(other, images, tmp_path, gates=Gates(any_view=True))[0].kept == 0
+    assert predict(other, images, tmp_path, acceptance=AcceptanceFilters(any_view=True))[0].kept == 0
 
 
 def test_results_of_kinds_and_files_that_are_not_asked_for_any_more_are_gone(
