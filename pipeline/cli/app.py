@@ -472,9 +472,9 @@ def submit(
     )
     _warn_some([f"{item.path.name}: {item.error}" for item in report.refused], "files have no row")
     left_out = f"; {report.left_out} images left out, as the sample does not ask for them" if sample else ""
-    share = f" ({report.called_positive / report.images:.1%})" if report.images else ""
+    share = f" ({report.predicted_positive / report.images:.1%})" if report.images else ""
     before = "" if report.validation_rate is None else f"; in validation it was {report.validation_rate:.1%}"
-    say(f"{report.images} images, {report.called_positive} called positive{share}{before}{left_out}")
+    say(f"{report.images} images, {report.predicted_positive} called positive{share}{before}{left_out}")
     if report.trained_on:
         warn(f"{report.trained_on} of {report.images} images were in the model's training set")
     if report.surprising:

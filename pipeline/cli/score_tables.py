@@ -20,7 +20,7 @@ def score_table(result: SubmissionScore, *, title: str = "Challenge score") -> T
     table.add_section()
     table.add_row("images", str(score.images), "", str(nothing.images))
     table.add_row("with a pneumothorax", str(score.positives), "", str(nothing.positives))
-    table.add_row("called positive", str(score.called_positive), "", str(nothing.called_positive))
+    table.add_row("called positive", str(score.predicted_positive), "", str(nothing.predicted_positive))
     table.add_row("of these rightly", str(score.found), "", str(nothing.found))
     if result.unscored:
         images = {issue.image_id for issue in result.unscored}

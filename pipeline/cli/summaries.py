@@ -59,7 +59,7 @@ def operating_point_table(found: "OperatingPointScores", *, title: str) -> Table
     for name, ours, nothing in rows:
         table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in (ours, nothing)))
     images = f"{score.images} images, {score.positives} with a pneumothorax"
-    table.caption = f"{images}; {score.called_positive} predicted positive, at the in-sample operating point"
+    table.caption = f"{images}; {score.predicted_positive} predicted positive, at the in-sample operating point"
     table.caption_justify = "left"
     return table
 
@@ -115,7 +115,7 @@ def predict_summary(report: "PredictReport") -> list[str | Table]:
     """Counts, and why files have no result."""
     skipped = report.reasons.total() - report.refused
     lines: list[str | Table] = [
-        f"{report.segmented} images segmented, {report.called_positive} called positive; {report.refused} refused, "
+        f"{report.segmented} images segmented, {report.predicted_positive} called positive; {report.refused} refused, "
         f"{skipped} skipped, {report.other_files} other files"
     ]
     if report.kept:

@@ -34,7 +34,7 @@ class PredictReport:
     """What became of the files of a folder, or of a part of it."""
 
     segmented: int
-    called_positive: int
+    predicted_positive: int
     reasons: Counter[str]
     """Files without a result, by reason."""
     refused: int
@@ -246,21 +246,21 @@ class _Files:
 def _report(
     receipts: Sequence[Receipt], *, model: Model, other_files: int, kept: int, has_tables: bool
 ) -> PredictReport:
-    segmented = called_positive = refused = trained_on = 0
+    segmented = predicted_positive = refused = trained_on = 0
     reasons: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     for receipt in receipts:
         row = receipt.row
         segmented += receipt.is_result
         trained_on += was_trained_on(model, receipt)
-        called_positive += row.get("decision") == "positive"
+        predicted_positive += row.get("decision") == "positive"
         refused += row["status"] == Outcome.REFUSED
         if not receipt.is_result:
             reasons[str(row["reason"])] += 1
         left_out.update(why for why in str(row.get("left_out") or "").split("; ") if why)
     return PredictReport(
         segmented=segmented,
-        called_positive=called_positive,
+        predicted_positive=predicted_positive,
         reasons=reasons,
         refused=refused,
         other_files=other_files,

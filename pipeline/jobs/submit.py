@@ -33,7 +33,7 @@ class SubmitReport:
     """What went into a submission."""
 
     images: int
-    called_positive: int
+    predicted_positive: int
     left_out: int
     """Images of the folder that the sample submission does not ask for."""
     refused: tuple[NotRead, ...]
@@ -130,22 +130,22 @@ def write_submission(
             f"the first is {first.path.name}: {first.error}"
         )
     _write(output, texts, shape)
-    called_positive = sum(text != "-1" for text in texts.values())
-    validation = None if aim else _called_in_validation(model)
+    predicted_positive = sum(text != "-1" for text in texts.values())
+    validation = None if aim else _predicted_positive_in_validation(model)
     return SubmitReport(
         images=len(texts),
-        called_positive=called_positive,
+        predicted_positive=predicted_positive,
         left_out=len(path_of) - len(wanted),
         refused=tuple(refused),
         trained_on=trained_on,
         validation_rate=validation and validation[0] / validation[1],
-        surprising=validation is not None and _is_surprising((called_positive, len(texts)), validation),
+        surprising=validation is not None and _is_surprising((predicted_positive, len(texts)), validation),
     )
 
 
-def _called_in_validation(model: Model) -> tuple[int, int] | None:
+def _predicted_positive_in_validation(model: Model) -> tuple[int, int] | None:
     """How many images of how many the model called positive when it was validated."""
-    called, images = (model.description.validation.get(name) for name in ("called_positive", "images"))
+    called, images = (model.description.validation.get(name) for name in ("predicted_positive", "images"))
     return (int(called), int(images)) if called is not None and images else None
 
 

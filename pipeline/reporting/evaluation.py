@@ -255,7 +255,7 @@ def _probabilities(scores: Mapping[str, Any], cases: Sequence[Row]) -> Section:
     if positive.any():
         areas = np.array([float(row["label_area_px"]) for row in cases])
         dices = np.array([float(row["dice"]) for row in cases])
-        called = np.array([row["called_positive"] == "1" for row in cases])
+        called = np.array([row["predicted_positive"] == "1" for row in cases])
         at = _AT[scores["operating_point"]]
         made.append(charts.size_chart(areas[positive], dices[positive], called[positive], at=at))
     uncertainty = np.array([value for row in cases if (value := number(row["uncertainty"])) is not None])
@@ -286,7 +286,7 @@ def _subgroup_table(rows: Sequence[Row]) -> Block:
     for row in rows:
         cells: list[str | float | int | None] = [row["subgroup"].replace("_", " "), row["value"]]
         cells += [
-            number_or_text(row[name]) for name in ("images", "patients", "positives", "called_positive")
+            number_or_text(row[name]) for name in ("images", "patients", "positives", "predicted_positive")
         ]
         for name in shown:
             low, high = row[f"{name}_low"], row[f"{name}_high"]
@@ -333,7 +333,7 @@ def outcome(row: Row) -> str:
         ("1", "0"): "missed",
         ("0", "1"): "false alarm",
         ("0", "0"): "rightly negative",
-    }[row["positive"], row["called_positive"]]
+    }[row["positive"], row["predicted_positive"]]
 
 
 def _varies(rows: Sequence[Row], name: str) -> bool:

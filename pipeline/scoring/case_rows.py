@@ -13,7 +13,7 @@ from pneumoseg.pipeline.scoring.metrics import CaseMasks, MaskScores
 CROSS_FITTED: Final = "cross_fitted_"
 """Prefix of the columns of the mask at the cross-fitted operating point."""
 _MASK_COLUMNS: Final = (
-    "called_positive",
+    "predicted_positive",
     "dice",
     "iou",
     "area_px",
@@ -79,7 +79,7 @@ def _mask_cells(mask: MaskScores | None, case: Case) -> dict[str, object]:
         return dict.fromkeys(_MASK_COLUMNS)
     counts = mask.area_px, case.area_px, mask.overlap_px
     return {
-        "called_positive": int(mask.area_px > 0),
+        "predicted_positive": int(mask.area_px > 0),
         "dice": float(dice_from_counts(*counts)),
         "iou": float(iou_from_counts(*counts)),
         "area_px": mask.area_px,

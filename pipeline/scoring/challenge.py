@@ -71,7 +71,7 @@ class ChallengeScore:
     """Share of the images called positive that are."""
     images: int
     positives: int
-    called_positive: int
+    predicted_positive: int
     found: int
     """Positives that are called positive."""
 
@@ -99,7 +99,7 @@ def summarise(pred_px: ArrayLike, true_px: ArrayLike, shared_px: ArrayLike) -> C
         precision=_mean(is_positive[is_called]),
         images=dice.size,
         positives=int(is_positive.sum()),
-        called_positive=int(is_called.sum()),
+        predicted_positive=int(is_called.sum()),
         found=int((is_positive & is_called).sum()),
     )
 

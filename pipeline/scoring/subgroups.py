@@ -14,7 +14,7 @@ AGES: Final = (18, 40, 60, 80)
 SPACINGS_MM: Final = (0.15, 0.18)
 SHOWN: Final = ("dice", "dice_positive", "sensitivity", "specificity", "auc")
 COLUMNS: Final = (
-    "subgroup", "value", "images", "patients", "positives", "called_positive",
+    "subgroup", "value", "images", "patients", "positives", "predicted_positive",
     *(f"{name}{bound}" for name in SHOWN for bound in ("", "_low", "_high")),
 )  # fmt: skip
 
@@ -50,7 +50,7 @@ def subgroup_rows(cases: Sequence[Case], images: ScoredImages) -> list[dict[str,
             "images": len(part),
             "patients": len(set(part.groups)),
             "positives": int((part.true_px > 0).sum()),
-            "called_positive": int((part.pred_px > 0).sum()),
+            "predicted_positive": int((part.pred_px > 0).sum()),
         }
         for number, measured in part.measure().items():
             bounds = {"": measured.value, "_low": measured.low, "_high": measured.high}

@@ -91,7 +91,7 @@ def test_every_image_has_a_row_in_the_order_of_the_folder(
     report, rows = predict(model_folder, images, tmp_path)
     assert [row["image"] for row in rows] == ["case00.dcm", "case01.dcm", "case06.dcm", "case07.dcm"]
     assert [row["decision"] for row in rows] == ["positive", "positive", "negative", "negative"]
-    assert (report.segmented, report.called_positive, report.exit_code) == (4, 2, 0)
+    assert (report.segmented, report.predicted_positive, report.exit_code) == (4, 2, 0)
 
 
 def test_a_row_has_area_and_spacing(model_folder: Path, images: Path, tmp_path: Path) -> None:
@@ -348,9 +348,9 @@ def test_probabilities_and_attention_have_the_size_of_the_image(
 
 def test_an_aim_of_the_model_decides(collection: Collection, images: Path, tmp_path: Path) -> None:
     model = searched_model(tmp_path / "model")
-    assert predict(model, images, tmp_path)[0].called_positive == 2
+    assert predict(model, images, tmp_path)[0].predicted_positive == 2
     report, _ = predict(model, images, tmp_path, aim="specificity")
-    assert (report.called_positive, report.kept) == (0, 0)
+    assert (report.predicted_positive, report.kept) == (0, 0)
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["settings"]["aim"] == "specificity"
 
 

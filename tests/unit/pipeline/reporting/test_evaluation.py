@@ -119,7 +119,7 @@ def crossed(**values: Any) -> dict[str, Any]:
 
 
 CROSS_FITTED: dict[str, Any] = {"operating_point": "cross-fitted", "cross_fitted": NEW}
-TURNED = {**FOUND, "id": "turned", **crossed(called_positive=0, dice=0.0, area_px=0)}
+TURNED = {**FOUND, "id": "turned", **crossed(predicted_positive=0, dice=0.0, area_px=0)}
 
 
 def test_cross_fitted_numbers_are_those_to_quote(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_every_case_has_its_outcome(page: Page) -> None:
     [("1", "1", "found"), ("1", "0", "missed"), ("0", "1", "false alarm"), ("0", "0", "rightly negative")],
 )
 def test_the_outcome_is_of_truth_and_call(positive: str, called: str, expected: str) -> None:
-    assert outcome({"positive": positive, "called_positive": called}) == expected
+    assert outcome({"positive": positive, "predicted_positive": called}) == expected
 
 
 def test_cases_can_be_chosen_by_what_they_differ_in(page: Page) -> None:

@@ -136,7 +136,7 @@ def test_every_score_with_an_image_threshold_is_that_of_the_masks_by_monai(image
     point, made = OperatingPoint(threshold=0.1875, image_threshold=image_threshold), maps(12)
     found = decide(curves_of(made), point)
     assert found.dices.tolist() == pytest.approx(brute_force_dice(made, point))
-    assert found.score.called_positive == sum(bool(mask.any()) for mask in masks_of(made, point))
+    assert found.score.predicted_positive == sum(bool(mask.any()) for mask in masks_of(made, point))
 
 
 def test_the_area_under_the_curve_is_scikit_learns_on_the_image_probabilities() -> None:
