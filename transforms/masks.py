@@ -15,7 +15,7 @@ class OperatingPoint:
     """The rule that turns probabilities into a mask.
 
     An image is predicted positive when more than `min_area_fraction` of its pixels exceed `threshold`, and its image
-    probability exceeds `image_threshold`. Its mask then holds all pixels above `bottom_threshold`, except the
+    probability exceeds `image_threshold`. Its mask then holds all pixels above `segmentation_threshold`, except the
     components that are not larger than `min_component_fraction`; holes are filled if `fill_holes` is set. The largest
     component always stays, so that an image that is predicted positive has a mask. Areas are shares of the image, so
     that one rule serves images of all sizes: 0.001 is 1,048 of the 1024 x 1024 pixels of the challenge.
@@ -23,7 +23,7 @@ class OperatingPoint:
 
     threshold: float = 0.5
     min_area_fraction: float = 0.0
-    bottom_threshold: float | None = None
+    segmentation_threshold: float | None = None
     """Not above `threshold`; None takes that one."""
     min_component_fraction: float = 0.0
     fill_holes: bool = False
@@ -34,17 +34,17 @@ class OperatingPoint:
         shares = self.threshold, self.min_area_fraction, self.min_component_fraction, self.image_threshold
         if not all(0 <= share < 1 for share in shares):
             raise ValueError(f"operating point {self}: thresholds and shares have to lie in [0, 1)")
-        if self.bottom_threshold is not None and not 0 <= self.bottom_threshold <= self.threshold:
-            raise ValueError(f"operating point {self}: bottom_threshold has to lie in [0, threshold]")
+        if self.segmentation_threshold is not None and not 0 <= self.segmentation_threshold <= self.threshold:
+            raise ValueError(f"operating point {self}: segmentation_threshold has to lie in [0, threshold]")
 
     def accepts(self, image_probability: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Tell which image probabilities satisfy the image criterion; all of them where `image_threshold` is 0."""
         return accepts_image(image_probability, self.image_threshold)
 
     @property
-    def drawn_threshold(self) -> float:
+    def mask_threshold(self) -> float:
         """Pixels above this are drawn."""
-        return self.threshold if self.bottom_threshold is None else self.bottom_threshold
+        return self.threshold if self.segmentation_threshold is None else self.segmentation_threshold
 
     @property
     def cleans(self) -> bool:
@@ -90,8 +90,8 @@ def to_mask(
     if np.count_nonzero(mask) <= point.min_area_px(shape) or not point.accepts(image_probability):
         mask[:] = False
     else:
-        if point.bottom_threshold is not None:
-            mask = probabilities > np.float64(point.bottom_threshold)
+        if point.segmentation_threshold is not None:
+            mask = probabilities > np.float64(point.segmentation_threshold)
         if point.cleans:
             smallest = min_area_px(point.min_component_fraction, mask.size)
             mask = clean(mask, min_component_px=smallest, fill_holes=point.fill_holes)

@@ -19,7 +19,7 @@ from pneumoseg.pipeline.core.errors import JobError, UsageError
 
 if TYPE_CHECKING:
     from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
-    from pneumoseg.pipeline.scoring.decision import OperatingPointScores
+    from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores
 
 _SHOWN_PROBLEMS: Final = 5
 _PRESETS: Final = sorted(path.stem for path in Path(__file__).with_name("presets").glob("*.yaml"))
@@ -111,7 +111,7 @@ Tta = Annotated[
 Aim = Annotated[
     str | None,
     typer.Option(
-        help="What the decision is to be best for: challenge, specificity, screening, or like specificity=0.9.",
+        help="What the search is to be best for: challenge, specificity, screening, or like specificity=0.9.",
         show_default=False,
     ),
 ]
@@ -722,18 +722,18 @@ def _say_scores(
     from pneumoseg.pipeline.cli.summaries import evaluation_table, operating_point_table
     from pneumoseg.pipeline.model.description import read_description
 
-    decision = read_description(model).decision
+    search = read_description(model).operating_point_search
     if evaluation is not None:
         console.print(evaluation_table(evaluation, title=title))
         _warn_seen(evaluation)
         say(f"wrote {model} and {model.parent / 'report.html'}")
         return
     console.print(operating_point_table(validation, title=title))
-    if decision and decision.cross_fitted:
-        tuned = decision.aims["challenge"].dice
+    if search and search.cross_fitted:
+        tuned = search.aims["challenge"].dice
         say(
             f"Dice at the size of the stored maps: {tuned:.4f} at the in-sample operating point, "
-            f"{decision.cross_fitted.dice:.4f} at the cross-fitted ones, each tuned without the patient"
+            f"{search.cross_fitted.dice:.4f} at the cross-fitted ones, each tuned without the patient"
         )
     say(f"wrote {model}")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the jobs load MONAI
     from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
     from pneumoseg.pipeline.jobs.predict import PredictReport
     from pneumoseg.pipeline.jobs.prepare import PrepareReport
-    from pneumoseg.pipeline.scoring.decision import OperatingPointScores
+    from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores
     from pneumoseg.pipeline.scoring.headline import ScoredImages
 
 
@@ -59,7 +59,9 @@ def operating_point_table(found: "OperatingPointScores", *, title: str) -> Table
     for name, ours, nothing in rows:
         table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in (ours, nothing)))
     images = f"{score.images} images, {score.positives} with a pneumothorax"
-    table.caption = f"{images}; {score.predicted_positive} predicted positive, at the in-sample operating point"
+    table.caption = (
+        f"{images}; {score.predicted_positive} predicted positive, at the in-sample operating point"
+    )
     table.caption_justify = "left"
     return table
 

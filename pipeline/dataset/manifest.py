@@ -70,7 +70,7 @@ class Refused(_Part):
     detail: str
 
 
-class Source(_Part):
+class ManifestOrigin(_Part):
     """What the manifest was made from; no clock and no path, so that the same input gives the same bytes."""
 
     images_sha256: Sha256
@@ -89,7 +89,7 @@ class Manifest(_Part):
     """What the collection is called."""
     size: Annotated[int, Field(ge=0)]
     """Number of cases."""
-    made_from: Source
+    made_from: ManifestOrigin
     folds: Annotated[int, Field(ge=2)]
     """Number of folds."""
     seed: int

@@ -132,7 +132,7 @@ def load_model(
 
 
 def _temperature(description: ModelDescription) -> float:
-    decision = description.decision
-    if decision is None or decision.temperature is None:
+    search = description.operating_point_search
+    if search is None or search.temperature is None:
         raise UsageError("--calibrated: the model has no temperature; training fits one where it can")
-    return decision.temperature
+    return search.temperature

@@ -25,19 +25,19 @@ from pneumoseg.pipeline.reporting.evaluation import SURFACE
 from pneumoseg.pipeline.reporting.gallery import Exhibit, save_gallery
 from pneumoseg.pipeline.reporting.panels import case_panels
 from pneumoseg.pipeline.scoring.calibration import calibrate, image_reliability, pixel_gaps, pixel_reliability
-from pneumoseg.pipeline.scoring.case_rows import COLUMNS as CASE_COLUMNS
-from pneumoseg.pipeline.scoring.case_rows import case_rows
-from pneumoseg.pipeline.scoring.challenge import dice_from_counts, summarise
-from pneumoseg.pipeline.scoring.decision import (
+from pneumoseg.pipeline.scoring.case_curves import (
     MIN_AREA_FRACTIONS,
     STEPS,
     CaseCurves,
     Floats,
     OperatingPointScores,
-    decide,
     image_probabilities,
+    score_point,
     surface,
 )
+from pneumoseg.pipeline.scoring.case_rows import COLUMNS as CASE_COLUMNS
+from pneumoseg.pipeline.scoring.case_rows import case_rows
+from pneumoseg.pipeline.scoring.challenge import dice_from_counts, summarise
 from pneumoseg.pipeline.scoring.examples import Example, choose_examples
 from pneumoseg.pipeline.scoring.headline import OperatingPointKind, ScoredImages, as_numbers
 from pneumoseg.pipeline.scoring.metrics import (
@@ -199,7 +199,7 @@ def evaluate_model(
     report = EvaluateReport(
         fold=fold,
         scores=replace(
-            decide(curves, model.operating_point),  # curves know nothing of cleaning, masks do
+            score_point(curves, model.operating_point),  # curves know nothing of cleaning, masks do
             areas=images.pred_px,
             dices=dice_from_counts(images.pred_px, images.true_px, images.shared_px),
             score=summarise(images.pred_px, images.true_px, images.shared_px),
@@ -351,10 +351,10 @@ def _exhibit(case: Case, example: _Example, examined: Segmentation | NotRead) ->
 
 def _cross_fitted_point(model: Model) -> Callable[[Case], OperatingPoint | None]:
     """Give the operating point that training has tuned without the patient of a case, where there is one."""
-    decision = model.description.decision
-    if model.aim is not None or decision is None or decision.cross_fitted is None:
+    search = model.description.operating_point_search
+    if model.aim is not None or search is None or search.cross_fitted is None:
         return lambda _: None
-    points = [point.as_point() for point in decision.cross_fitted.points]
+    points = [point.as_point() for point in search.cross_fitted.points]
     return lambda case: points[inner_fold_of(case.group, len(points))]
 
 

@@ -19,7 +19,14 @@ from pneumoseg.pipeline.dataset.groups import (
     keep_twins_together,
     read_groups,
 )
-from pneumoseg.pipeline.dataset.manifest import Case, Manifest, Refused, Source, Unlabelled, write_manifest
+from pneumoseg.pipeline.dataset.manifest import (
+    Case,
+    Manifest,
+    ManifestOrigin,
+    Refused,
+    Unlabelled,
+    write_manifest,
+)
 from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
 from pneumoseg.pipeline.reading.facts import Facts, read_facts
 from pneumoseg.pipeline.reading.folders import find_radiographs
@@ -116,7 +123,7 @@ def prepare_manifest(
     manifest = Manifest(
         name=shown(name or images.resolve().name),
         size=len(labelled),
-        made_from=Source(
+        made_from=ManifestOrigin(
             images_sha256=hashlib.sha256(
                 "".join(image.facts.file_sha256 for image in readable).encode()
             ).hexdigest(),

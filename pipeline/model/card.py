@@ -27,7 +27,7 @@ def model_card(description: ModelDescription) -> str:
     )
     members = len(description.members)
     together = "" if members == 1 else f"; the mean of the probabilities of {members} networks"
-    crossed = description.decision.cross_fitted if description.decision else None
+    crossed = description.operating_point_search.cross_fitted if description.operating_point_search else None
     seen = (
         f"\n\n**{training.held_out_seen} of the {description.validation.get('images')} held-out images were seen by "
         "the initial weights**: these scores say nothing about new images."
@@ -86,10 +86,10 @@ def _image_criterion(point: TunedPoint) -> str:
 
 
 def _how_drawn(point: TunedPoint) -> str:
-    if point.bottom_threshold is None:
+    if point.segmentation_threshold is None:
         text = "these pixels are its mask"
     else:
-        text = f"the pixels above {point.bottom_threshold:.3f} are its mask"
+        text = f"the pixels above {point.segmentation_threshold:.3f} are its mask"
     if point.min_component_fraction:
         text += f", without components of {point.min_component_fraction:.4%} of the image or less"
     return text + (", with holes filled." if point.fill_holes else ".")

@@ -32,10 +32,10 @@ class TunedPoint(_Part):
     """The operating point as it was found."""
 
     threshold: Annotated[float, Field(ge=0, lt=1, multiple_of=1 / 256)]
-    """Pixels above this probability are drawn; in the steps that `decision` counts in."""
+    """Pixels above this probability are drawn; a multiple of 1/256."""
     min_area_fraction: Annotated[float, Field(ge=0, lt=1)]
     """An image with no larger share of such pixels is called negative."""
-    bottom_threshold: Annotated[float, Field(ge=0, lt=1, multiple_of=1 / 256)] | None = None
+    segmentation_threshold: Annotated[float, Field(ge=0, lt=1, multiple_of=1 / 256)] | None = None
     """Of an image called positive, pixels above this one are drawn; null draws those above the threshold."""
     min_component_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Components with no larger share of the pixels are dropped, but never the largest."""
@@ -91,7 +91,7 @@ class CrossFittedPoints(_Part):
     """The challenge's score, each case at the point of its inner fold, with masks as large as the stored maps."""
 
 
-class Decision(_Part):
+class OperatingPointSearch(_Part):
     """How the operating point was searched, on cases that the networks had not seen."""
 
     cases: int
@@ -165,7 +165,7 @@ class ModelDescription(_Part):
     """Pretrained weights that the training of the encoder began with; null where it began without."""
     preprocessing: Preprocessing
     operating_point: TunedPoint
-    decision: Decision | None = None
+    operating_point_search: OperatingPointSearch | None = None
     """How the operating point was found, and others; null where it was simply given."""
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
     """One for each network; their probabilities are averaged."""

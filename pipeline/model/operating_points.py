@@ -20,36 +20,38 @@ def point_for(description: ModelDescription, aim: str | None) -> OperatingPoint:
     """
     if aim is None:
         return description.operating_point.as_point()
-    decision = description.decision
-    if decision is None:
+    search = description.operating_point_search
+    if search is None:
         raise UsageError(
             f"--aim {aim}: the model has one operating point, and no search to choose others from"
         )
-    if aim in decision.aims:
-        return decision.aims[aim].point.as_point()
+    if aim in search.aims:
+        return search.aims[aim].point.as_point()
     held, _, least = aim.partition("=")
     try:
         if held not in {"sensitivity", "specificity"} or not 0 <= float(least) <= 1:
             raise ValueError
     except ValueError:
         raise UsageError(
-            f"--aim {aim}: {', '.join(decision.aims)}, specificity=0.9 or sensitivity=0.9 would fit"
+            f"--aim {aim}: {', '.join(search.aims)}, specificity=0.9 or sensitivity=0.9 would fit"
         ) from None
     other = "specificity" if held == "sensitivity" else "sensitivity"
     rows = [
         row
-        for row in decision.frontier or decision.curve
+        for row in search.frontier or search.curve
         if (value := getattr(row, held)) is not None and value >= float(least)
     ]
     if not rows:
         raise UsageError(f"--aim {aim}: the search of this model found no point like that")
     best = max(rows, key=lambda row: (getattr(row, other) or 0, row.dice))
     drawn = description.operating_point.as_point()
-    bottom = None if drawn.bottom_threshold is None else min(drawn.bottom_threshold, best.threshold)
+    bottom = (
+        None if drawn.segmentation_threshold is None else min(drawn.segmentation_threshold, best.threshold)
+    )
     return replace(
         drawn,
         threshold=best.threshold,
         min_area_fraction=best.min_area_fraction,
         image_threshold=best.image_threshold,
-        bottom_threshold=bottom,
+        segmentation_threshold=bottom,
     )

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit
 
-from pneumoseg.pipeline.scoring.decision import STEPS, CaseCurves
+from pneumoseg.pipeline.scoring.case_curves import STEPS, CaseCurves
 from pneumoseg.pipeline.scoring.statistics import Floats
 
 BINS: Final = 10

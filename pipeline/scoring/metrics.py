@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pneumoseg.pipeline.core.devices import gather
 from pneumoseg.pipeline.dataset.manifest import Case
-from pneumoseg.pipeline.scoring.decision import CaseCurves, decide, search
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, score_point, search_thresholds
 from pneumoseg.pipeline.scoring.distances import outline_distances
 from pneumoseg.transforms.geometry import to_original_size
 from pneumoseg.transforms.labels.rle import decode_rle
@@ -199,12 +199,12 @@ class ChallengeMetric(Metric):
             touched), and the operating point.
         """
         curves = self.all_curves()
-        point = self.point or search(curves)
-        found = decide(curves, point)
+        point = self.point or search_thresholds(curves)
+        found = score_point(curves, point)
         return {
             **found.score.as_dict(),
             "auc": found.auc,
-            "dice_positive_fixed": decide(curves, OperatingPoint()).score.dice_positive,
+            "dice_positive_fixed": score_point(curves, OperatingPoint()).score.dice_positive,
             "threshold": point.threshold,
             "min_area_fraction": point.min_area_fraction,
             "image_threshold": point.image_threshold,

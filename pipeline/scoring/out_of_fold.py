@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import written_atomically
-from pneumoseg.pipeline.scoring.decision import CaseCurves, image_probabilities
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, image_probabilities
 
 OUT_OF_FOLD: Final = "out_of_fold.npz"
 MAP_SIZE: Final = 256

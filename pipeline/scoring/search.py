@@ -20,9 +20,7 @@ import numpy.typing as npt
 import torch
 
 from pneumoseg.pipeline.dataset.manifest import Case
-from pneumoseg.pipeline.scoring.challenge import dice_from_counts
-from pneumoseg.pipeline.scoring.cleaning import count_cleaned
-from pneumoseg.pipeline.scoring.decision import (
+from pneumoseg.pipeline.scoring.case_curves import (
     IMAGE_THRESHOLDS,
     MIN_AREA_FRACTIONS,
     STEPS,
@@ -31,6 +29,8 @@ from pneumoseg.pipeline.scoring.decision import (
     image_gain,
     image_probabilities,
 )
+from pneumoseg.pipeline.scoring.challenge import dice_from_counts
+from pneumoseg.pipeline.scoring.cleaning import count_cleaned
 from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
 from pneumoseg.transforms.geometry import Placement, to_network_size
 from pneumoseg.transforms.labels.rle import decode_rle
@@ -96,12 +96,12 @@ class Drawing(NamedTuple):
     @classmethod
     def of(cls, point: OperatingPoint) -> "Drawing":
         """As an operating point says."""
-        bottom = int(point.drawn_threshold * STEPS)
+        bottom = int(point.mask_threshold * STEPS)
         return cls(bottom, Cleaning(point.min_component_fraction, point.fill_holes))
 
 
 @dataclass(frozen=True)
-class Found:
+class ScoredPoint:
     """The best operating point for an aim, and what it has on the cases that it was searched on."""
 
     point: OperatingPoint
@@ -198,7 +198,7 @@ class Search:
             dices = self.cleaned(drawing.bottom)[:, CLEANINGS.index(drawing.cleaning)]
         return dices
 
-    def best(self, aim: AimName = "challenge", *, where: Bools | None = None) -> Found:
+    def best(self, aim: AimName = "challenge", *, where: Bools | None = None) -> ScoredPoint:
         """Find the best operating point for *aim*.
 
         Args:
@@ -243,7 +243,7 @@ class Search:
         dices[self.positive] = np.where(called[self.positive], self.drawn_as(Drawing.of(point)), 0)
         return dices
 
-    def curve(self, point: OperatingPoint, *, stride: int = 4) -> list[Found]:
+    def curve(self, point: OperatingPoint, *, stride: int = 4) -> list[ScoredPoint]:
         """Score each classification threshold with its own best minimum area, and the rest as *point* has it."""
         table = _Table(self, self._everywhere, "challenge", levels=(point.image_threshold,))
         rows = []
@@ -253,7 +253,7 @@ class Search:
             rows.append(table.at(0, int(np.argmax(scores)), top, drawing, float(scores.max())))
         return rows
 
-    def frontier(self, point: OperatingPoint) -> list[Found]:
+    def frontier(self, point: OperatingPoint) -> list[ScoredPoint]:
         """List the points that no other exceeds in sensitivity and specificity both.
 
         All image thresholds, minimum areas and classification thresholds are compared; masks are made as *point* has
@@ -268,7 +268,7 @@ class Search:
         dice = np.stack([table.scores(top, drawing) for top, drawing in enumerate(drawings)], axis=2)
         sensitivity = table.sensitivity.copy()
         sensitivity[1:] -= image_gain(int(self.positive.sum()))
-        rows: list[Found] = []
+        rows: list[ScoredPoint] = []
         highest = -1.0
         ranks = np.lexsort([-dice.ravel(), -sensitivity.ravel(), -table.specificity.ravel()])
         for place in ranks:
@@ -282,7 +282,7 @@ class Search:
 def _drawing_at(point: OperatingPoint, top: int) -> Drawing:
     """How a mask is drawn as *point* does, where the top threshold is another."""
     own = Drawing.of(point)
-    bottom = top if point.bottom_threshold is None else min(top, own.bottom)
+    bottom = top if point.segmentation_threshold is None else min(top, own.bottom)
     return own if bottom == own.bottom else Drawing(bottom)  # cleaned is what was tried
 
 
@@ -402,12 +402,12 @@ class _Table:
         scores: Floats = (self.right_negatives[:, :, top] + right) / self.count
         return scores
 
-    def at(self, level: int, area: int, top: int, drawing: Drawing, score: float) -> Found:
+    def at(self, level: int, area: int, top: int, drawing: Drawing, score: float) -> ScoredPoint:
         """Describe a combination."""
         self.level, self.area, self.top, self.drawing, self.score = level, area, top, drawing, score
         return self.found()
 
-    def found(self) -> Found:
+    def found(self) -> ScoredPoint:
         """Describe the best combination so far."""
         bottom = self.drawing.bottom
         place = self.level, self.area, self.top
@@ -415,11 +415,11 @@ class _Table:
             None if np.isnan(each) else float(each)
             for each in (self.sensitivity[place], self.specificity[place])
         )
-        return Found(
+        return ScoredPoint(
             point=OperatingPoint(
                 threshold=self.top / STEPS,
                 min_area_fraction=MIN_AREA_FRACTIONS[self.area],
-                bottom_threshold=None if bottom == self.top else bottom / STEPS,
+                segmentation_threshold=None if bottom == self.top else bottom / STEPS,
                 image_threshold=self.levels[self.level],
                 **self.drawing.cleaning._asdict(),
             ),

@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logit
 
 from pneumoseg.pipeline.scoring.calibration import levels_of
-from pneumoseg.pipeline.scoring.decision import STEPS, CaseCurves
+from pneumoseg.pipeline.scoring.case_curves import STEPS, CaseCurves
 
 LIMIT: Final = 20.0
 """Of the temperature and of its inverse."""

@@ -11,7 +11,7 @@ from skimage.morphology import remove_small_objects
 from tests.conftest import make_case
 
 from pneumoseg.pipeline.scoring import search as module
-from pneumoseg.pipeline.scoring.decision import (
+from pneumoseg.pipeline.scoring.case_curves import (
     IMAGE_THRESHOLDS,
     MIN_AREA_FRACTIONS,
     STEPS,
@@ -71,7 +71,7 @@ def brute_force_dice(case: SearchCase, point: OperatingPoint) -> float:
     probabilities = case.levels.astype(np.float64) / 255
     mask = probabilities > point.threshold
     if mask.sum() > int(point.min_area_fraction * mask.size) and is_accepted(case, point):
-        mask = probabilities > point.drawn_threshold
+        mask = probabilities > point.mask_threshold
         kept = remove_small_objects(
             mask, max_size=int(point.min_component_fraction * mask.size), connectivity=2
         )
@@ -90,7 +90,7 @@ def point_of(top: int, area: float, drawing: Drawing) -> OperatingPoint:
     return OperatingPoint(
         threshold=top / STEPS,
         min_area_fraction=area,
-        bottom_threshold=drawing.bottom / STEPS,
+        segmentation_threshold=drawing.bottom / STEPS,
         **drawing.cleaning._asdict(),
     )
 
@@ -389,7 +389,7 @@ def test_one_patient_cannot_be_scored_by_the_others() -> None:
 # curve
 
 
-def test_the_curve_has_what_each_top_threshold_would_have() -> None:
+def test_the_curve_has_what_each_classification_threshold_would_have() -> None:
     cases = graded()
     search = Search(cases)
     curve = search.curve(search.best().point)

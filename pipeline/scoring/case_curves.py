@@ -109,12 +109,12 @@ class OperatingPointScores:
     auc: float | None
 
 
-def decide(curves: Sequence[CaseCurves], point: OperatingPoint) -> OperatingPointScores:
+def score_point(curves: Sequence[CaseCurves], point: OperatingPoint) -> OperatingPointScores:
     """Score *point*, whose pixel thresholds are rounded down to multiples of 1/256, on cases.
 
     Curves know neither components nor holes: masks are scored as they are thresholded, before they are cleaned.
     """
-    top, bottom = int(point.threshold * STEPS), int(point.drawn_threshold * STEPS)
+    top, bottom = int(point.threshold * STEPS), int(point.mask_threshold * STEPS)
     label_area = np.array([case.label_area for case in curves])
     areas = np.array([case.area[bottom] for case in curves])
     overlap = np.array([case.overlap[bottom] for case in curves])
@@ -147,7 +147,7 @@ def image_gain(images: int) -> float:
     return max(MIN_IMAGE_GAIN, 1 / max(images, 1))
 
 
-def search(curves: Sequence[CaseCurves]) -> OperatingPoint:
+def search_thresholds(curves: Sequence[CaseCurves]) -> OperatingPoint:
     """Find the threshold, minimum area and image threshold with the highest mean Dice of the challenge.
 
     The score of the point that is found is too high on the cases it was found on. Among equals the point without
