@@ -15,7 +15,8 @@ import torch
 from scipy import ndimage
 
 from pneumoseg.pipeline.scoring.case_curves import MIN_AREA_FRACTIONS, STEPS, CaseCurves
-from pneumoseg.pipeline.scoring.search import CLEANINGS, STRIDES, Search, SearchCase
+from pneumoseg.pipeline.scoring.measured_cases import CLEANINGS, SearchCase
+from pneumoseg.pipeline.scoring.search import STRIDES, Search
 from pneumoseg.pipeline.scoring.tuning import AIMS
 
 MAX_SECONDS = 20

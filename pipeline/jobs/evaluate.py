@@ -40,6 +40,7 @@ from pneumoseg.pipeline.scoring.case_rows import case_rows
 from pneumoseg.pipeline.scoring.challenge import dice_from_counts, summarise
 from pneumoseg.pipeline.scoring.examples import Example, choose_examples
 from pneumoseg.pipeline.scoring.headline import OperatingPointKind, ScoredImages, as_numbers
+from pneumoseg.pipeline.scoring.measured_cases import inner_fold_of
 from pneumoseg.pipeline.scoring.metrics import (
     CaseMasks,
     ChallengeMetric,
@@ -47,7 +48,6 @@ from pneumoseg.pipeline.scoring.metrics import (
     MaskScores,
     MeasureMasks,
 )
-from pneumoseg.pipeline.scoring.search import inner_fold_of
 from pneumoseg.pipeline.scoring.subgroups import COLUMNS as SUBGROUP_COLUMNS
 from pneumoseg.pipeline.scoring.subgroups import subgroup_rows
 from pneumoseg.pipeline.scoring.temperature import cross_fitted_temperatures

@@ -12,8 +12,9 @@ from pneumoseg.pipeline.model.description import (
     OperatingPointSearch,
     TunedPoint,
 )
+from pneumoseg.pipeline.scoring.measured_cases import search_cases
 from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
-from pneumoseg.pipeline.scoring.search import AimName, ScoredPoint, Search, search_cases
+from pneumoseg.pipeline.scoring.search import AimName, ScoredPoint, Search
 from pneumoseg.pipeline.scoring.temperature import fit_temperature
 from pneumoseg.transforms.masks import OperatingPoint
 
