@@ -1,4 +1,4 @@
-"""Tune the operating point of a model folder on cases that its networks have not seen."""
+"""Tuning of the operating point on cases that the networks were not trained on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,17 +23,17 @@ AIMS: Final[tuple[AimName, ...]] = ("challenge", "specificity", "screening")
 
 @dataclass(frozen=True)
 class Tuned:
-    """The operating point that a model uses, and how it was found."""
+    """Operating point of a model, and the record of its search."""
 
     point: OperatingPoint
     search: OperatingPointSearch
 
 
 def tune(found: OutOfFold, cases: Sequence[Case]) -> Tuned:
-    """Search the operating point on predictions of networks that have not seen the cases.
+    """Search the operating point on out-of-fold predictions.
 
     Args:
-        found: Maps, curves and image probabilities.
+        found: Maps, curves and image probabilities of networks that were not trained on the cases.
         cases: All cases of the manifest.
     """
     search = Search(search_cases(found, cases))
