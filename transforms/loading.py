@@ -1,4 +1,4 @@
-"""The reader as MONAI's dictionary transforms want it."""
+"""Reader of radiographs as a MONAI dictionary transform."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -15,18 +15,17 @@ _BESIDE = ("shape", "spacing_mm", "pixel_aspect", "sop_instance_uid", "view", "b
 
 
 class LoadRadiographd(MapTransform):
-    """Replace paths, or radiographs that have been read already, by images, and put beside them what their files say.
+    """Replace paths or radiographs by images, and add the metadata of their files.
 
-    An image is a plain float32 tensor of shape ``(1, rows, columns)`` in [0, 1], upright; a MetaTensor
-    would cost time in each later transform and carry an affine that a radiograph does not have. Beside it
-    come the ``radiograph`` itself and, of it, ``shape``, ``spacing_mm``, ``pixel_aspect``,
-    ``sop_instance_uid``, ``view`` and ``burned_in``; those that are not known are None, so pick what you
-    collate.
+    An image is a plain float32 tensor of shape ``(1, rows, columns)`` in [0, 1], upright. A MetaTensor would cost time
+    in each later transform, and its affine has no meaning for a radiograph. The metadata are the ``radiograph`` itself
+    and its ``shape``, ``spacing_mm``, ``pixel_aspect``, ``sop_instance_uid``, ``view`` and ``burned_in``. Unknown
+    values are None, so select the items that you collate.
 
     Args:
         keys: Items that hold a path or a `Radiograph`.
-        acceptance: What may pass of the paths.
-        meta_prefix: Put before the names beside the image, to keep those of several images apart.
+        acceptance: Which files are accepted as frontal chest radiographs.
+        meta_prefix: Prefix of the names of the metadata, to distinguish several images.
         allow_missing_keys: Whether an item may be absent.
 
     Raises:

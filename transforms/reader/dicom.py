@@ -1,7 +1,7 @@
-"""One DICOM file to a radiograph, cheapest checks first, so that nothing bad reaches a decoder.
+"""Conversion of a DICOM file to a radiograph, cheapest checks first, so that no invalid data reach a decoder.
 
 The order: header, acceptance filters, sizes, the compressed stream's own header, decoding by the named decoder,
-shape, and then grey. Nothing here loads torch or MONAI: a decode worker has to start quickly.
+shape, and then grey. This module does not import torch or MONAI, since a decode worker has to start quickly.
 """
 
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
@@ -33,6 +33,10 @@ _KEYWORDS = frozenset(
 
 def read_dicom(data: bytes, acceptance: AcceptanceFilters) -> Radiograph:
     """Read a radiograph from the bytes of a DICOM file.
+
+    Args:
+        data: Content of the file.
+        acceptance: Which files are accepted as frontal chest radiographs.
 
     Raises:
         RadiographError: With the reason why it is refused or skipped.
@@ -84,7 +88,7 @@ def _read(data: bytes, acceptance: AcceptanceFilters) -> Radiograph:
 
 
 def _check_kind(elements: Elements, acceptance: AcceptanceFilters, warnings: Warnings) -> None:
-    """Let pass what says it is a frontal chest radiograph, or does not say otherwise."""
+    """Apply the acceptance filters to the header, and warn about what remains uncertain."""
     modality = elements.code("Modality")
     acceptance.check_modality(modality)
     acceptance.check_view(read_view(elements))

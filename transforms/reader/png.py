@@ -1,4 +1,4 @@
-"""One PNG file to a radiograph: 8 or 16 bit grey, or grey stored as colour.
+"""Conversion of a PNG file to a radiograph: grey of 8 or 16 bits, or grey stored as colour.
 
 Source: ISO/IEC 15948 (PNG), 11.2.2 IHDR.
 """
@@ -23,6 +23,10 @@ _GREY, _COLOUR, _PALETTE, _GREY_ALPHA, _COLOUR_ALPHA = 0, 2, 3, 4, 6
 
 def read_png(data: bytes, acceptance: AcceptanceFilters) -> Radiograph:
     """Read a radiograph from the bytes of a PNG file; it has no spacing and no UIDs.
+
+    Args:
+        data: Content of the file.
+        acceptance: Which files are accepted as frontal chest radiographs.
 
     Raises:
         RadiographError: With the reason why it is refused.
