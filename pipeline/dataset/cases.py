@@ -1,4 +1,4 @@
-"""Cases of a manifest as the network sees them: from their files, or from the cache."""
+"""Cases of a manifest as samples for the network, from their files or from the cache."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,14 +32,14 @@ ACCEPT_ALL_KINDS: Final = AcceptanceFilters(any_modality=True, any_view=True, an
 
 
 class FileCases(IterableDataset[Sample]):
-    """Cases from their files, read in worker processes.
+    """Samples of cases read from their files by worker processes.
 
     Args:
-        manifest: The cases.
-        manifest_path: Image paths are relative to it.
-        indices: Which cases, by their place in the manifest.
-        chain: `evaluation_chain`, or `cache_chain` for what comes into the cache.
-        workers: Processes that read; none reads in this one, without protection from damaged files.
+        manifest: Manifest of the cases.
+        manifest_path: Path of the manifest, the base of the image paths.
+        indices: Indices of the cases in the manifest.
+        chain: `evaluation_chain`, or `cache_chain` to build a cache.
+        workers: Number of reading processes; 0 reads in this process, without protection from damaged files.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class FileCases(IterableDataset[Sample]):
         return len(self.indices)
 
     def __iter__(self) -> Iterator[Sample]:
-        """Go through the cases in order.
+        """Yield the samples in order.
 
-        Raises: JobError: If a file is not what it was when the manifest was made.
+        Raises: JobError: If a file has changed since the manifest was made.
         """
         cases = [self.manifest.training[index] for index in self.indices]
         paths = [image_path(self.manifest_path, case) for case in cases]
@@ -88,13 +88,13 @@ class FileCases(IterableDataset[Sample]):
 
 
 class CachedCases(Dataset[Sample]):
-    """Cases from the cache.
+    """Samples of cases from the cache.
 
     Args:
         cache: Memory map made by `open_cache`.
         cases: All cases of the manifest.
-        indices: Which of them, by their place in the manifest.
-        augmentation: `training_chain`, applied to a case that a `Draw` asks for.
+        indices: Indices of the cases in the manifest.
+        augmentation: `training_chain`, applied to cases that are indexed by a `Draw`.
     """
 
     def __init__(
@@ -113,12 +113,12 @@ class CachedCases(Dataset[Sample]):
         self.plain = standardization_chain()
 
     def __getstate__(self) -> Sample:
-        """What a loader worker gets: the way to the cache, for a pickled memory map holds all of its pixels."""
+        """Pickle the path of the cache for a loader worker, since a pickled memory map contains all pixels."""
         cache = self.cache.filename if isinstance(self.cache, np.memmap) else self.cache
         return {**vars(self), "cache": cache}
 
     def __setstate__(self, state: Sample) -> None:
-        """Map the cache in the worker."""
+        """Open the memory map in a loader worker."""
         cache = state["cache"]
         vars(self).update(
             state, cache=cache if isinstance(cache, np.ndarray) else np.load(cache, mmap_mode="r")
@@ -128,7 +128,11 @@ class CachedCases(Dataset[Sample]):
         return len(self.indices)
 
     def __getitem__(self, draw: int | Draw) -> Sample:
-        """Return one case: augmented, for training, by the seed of a `Draw`, and as it is, for evaluation, by place."""
+        """Return one case.
+
+        Args:
+            draw: `Draw` for an augmented training sample, or position within `indices` for an evaluation sample.
+        """
         place = draw.index if isinstance(draw, Draw) else draw
         index = self.indices[place]
         pair = torch.from_numpy(self.cache[index].astype(np.float32)).div_(255)
@@ -144,10 +148,10 @@ class CachedCases(Dataset[Sample]):
 
 
 class PhasedCases(Dataset[Sample]):
-    """The same cases at the resolutions of all phases; a `Draw` says which phase it is of.
+    """Cases at the resolutions of all phases; a `Draw` selects the phase.
 
     Args:
-        phases: The cases at each resolution.
+        phases: Cases at each resolution.
     """
 
     def __init__(self, phases: Sequence[CachedCases]) -> None:
@@ -157,5 +161,9 @@ class PhasedCases(Dataset[Sample]):
         return len(self.phases[0])
 
     def __getitem__(self, draw: Draw) -> Sample:
-        """Get one case."""
+        """Return one training sample.
+
+        Args:
+            draw: Case, seed and phase.
+        """
         return self.phases[draw.phase][draw]

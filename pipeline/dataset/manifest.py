@@ -1,4 +1,4 @@
-"""The manifest: which images to train on, with which label, and in which fold."""
+"""Manifest of the training data: images, labels and folds."""
 
 import hashlib
 import json
@@ -123,6 +123,9 @@ class Manifest(_Part):
 def read_manifest(path: Path) -> Manifest:
     """Read and check a manifest.
 
+    Args:
+        path: Path of the manifest.
+
     Raises: JobError: If the file is not a manifest.
     """
     try:
@@ -152,7 +155,12 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write *manifest*: one case a line, so that versions can be compared by line."""
+    """Write a manifest with one case per line, so that versions can be compared by line.
+
+    Args:
+        path: Path of the file.
+        manifest: Manifest to write.
+    """
     content = manifest.model_dump(mode="json")
     lists = {key: content.pop(key) for key in ("training", "unlabelled", "refused")}
     head = to_json(content, indent=1).removesuffix("\n}")
@@ -166,17 +174,26 @@ def _one_a_line(entries: list[dict[str, Any]]) -> str:
 
 
 def image_path(manifest_path: Path, case: Case | Unlabelled) -> Path:
-    """Where the radiograph of *case* lies."""
+    """Return the path of a case's radiograph.
+
+    Args:
+        manifest_path: Path of the manifest, the base of the image paths.
+        case: Case of the manifest.
+    """
     return Path(os.path.normpath(manifest_path.parent / case.image))
 
 
 def manifest_sha256(manifest: Manifest) -> str:
-    """A fingerprint of what the manifest says, whatever the file looks like."""
+    """Hash the content of a manifest, independent of the layout of its file.
+
+    Args:
+        manifest: Manifest to hash.
+    """
     return hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
 
 
 def manifest_schema() -> dict[str, Any]:
-    """The JSON Schema of a manifest file, as kept in ``data_manifests``."""
+    """Return the JSON Schema of a manifest file, as kept in ``data_manifests``."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Manifest.model_json_schema()}
 
 

@@ -1,4 +1,4 @@
-"""One or several networks to one prediction: ensemble, TTA, Monte-Carlo dropout, padding and precision in one place."""
+"""Prediction by one or several networks: ensemble, TTA, Monte-Carlo dropout, padding and precision."""
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
@@ -18,14 +18,14 @@ GATES: Final = 4
 
 
 class Prediction(NamedTuple):
-    """What a model predicts for a batch; for a single image, the same without the first dimension.
+    """Prediction for a batch; for a single image, the tensors lack the first dimension.
 
     Attributes:
-        probabilities: (B, 1, H, W), float32, as large as the images that were given.
+        probabilities: (B, 1, H, W), float32, of the size of the input images.
         image_probability: (B,), float32: the mean output of the image head where there is one, otherwise the mean of
-            the largest 0.1 % of the image's own pixels in `probabilities`.
+            the largest 0.1 % of `probabilities` without padding.
         pixel_std: (B, 1, H, W), standard deviation of each pixel's probability over Monte-Carlo dropout samples.
-        image_std: (B,), the same of the image probability.
+        image_std: (B,), standard deviation of the image probability over Monte-Carlo dropout samples.
         attention: Coefficient maps of the four gates, deepest first, each (B, 1, H, W).
     """
 
@@ -36,7 +36,11 @@ class Prediction(NamedTuple):
     attention: list[Tensor] | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Prediction":
-        """Apply a function to every tensor."""
+        """Apply a function to every tensor.
+
+        Args:
+            function: Function of one tensor.
+        """
 
         def apply(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else function(tensor)
@@ -50,12 +54,12 @@ class Prediction(NamedTuple):
         )
 
     def images(self) -> Iterator["Prediction"]:
-        """Give the prediction of each image of the batch."""
+        """Yield the prediction of each image of the batch."""
         for place in range(len(self.probabilities)):
             yield self.map(operator.itemgetter(place))
 
     def as_dict(self) -> dict[str, Tensor]:
-        """The tensors by name, without attention and without those that are None: what MONAI's engines take apart."""
+        """Return the tensors by name, without attention and None, as MONAI's engines decollate them."""
         fields = self._asdict()
         del fields["attention"]
         return {name: tensor for name, tensor in fields.items() if tensor is not None}
@@ -99,7 +103,7 @@ class Predictor:
 
     @property
     def has_dropout(self) -> bool:
-        """Whether there is any dropout to sample from."""
+        """Whether the networks have dropout to sample from."""
         return bool(self._dropouts)
 
     @torch.no_grad()

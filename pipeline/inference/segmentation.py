@@ -1,4 +1,4 @@
-"""One radiograph to its segmentation, and the predictor that does it for users of the library."""
+"""Segmentation of one radiograph, and the public predictor."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -105,7 +105,13 @@ class ModelPredictor:
     def predict_batch(
         self, images: Tensor, content: Tensor | None = None, *, attention: bool = False
     ) -> Prediction:
-        """Predict for a batch of images that `inference_chain` has prepared: see `Predictor.predict_batch`."""
+        """Predict for a batch of images prepared by `inference_chain`.
+
+        Args:
+            images: (B, 1, H, W), standardised.
+            content: (B, 1, H, W), True for the pixels that are not padding; None for all.
+            attention: Whether to include the attention maps.
+        """
         return self.model.predictor.predict_batch(images, content, attention=attention)
 
 
@@ -148,13 +154,13 @@ def load_predictor(
 def postprocess(
     model: Model, radiograph: Radiograph, prediction: Prediction, *, path: Path | None = None
 ) -> Segmentation:
-    """Bring the prediction for one radiograph to its original size, and draw the mask.
+    """Resize the prediction for one radiograph to its original size, and compute the mask.
 
     Args:
-        model: Its operating point and its temperature are used.
-        radiograph: What the prediction is of.
-        prediction: For a single image, on the CPU.
-        path: The file that the radiograph comes from.
+        model: Model whose operating point and temperature are used.
+        radiograph: Radiograph of the prediction.
+        prediction: Prediction for a single image, on the CPU.
+        path: Path of the radiograph's file; None without a file.
     """
 
     def enlarged(map_: Tensor) -> Map:
@@ -177,12 +183,12 @@ def postprocess(
 
 
 def radiograph_of(pixels: npt.NDArray[Any]) -> Radiograph:
-    """Make a radiograph of an array, without spacing and without identity.
+    """Make a radiograph from an array, without spacing and without identity.
 
     Args:
-        pixels: Shape ``(rows, columns)``: uint8 or uint16 as a PNG file holds them, or floats with greys in [0, 1].
+        pixels: Shape ``(rows, columns)``: uint8 or uint16 as in a PNG file, or floats with greys in [0, 1].
 
-    Raises: ValueError: If the array is of another kind.
+    Raises: ValueError: If shape, type or values differ.
     """
     if pixels.ndim == 2 and pixels.size and pixels.dtype in (np.uint8, np.uint16):
         bits = 8 * pixels.dtype.itemsize

@@ -1,4 +1,4 @@
-"""The model card: what a model is for, what it was trained on, how well it did and where it fails."""
+"""Model card: intended use, training data, scores and limits of a model."""
 
 from pathlib import Path
 
@@ -8,13 +8,22 @@ from pneumoseg.pipeline.model.description import DESCRIPTION, ModelDescription, 
 
 
 def save_description(folder: Path, description: ModelDescription) -> None:
-    """Write ``model.json`` and the card beside it; the folder is a model from then on."""
+    """Write ``model.json`` and the model card; ``model.json`` comes last, and completes the model folder.
+
+    Args:
+        folder: Model folder.
+        description: Description to write.
+    """
     write_text(folder / "MODEL_CARD.md", model_card(description))
     write_json(folder / DESCRIPTION, description.model_dump(mode="json"))
 
 
 def model_card(description: ModelDescription) -> str:
-    """The card: what the model is for, what it has seen, how well it did and where it will fail."""
+    """Write the model card as Markdown: intended use, training data, scores and limits.
+
+    Args:
+        description: Description of the model.
+    """
     training, point = description.trained_on, description.operating_point
     scores = "\n".join(
         f"| {name.replace('_', ' ')} | {'unknown' if value is None else f'{value:.4g}'} |"

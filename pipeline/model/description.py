@@ -1,4 +1,4 @@
-"""``model.json``: what a model folder says of its networks, their use, their training and their scores."""
+"""Schema of ``model.json``: networks, use, training and scores of a model folder."""
 
 import json
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ class _Part(BaseModel):
 
 
 class Preprocessing(_Part):
-    """How an image becomes what the network sees."""
+    """Preprocessing of an image for the network."""
 
     image_size: Annotated[int, Field(ge=PLAIN_STRIDE)]
     """The longest side is scaled to this many pixels, the rest padded with zeros."""
 
 
 class TunedPoint(_Part):
-    """The operating point as it was found."""
+    """Operating point as it was found by a search."""
 
     threshold: Annotated[float, Field(ge=0, lt=1, multiple_of=1 / 256)]
     """Pixels above this probability are drawn; a multiple of 1/256."""
@@ -51,16 +51,20 @@ class TunedPoint(_Part):
 
     @classmethod
     def of(cls, point: OperatingPoint) -> Self:
-        """Keep a point."""
+        """Convert an operating point.
+
+        Args:
+            point: Operating point whose pixel thresholds are multiples of 1/256.
+        """
         return cls(**asdict(point))
 
     def as_point(self) -> OperatingPoint:
-        """The point, ready for use."""
+        """Convert to the operating point that `to_mask` applies."""
         return OperatingPoint(**self.model_dump())
 
 
 class AimedPoint(_Part):
-    """The best operating point for an aim, and what it had on the cases that it was searched on."""
+    """The best operating point for an objective, with its scores on the cases of the search."""
 
     point: TunedPoint
     dice: float
@@ -72,7 +76,7 @@ class AimedPoint(_Part):
 
 
 class CurvePoint(_Part):
-    """The scores of a classification threshold, a minimum area and an image threshold."""
+    """Scores of a classification threshold, a minimum area and an image threshold."""
 
     threshold: float
     min_area_fraction: float
@@ -83,7 +87,7 @@ class CurvePoint(_Part):
 
 
 class CrossFittedPoints(_Part):
-    """Operating points that were each searched without one inner fold of the patients, to score that one with."""
+    """Operating points that were each searched without one inner fold, in order to score that fold."""
 
     points: Annotated[tuple[TunedPoint, ...], Field(min_length=2)]
     """For each inner fold, the point that the others gave; `inner_fold_of` gives the inner fold of a patient."""
@@ -92,7 +96,7 @@ class CrossFittedPoints(_Part):
 
 
 class OperatingPointSearch(_Part):
-    """How the operating point was searched, on cases that the networks had not seen."""
+    """Record of the search of the operating point, on cases that the networks were not trained on."""
 
     cases: int
     """Searched on."""
@@ -110,7 +114,7 @@ class OperatingPointSearch(_Part):
 
 
 class Member(_Part):
-    """One set of weights."""
+    """One network of the model."""
 
     weights: str
     """File, relative to the model folder."""
@@ -123,7 +127,7 @@ class Member(_Part):
 
 
 class Training(_Part):
-    """What the weights have seen."""
+    """Data that the weights were trained on."""
 
     manifest: str
     """The collection's name."""
@@ -145,7 +149,7 @@ class Training(_Part):
 
 
 class EncoderOrigin(_Part):
-    """Initial weights of the encoder."""
+    """Origin of the initial weights of the encoder."""
 
     weights: str
     """What they were trained on and the package that holds them, or the name of the file."""
@@ -156,7 +160,7 @@ class EncoderOrigin(_Part):
 
 
 class ModelDescription(_Part):
-    """``model.json``."""
+    """Content of ``model.json``."""
 
     format_version: Literal[2] = FORMAT_VERSION
     architecture: Literal["AttentionUNet"] = "AttentionUNet"
@@ -185,20 +189,31 @@ class ModelDescription(_Part):
         return self
 
     def seen_digests(self, members: Sequence[Member] | None = None) -> frozenset[str]:
-        """Collect the digests of all images that at least one of *members* has seen; None stands for all members."""
+        """Collect the digests of all images that at least one member was trained on.
+
+        Args:
+            members: Members to consider; None selects all.
+        """
         unseen = (frozenset(member.unseen_digests) for member in members or self.members)
         return frozenset(self.trained_on.image_digests) - frozenset.intersection(*unseen)
 
 
 def image_digest(sha256: str) -> str:
-    """Shorten the SHA-256 of an image file to the 16 digits by which a model remembers what it has seen."""
+    """Shorten the SHA-256 of an image file to the 16 digits that ``model.json`` stores.
+
+    Args:
+        sha256: SHA-256 of the file, 64 hexadecimal digits.
+    """
     return sha256[:16]
 
 
 def read_description(folder: Path) -> ModelDescription:
     """Read ``model.json``.
 
-    Raises: JobError: If there is none, or it is not what this release reads.
+    Args:
+        folder: Model folder.
+
+    Raises: JobError: If the file is missing, damaged, or of another format version.
     """
     path = folder / DESCRIPTION
     if not path.is_file():

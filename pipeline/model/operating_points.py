@@ -1,4 +1,4 @@
-"""The operating points of a model, by name or by the rate that they shall reach."""
+"""Operating points of a model, by name or by a required rate."""
 
 from dataclasses import replace
 
@@ -8,15 +8,16 @@ from pneumoseg.transforms.masks import OperatingPoint
 
 
 def point_for(description: ModelDescription, aim: str | None) -> OperatingPoint:
-    """The operating point of a model for an aim.
+    """Select an operating point of a model.
 
     Args:
-        description: Of the model.
-        aim: None takes the model's own. ``challenge``, ``specificity`` and ``screening`` are searched by training;
-            ``specificity=0.9`` takes the highest sensitivity, and ``sensitivity=0.9`` the highest specificity, that
-            the search has found beside at least that.
+        description: Description of the model.
+        aim: Name of the operating point; None selects the model's own. ``challenge``, ``specificity`` and ``screening``
+            are searched by training. ``specificity=0.9`` selects the point of the search with the highest sensitivity
+            at no less than this specificity; ``sensitivity=0.9`` selects the highest specificity at no less than this
+            sensitivity.
 
-    Raises: UsageError: If the model knows no such point.
+    Raises: UsageError: If the model has no such point.
     """
     if aim is None:
         return description.operating_point.as_point()
