@@ -19,7 +19,7 @@ from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, Bytes, FileCases
 from pneumoseg.pipeline.dataset.manifest import Manifest
 from pneumoseg.transforms.chains import cache_chain
 
-_VERSION: Final = 1  # goes up when the same files would give other pixels
+_VERSION: Final = 1  # increment when the same files give other pixels
 
 
 def cache_folder(manifest_path: Path) -> Path:
@@ -62,7 +62,7 @@ def open_cache(
             manifest, manifest_path, range(len(manifest.training)), chain=chain, workers=workers
         )
         try:
-            # plain writes, not the map: a full disk is an error there and the end of the process here
+            # a full disk raises an error for plain writes, but kills the process for a memory map
             with written_atomically(path) as temporary, temporary.open("wb") as file:
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)

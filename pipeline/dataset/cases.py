@@ -23,12 +23,11 @@ from pneumoseg.transforms.reader.reasons import RadiographError
 Bytes = npt.NDArray[np.uint8]
 Sample = dict[str, Any]
 """``image`` (standardised) and ``label`` (share of each pixel), float32 of shape ``(1, image_size, image_size)``, and
-``index``, the place of the case in the manifest. For evaluation also ``content``: which pixels of
-the square are not padding. For training ``positive`` instead, a float32 tensor without dimensions: 1 where there is a
-pneumothorax."""
+``index``, the index of the case in the manifest. Samples for evaluation also have ``content``, False for padding.
+Samples for training have ``positive`` instead, a float32 tensor without dimensions: 1 with a pneumothorax, else 0."""
 
 ACCEPT_ALL_KINDS: Final = AcceptanceFilters(any_modality=True, any_view=True, any_body_part=True)
-"""For the files of a manifest: `prepare` has judged them."""
+"""Filters for the files of a manifest, which `prepare` has already checked."""
 
 
 class FileCases(IterableDataset[Sample]):
@@ -107,7 +106,7 @@ class CachedCases(Dataset[Sample]):
         self.cache = cache
         self.indices = indices
         self.shapes = [cases[index].shape for index in indices]
-        # of the mask at its original size: a small one has no pixel left at the network's
+        # from the mask at its original size, since a small one may vanish at the network's size
         self.positive = [cases[index].is_positive for index in indices]
         self.augmentation = augmentation
         self.plain = standardization_chain()

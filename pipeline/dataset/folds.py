@@ -10,7 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from pneumoseg.pipeline.core.errors import UsageError
 
-SIZE_CLASSES: Final = 4  # of positive cases, by quarters of mask area; the negatives are a class of their own
+SIZE_CLASSES: Final = 4  # of positives, by quartile of mask area; the negatives are another class
 
 
 def size_classes(areas: Sequence[int]) -> npt.NDArray[np.int64]:
@@ -65,6 +65,6 @@ def _split(
     fold = np.zeros(len(classes), dtype=np.int64)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # small sets are allowed
-        for number, (_, held_out) in enumerate(splitter.split(classes, classes, groups)):
-            fold[held_out] = number
+        for index, (_, held_out) in enumerate(splitter.split(classes, classes, groups)):
+            fold[held_out] = index
     return fold

@@ -95,7 +95,7 @@ class DrawPlan:
 def _take(
     members: npt.NDArray[np.int64], count: int, generator: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    # whole permutations one after the other, so that no case comes again before all have come
+    # consecutive permutations, so that no case repeats before all were sampled
     rounds = -(-count // len(members))
     return np.concatenate([generator.permutation(members) for _ in range(rounds)] or [members])[:count]
 

@@ -25,15 +25,15 @@ class Model:
     folder: Path
     description: ModelDescription
     networks: tuple[AttentionUNet, ...]
-    """The network of each member."""
+    """Network of each member."""
     precision: Precision
-    """Number format in which the networks compute, and the device that they are on."""
+    """Number format and device of the networks."""
     aim: str | None = None
     """Operating point to use; None takes the one of ``model.json``."""
     tta: tuple[str, ...] = ()
     """Test-time augmentations."""
     temperature: float = 1.0
-    """The logits of reported probabilities are divided by this; masks are drawn without it."""
+    """Temperature of the reported image probabilities, which divides their logits; it does not change masks."""
     dropout_passes: int = 0
     """Monte-Carlo dropout samples; 0 leaves dropout off."""
 
@@ -108,11 +108,11 @@ def load_model(
 
     Args:
         folder: Model folder written by `train_model`.
-        device: Device for the networks. Where it does not compute in the model's precision, float32 is used and a
-            warning says so.
+        device: Device for the networks. Where it does not support the model's precision, float32 is used with a
+            warning.
         aim: Operating point to use: see `point_for`.
-        tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
-        calibrated: Whether to report probabilities at the temperature that training has fitted; masks do not change.
+        tta: Test-time augmentations: see `parse_tta`; None selects the model's own.
+        calibrated: Whether to report probabilities at the fitted temperature; masks do not change.
         dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate; 0 leaves dropout off.
 
     Raises:
@@ -120,7 +120,7 @@ def load_model(
         JobError: If the folder is no model, or its weights are missing, altered or of another network.
     """
     description = read_description(folder)
-    point_for(description, aim)  # refuses an unknown word before the weights are read
+    point_for(description, aim)  # raises for an unknown name before the weights are read
     temperature = _temperature(description) if calibrated else 1.0
     networks = [
         place(load_member(folder, description, member), device).eval() for member in description.members
@@ -135,7 +135,7 @@ def load_model(
         temperature=temperature,
         dropout_passes=dropout_passes,
     )
-    _ = model.predictor  # refuses dropout samples of networks without dropout before any image is read
+    _ = model.predictor  # raises for networks without dropout before any image is read
     return model
 
 

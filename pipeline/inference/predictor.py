@@ -78,7 +78,7 @@ class Predictor:
         tta: Test-time augmentations: see `augmented`.
         dropout_passes: Monte-Carlo dropout samples; 0 leaves dropout off.
 
-    Raises: ValueError: If a standard deviation is asked for with fewer than two samples or without any dropout.
+    Raises: ValueError: If `dropout_passes` is 1, or the networks have no dropout to sample from.
     """
 
     def __init__(
@@ -113,10 +113,11 @@ class Predictor:
         """Predict for a batch.
 
         Args:
-            images: (B, 1, H, W), standardised as `inference_chain` does it, on any device and of any size: zeros are
-                added on the right and below up to a multiple of the networks' stride, and cropped from all results.
+            images: (B, 1, H, W), standardised as `inference_chain` does it, on any device and of any size: they are
+                padded with zeros at the right and the bottom to multiples of the networks' stride, and all results are
+                cropped.
             content: (B, 1, H, W), True for the pixels that are not padding of `to_network_size`; None for all.
-            attention: Whether to give the attention maps, those of the untransformed image without dropout.
+            attention: Whether to include the attention maps of the untransformed image without dropout.
 
         Returns: Tensors on the device of the networks.
         """
@@ -136,57 +137,57 @@ class Predictor:
         return Prediction(probabilities, image_probability, pixel_std, image_std, maps)
 
     def _sample(self, image: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Give the first four fields of the `Prediction` for one image."""
+        """Compute the first four fields of the `Prediction` for one image."""
         pixels, images = RunningStatistics(), RunningStatistics()
         with sampling(self._dropouts, self.precision.device):
             for _ in range(self.dropout_passes):
                 found = self._run(image, tta=self.tta)
                 pixels.add(found.probabilities)
                 images.add(_with_image_probability(found, own)[1])
-        mean = _Found(pixels.mean, images.mean if found.heads is not None else None)
+        mean = _RawPrediction(pixels.mean, images.mean if found.heads is not None else None)
         return *_with_image_probability(mean, own), pixels.std, images.std
 
-    def _run(self, images: Tensor, *, tta: Sequence[str], attention: bool = False) -> "_Found":
+    def _run(self, images: Tensor, *, tta: Sequence[str], attention: bool = False) -> "_RawPrediction":
         """Run each network once on each augmented batch."""
         rows, columns = images.shape[-2:]
         padded = functional.pad(images, (0, -columns % self._stride, 0, -rows % self._stride))
         probabilities, heads, maps = _Mean(), _Mean(), [_Mean() for _ in range(GATES)]
         for network in self.networks:
-            for number, copy in enumerate(augmented(padded, tta, stride=self._stride)):
+            for index, copy in enumerate(augmented(padded, tta, stride=self._stride)):
                 with self.precision.autocast():
                     outputs = network.outputs(copy.images)
                 probabilities.add(copy.restore(torch.sigmoid(outputs.logits[:, :1].float())))
                 if outputs.image_logits is not None:
                     heads.add(torch.sigmoid(outputs.image_logits[:, 0].float()))
-                if attention and number == 0:
+                if attention and index == 0:
                     for mean, map_ in zip(maps, outputs.maps, strict=True):
                         mean.add(map_.float())
         enlarged = [
-            # a map as small as its level could not be cropped to the image
+            # enlarge before cropping, since a map has the size of its level
             functional.interpolate(mean.value, size=padded.shape[-2:], mode="nearest")[..., :rows, :columns]
             for mean in maps
             if mean.count
         ]
-        return _Found(
+        return _RawPrediction(
             probabilities.value[..., :rows, :columns],
             heads.value if heads.count else None,
             enlarged if attention else None,
         )
 
 
-class _Found(NamedTuple):
+class _RawPrediction(NamedTuple):
     probabilities: Tensor
     heads: Tensor | None  # (B,), sigmoid of the image head
     maps: list[Tensor] | None = None
 
 
-def _with_image_probability(found: _Found, own: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the probabilities of the pixels and, by the one definition, of the images."""
+def _with_image_probability(found: _RawPrediction, own: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the probabilities of the pixels and of the images."""
     return found.probabilities, top_mean(found.probabilities, own) if found.heads is None else found.heads
 
 
 class _Mean:
-    """The mean of tensors that come one after the other; no more than two of them are held."""
+    """Running mean of a sequence of tensors; at most two of them are in memory."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -21,7 +21,7 @@ from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
 
-_MOST_FILES: Final = 16  # read for one image of a batch: whoever waits for results gets reasons meanwhile
+_MOST_FILES: Final = 16  # files per image of a batch, so that the reasons of unreadable files are not delayed
 
 
 @dataclass(frozen=True)

@@ -29,18 +29,18 @@ class Segmentation:
     """The segmentation of one radiograph.
 
     Attributes:
-        radiograph: The radiograph, as it was read.
-        probability: Image probability, that there is a pneumothorax, at the model's temperature.
-        probabilities: Probability of each pixel of the original image, shape ``(rows, columns)``, from which the mask
-            is drawn: without the temperature.
-        mask: Zeros and ones of the same shape.
-        trained_on: Whether the model was trained on this very file.
+        radiograph: Input radiograph.
+        probability: Image probability at the model's temperature.
+        probabilities: Probability of each pixel of the original image without the temperature, shape
+            ``(rows, columns)``, from which the mask is computed.
+        mask: Mask of zeros and ones, of the same shape.
+        trained_on: Whether the model was trained on this file.
         image_std: Standard deviation of the image probability over Monte-Carlo dropout samples, without the
-            temperature; None without dropout, as the next.
-        pixel_std: Standard deviation of each pixel's probability, shape ``(rows, columns)``.
+            temperature; None without dropout.
+        pixel_std: Standard deviation of each pixel's probability, shape ``(rows, columns)``; None without dropout.
         attention: Coefficients of the four attention gates, deepest first, each of shape ``(rows, columns)``; None
-            where they were not asked for.
-        path: The file; None for an array and a radiograph that was already in memory.
+            unless requested.
+        path: Path of the file; None for an array or a radiograph in memory.
     """
 
     radiograph: Radiograph
@@ -55,22 +55,22 @@ class Segmentation:
 
     @property
     def area_px(self) -> int:
-        """Pixels of the mask."""
+        """Number of pixels of the mask."""
         return int(np.count_nonzero(self.mask))
 
     @property
     def area_mm2(self) -> float | None:
-        """Area of the mask in the plane of the detector; None where the pixel spacing is unknown."""
+        """Area of the mask in mm2 in the plane of the detector; None where the pixel spacing is unknown."""
         spacing = self.radiograph.spacing_mm
         return None if spacing is None else self.area_px * spacing[0] * spacing[1]
 
 
 @dataclass(frozen=True)
 class ModelPredictor:
-    """A model that takes radiographs; `load_predictor` makes one.
+    """Predictor of radiographs, made by `load_predictor`.
 
     Attributes:
-        model: The model folder in memory: its operating point, its description.
+        model: Model folder in memory.
         acceptance: Which files are accepted as frontal chest radiographs.
     """
 
@@ -84,12 +84,12 @@ class ModelPredictor:
 
         Args:
             image: Path of a DICOM or PNG file, read in this process; a `Radiograph`; or an array of shape
-                ``(rows, columns)``: uint8 or uint16 as a PNG file holds them, or floats with greys in [0, 1].
-            attention: Whether to give the attention maps.
+                ``(rows, columns)``: uint8 or uint16 as in a PNG file, or floats with greys in [0, 1].
+            attention: Whether to include the attention maps.
 
         Raises:
-            RadiographError: If the file cannot be used.
-            ValueError: If an array is of another kind.
+            RadiographError: If the file is not read.
+            ValueError: If shape, type or values of an array differ.
         """
         path = Path(image) if isinstance(image, str | Path) else None
         if isinstance(image, str | Path):
@@ -130,14 +130,14 @@ def load_predictor(
     Args:
         model_folder: Model folder written by `train_model`.
         device: ``auto``, ``cpu`` or ``cuda:N``.
-        tta: Test-time augmentations, of ``flip`` and ``scale``; None takes the model's own.
-        operating_point: Operating point to use: see `point_for`; None takes the model's own.
-        calibrated: Whether to report probabilities at the temperature that training has fitted; masks do not change.
+        tta: Test-time augmentations, ``flip`` and ``scale``; None selects the model's own.
+        operating_point: Operating point to use: see `point_for`; None selects the model's own.
+        calibrated: Whether to report probabilities at the fitted temperature; masks do not change.
         dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate; 0 leaves dropout off.
         acceptance: Which files are accepted as frontal chest radiographs.
 
     Raises:
-        UsageError: If an argument does not fit.
+        UsageError: If an argument is invalid.
         JobError: If the folder is no model, or its weights are missing, altered or of another network.
     """
     model = load_model(

@@ -38,8 +38,8 @@ def model_card(description: ModelDescription) -> str:
     together = "" if members == 1 else f"; the mean of the probabilities of {members} networks"
     crossed = description.operating_point_search.cross_fitted if description.operating_point_search else None
     seen = (
-        f"\n\n**{training.held_out_seen} of the {description.validation.get('images')} held-out images were seen by "
-        "the initial weights**: these scores say nothing about new images."
+        f"\n\n**{training.held_out_seen} of the {description.validation.get('images')} held-out images were used to "
+        "train the initial weights**: these scores are not valid for new images."
         if training.held_out_seen
         else ""
     )
@@ -53,7 +53,7 @@ def model_card(description: ModelDescription) -> str:
 Research software. **Not a medical device; not for diagnosis.**
 
 - **Task**: outline pneumothorax on frontal chest radiographs (PA or AP).
-- **Network**: Attention U-Net, features {list(description.network.features)}, seen at \
+- **Network**: Attention U-Net, features {list(description.network.features)}, input of \
 {description.preprocessing.image_size} x {description.preprocessing.image_size} pixels{together}.{_encoder(description)}
 - **Trained on**: {markdown(training.manifest)}: {training.cases} images, {training.positive} with a \
 pneumothorax. {leak}
@@ -62,9 +62,9 @@ pneumothorax. {leak}
 
 ## Scores on the held-out fold
 
-Dice is the challenge's: 1 where label and mask are both empty, 0 where exactly one is. To be read beside what an
-empty mask for every image would score. Epoch and operating point were chosen on this same fold: these are in-sample
-scores, and somewhat too high{honest}.{seen}
+Dice is the challenge's: 1 where label and mask are both empty, 0 where exactly one is. Compare it with the
+score of empty masks for all images. Epoch and operating point were chosen on this same fold: these are in-sample
+scores, which are somewhat too high{honest}.{seen}
 
 | score | value |
 | --- | --- |
@@ -73,7 +73,7 @@ scores, and somewhat too high{honest}.{seen}
 ## Limits
 
 Lateral views, children, other devices and other hospitals than those trained on were not measured. A small
-pneumothorax is often missed. Chest tubes, skin folds and bullae may be taken for one.
+pneumothorax is often missed. Chest tubes, skin folds and bullae may be mistaken for one.
 """
 
 

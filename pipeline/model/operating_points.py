@@ -43,7 +43,7 @@ def point_for(description: ModelDescription, aim: str | None) -> OperatingPoint:
         if (value := getattr(row, held)) is not None and value >= float(least)
     ]
     if not rows:
-        raise UsageError(f"--aim {aim}: the search of this model found no point like that")
+        raise UsageError(f"--aim {aim}: the search of this model found no such point")
     best = max(rows, key=lambda row: (getattr(row, other) or 0, row.dice))
     drawn = description.operating_point.as_point()
     bottom = (
