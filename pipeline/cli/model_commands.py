@@ -121,15 +121,17 @@ def submit(
         tta=parse_tta(tta),
         device=device,
         batch_size=batch_size,
-        gates=acceptance_filters(any_view=any_view, any_modality=any_modality, any_body_part=any_body_part),
+        acceptance=acceptance_filters(
+            any_view=any_view, any_modality=any_modality, any_body_part=any_body_part
+        ),
         workers=workers,
         overwrite=overwrite,
     )
     warn_some([f"{item.path.name}: {item.error}" for item in report.refused], "files have no row")
     left_out = f"; {report.left_out} images left out, which the sample does not list" if sample else ""
-    share = f" ({report.called_positive / report.images:.1%})" if report.images else ""
+    share = f" ({report.predicted_positive / report.images:.1%})" if report.images else ""
     expected = "" if report.validation_rate is None else f"; in validation {report.validation_rate:.1%}"
-    say(f"{report.images} images, {report.called_positive} predicted positive{share}{expected}{left_out}")
+    say(f"{report.images} images, {report.predicted_positive} predicted positive{share}{expected}{left_out}")
     if report.trained_on:
         warn(f"{report.trained_on} of {report.images} images were in the model's training set")
     if report.surprising:
@@ -248,7 +250,7 @@ def predict(
         dropout_passes=dropout_passes,
         device=device,
         batch_size=batch_size,
-        gates=acceptance_filters(
+        acceptance=acceptance_filters(
             any_view=any_view,
             any_modality=any_modality,
             any_body_part=any_body_part,

@@ -25,7 +25,7 @@ def score_table(result: SubmissionScore, *, title: str = "Challenge score") -> T
     table.add_section()
     table.add_row("images", str(score.images), "", str(nothing.images))
     table.add_row("with a pneumothorax", str(score.positives), "", str(nothing.positives))
-    table.add_row("predicted positive", str(score.called_positive), "", str(nothing.called_positive))
+    table.add_row("predicted positive", str(score.predicted_positive), "", str(nothing.predicted_positive))
     table.add_row("true positives", str(score.found), "", str(nothing.found))
     if result.unscored:
         images = {issue.image_id for issue in result.unscored}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the jobs load MONAI
     from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
     from pneumoseg.pipeline.jobs.predict import PredictReport
     from pneumoseg.pipeline.jobs.prepare import PrepareReport
-    from pneumoseg.pipeline.scoring.decision import OperatingPointScores
+    from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores
     from pneumoseg.pipeline.scoring.headline import ScoredImages
 
 
@@ -64,7 +64,9 @@ def operating_point_table(scores: "OperatingPointScores", *, title: str) -> Tabl
     for name, model, nothing in rows:
         table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in (model, nothing)))
     images = f"{score.images} images, {score.positives} with a pneumothorax"
-    table.caption = f"{images}; {score.called_positive} predicted positive, at the in-sample operating point"
+    table.caption = (
+        f"{images}; {score.predicted_positive} predicted positive, at the in-sample operating point"
+    )
     table.caption_justify = "left"
     return table
 
@@ -125,8 +127,8 @@ def predict_summary(report: "PredictReport") -> list[str | Table]:
     """Count segmented, refused and skipped files, and lay out why files have no result."""
     skipped = report.reasons.total() - report.refused
     lines: list[str | Table] = [
-        f"{report.segmented} images segmented, {report.called_positive} predicted positive; {report.refused} refused, "
-        f"{skipped} skipped, {report.other_files} unrelated files"
+        f"{report.segmented} images segmented, {report.predicted_positive} predicted positive; "
+        f"{report.refused} refused, {skipped} skipped, {report.other_files} unrelated files"
     ]
     if report.kept:
         lines.append(f"{report.kept} of them had their results from an earlier run")

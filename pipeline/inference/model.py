@@ -1,4 +1,4 @@
-"""A model folder in memory, ready for inference."""
+"""Model folder in memory, ready for inference."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,28 +20,28 @@ from pneumoseg.transforms.masks import OperatingPoint
 
 @dataclass(frozen=True)
 class Model:
-    """A model in memory, ready for inference."""
+    """Model folder in memory, ready for inference."""
 
     folder: Path
     description: ModelDescription
     networks: tuple[AttentionUNet, ...]
-    """The network of each member."""
+    """Network of each member."""
     precision: Precision
-    """Number format in which the networks compute, and the device that they are on."""
+    """Number format and device of the networks."""
     aim: str | None = None
     """Operating point to use; None takes the one of ``model.json``."""
     tta: tuple[str, ...] = ()
     """Test-time augmentations."""
     temperature: float = 1.0
-    """The logits of reported probabilities are divided by this; masks are drawn without it."""
+    """Temperature of the reported image probabilities, which divides their logits; it does not change masks."""
     dropout_passes: int = 0
     """Monte-Carlo dropout samples; 0 leaves dropout off."""
 
     @cached_property
     def predictor(self) -> Predictor:
-        """The predictor of all members together.
+        """Predictor of all members together.
 
-        Raises: UsageError: If dropout samples are asked for and there is no dropout.
+        Raises: UsageError: If dropout samples are requested of networks without dropout.
         """
         try:
             return Predictor(
@@ -52,11 +52,15 @@ class Model:
 
     @property
     def held_out_folds(self) -> tuple[int, ...]:
-        """Those that some member never saw, in the order of the members."""
+        """Folds that some member was not trained on, in the order of the members."""
         return tuple(dict.fromkeys(member.held_out_fold for member in self.description.members))
 
     def without(self, fold: int) -> Self:
-        """The model of those members that never saw a fold."""
+        """Select the members that were not trained on a fold.
+
+        Args:
+            fold: Index of the fold.
+        """
         members = tuple(member for member in self.description.members if member.held_out_fold == fold)
         kept = zip(self.networks, self.description.members, strict=True)
         return replace(
@@ -67,14 +71,14 @@ class Model:
 
     @property
     def image_size(self) -> int:
-        """Side of the square that the network sees, in pixels."""
+        """Side of the network's square input in pixels."""
         return self.description.preprocessing.image_size
 
     @cached_property
     def operating_point(self) -> OperatingPoint:
-        """The rule that turns probabilities into masks.
+        """Operating point in use.
 
-        Raises: UsageError: If the model knows no point for its aim.
+        Raises: UsageError: If the model has no point for its aim.
         """
         return point_for(self.description, self.aim)
 
@@ -83,7 +87,11 @@ class Model:
         return self.description.seen_digests()
 
     def has_seen(self, image_sha256: str) -> bool:
-        """Whether any member, or the weights that it started from, was trained on the image with this SHA-256."""
+        """Check whether any member, or its initial weights, was trained on an image.
+
+        Args:
+            image_sha256: SHA-256 of the image file.
+        """
         return image_digest(image_sha256) in self._digests
 
 
@@ -100,11 +108,11 @@ def load_model(
 
     Args:
         folder: Model folder written by `train_model`.
-        device: Device for the networks. Where it does not compute in the model's precision, float32 is used and a
-            warning says so.
+        device: Device for the networks. Where it does not support the model's precision, float32 is used with a
+            warning.
         aim: Operating point to use: see `point_for`.
-        tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
-        calibrated: Whether to report probabilities at the temperature that training has fitted; masks do not change.
+        tta: Test-time augmentations: see `parse_tta`; None selects the model's own.
+        calibrated: Whether to report probabilities at the fitted temperature; masks do not change.
         dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate; 0 leaves dropout off.
 
     Raises:
@@ -112,7 +120,7 @@ def load_model(
         JobError: If the folder is no model, or its weights are missing, altered or of another network.
     """
     description = read_description(folder)
-    point_for(description, aim)  # refuses an unknown word before the weights are read
+    point_for(description, aim)  # raises for an unknown name before the weights are read
     temperature = _temperature(description) if calibrated else 1.0
     networks = [
         place(load_member(folder, description, member), device).eval() for member in description.members
@@ -127,12 +135,12 @@ def load_model(
         temperature=temperature,
         dropout_passes=dropout_passes,
     )
-    _ = model.predictor  # refuses dropout samples of networks without dropout before any image is read
+    _ = model.predictor  # raises for networks without dropout before any image is read
     return model
 
 
 def _temperature(description: ModelDescription) -> float:
-    decision = description.decision
-    if decision is None or decision.temperature is None:
+    search = description.operating_point_search
+    if search is None or search.temperature is None:
         raise UsageError("--calibrated: the model has no temperature; training fits one where it can")
-    return decision.temperature
+    return search.temperature

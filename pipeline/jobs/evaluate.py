@@ -13,7 +13,7 @@ from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import claim_folder, write_csv, write_json
 from pneumoseg.pipeline.core.names import safe_name
-from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, FileCases
+from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, FileCases
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, image_path, manifest_sha256, read_manifest
 from pneumoseg.pipeline.drawing.pictures import save_png, std_picture
 from pneumoseg.pipeline.inference.examine import examine_files
@@ -25,21 +25,22 @@ from pneumoseg.pipeline.reporting.evaluation import SURFACE
 from pneumoseg.pipeline.reporting.gallery import Exhibit, save_gallery
 from pneumoseg.pipeline.reporting.panels import case_panels
 from pneumoseg.pipeline.scoring.calibration import calibrate, image_reliability, pixel_gaps, pixel_reliability
-from pneumoseg.pipeline.scoring.case_rows import COLUMNS as CASE_COLUMNS
-from pneumoseg.pipeline.scoring.case_rows import case_rows
-from pneumoseg.pipeline.scoring.challenge import dice_from_counts, summarise
-from pneumoseg.pipeline.scoring.decision import (
+from pneumoseg.pipeline.scoring.case_curves import (
     MIN_AREA_FRACTIONS,
     STEPS,
     CaseCurves,
     Floats,
     OperatingPointScores,
-    decide,
     image_probabilities,
+    score_point,
     surface,
 )
+from pneumoseg.pipeline.scoring.case_rows import COLUMNS as CASE_COLUMNS
+from pneumoseg.pipeline.scoring.case_rows import case_rows
+from pneumoseg.pipeline.scoring.challenge import dice_from_counts, summarise
 from pneumoseg.pipeline.scoring.examples import Example, choose_examples
 from pneumoseg.pipeline.scoring.headline import OperatingPointKind, ScoredImages, as_numbers
+from pneumoseg.pipeline.scoring.measured_cases import inner_fold_of
 from pneumoseg.pipeline.scoring.metrics import (
     CaseMasks,
     ChallengeMetric,
@@ -47,7 +48,6 @@ from pneumoseg.pipeline.scoring.metrics import (
     MaskScores,
     MeasureMasks,
 )
-from pneumoseg.pipeline.scoring.search import inner_fold_of
 from pneumoseg.pipeline.scoring.subgroups import COLUMNS as SUBGROUP_COLUMNS
 from pneumoseg.pipeline.scoring.subgroups import subgroup_rows
 from pneumoseg.pipeline.scoring.temperature import cross_fitted_temperatures
@@ -158,7 +158,7 @@ def evaluate_model(
         raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
     claim_folder(output, overwrite=overwrite, command="evaluate", inputs=[model_folder, manifest_path])
 
-    chain = evaluation_chain(image_size=model.image_size, gates=ALL_GATES_OPEN)
+    chain = evaluation_chain(image_size=model.image_size, acceptance=ACCEPT_ALL_KINDS)
     in_sample = own and (all_folds or by_member or fold in model.held_out_folds)
     cross_fitted_point = _cross_fitted_point(model) if in_sample and not all_folds else lambda _: None
     measure = MeasureMasks(
@@ -199,7 +199,7 @@ def evaluate_model(
     report = EvaluateReport(
         fold=fold,
         scores=replace(
-            decide(curves, model.operating_point),  # curves know nothing of cleaning, masks do
+            score_point(curves, model.operating_point),  # curves know nothing of cleaning, masks do
             areas=images.pred_px,
             dices=dice_from_counts(images.pred_px, images.true_px, images.shared_px),
             score=summarise(images.pred_px, images.true_px, images.shared_px),
@@ -316,7 +316,7 @@ def _exhibits(
     for model, part in parts:
         asked = [index for index in part if index in chosen]
         paths = [image_path(manifest_path, manifest.training[index]) for index in asked]
-        looked = examine_files(model, paths, gates=ALL_GATES_OPEN, workers=workers)
+        looked = examine_files(model, paths, acceptance=ACCEPT_ALL_KINDS, workers=workers)
         for index, examined in zip(asked, looked, strict=True):
             found[index] = _exhibit(manifest.training[index], chosen[index], examined)
     return [found[index] for index in chosen if index in found]
@@ -351,10 +351,10 @@ def _exhibit(case: Case, example: _Example, examined: Segmentation | NotRead) ->
 
 def _cross_fitted_point(model: Model) -> Callable[[Case], OperatingPoint | None]:
     """Give the operating point that training has tuned without the patient of a case, where there is one."""
-    decision = model.description.decision
-    if model.aim is not None or decision is None or decision.cross_fitted is None:
+    search = model.description.operating_point_search
+    if model.aim is not None or search is None or search.cross_fitted is None:
         return lambda _: None
-    points = [point.as_point() for point in decision.cross_fitted.points]
+    points = [point.as_point() for point in search.cross_fitted.points]
     return lambda case: points[inner_fold_of(case.group, len(points))]
 
 

@@ -25,7 +25,7 @@ from pneumoseg.pipeline.results.settings import DEFAULT_KINDS, check_kinds, make
 from pneumoseg.pipeline.results.tables import collect, was_trained_on, withdraw_tables, write_tables
 from pneumoseg.pipeline.results.writing import Writer
 from pneumoseg.transforms.measurements import measure
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import Outcome
 
 
@@ -34,7 +34,7 @@ class PredictReport:
     """What became of the files of a folder, or of a part of it."""
 
     segmented: int
-    called_positive: int
+    predicted_positive: int
     reasons: Counter[str]
     """Files without a result, by reason."""
     refused: int
@@ -67,7 +67,7 @@ def predict_folder(
     dropout_passes: int = 0,
     device: str = "auto",
     batch_size: int = 4,
-    gates: Gates | None = None,
+    acceptance: AcceptanceFilters | None = None,
     workers: int = 1,
     overwrite: bool = False,
     research: bool = False,
@@ -90,7 +90,7 @@ def predict_folder(
             standard deviation of the image probability. 0 leaves dropout off.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
-        gates: Which files count as frontal chest radiographs, and whether text in one is harmless: without that
+        acceptance: Which files count as frontal chest radiographs, and whether text in one is harmless: without that
             no picture is made of it, for the text may be a name.
         workers: Processes that decode; none decodes in this one, without protection from damaged files.
         overwrite: Delete an earlier result in *output*.
@@ -103,7 +103,7 @@ def predict_folder(
             a signal asked to stop.
     """
     check_kinds(kinds, dropout_passes=dropout_passes)
-    gates = gates or Gates()
+    acceptance = acceptance or AcceptanceFilters()
     model = load_model(
         model_folder,
         resolve_device(device),
@@ -113,10 +113,12 @@ def predict_folder(
         dropout_passes=dropout_passes,
     )
     found = find_radiographs(folder, leave_out=[output])
-    settings = make_settings(kinds, gates=gates, research=research, batch_size=batch_size, model=model)
+    settings = make_settings(
+        kinds, acceptance=acceptance, research=research, batch_size=batch_size, model=model
+    )
     with claimed(output, part=part, overwrite=overwrite, inputs=[model_folder, folder]):
         within = folder if folder.is_dir() else folder.parent
-        planned = plan(found.images, within, research=research, max_bytes=gates.max_bytes)
+        planned = plan(found.images, within, research=research, max_bytes=acceptance.max_bytes)
         mine = part.of(planned) if part else planned
         facts = {"pneumoseg": version("pneumoseg"), "files": len(mine), "settings": settings.sha256[:16]}
         log_path = output / (f"run-{part}.log" if part else "run.log")
@@ -129,7 +131,7 @@ def predict_folder(
             segmenting = segment_files(
                 model,
                 [file.path for file in due],
-                gates=gates,
+                acceptance=acceptance,
                 batch_size=batch_size,
                 workers=workers,
                 even_batches=True,
@@ -192,7 +194,7 @@ class _Files:
 
     def _is_done(self, file: Planned) -> bool:
         """Whether an earlier run has made all that this one would make of a file."""
-        digest = content_sha256(file.path, self.settings.gates.max_bytes)
+        digest = content_sha256(file.path, self.settings.acceptance.max_bytes)
         self._digests[file.path] = digest  # of before it is read: what is changed meanwhile is done again
         return is_valid(
             read_receipt(self.output, file.name),
@@ -236,7 +238,7 @@ class _Files:
         """The bytes of a file if they are needed, and still those that it had."""
         if not self.writer.needs_content:
             return None
-        content = read_content(file.path, self.settings.gates.max_bytes)
+        content = read_content(file.path, self.settings.acceptance.max_bytes)
         is_same = content is not None and hashlib.sha256(content).hexdigest() == self._digests[file.path]
         return content if is_same else None
 
@@ -244,21 +246,21 @@ class _Files:
 def _report(
     receipts: Sequence[Receipt], *, model: Model, other_files: int, kept: int, has_tables: bool
 ) -> PredictReport:
-    segmented = called_positive = refused = trained_on = 0
+    segmented = predicted_positive = refused = trained_on = 0
     reasons: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     for receipt in receipts:
         row = receipt.row
         segmented += receipt.is_result
         trained_on += was_trained_on(model, receipt)
-        called_positive += row.get("decision") == "positive"
+        predicted_positive += row.get("decision") == "positive"
         refused += row["status"] == Outcome.REFUSED
         if not receipt.is_result:
             reasons[str(row["reason"])] += 1
         left_out.update(why for why in str(row.get("left_out") or "").split("; ") if why)
     return PredictReport(
         segmented=segmented,
-        called_positive=called_positive,
+        predicted_positive=predicted_positive,
         reasons=reasons,
         refused=refused,
         other_files=other_files,

@@ -21,7 +21,7 @@ from pneumoseg.pipeline.jobs.score import CHALLENGE_SHAPE, check_submission
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.transforms.labels.challenge_csv import is_safe_id
 from pneumoseg.transforms.labels.rle import encode_rle
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import Outcome
 
 SURPRISE: Final = 0.001
@@ -33,7 +33,7 @@ class SubmitReport:
     """What went into a submission."""
 
     images: int
-    called_positive: int
+    predicted_positive: int
     left_out: int
     """Images of the folder that the sample submission does not ask for."""
     refused: tuple[NotRead, ...]
@@ -62,7 +62,7 @@ def write_submission(
     tta: Sequence[str] | None = None,
     device: str = "auto",
     batch_size: int = 4,
-    gates: Gates | None = None,
+    acceptance: AcceptanceFilters | None = None,
     workers: int = 1,
     overwrite: bool = False,
 ) -> SubmitReport:
@@ -78,7 +78,7 @@ def write_submission(
         tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: Images at a time.
-        gates: Which files count as frontal chest radiographs.
+        acceptance: Which files count as frontal chest radiographs.
         workers: Processes that decode; none decodes in this one, without protection from damaged files.
         overwrite: Replace an earlier file.
 
@@ -106,7 +106,7 @@ def write_submission(
     refused: list[NotRead] = []
     paths = [path_of[name] for name in wanted]
     trained_on = 0
-    segmenting = segment_files(model, paths, gates=gates, batch_size=batch_size, workers=workers)
+    segmenting = segment_files(model, paths, acceptance=acceptance, batch_size=batch_size, workers=workers)
     with tracked("segment", total=len(paths)) as advance, closing(segmenting):
         for path, result in zip(paths, segmenting, strict=True):
             if isinstance(result, NotRead):
@@ -130,22 +130,22 @@ def write_submission(
             f"the first is {first.path.name}: {first.error}"
         )
     _write(output, texts, shape)
-    called_positive = sum(text != "-1" for text in texts.values())
-    validation = None if aim else _called_in_validation(model)
+    predicted_positive = sum(text != "-1" for text in texts.values())
+    validation = None if aim else _predicted_positive_in_validation(model)
     return SubmitReport(
         images=len(texts),
-        called_positive=called_positive,
+        predicted_positive=predicted_positive,
         left_out=len(path_of) - len(wanted),
         refused=tuple(refused),
         trained_on=trained_on,
         validation_rate=validation and validation[0] / validation[1],
-        surprising=validation is not None and _is_surprising((called_positive, len(texts)), validation),
+        surprising=validation is not None and _is_surprising((predicted_positive, len(texts)), validation),
     )
 
 
-def _called_in_validation(model: Model) -> tuple[int, int] | None:
+def _predicted_positive_in_validation(model: Model) -> tuple[int, int] | None:
     """How many images of how many the model called positive when it was validated."""
-    called, images = (model.description.validation.get(name) for name in ("called_positive", "images"))
+    called, images = (model.description.validation.get(name) for name in ("predicted_positive", "images"))
     return (int(called), int(images)) if called is not None and images else None
 
 

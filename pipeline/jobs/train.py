@@ -24,8 +24,8 @@ from pneumoseg.pipeline.jobs.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import (
-    Decision,
     ModelDescription,
+    OperatingPointSearch,
     Preprocessing,
     Training,
     TunedPoint,
@@ -33,7 +33,7 @@ from pneumoseg.pipeline.model.description import (
 )
 from pneumoseg.pipeline.model.weights import save_weights
 from pneumoseg.pipeline.reporting.run import EVALUATION
-from pneumoseg.pipeline.scoring.decision import OperatingPointScores, decide
+from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores, score_point
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, OutOfFold, save_out_of_fold
 from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
@@ -185,12 +185,12 @@ def train_model(
             run.validate_tta(config.tta)
         out_of_fold = OutOfFold(run.metric.all_curves(), run.predict_validation())
         tuned = tune(out_of_fold, cases)
-        found = decide(out_of_fold.curves, tuned.point)
+        found = score_point(out_of_fold.curves, tuned.point)
         if is_main_process:
             trained_on = describe_training(
                 start.manifest, start.training, seen=start.origin["initial"]["seen"]
             )
-            _write_model(run_dir, run, start, trained_on, found=found, decision=tuned.decision, kept=kept)
+            _write_model(run_dir, run, start, trained_on, found=found, search=tuned.search, kept=kept)
             save_out_of_fold(run_dir / OUT_OF_FOLD, out_of_fold)
             _write_summary(run_dir, run, start, trained_on, found=found, kept=kept)
         idist.barrier()  # who reads the model next finds it written
@@ -342,7 +342,7 @@ def _write_model(
     trained_on: Training,
     *,
     found: OperatingPointScores,
-    decision: Decision,
+    search: OperatingPointSearch,
     kept: _Kept,
 ) -> None:
     config = run.config
@@ -355,7 +355,7 @@ def _write_model(
         encoder_origin=start.origin["initial"]["encoder_origin"],
         preprocessing=Preprocessing(image_size=config.data.image_size),
         operating_point=TunedPoint.of(found.point),
-        decision=decision,
+        operating_point_search=search,
         members=members,
         tta=config.tta,
         precision=run.precision.name,

@@ -10,7 +10,7 @@ from typing import Final, Generic, Self, TypeVar
 
 from pneumoseg.pipeline.reading.decode_worker import Orders, Read
 from pneumoseg.pipeline.reading.worker_process import END, Answers, WorkerProcess
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import RadiographError
 
 SECONDS: Final = 10.0
@@ -31,7 +31,7 @@ class Readers(Generic[_Result]):
 
     Args:
         read: What to do with each file: `read_radiograph`, `read_facts`, or another function of some module.
-        gates: Which files count as frontal chest radiographs.
+        acceptance: Which files count as frontal chest radiographs.
         workers: How many processes; none reads in this one, without protection from damaged files.
         window: Most results that wait to be taken; memory grows with it, and a slow file holds up fewer others.
         seconds: Most time for one file.
@@ -42,7 +42,7 @@ class Readers(Generic[_Result]):
         self,
         read: Read[_Result],
         *,
-        gates: Gates | None = None,
+        acceptance: AcceptanceFilters | None = None,
         workers: int = 1,
         window: int = 16,
         seconds: float = SECONDS,
@@ -51,7 +51,10 @@ class Readers(Generic[_Result]):
         self.count = workers
         self.window = window
         self._orders: Orders[_Result] = Orders(
-            read=read, gates=gates or Gates(), seconds=seconds, memory_bytes=memory_bytes
+            read=read,
+            acceptance=acceptance or AcceptanceFilters(),
+            seconds=seconds,
+            memory_bytes=memory_bytes,
         )
         self._answers: Answers = SimpleQueue()
         self._workers: list[WorkerProcess] = []

@@ -122,7 +122,7 @@ def how_it_was_made(scores: Mapping[str, Any]) -> Section:
     facts = {
         name: scores.get(name)
         for name in (
-            "threshold", "bottom_threshold", "min_area_fraction", "image_threshold", "min_component_fraction",
+            "threshold", "segmentation_threshold", "min_area_fraction", "image_threshold", "min_component_fraction",
             "fill_holes", "operating_point", "aim",
             "tta", "temperature", "dropout_passes", "grouped_by", "manifest_sha256", "model_weights_sha256",
         )
@@ -218,7 +218,7 @@ def _operating_point(folder: Path, scores: Mapping[str, Any]) -> Section | None:
 
 
 def _operating_point_words(scores: Mapping[str, Any]) -> str:
-    area, bottom = scores["min_area_fraction"], scores.get("bottom_threshold")
+    area, bottom = scores["min_area_fraction"], scores.get("segmentation_threshold")
     image = scores.get("image_threshold")
     many = f"more than {area:.3%} of its pixels exceed" if area else "any of its pixels exceeds"
     criterion = f" and its image probability exceeds {image:.3f}" if image else ""
@@ -255,7 +255,7 @@ def _probabilities(scores: Mapping[str, Any], cases: Sequence[Row]) -> Section:
     if positive.any():
         areas = np.array([float(row["label_area_px"]) for row in cases])
         dices = np.array([float(row["dice"]) for row in cases])
-        called = np.array([row["called_positive"] == "1" for row in cases])
+        called = np.array([row["predicted_positive"] == "1" for row in cases])
         at = _AT[scores["operating_point"]]
         made.append(charts.size_chart(areas[positive], dices[positive], called[positive], at=at))
     uncertainty = np.array([value for row in cases if (value := number(row["uncertainty"])) is not None])
@@ -286,7 +286,7 @@ def _subgroup_table(rows: Sequence[Row]) -> Block:
     for row in rows:
         cells: list[str | float | int | None] = [row["subgroup"].replace("_", " "), row["value"]]
         cells += [
-            number_or_text(row[name]) for name in ("images", "patients", "positives", "called_positive")
+            number_or_text(row[name]) for name in ("images", "patients", "positives", "predicted_positive")
         ]
         for name in shown:
             low, high = row[f"{name}_low"], row[f"{name}_high"]
@@ -333,7 +333,7 @@ def outcome(row: Row) -> str:
         ("1", "0"): "missed",
         ("0", "1"): "false alarm",
         ("0", "0"): "rightly negative",
-    }[row["positive"], row["called_positive"]]
+    }[row["positive"], row["predicted_positive"]]
 
 
 def _varies(rows: Sequence[Row], name: str) -> bool:

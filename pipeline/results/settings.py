@@ -8,7 +8,7 @@ from typing import Any, Final
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.results.receipts import digest_of
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
 KINDS: Final = (
     "csv", "json", "png", "nifti", "seg", "sr", "sc", "overlay", "attention", "probability", "uncertainty",
@@ -35,7 +35,7 @@ class Settings:
 
     Attributes:
         kinds: Sorted as in `KINDS`.
-        gates: What counts as a frontal chest radiograph.
+        acceptance: What counts as a frontal chest radiograph.
         research: Whether everything that tells of a person stays out.
         batch_size: Images at a time.
         precision: Number format in which the networks compute, and on which kind of device.
@@ -47,7 +47,7 @@ class Settings:
     """
 
     kinds: tuple[str, ...]
-    gates: Gates
+    acceptance: AcceptanceFilters
     research: bool
     batch_size: int
     precision: str
@@ -70,7 +70,7 @@ class Settings:
 def make_settings(
     kinds: Collection[str],
     *,
-    gates: Gates,
+    acceptance: AcceptanceFilters,
     research: bool,
     batch_size: int,
     model: Model,
@@ -78,7 +78,7 @@ def make_settings(
     """Put settings together."""
     return Settings(
         kinds=tuple(kind for kind in KINDS if kind in kinds),
-        gates=gates,
+        acceptance=acceptance,
         research=research,
         batch_size=batch_size,
         precision=f"{model.precision.name} on {model.precision.device.type}",

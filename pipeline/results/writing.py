@@ -92,7 +92,9 @@ class Writer:
     def _hides(self, result: Segmentation, kind: str) -> bool:
         """Text in an image may be a name; an archive holds it anyway, and its objects say that it is there."""
         is_clinical = kind in _DICOM and not self.settings.research
-        return result.radiograph.burned_in and not self.settings.gates.allow_burned_in and not is_clinical
+        return (
+            result.radiograph.burned_in and not self.settings.acceptance.allow_burned_in and not is_clinical
+        )
 
     def _source(self, result: Segmentation, content: bytes | None, written: Written) -> Source | None:
         if not self.needs_content:
@@ -105,7 +107,7 @@ class Writer:
                 content,
                 result.radiograph,
                 with_identity=not self.settings.research,
-                max_bytes=self.settings.gates.max_bytes,
+                max_bytes=self.settings.acceptance.max_bytes,
             )
         except NoDicomResultError as error:
             written.left_out |= dict.fromkeys(asked, str(error))

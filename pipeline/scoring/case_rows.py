@@ -1,4 +1,4 @@
-"""The rows of ``cases.csv``: one for each case that was scored."""
+"""Rows of ``cases.csv``, one for each case that was scored."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -13,7 +13,7 @@ from pneumoseg.pipeline.scoring.metrics import CaseMasks, MaskScores
 CROSS_FITTED: Final = "cross_fitted_"
 """Prefix of the columns of the mask at the cross-fitted operating point."""
 _MASK_COLUMNS: Final = (
-    "called_positive",
+    "predicted_positive",
     "dice",
     "iou",
     "area_px",
@@ -39,11 +39,10 @@ def case_rows(
 
     Args:
         cases: Cases of the manifest.
-        seen: Whether the weights were trained on the case.
-        masks: Scores of the masks, at the operating point of the model and, where there is one, at the cross-fitted
-            one.
-        probabilities: Image probabilities as the model outputs them.
-        calibrated: Image probabilities at a temperature; None where none was asked for.
+        seen: Whether the weights were trained on each case.
+        masks: Scores of the masks at the model's operating point and, where there is one, at the cross-fitted one.
+        probabilities: Image probabilities as the model outputs them, shape ``(cases,)``.
+        calibrated: Image probabilities at a temperature, shape ``(cases,)``; None leaves the cells empty.
     """
     rows: list[dict[str, object]] = []
     for index, (case, trained_on, mask) in enumerate(zip(cases, seen, masks, strict=True)):
@@ -79,7 +78,7 @@ def _mask_cells(mask: MaskScores | None, case: Case) -> dict[str, object]:
         return dict.fromkeys(_MASK_COLUMNS)
     counts = mask.area_px, case.area_px, mask.overlap_px
     return {
-        "called_positive": int(mask.area_px > 0),
+        "predicted_positive": int(mask.area_px > 0),
         "dice": float(dice_from_counts(*counts)),
         "iou": float(iou_from_counts(*counts)),
         "area_px": mask.area_px,

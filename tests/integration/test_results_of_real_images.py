@@ -17,9 +17,9 @@ from PIL import Image
 
 from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.pipeline.results.settings import KINDS
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
-OPEN = Gates(any_modality=True, any_view=True, any_body_part=True)
+OPEN = AcceptanceFilters(any_modality=True, any_view=True, any_body_part=True)
 OF_THE_CHALLENGE = 12  # of 973: what a full run adds is time
 
 
@@ -61,7 +61,7 @@ def results(
         folder / "out",
         kinds=KINDS,
         device="cpu",
-        gates=OPEN,
+        acceptance=OPEN,
         dropout_passes=2,
     )
     return Results(folder / "out")

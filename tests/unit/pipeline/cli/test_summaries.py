@@ -23,7 +23,7 @@ from pneumoseg.pipeline.jobs.doctor import Decoder, DoctorReport, Library
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
 from pneumoseg.pipeline.jobs.predict import PredictReport
 from pneumoseg.pipeline.jobs.prepare import PrepareReport
-from pneumoseg.pipeline.scoring.decision import CaseCurves, decide
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, score_point
 from pneumoseg.pipeline.scoring.headline import ScoredImages
 from pneumoseg.transforms.masks import OperatingPoint
 
@@ -100,7 +100,7 @@ def scores(*corners: tuple[int, int]) -> str:
         )
         for index, (pred, truth) in enumerate(corners)
     ]
-    return printed(operating_point_table(decide(curves, OperatingPoint()), title="fold 3"))
+    return printed(operating_point_table(score_point(curves, OperatingPoint()), title="fold 3"))
 
 
 def test_each_score_stands_beside_that_of_predicting_nothing() -> None:
@@ -151,7 +151,7 @@ def test_cross_fitted_scores_stand_with_intervals_beside_in_sample_ones_and_pred
 def test_predict_counts_what_became_of_the_files() -> None:
     report = PredictReport(
         segmented=9,
-        called_positive=3,
+        predicted_positive=3,
         reasons=Counter({"TRUNCATED": 2, "WRONG_VIEW": 1}),
         refused=2,
         other_files=4,
@@ -163,13 +163,13 @@ def test_predict_counts_what_became_of_the_files() -> None:
 
 def test_predict_says_how_many_images_the_model_was_trained_on() -> None:
     report = PredictReport(
-        segmented=9, called_positive=3, reasons=Counter(), refused=0, other_files=0, trained_on=4
+        segmented=9, predicted_positive=3, reasons=Counter(), refused=0, other_files=0, trained_on=4
     )
     assert "4 of them were in the model's training set" in printed(*predict_summary(report))
 
 
 def test_predict_shows_no_table_where_every_file_has_a_result() -> None:
-    report = PredictReport(segmented=9, called_positive=3, reasons=Counter(), refused=0, other_files=0)
+    report = PredictReport(segmented=9, predicted_positive=3, reasons=Counter(), refused=0, other_files=0)
     assert len(predict_summary(report)) == 1
     assert np.all([isinstance(line, str) for line in predict_summary(report)])
 

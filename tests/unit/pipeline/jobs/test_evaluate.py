@@ -29,16 +29,16 @@ from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import (
     AimedPoint,
     CrossFittedPoints,
-    Decision,
     Member,
+    OperatingPointSearch,
     TunedPoint,
     read_description,
 )
 from pneumoseg.pipeline.reporting.content import Chart, Tiles
 from pneumoseg.pipeline.reporting.evaluation import evaluation_page
-from pneumoseg.pipeline.scoring.decision import CaseCurves
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves
 from pneumoseg.pipeline.scoring.headline import TITLES
-from pneumoseg.pipeline.scoring.search import inner_fold_of
+from pneumoseg.pipeline.scoring.measured_cases import inner_fold_of
 from pneumoseg.pipeline.scoring.temperature import LIMIT
 
 
@@ -133,9 +133,9 @@ def test_a_case_has_its_areas_and_its_dice(
     _, rows = evaluate(model_folder, collection, tmp_path, all_folds=True)
     positive, negative = rows[0], rows[6]
     assert (positive["label_area_px"], positive["area_px"], positive["dice"]) == ("80", "80", "1")
-    assert (positive["positive"], positive["called_positive"]) == ("1", "1")
+    assert (positive["positive"], positive["predicted_positive"]) == ("1", "1")
     assert (negative["label_area_px"], negative["area_px"], negative["dice"]) == ("0", "0", "1")
-    assert (negative["positive"], negative["called_positive"]) == ("0", "0")
+    assert (negative["positive"], negative["predicted_positive"]) == ("0", "0")
 
 
 def test_the_models_own_operating_point_decides(collection: Collection, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_the_models_own_operating_point_decides(collection: Collection, tmp_path
     model = write_model(tmp_path / "model", bright_pixel_network(), point=point)
     report, _ = evaluate(model, collection, tmp_path, all_folds=True)
     score = report.scores.score
-    assert (score.dice, score.called_positive) == (score.predict_nothing, 0)
+    assert (score.dice, score.predicted_positive) == (score.predict_nothing, 0)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 50])
@@ -220,14 +220,14 @@ def model_with_a_search(
 ) -> Path:
     sha256 = manifest_sha256(collection.manifest)
     model = write_model(folder, network or bright_pixel_network(), fold=1, manifest_sha256=sha256)
-    decision = Decision(
+    search = OperatingPointSearch(
         cases=4,
         aims={"screening": AimedPoint(point=BLIND, dice=0.5, sensitivity=0.0, specificity=1.0)},
         curve=(),
         cross_fitted=CrossFittedPoints(points=points, dice=0.75),
         temperature=temperature,
     )
-    save_description(model, read_description(model).model_copy(update={"decision": decision}))
+    save_description(model, read_description(model).model_copy(update={"operating_point_search": search}))
     return model
 
 
@@ -241,7 +241,7 @@ def test_each_case_is_also_scored_at_the_operating_point_that_was_tuned_without_
         blind = inner_fold_of(row["group"], 2) == 0
         expected = "0" if blind and row["positive"] == "1" else "1"
         assert (row["cross_fitted_dice"], row["dice"]) == (expected, "1")
-        assert row["cross_fitted_called_positive"] == ("0" if blind else row["positive"])
+        assert row["cross_fitted_predicted_positive"] == ("0" if blind else row["positive"])
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     dices = [float(row["cross_fitted_dice"]) for row in rows]
     assert scores["cross_fitted"]["dice"]["value"] == pytest.approx(sum(dices) / len(dices))
@@ -256,11 +256,11 @@ def test_an_image_threshold_decides_as_well(collection: Collection, tmp_path: Pa
     _, rows = evaluate(model, collection, tmp_path)
     for row in rows:
         accepted = inner_fold_of(row["group"], 2) == 0 or float(row["probability"]) > 0.999999
-        assert row["cross_fitted_called_positive"] == str(int(row["positive"] == "1" and accepted))
+        assert row["cross_fitted_predicted_positive"] == str(int(row["positive"] == "1" and accepted))
     point = TunedPoint(threshold=0.5, min_area_fraction=0.0, image_threshold=0.999999)
     blind = write_model(tmp_path / "blind", bright_pixel_network(), point=point)
     report, rows = evaluate(blind, collection, tmp_path, all_folds=True, overwrite=True)
-    assert report.scores.score.called_positive == sum(float(row["probability"]) > 0.999999 for row in rows)
+    assert report.scores.score.predicted_positive == sum(float(row["probability"]) > 0.999999 for row in rows)
     surface = json.loads((tmp_path / "out" / "score_surface.json").read_text())
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert (surface["image_threshold"], scores["image_threshold"]) == (0.999999, 0.999999)
@@ -344,14 +344,14 @@ def test_an_operating_point_is_not_cross_fitted_on_cases_that_it_was_not_tuned_o
 def test_another_aim_decides_otherwise(collection: Collection, tmp_path: Path) -> None:
     model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
     report, _ = evaluate(model, collection, tmp_path, aim="screening")
-    assert (report.scores.score.called_positive, report.operating_point) == (0, "in-sample")
-    with pytest.raises(UsageError, match="--aim beauty: screening"):
+    assert (report.scores.score.predicted_positive, report.operating_point) == (0, "in-sample")
+    with pytest.raises(UsageError, match="--operating-point beauty: screening"):
         evaluate(model, collection, tmp_path, aim="beauty", overwrite=True)
 
 
 def test_a_mask_is_scored_as_it_is_cleaned(collection: Collection, tmp_path: Path) -> None:
     """A bottom threshold of 0 draws the whole image; without cleaning, curves would say the same."""
-    point = TunedPoint(threshold=0.5, min_area_fraction=0.0, bottom_threshold=0.0, fill_holes=True)
+    point = TunedPoint(threshold=0.5, min_area_fraction=0.0, segmentation_threshold=0.0, fill_holes=True)
     model = write_model(tmp_path / "model", bright_pixel_network(), point=point)
     report, rows = evaluate(model, collection, tmp_path, all_folds=True)
     assert rows[0]["area_px"] == str(48 * 32)

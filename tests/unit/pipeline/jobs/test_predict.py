@@ -30,13 +30,18 @@ from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import locked
 from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
 from pneumoseg.pipeline.model.card import save_description
-from pneumoseg.pipeline.model.description import AimedPoint, Decision, TunedPoint, read_description
+from pneumoseg.pipeline.model.description import (
+    AimedPoint,
+    OperatingPointSearch,
+    TunedPoint,
+    read_description,
+)
 from pneumoseg.pipeline.phantom.draw import draw_phantom
 from pneumoseg.pipeline.results.output_folder import claimed
 from pneumoseg.pipeline.results.planning import Part
 from pneumoseg.pipeline.results.settings import KINDS
 from pneumoseg.transforms import decode_rle
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
 
 @pytest.fixture
@@ -61,14 +66,14 @@ def searched_model(folder: Path, temperature: float | None = None) -> Path:
     """The model of bright blocks, with a search that knows a point which calls nothing, and a temperature."""
     model = write_model(folder, bright_pixel_network())
     blind = TunedPoint(threshold=0.5, min_area_fraction=0.9)
-    decision = Decision(
+    search = OperatingPointSearch(
         cases=4,
         aims={"specificity": AimedPoint(point=blind, dice=0.5, sensitivity=0.0, specificity=1.0)},
         curve=(),
         cross_fitted=None,
         temperature=temperature,
     )
-    save_description(model, read_description(model).model_copy(update={"decision": decision}))
+    save_description(model, read_description(model).model_copy(update={"operating_point_search": search}))
     return model
 
 
@@ -91,7 +96,7 @@ def test_every_image_has_a_row_in_the_order_of_the_folder(
     report, rows = predict(model_folder, images, tmp_path)
     assert [row["image"] for row in rows] == ["case00.dcm", "case01.dcm", "case06.dcm", "case07.dcm"]
     assert [row["decision"] for row in rows] == ["positive", "positive", "negative", "negative"]
-    assert (report.segmented, report.called_positive, report.exit_code) == (4, 2, 0)
+    assert (report.segmented, report.predicted_positive, report.exit_code) == (4, 2, 0)
 
 
 def test_a_row_has_area_and_spacing(model_folder: Path, images: Path, tmp_path: Path) -> None:
@@ -222,7 +227,7 @@ def test_a_picture_is_made_of_text_that_is_said_to_be_harmless(
 ) -> None:
     pixels = draw_case(2, positive=True)[0]
     write_radiograph(images / "named.dcm", pixels, SOPInstanceUID="1.2.77", BurnedInAnnotation="YES")
-    _, rows = predict(model_folder, images, tmp_path, gates=Gates(allow_burned_in=True))
+    _, rows = predict(model_folder, images, tmp_path, acceptance=AcceptanceFilters(allow_burned_in=True))
     assert "BURNED_IN" not in rows[-1]["reason"].split()
     assert (tmp_path / "out" / "overlays" / "1.2.77.png").exists()
 
@@ -348,9 +353,9 @@ def test_probabilities_and_attention_have_the_size_of_the_image(
 
 def test_an_aim_of_the_model_decides(collection: Collection, images: Path, tmp_path: Path) -> None:
     model = searched_model(tmp_path / "model")
-    assert predict(model, images, tmp_path)[0].called_positive == 2
+    assert predict(model, images, tmp_path)[0].predicted_positive == 2
     report, _ = predict(model, images, tmp_path, aim="specificity")
-    assert (report.called_positive, report.kept) == (0, 0)
+    assert (report.predicted_positive, report.kept) == (0, 0)
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["settings"]["aim"] == "specificity"
 
 
@@ -484,7 +489,7 @@ def test_another_threshold_or_other_settings_do_all_again(
     )
     assert predict(other, images, tmp_path)[0].kept == 0
     assert predict(other, images, tmp_path)[0].kept == 4
-    assert predict(other, images, tmp_path, gates=Gates(any_view=True))[0].kept == 0
+    assert predict(other, images, tmp_path, acceptance=AcceptanceFilters(any_view=True))[0].kept == 0
 
 
 def test_results_of_kinds_and_files_that_are_not_asked_for_any_more_are_gone(

@@ -65,7 +65,7 @@ def test_the_order_is_that_of_the_sample_and_other_images_are_left_out(
 ) -> None:
     report, rows = submit(model_folder, images, tmp_path, sample=sample(tmp_path, "case6", "case0"))
     assert [row["ImageId"] for row in rows] == ["case6", "case0"]
-    assert (report.images, report.called_positive, report.left_out, report.exit_code) == (2, 1, 1, 0)
+    assert (report.images, report.predicted_positive, report.left_out, report.exit_code) == (2, 1, 1, 0)
 
 
 def test_the_score_command_takes_it(model_folder: Path, images: Path, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_an_earlier_submission_is_not_written_over(model_folder: Path, images: P
 def validated(folder: Path, *, called: int, images: int) -> Path:
     """A model that called so many of so many images positive when it was validated."""
     model = write_model(folder, bright_pixel_network())
-    scores: dict[str, float | int | None] = {"called_positive": called, "images": images}
+    scores: dict[str, float | int | None] = {"predicted_positive": called, "images": images}
     save_description(model, read_description(model).model_copy(update={"validation": scores}))
     return model
 
@@ -191,7 +191,7 @@ def test_a_rate_that_is_far_from_the_validations_is_remarked_upon(
     images: Path, tmp_path: Path, called: int, surprising: bool
 ) -> None:
     report, _ = submit(validated(tmp_path / "model", called=called, images=1000), images, tmp_path)
-    assert (report.images, report.called_positive) == (3, 2)
+    assert (report.images, report.predicted_positive) == (3, 2)
     assert report.validation_rate == called / 1000
     assert report.surprising == surprising
 
@@ -204,21 +204,21 @@ def test_without_a_rate_of_the_validation_nothing_is_remarked_upon(
 
 
 def test_the_whole_operating_point_draws_the_masks(images: Path, tmp_path: Path) -> None:
-    point = TunedPoint(threshold=0.5, min_area_fraction=0.0, bottom_threshold=0.0)
+    point = TunedPoint(threshold=0.5, min_area_fraction=0.0, segmentation_threshold=0.0)
     _, rows = submit(write_model(tmp_path / "model", bright_pixel_network(), point=point), images, tmp_path)
     assert rows[0]["EncodedPixels"] == f"0 {SIDE * SIDE}"
     assert rows[2]["EncodedPixels"] == "-1"
 
 
 def test_another_aim_has_to_be_known_to_the_model(model_folder: Path, images: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--aim screening"):
+    with pytest.raises(UsageError, match="--operating-point screening"):
         submit(model_folder, images, tmp_path, aim="screening")
     assert not (tmp_path / "submission.csv").exists()
 
 
 def test_augmentations_give_a_valid_submission_too(model_folder: Path, images: Path, tmp_path: Path) -> None:
     report, rows = submit(model_folder, images, tmp_path, tta=("flip", "scale"))
-    assert (report.called_positive, rows[2]["EncodedPixels"]) == (2, "-1")
+    assert (report.predicted_positive, rows[2]["EncodedPixels"]) == (2, "-1")
 
 
 def test_images_that_the_model_was_trained_on_are_counted(images: Path, tmp_path: Path) -> None:

@@ -19,20 +19,20 @@ from pneumoseg.pipeline.scoring.subgroups import COLUMNS as SUBGROUP_COLUMNS
 from pneumoseg.pipeline.training.history import COLUMNS as EPOCH_COLUMNS
 
 CASE: Mapping[str, Any] = {
-    "id": "case", "group": "p0", "fold": 0, "trained_on": 0, "positive": 0, "called_positive": 0,
+    "id": "case", "group": "p0", "fold": 0, "trained_on": 0, "positive": 0, "predicted_positive": 0,
     "probability": 0.1, "dice": 1.0, "iou": 1.0, "label_area_px": 0, "area_px": 0, "overlap_px": 0,
     "view": "PA", "sex": "F", "age": 58, "spacing_row_mm": 0.5, "spacing_column_mm": 0.25,
 }  # fmt: skip
 FOUND = {
     "positive": 1,
-    "called_positive": 1,
+    "predicted_positive": 1,
     "probability": 0.9,
     "dice": 0.8,
     "label_area_px": 100,
     "area_px": 120,
 }
 MISSED = {"positive": 1, "probability": 0.2, "dice": 0.0, "label_area_px": 300}
-FALSE_ALARM = {"called_positive": 1, "probability": 0.7, "dice": 0.0, "area_px": 50}
+FALSE_ALARM = {"predicted_positive": 1, "probability": 0.7, "dice": 0.0, "area_px": 50}
 CASES: Sequence[Mapping[str, Any]] = (
     {"id": "found", **FOUND},
     {"id": "missed", **MISSED, "view": "AP"},
@@ -50,7 +50,7 @@ SURFACE: Mapping[str, Any] = {
 SCORES: Mapping[str, Any] = {
     "manifest": "made up", "grouped_by": "groups file", "fold": 0, "operating_point": "fixed", "trained_on": 0,
     "images": 4, "patients": 3, "positives": 2, "predict_nothing": 0.5, "threshold": 0.5, "min_area_fraction": 0.001,
-    "bottom_threshold": None, "numbers": {name: {"value": 0.75, "low": 0.5, "high": 0.875} for name in TITLES},
+    "segmentation_threshold": None, "numbers": {name: {"value": 0.75, "low": 0.5, "high": 0.875} for name in TITLES},
     "cross_fitted": None, "predict_nothing_numbers": dict.fromkeys(TITLES, 0.25),
     "reliability": {
         "images": [{"confidence": 0.125, "share": 0.0, "count": 2}, {"confidence": 0.875, "share": 0.5, "count": 2}],
@@ -58,7 +58,7 @@ SCORES: Mapping[str, Any] = {
     },
 }  # fmt: skip
 SUBGROUP: Mapping[str, Any] = {
-    "subgroup": "mask_area", "value": "quartile 1", "images": 2, "patients": 1, "positives": 2, "called_positive": 1,
+    "subgroup": "mask_area", "value": "quartile 1", "images": 2, "patients": 1, "positives": 2, "predicted_positive": 1,
     "dice": 0.123456, "dice_low": 0.1, "dice_high": 0.2,
 }  # fmt: skip
 

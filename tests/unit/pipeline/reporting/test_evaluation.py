@@ -18,8 +18,8 @@ from pneumoseg.pipeline.reporting.content import (
     Chart,
     Charts,
     Folded,
-    Gallery,
     Page,
+    PictureGallery,
     Section,
     Table,
     Text,
@@ -119,7 +119,7 @@ def crossed(**values: Any) -> dict[str, Any]:
 
 
 CROSS_FITTED: dict[str, Any] = {"operating_point": "cross-fitted", "cross_fitted": NEW}
-TURNED = {**FOUND, "id": "turned", **crossed(called_positive=0, dice=0.0, area_px=0)}
+TURNED = {**FOUND, "id": "turned", **crossed(predicted_positive=0, dice=0.0, area_px=0)}
 
 
 def test_cross_fitted_numbers_are_those_to_quote(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_scores_that_can_be_trusted_have_no_warning(page: Page) -> None:
     [
         ({}, "when more than 0.100% of its pixels exceed 0.500. Both"),
         ({"min_area_fraction": 0.0}, "when any of its pixels exceeds 0.500. Both"),
-        ({"bottom_threshold": 0.25}, "exceed 0.500. Its mask then holds the pixels above 0.250."),
+        ({"segmentation_threshold": 0.25}, "exceed 0.500. Its mask then holds the pixels above 0.250."),
         ({"image_threshold": 0.125}, "exceed 0.500 and its image probability exceeds 0.125. Both"),
         ({"image_threshold": 0.125}, "(in-sample), beside the image threshold of 0.125"),
     ],
@@ -315,7 +315,7 @@ def test_every_case_has_its_outcome(page: Page) -> None:
     [("1", "1", "found"), ("1", "0", "missed"), ("0", "1", "false alarm"), ("0", "0", "rightly negative")],
 )
 def test_the_outcome_is_of_truth_and_call(positive: str, called: str, expected: str) -> None:
-    assert outcome({"positive": positive, "called_positive": called}) == expected
+    assert outcome({"positive": positive, "predicted_positive": called}) == expected
 
 
 def test_cases_can_be_chosen_by_what_they_differ_in(page: Page) -> None:
@@ -341,7 +341,7 @@ def test_of_very_many_cases_the_best_are_left_to_the_file(tmp_path: Path) -> Non
 
 def test_the_pictures_of_the_gallery_are_in_the_report(page: Page) -> None:
     _, gallery = section(page, "Gallery").blocks
-    assert isinstance(gallery, Gallery)
+    assert isinstance(gallery, PictureGallery)
     assert [panel.name for panel in gallery.cases[0].panels] == ["radiograph", "truth"]
 
 

@@ -49,9 +49,9 @@ def test_iou_is_the_intersection_over_the_union() -> None:
 
 
 @pytest.mark.parametrize(("area", "called"), [(60, 1), (0, 0)])
-def test_called_positive_is_who_has_a_mask(area: int, called: int) -> None:
+def test_predicted_positive_is_who_has_a_mask(area: int, called: int) -> None:
     row = row_of(positive(), CaseMasks(index=0, own=replace(OWN, area_px=area, overlap_px=0)))
-    assert (row["positive"], row["called_positive"]) == (1, called)
+    assert (row["positive"], row["predicted_positive"]) == (1, called)
 
 
 @pytest.mark.parametrize("seen", [True, False])
@@ -76,7 +76,7 @@ def test_the_mask_at_the_cross_fitted_operating_point_has_columns_of_its_own() -
     row = row_of(positive(), replace(MASK, cross_fitted=other))
     assert row["cross_fitted_dice"] == pytest.approx(2 * 15 / (20 + 40))
     assert row["cross_fitted_iou"] == pytest.approx(15 / 45)
-    assert (row["cross_fitted_area_px"], row["cross_fitted_called_positive"]) == (20, 1)
+    assert (row["cross_fitted_area_px"], row["cross_fitted_predicted_positive"]) == (20, 1)
     assert (row["cross_fitted_surface_dice"], row["cross_fitted_hausdorff95_mm"]) == (0.75, 1.5)
     assert row["area_px"] == 60
 

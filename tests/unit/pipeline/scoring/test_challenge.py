@@ -48,7 +48,7 @@ def test_the_parts_of_a_score_worked_by_hand() -> None:
     assert score.sensitivity == pytest.approx(2 / 3)
     assert score.specificity == pytest.approx(1 / 2)
     assert score.precision == pytest.approx(2 / 3)
-    assert (score.images, score.positives, score.called_positive, score.found) == (5, 3, 3, 2)
+    assert (score.images, score.positives, score.predicted_positive, score.found) == (5, 3, 3, 2)
 
 
 def test_parts_that_no_image_counts_for_are_none() -> None:
