@@ -26,7 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from pneumoseg.pipeline.dataset.manifest import Case, image_path, read_manifest
 from pneumoseg.pipeline.phantom.draw import draw_phantom
 from pneumoseg.pipeline.reading.folders import find_radiographs
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.grey import GreyScale, Window
 from pneumoseg.transforms.reader.pose import TEMPLATE_FILE, Template, find_pose, shrink, standardized
 from pneumoseg.transforms.reader.quality import LEAST_GAIN, lit_field, look_at, sample
@@ -36,7 +36,7 @@ from pneumoseg.transforms.reader.record import Radiograph
 
 Stored = NDArray[Any]
 Copy = Callable[[Radiograph], Radiograph]
-ALL_OPEN: Final = Gates(any_modality=True, any_view=True, any_body_part=True)
+ALL_OPEN: Final = AcceptanceFilters(any_modality=True, any_view=True, any_body_part=True)
 REASONS: Final = (
     *(Reason.LOOKS_TURNED, Reason.LOOKS_INVERTED, Reason.LOOKS_UNLIKE_CHEST, Reason.SMALL_FIELD),
     *(Reason.SATURATED, Reason.LOW_CONTRAST, Reason.LOW_RESOLUTION),
@@ -135,7 +135,7 @@ def main() -> None:
     if words.phantoms:
         print(f"\n{words.phantoms} phantoms: {counted(map(phantom, range(words.phantoms)))}")
     if words.others:
-        print("\nother files, with all gates open")
+        print("\nother files, of any modality, view and body part")
         for path in find_radiographs(words.others).images:
             print(f"{path.name}: {verdict(path)}")
 
@@ -253,7 +253,7 @@ def phantom(number: int) -> str:
 def verdict(path: Path) -> str:
     """What is said of a file."""
     try:
-        radiograph = read_radiograph(path, gates=ALL_OPEN)
+        radiograph = read_radiograph(path, acceptance=ALL_OPEN)
     except RadiographError as error:
         return str(error)
     pose = find_pose(lit_field(sample(radiograph)))

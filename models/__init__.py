@@ -1,4 +1,4 @@
-"""The Attention U-Net, the encoders it may have, and the way Keras weights get into it."""
+"""The Attention U-Net, its encoders, and the import of Keras weights."""
 
 from pneumoseg.models.attention_unet import (
     ENCODER_STRIDE,

@@ -1,4 +1,4 @@
-"""The Attention U-Net: encoder, gates and decoder put together. `forward` is the figure."""
+"""The Attention U-Net, assembled from encoder, attention gates and decoder."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -155,7 +155,14 @@ class AttentionUNet(nn.Module):
                 nn.init.constant_(head.bias, log(head_prior / (1 - head_prior)))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the logits, (B, classes, H, W)."""
+        """Compute the logits.
+
+        Args:
+            image: (B, in_channels or 1, H, W), H and W multiples of `stride`
+
+        Returns: (B, classes, H, W)
+        Raises: ValueError: If the shape of the image does not fit.
+        """
         return self.head(self._decode(image).levels[0])  # type: ignore[no-any-return]
 
     def probabilities(self, image: Tensor) -> Tensor:
@@ -163,7 +170,13 @@ class AttentionUNet(nn.Module):
         return torch.sigmoid(self(image).float())
 
     def attention(self, image: Tensor) -> list[Tensor]:
-        """Return the coefficient maps of the four gates, each (B, 1, h, w), deepest first."""
+        """Compute the attention maps.
+
+        Args:
+            image: (B, in_channels or 1, H, W), H and W multiples of `stride`
+
+        Returns: Coefficient maps of the four gates, each (B, 1, h, w), deepest first.
+        """
         return self._decode(image).maps
 
     def forward_with_attention(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -177,12 +190,20 @@ class AttentionUNet(nn.Module):
         return self.head(decoded.levels[0]), self._image_logits(decoded)
 
     def outputs(self, image: Tensor) -> NetworkOutputs:
-        """Return logits, the image head's logits and the maps of the gates from one forward pass."""
+        """Compute all outputs for inference in one forward pass.
+
+        Args:
+            image: (B, in_channels or 1, H, W), H and W multiples of `stride`
+        """
         decoded = self._decode(image)
         return NetworkOutputs(self.head(decoded.levels[0]), self._image_logits(decoded), decoded.maps)
 
     def forward_for_training(self, image: Tensor) -> TrainingOutputs:
-        """Return the logits and the outputs of the additional heads, where there are such."""
+        """Compute the logits of all heads.
+
+        Args:
+            image: (B, in_channels or 1, H, W), H and W multiples of `stride`
+        """
         decoded = self._decode(image)
         return TrainingOutputs(
             logits=self.head(decoded.levels[0]),
@@ -238,7 +259,7 @@ class AttentionUNet(nn.Module):
         return _Decoded([deep1, deep2, deep3, deep4], bottleneck, maps)
 
     def _with_all_channels(self, image: Tensor) -> Tensor:
-        """Check the shape of an image, and repeat a grey one: caches and loaders hold one channel."""
+        """Check the shape of an image, and repeat a one-channel image; caches and loaders hold one channel."""
         if image.ndim != 4 or image.shape[1] not in {1, self.in_channels}:
             wanted = "1" if self.in_channels == 1 else f"1 or {self.in_channels}"
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The bricks of the network: the double convolution, and how its weights start."""
+"""Building blocks of the network: double convolution, normalization and initialisation."""
 
 import math
 from typing import Literal
@@ -11,10 +11,16 @@ GROUPS = 8  # of channels, for group normalization; fewer where they do not divi
 
 
 class DoubleConvolution(nn.Module):
-    """Look twice at a neighbourhood of 3x3: convolution, ReLU, dropout, convolution, ReLU.
+    """Apply convolution, ReLU, dropout, convolution and ReLU, both convolutions with 3 x 3 kernels.
 
-    Dropout acts on single elements, as in Keras, and not on whole feature maps. A normalization, which the article
-    has not, comes between a convolution and its ReLU.
+    Dropout acts on single elements, as in Keras, and not on whole feature maps. The optional normalization, which the
+    article does not use, precedes each ReLU.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        dropout: Share of the elements that dropout sets to zero in training.
+        normalization: Kind of normalization.
 
     Shape:
         features: (B, in_channels, H, W)
@@ -32,14 +38,25 @@ class DoubleConvolution(nn.Module):
         self.norm2 = make_normalization(normalization, out_channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Apply both convolutions."""
+        """Apply both convolutions.
+
+        Args:
+            features: (B, in_channels, H, W)
+
+        Returns: (B, out_channels, H, W)
+        """
         features = torch.relu(self.norm1(self.conv1(features)))
         features = self.dropout(features)
         return torch.relu(self.norm2(self.conv2(features)))
 
 
 def make_normalization(kind: Normalization, channels: int) -> nn.Module:
-    """The layer that a name stands for."""
+    """Make a normalization layer.
+
+    Args:
+        kind: ``none``, ``batch``, ``instance`` or ``group``.
+        channels: Channels of the feature map.
+    """
     match kind:
         case "none":
             return nn.Identity()
@@ -52,10 +69,13 @@ def make_normalization(kind: Normalization, channels: int) -> nn.Module:
 
 
 def initialise_as_keras_does(module: nn.Module) -> None:
-    """Draw the kernel of a convolution from Keras' Glorot uniform and set its bias to zero.
+    """Initialise a convolution as in Keras: kernel from the Glorot uniform distribution, bias zero.
 
-    Made for ``network.apply``; other modules are left as they are. PyTorch's own default is another one: a
-    narrower kernel, and a random bias.
+    Use it with ``network.apply``; other modules are not changed. PyTorch's default differs: it has a narrower kernel,
+    and a random bias.
+
+    Args:
+        module: Module to initialise.
     """
     if isinstance(module, nn.Conv2d):
         nn.init.xavier_uniform_(module.weight)

@@ -1,7 +1,7 @@
-"""Weights of the Keras article's network, from a model in memory or from a file.
+"""Import of the Keras article's weights, from a model in memory or from a file.
 
-Only numbers are read from a file, and h5py is enough for that: Keras is not needed, and the configuration
-in a ``.keras`` archive, whose Lambda layers are code, is never opened.
+Only arrays are read from a file, for which h5py suffices: Keras is not needed, and the configuration in a ``.keras``
+archive, whose Lambda layers contain code, is never opened.
 """
 
 import re
@@ -24,12 +24,12 @@ VARIABLE = re.compile(r"(?:layers|_layer_checkpoint_dependencies)/([^/]+)/vars/(
 
 
 class KerasWeightsError(ValueError):
-    """The source holds no weights, or those of another network."""
+    """Error of a source that has no weights, or those of another network."""
 
 
 @dataclass(frozen=True)
 class KerasLayer:
-    """A Keras layer and its weights; a convolution has a kernel (rows, columns, in, out) and a bias (out)."""
+    """Keras layer with its weights; a convolution has a kernel (rows, columns, in, out) and a bias (out)."""
 
     name: str
     arrays: list[Any]  # of numpy, or h5py data sets, which are read once their shapes fit
@@ -41,16 +41,16 @@ class KerasLayer:
 def load_keras_weights(network: nn.Module, source: Any) -> None:
     """Copy the weights of the article's Keras network into *network*.
 
-    Keras stores kernels alike for both of its data formats, so the model may be channels first or last.
-    Layers are matched by their order and their shapes; how they are wired is not looked at.
+    Keras stores kernels in the same layout for both of its data formats, so the model may be channels first or last.
+    Layers are matched by their order and their shapes; their connections are not checked.
 
     Args:
-        network: An `AttentionUNet` with the same channels, classes and features. It is changed if all fits.
-        source: A Keras model, or the path of a file that one was saved to: ``.keras``, ``.weights.h5``,
-            or the older ``.h5`` with a whole model or with its weights.
+        network: `AttentionUNet` with the same channels, classes and features. It is changed only if all layers match.
+        source: Keras model, or the path of a saved one: ``.keras``, ``.weights.h5``, or the older ``.h5`` with a whole
+            model or with its weights.
 
     Raises:
-        KerasWeightsError: If the source cannot be read, or a layer does not fit; the first such is named.
+        KerasWeightsError: If the source cannot be read, or a layer does not match; the first such layer is named.
         ImportError: If a file is given and h5py is not installed.
     """
     if getattr(network, "encoder", None) is not None:
@@ -73,9 +73,9 @@ def load_keras_weights(network: nn.Module, source: Any) -> None:
 def _fitting(network: nn.Module, layers: list[KerasLayer]) -> list[tuple[Tensor, Tensor]]:
     """Pair every parameter of the network with its new value.
 
-    Keras orders layers by their distance from the output, which is the order of the figure and of our
-    modules. Only the two convolutions that meet in a gate are equally far and may come in either order:
-    the layer that fits is the next, or the next but one.
+    Keras orders layers by their distance from the output, which is the order of the figure and of these modules. Only
+    the two convolutions that meet in a gate have the same distance, and their order may vary: the matching layer is the
+    next, or the next but one.
     """
     pairs: list[tuple[Tensor, Tensor]] = []
     waiting = list(layers)
@@ -99,7 +99,7 @@ def _fitting(network: nn.Module, layers: list[KerasLayer]) -> list[tuple[Tensor,
 
 
 def _read(layer: str, array: Any) -> Tensor:
-    """Read the numbers of an array or a data set, and refuse what no training leaves behind."""
+    """Read the numbers of an array or a data set, and refuse values that training cannot produce."""
     if array.dtype.kind != "f":
         raise KerasWeightsError(
             f"layer {layer} holds values of type {array.dtype}; floating-point weights are needed"
@@ -112,7 +112,7 @@ def _read(layer: str, array: Any) -> Tensor:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open the HDF5 file that *path* is or, being a ``.keras`` archive, contains."""
+    """Open an HDF5 file, or the one that a ``.keras`` archive contains."""
     try:
         import h5py  # noqa: PLC0415  (needed here alone, and not by those who never saw Keras)
     except ImportError as error:
@@ -139,7 +139,7 @@ def _unpacked(archive_path: Path) -> BytesIO:
 
 
 def _layers_of_file(file: Any) -> list[KerasLayer]:
-    """List the layers with weights in the order in which Keras has them in its model."""
+    """List the layers with weights in the order of the Keras model."""
     arrays: dict[str, list[Any]] = {}
     old = file.get("model_weights", file)
     if "layer_names" in old.attrs:  # HDF5 as before Keras 3: the order is written down
@@ -156,7 +156,7 @@ def _layers_of_file(file: Any) -> list[KerasLayer]:
 
 
 def _data_set(group: Any, name: str) -> Any:
-    """Look a data set up; one that would make HDF5 open another file is refused."""
+    """Find a data set; one that would make HDF5 open another file is refused."""
     data_set = group[name]
     if data_set.external or data_set.is_virtual or data_set.file.filename != group.file.filename:
         raise KerasWeightsError(f"{name} is kept in another file, which is not followed")

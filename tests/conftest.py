@@ -19,7 +19,7 @@ from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRL
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.config import NetworkConfig
 from pneumoseg.pipeline.core.runtime import Runtime
-from pneumoseg.pipeline.dataset.manifest import Case, Manifest, Source, read_manifest
+from pneumoseg.pipeline.dataset.manifest import Case, Manifest, ManifestOrigin, read_manifest
 from pneumoseg.pipeline.inference.model import ModelOptions
 from pneumoseg.pipeline.jobs.prepare import prepare_manifest
 from pneumoseg.pipeline.model.card import save_description
@@ -165,7 +165,7 @@ def make_manifest(*cases: Case, **values: Any) -> Manifest:
         **{
             "name": "made up",
             "size": len(cases),
-            "made_from": Source(images_sha256="0" * 64, labels_sha256=("1" * 64,)),
+            "made_from": ManifestOrigin(images_sha256="0" * 64, labels_sha256=("1" * 64,)),
             "folds": 2,
             "seed": 0,
             "grouped_by": "groups file",

@@ -1,6 +1,6 @@
-"""One sample: a radiograph, its run-length label, and the MONAI transforms around them.
+"""Radiographs, run-length labels, and the MONAI transforms around them.
 
-``__init__.pyi`` lists the public names. They are imported when they are first used, so that
+``__init__.pyi`` lists the public names. They are imported on first use, so that
 ``import pneumoseg.transforms.reader.dicom`` loads neither torch nor MONAI: a decode worker has to start quickly.
 """
 

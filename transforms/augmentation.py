@@ -1,8 +1,8 @@
-"""Augmentations by name: what a configuration may list, and the transforms that do it.
+"""Augmentations by name: their configuration, and the transforms that apply them.
 
-Each is sampled anew for each image, with its own probability; geometry moves image and label together. The defaults
-are what the winners of the challenge used. Lengths are shares of the image's side, so that a list means the same at
-every resolution. Greys lie in [0, 1] here; the image is standardised afterwards.
+Each augmentation is sampled for each image with its own probability; geometric ones transform image and label together.
+The defaults are those of the challenge's winners. Lengths are shares of the image's side, so that a configuration has
+the same effect at every resolution. Greys lie in [0, 1]; the image is standardised afterwards.
 """
 
 from collections.abc import Hashable, Mapping
@@ -42,14 +42,14 @@ class _Augmentation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     moves_pixels: ClassVar[bool] = False
-    """Whether it changes the geometry, and thus the label."""
+    """Whether the augmentation changes the geometry, and thus the label."""
     name: str
     prob: Share = 0.5
-    """How often it is done."""
+    """Probability of applying the augmentation to an image."""
 
 
 class Flip(_Augmentation):
-    """Left becomes right: a mirrored chest is a rare but possible one, and the pneumothorax does not mind."""
+    """Horizontal flip; a mirrored chest is rare but possible, and a pneumothorax looks the same."""
 
     moves_pixels: ClassVar[bool] = True
     name: Literal["flip"] = "flip"
@@ -60,7 +60,7 @@ class Flip(_Augmentation):
 
 
 class ShiftScaleRotate(_Augmentation):
-    """Move, resize and rotate, as another position of the patient would."""
+    """Shift, scale and rotation, as by another position of the patient."""
 
     moves_pixels: ClassVar[bool] = True
     name: Literal["shift-scale-rotate"] = "shift-scale-rotate"
@@ -71,7 +71,7 @@ class ShiftScaleRotate(_Augmentation):
     degrees: Annotated[float, Field(ge=0, le=180)] = 12
     """Largest rotation."""
     border: Literal["zeros", "border", "reflection"] = "zeros"
-    """What comes into view at the edges."""
+    """Fill of the pixels outside of the original image."""
 
     def make(self, image_size: int) -> Transform:
         """Make the transform."""
@@ -86,7 +86,7 @@ class ShiftScaleRotate(_Augmentation):
 
 
 class Grid(_Augmentation):
-    """Resize the columns and rows of a grid of five by five cells."""
+    """Grid distortion: resize the columns and rows of a grid of five by five cells."""
 
     moves_pixels: ClassVar[bool] = True
     name: Literal["grid"] = "grid"
@@ -100,12 +100,12 @@ class Grid(_Augmentation):
 
 
 class Elastic(_Augmentation):
-    """Warp smoothly and at random."""
+    """Elastic deformation by a smooth random displacement field."""
 
     moves_pixels: ClassVar[bool] = True
     name: Literal["elastic"] = "elastic"
     spacing: Annotated[float, Field(gt=0, le=1)] = 0.12
-    """Distance between the points that are moved, as a share of the side."""
+    """Distance between the control points, as a share of the side."""
     shift: Share = 0.01
     """Largest standard deviation of their displacement, as a share of the side."""
 
@@ -116,7 +116,7 @@ class Elastic(_Augmentation):
 
 
 class Gamma(_Augmentation):
-    """Another curve from film to grey."""
+    """Gamma curve, as by another film or detector."""
 
     name: Literal["gamma"] = "gamma"
     low: Annotated[float, Field(gt=0)] = 0.7
@@ -130,7 +130,7 @@ class Gamma(_Augmentation):
 
 
 class Contrast(_Augmentation):
-    """Greys further from their mean, or nearer to it."""
+    """Contrast: scale the distances of greys from their mean."""
 
     name: Literal["contrast"] = "contrast"
     factor: Share = 0.2
@@ -142,7 +142,7 @@ class Contrast(_Augmentation):
 
 
 class Brightness(_Augmentation):
-    """All greys brighter or darker."""
+    """Brightness: add a constant to all greys."""
 
     name: Literal["brightness"] = "brightness"
     offset: Share = 0.1
@@ -154,7 +154,7 @@ class Brightness(_Augmentation):
 
 
 class Noise(_Augmentation):
-    """A lower dose."""
+    """Gaussian noise, as by a lower dose."""
 
     name: Literal["noise"] = "noise"
     std: Amount = 0.03
@@ -166,7 +166,7 @@ class Noise(_Augmentation):
 
 
 class Blur(_Augmentation):
-    """A patient who breathes."""
+    """Gaussian blur, as by motion."""
 
     name: Literal["blur"] = "blur"
     low: Amount = 0.3
@@ -181,13 +181,13 @@ class Blur(_Augmentation):
 
 
 class CoarseDropout(_Augmentation):
-    """Black squares: electrodes, text, a hand."""
+    """Black squares, similar to electrodes, text, or a hand."""
 
     name: Literal["coarse-dropout"] = "coarse-dropout"
     holes: Annotated[int, Field(ge=1)] = 6
-    """Most squares."""
+    """Largest number of squares."""
     side: Annotated[float, Field(gt=0, le=1)] = 0.125
-    """Largest side of one, as a share of the image's; the smallest is half of it."""
+    """Largest side of a square, as a share of the image's side; the smallest is half of it."""
 
     def make(self, image_size: int) -> Transform:
         """Make the transform."""
@@ -204,11 +204,11 @@ class CoarseDropout(_Augmentation):
 
 
 class CLAHE(_Augmentation):
-    """Contrast-limited adaptive histogram equalization, as a workstation's enhancement does it."""
+    """Contrast-limited adaptive histogram equalization, as in the enhancement of a workstation."""
 
     name: Literal["clahe"] = "clahe"
     clip_limit: Share = 0.02
-    """Strongest effect drawn; 1 does not limit the contrast."""
+    """Largest sampled clip limit; 1 does not limit the contrast."""
 
     def make(self, image_size: int) -> Transform:  # noqa: ARG002
         """Make the transform."""
@@ -229,7 +229,7 @@ Augmentation = Annotated[
     | CLAHE,
     Field(discriminator="name"),
 ]
-"""One of those above; in YAML a mapping with ``name``, ``prob`` and what that name takes."""
+"""Configuration of one augmentation; in YAML a mapping with ``name``, ``prob`` and its own parameters."""
 
 DEFAULT_AUGMENTATIONS: tuple[Augmentation, ...] = (
     Flip(prob=0.5),
@@ -245,12 +245,12 @@ DEFAULT_AUGMENTATIONS: tuple[Augmentation, ...] = (
 
 
 class RandCLAHEd(RandomizableTransform, MapTransform):
-    """CLAHE of scikit-image on images in [0, 1], which MONAI has not.
+    """Apply scikit-image's CLAHE to images in [0, 1]; MONAI has no such transform.
 
     Args:
-        keys: Of images, shape ``(C, H, W)``.
-        prob: How often.
-        clip_limit: The largest; each time one between 0 and it is drawn.
+        keys: Items that hold images of shape ``(C, H, W)``.
+        prob: Probability of applying the transform.
+        clip_limit: Largest clip limit; each call samples one between 0 and this.
     """
 
     def __init__(self, keys: KeysCollection, *, prob: float, clip_limit: float) -> None:
@@ -259,7 +259,7 @@ class RandCLAHEd(RandomizableTransform, MapTransform):
         self.clip_limit = clip_limit
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Equalize, or not."""
+        """Equalize each of `keys` in a copy of *data*, with the given probability."""
         self.randomize(None)
         if not self._do_transform:
             return dict(data)

@@ -1,4 +1,4 @@
-"""The three chains that a radiograph goes through: for training, for evaluation and for inference."""
+"""Transform chains for training, evaluation and inference."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from pneumoseg.transforms.cropping import RandCropd
 from pneumoseg.transforms.geometry import ToNetworkSized
 from pneumoseg.transforms.labels.rle import RLEError
 from pneumoseg.transforms.loading import LoadRadiographd
-from pneumoseg.transforms.reader.radiograph import Gates
+from pneumoseg.transforms.reader.radiograph import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import RadiographError
 from pneumoseg.transforms.rle_decoding import DecodeRLEd
 from pneumoseg.transforms.standardization import MeasurePixelsd, StandardizePixelsd
@@ -19,7 +19,7 @@ __all__ = ["cache_chain", "evaluation_chain", "inference_chain", "standardizatio
 
 
 class _Chain(Compose):
-    """A `Compose` that hands on why a file or a label cannot be used; MONAI's says which transform failed."""
+    """`Compose` that raises the errors of file and label; MONAI's raises which transform failed instead."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -30,36 +30,52 @@ class _Chain(Compose):
             raise
 
 
-def inference_chain(*, image_size: int, gates: Gates | None = None) -> Compose:
+def inference_chain(*, image_size: int, acceptance: AcceptanceFilters | None = None) -> Compose:
     """Make the chain from a file to the input of the network.
 
-    It expects ``image``: a path, or a `Radiograph` that has been read. It returns ``image``: float32, shape
-    ``(1, image_size, image_size)``, standardised; ``content``: which pixels of that square are not padding;
-    and the facts of the file (``shape``, ``spacing_mm``, ...).
+    The input has the item ``image``: a path, or a `Radiograph`. The output has ``image``: float32, shape
+    ``(1, image_size, image_size)``, standardised; ``content``: boolean of the same shape, False for padding; and the
+    metadata of the file (``shape``, ``spacing_mm``, ...).
+
+    Args:
+        image_size: Side of the network's input in pixels.
+        acceptance: Which files are accepted as frontal chest radiographs.
     """
     return _Chain(
         [
-            LoadRadiographd("image", gates=gates or Gates()),
+            LoadRadiographd("image", acceptance=acceptance or AcceptanceFilters()),
             ToNetworkSized("image", size=image_size),
             standardization_chain(),
         ]
     )
 
 
-def evaluation_chain(*, image_size: int, gates: Gates | None = None) -> Compose:
+def evaluation_chain(*, image_size: int, acceptance: AcceptanceFilters | None = None) -> Compose:
     """Make the chain from a case to the input of the network and its label.
 
-    It expects ``image``: a path or a `Radiograph`, and ``label``: run-length strings. It returns what `inference_chain`
-    does, and ``label``: float32, shape ``(1, image_size, image_size)``, the share of each pixel that is pneumothorax.
+    The input has the items ``image``: a path or a `Radiograph`, and ``label``: run-length strings. The output has the
+    items of `inference_chain`, and ``label``: float32, shape ``(1, image_size, image_size)``, the share of each pixel
+    that is pneumothorax.
+
+    Args:
+        image_size: Side of the network's input in pixels.
+        acceptance: Which files are accepted as frontal chest radiographs.
     """
-    return _Chain([*cache_chain(image_size=image_size, gates=gates).transforms, standardization_chain()])
+    return _Chain(
+        [*cache_chain(image_size=image_size, acceptance=acceptance).transforms, standardization_chain()]
+    )
 
 
-def cache_chain(*, image_size: int, gates: Gates | None = None) -> Compose:
-    """Make the part of the evaluation chain whose result is cached: its image still has values in [0, 1]."""
+def cache_chain(*, image_size: int, acceptance: AcceptanceFilters | None = None) -> Compose:
+    """Make the part of the evaluation chain whose result is cached; its image has values in [0, 1].
+
+    Args:
+        image_size: Side of the network's input in pixels.
+        acceptance: Which files are accepted as frontal chest radiographs.
+    """
     return _Chain(
         [
-            LoadRadiographd("image", gates=gates or Gates()),
+            LoadRadiographd("image", acceptance=acceptance or AcceptanceFilters()),
             DecodeRLEd("label", shape_key="shape"),
             ToNetworkSized(("image", "label"), size=image_size),
         ]
@@ -67,10 +83,11 @@ def cache_chain(*, image_size: int, gates: Gates | None = None) -> Compose:
 
 
 def standardization_chain() -> Compose:
-    """Make the last step before the network: standardise ``image`` with its own pixels, and write ``content``.
+    """Make the last step before the network: standardise ``image`` by its own pixels, and add ``content``.
 
-    It expects ``image``, shape ``(1, size, size)``, and ``shape``, the original ``(rows, columns)``. The exposure of a
-    radiograph means nothing, and a network without normalisation learns several times faster from centred images.
+    The input has the items ``image``, shape ``(1, size, size)``, and ``shape``, the original ``(rows, columns)``. The
+    exposure of a radiograph is arbitrary, and a network without normalization learns several times faster from centred
+    images.
     """
     return Compose([MeasurePixelsd("image"), StandardizePixelsd("image")])
 
@@ -81,17 +98,22 @@ def training_chain(
     crop: int | None = None,
     augmentations: Sequence[Augmentation] = DEFAULT_AUGMENTATIONS,
 ) -> Compose:
-    """Make the augmentation of a case that has the network's size already.
+    """Make the augmentation of a cached case.
 
-    It expects ``image`` and ``label`` as `cache_chain` returns them and ``shape``, the original ``(rows, columns)``. It
-    returns image and label as `evaluation_chain` does, but standardised with the statistics of the image before its
-    augmentation: those of the augmented image would undo each change of brightness and contrast.
+    The input has the items ``image`` and ``label`` of `cache_chain`, and ``shape``, the original ``(rows, columns)``.
+    The output has ``image`` and ``label`` as in `evaluation_chain`, but standardised by the statistics of the image
+    before its augmentation: those of the augmented image would undo each change of brightness and contrast.
 
-    With *crop*, image and label are random squares of that side, and ``positive``, which then has to be there, becomes
-    0 where such a square shows no pneumothorax. They are cut after the last augmentation that moves pixels, so that
-    what a rotation brings into view is the image and not black corners, and before the others, which costs less.
+    With *crop*, the item ``positive`` is required, and set to 0 where the crop shows no pneumothorax. The crop follows
+    the last geometric augmentation, so that a rotation does not bring in black corners, and precedes the others, which
+    saves computation.
+
+    Args:
+        image_size: Side of the cached images in pixels.
+        crop: Side of a random square crop in pixels; None keeps the whole image.
+        augmentations: Augmentations in the order of their application.
     """
-    moving = [place for place, each in enumerate(augmentations, start=1) if each.moves_pixels]
+    moving = [position for position, each in enumerate(augmentations, start=1) if each.moves_pixels]
     split = max(moving, default=0)
     return Compose(
         [

@@ -1,4 +1,4 @@
-"""Crop training images at random positions: less to compute at a resolution that shows a small pneumothorax."""
+"""Random crops of training images, for less computation at a resolution that shows a small pneumothorax."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any, Final
@@ -11,15 +11,15 @@ from torch import Tensor
 
 __all__ = ["RandCropd"]
 
-_AIMED_PROB: Final = 0.5
-_HALF_STEP: Final = 0.5 / 255  # of the bytes that a cache holds: less is the rounding of a warp
+_LABEL_PROB: Final = 0.5
+_HALF_STEP: Final = 0.5 / 255  # half a grey level of the cache: a smaller value is a rounding error of a warp
 
 
 class RandCropd(MapTransform, Randomizable):
-    """Crop items at one position, uniform over the image, and say whether the crop shows a pneumothorax.
+    """Crop items at one random position, and update whether the crop shows a pneumothorax.
 
-    Half of the crops of an image that shows one are placed uniformly among those that contain a random pixel of its
-    label; a uniform position alone would miss many a small pneumothorax at the edge of a lung.
+    Positions are uniform over the image. Half of the crops of a positive are uniform among those that contain a random
+    pixel of its label, since uniform positions miss many small pneumothoraces at the edge of a lung.
 
     Args:
         keys: Items of shape ``(channels, side, side)``; the label is one of them.
@@ -50,7 +50,7 @@ class RandCropd(MapTransform, Randomizable):
         """Sample the first row and the first column of the crop."""
         last = label.shape[0] - self.size
         inside = (
-            np.argwhere(label.numpy() > _HALF_STEP) if self.R.random() < _AIMED_PROB else np.empty((0, 2))
+            np.argwhere(label.numpy() > _HALF_STEP) if self.R.random() < _LABEL_PROB else np.empty((0, 2))
         )
         if not len(inside):
             return self.R.randint(last + 1), self.R.randint(last + 1)

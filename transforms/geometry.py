@@ -1,8 +1,8 @@
-"""Between the size of a radiograph and the square size that the network sees.
+"""Conversion between the size of a radiograph and the square input of the network.
 
-The longest side is scaled to the network's size and the rest is padded evenly with zeros, so that
-anatomy keeps its proportions. Where an image lands follows from its shape alone: there is nothing
-to remember between the way in and the way out.
+The longest side is scaled to the size of the network's input and the rest is padded evenly with zeros, so that the
+anatomy keeps its proportions. The placement follows from the shape of the image alone, so that nothing has to be stored
+for the inverse.
 """
 
 from collections.abc import Hashable, Mapping
@@ -20,7 +20,7 @@ __all__ = ["Placement", "ToNetworkSized", "ToOriginalSized", "to_network_size", 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where an image of some shape lies inside the square that the network sees, in pixels."""
+    """Placement of an image inside the square input of the network, in pixels."""
 
     top: int
     left: int
@@ -29,26 +29,37 @@ class Placement:
 
     @classmethod
     def of(cls, shape: tuple[int, int], size: int) -> "Placement":
-        """Centre an image of *shape* ``(rows, columns)`` in a square of *size* pixels a side."""
+        """Centre an image in a square.
+
+        Args:
+            shape: ``(rows, columns)`` of the image in pixels.
+            size: Side of the square in pixels.
+        """
         scale = size / max(shape)
         rows, columns = (max(1, round(side * scale)) for side in shape)
         return cls(top=(size - rows) // 2, left=(size - columns) // 2, rows=rows, columns=columns)
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """The part of the square that the image covers."""
+        """Rows and columns of the square that the image covers."""
         return slice(self.top, self.top + self.rows), slice(self.left, self.left + self.columns)
 
     def mask(self, size: int) -> Tensor:
-        """Mark the image's own pixels in a square of *size* pixels a side: booleans of shape ``(1, size, size)``."""
+        """Mark the pixels that are not padding.
+
+        Args:
+            size: Side of the square in pixels.
+
+        Returns: Booleans, shape ``(1, size, size)``.
+        """
         own = torch.zeros((1, size, size), dtype=torch.bool)
         own[(..., *self.window)] = True
         return own
 
 
 def _resample(image: Tensor, shape: tuple[int, int]) -> Tensor:
-    # An average over areas on the way down, plain bilinear on the way up, where antialiasing would change
-    # nothing and cost double. Masks are drawn from enlarged probabilities: enlarging the mask itself is worse.
+    # Antialiasing when shrinking; plain bilinear interpolation when enlarging, where antialiasing would change
+    # nothing at twice the cost. Masks are thresholded after enlarging, which is better than enlarging a mask.
     shrinks = max(shape) < max(image.shape[-2:])
     return functional.interpolate(
         image[None].float(), size=shape, mode="bilinear", align_corners=False, antialias=shrinks
@@ -56,13 +67,13 @@ def _resample(image: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def to_network_size(image: Tensor, size: int) -> Tensor:
-    """Scale an image into the square that the network sees.
+    """Scale an image into the square input of the network.
 
     Args:
-        image: Shape ``(channels, rows, columns)``.
+        image: Image of shape ``(channels, rows, columns)``.
         size: Side of the square in pixels.
 
-    Returns: Float32, shape ``(channels, size, size)``; zeros where the image does not reach.
+    Returns: Float32, shape ``(channels, size, size)``, padded with zeros.
     """
     place = Placement.of((image.shape[-2], image.shape[-1]), size)
     square = image.new_zeros((image.shape[0], size, size), dtype=torch.float32)
@@ -71,10 +82,10 @@ def to_network_size(image: Tensor, size: int) -> Tensor:
 
 
 def to_original_size(prediction: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Take a prediction back from the network's square to the image it was made for.
+    """Resize a prediction from the square of the network to the size of the original image.
 
     Args:
-        prediction: Shape ``(channels, size, size)``: probabilities, not a mask.
+        prediction: Probabilities, not a mask, shape ``(channels, size, size)``.
         shape: ``(rows, columns)`` of the original image in pixels.
 
     Returns: Float32, shape ``(channels, rows, columns)``.
@@ -84,10 +95,10 @@ def to_original_size(prediction: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 class ToNetworkSized(MapTransform):
-    """Scale items to the network's size, in the 256 steps that a cache of bytes can hold.
+    """Scale items to the network's size, and round them to multiples of 1/255.
 
-    Training reads bytes from a cache while evaluation and prediction read files: rounding here
-    shows all of them the same pixels.
+    Training reads bytes from a cache, whereas evaluation and prediction read files. Rounding gives all of them the
+    same pixels.
 
     Args:
         keys: Items of shape ``(channels, rows, columns)`` with values in [0, 1].
@@ -108,7 +119,7 @@ class ToNetworkSized(MapTransform):
 
 
 class ToOriginalSized(MapTransform):
-    """Take predictions back to the size of the image that they were made for.
+    """Resize predictions to the size of the original image.
 
     Args:
         keys: Items of shape ``(channels, size, size)``.
@@ -122,7 +133,7 @@ class ToOriginalSized(MapTransform):
         self.shape_key = shape_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Enlarge each of `keys` in a copy of *data*."""
+        """Resize each of `keys` in a copy of *data*."""
         sample = dict(data)
         rows, columns = (int(side) for side in sample[self.shape_key])
         for key in self.key_iterator(sample):

@@ -1,4 +1,4 @@
-"""Probabilities to a decision: is there a pneumothorax, and if so, where?"""
+"""Operating points: rules that turn probabilities into masks."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class OperatingPoint:
     """The rule that turns probabilities into a mask.
 
     An image is predicted positive when more than `min_area_fraction` of its pixels exceed `threshold`, and its image
-    probability exceeds `image_threshold`. Its mask then holds all pixels above `bottom_threshold`, except the
+    probability exceeds `image_threshold`. Its mask then holds all pixels above `segmentation_threshold`, except the
     components that are not larger than `min_component_fraction`; holes are filled if `fill_holes` is set. The largest
     component always stays, so that an image that is predicted positive has a mask. Areas are shares of the image, so
     that one rule serves images of all sizes: 0.001 is 1,048 of the 1024 x 1024 pixels of the challenge.
@@ -23,50 +23,65 @@ class OperatingPoint:
 
     threshold: float = 0.5
     min_area_fraction: float = 0.0
-    bottom_threshold: float | None = None
-    """Not above `threshold`; None takes that one."""
+    segmentation_threshold: float | None = None
+    """At most `threshold`; None stands for the same value."""
     min_component_fraction: float = 0.0
     fill_holes: bool = False
     image_threshold: float = 0.0
-    """An image whose image probability is not above this is negative, whatever its pixels are; 0 is no criterion."""
+    """An image whose image probability does not exceed this is negative, whatever its pixels are; 0 is no criterion."""
 
     def __post_init__(self) -> None:
         shares = self.threshold, self.min_area_fraction, self.min_component_fraction, self.image_threshold
         if not all(0 <= share < 1 for share in shares):
             raise ValueError(f"operating point {self}: thresholds and shares have to lie in [0, 1)")
-        if self.bottom_threshold is not None and not 0 <= self.bottom_threshold <= self.threshold:
-            raise ValueError(f"operating point {self}: bottom_threshold has to lie in [0, threshold]")
+        if self.segmentation_threshold is not None and not 0 <= self.segmentation_threshold <= self.threshold:
+            raise ValueError(f"operating point {self}: segmentation_threshold has to lie in [0, threshold]")
 
     def accepts(self, image_probability: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-        """Tell which image probabilities satisfy the image criterion; all of them where `image_threshold` is 0."""
+        """Check which image probabilities satisfy the image criterion.
+
+        Args:
+            image_probability: Image probabilities of any shape.
+
+        Returns: Booleans of the same shape; all True where `image_threshold` is 0.
+        """
         return accepts_image(image_probability, self.image_threshold)
 
     @property
-    def drawn_threshold(self) -> float:
-        """Pixels above this are drawn."""
-        return self.threshold if self.bottom_threshold is None else self.bottom_threshold
+    def mask_threshold(self) -> float:
+        """Threshold of the mask's pixels."""
+        return self.threshold if self.segmentation_threshold is None else self.segmentation_threshold
 
     @property
     def cleans(self) -> bool:
-        """Whether the mask is more than the pixels above a threshold."""
+        """Whether the rule drops components or fills holes."""
         return self.min_component_fraction > 0 or self.fill_holes
 
     def min_area_px(self, shape: tuple[int, int]) -> int:
-        """The largest area in pixels that still counts as nothing, for an image of *shape*."""
+        """Compute the largest area in pixels that counts as negative.
+
+        Args:
+            shape: ``(rows, columns)`` of the image in pixels.
+        """
         return min_area_px(self.min_area_fraction, shape[0] * shape[1])
 
 
 def min_area_px(fraction: float, pixels: int) -> int:
-    """*fraction* of an image of *pixels* pixels, in whole pixels."""
+    """Convert a share of an image to whole pixels.
+
+    Args:
+        fraction: Share of the image in [0, 1).
+        pixels: Number of pixels of the image.
+    """
     return math.floor(fraction * pixels)
 
 
 def accepts_image(image_probability: npt.ArrayLike, image_threshold: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Tell which image probabilities exceed an image threshold; every one satisfies a threshold of 0.
+    """Check which image probabilities exceed an image threshold; all satisfy a threshold of 0.
 
     Args:
-        image_probability: Of any shape.
-        image_threshold: Of a shape that broadcasts with it.
+        image_probability: Image probabilities of any shape.
+        image_threshold: Image thresholds of a shape that broadcasts with the probabilities.
     """
     threshold = np.asarray(image_threshold, dtype=np.float64)
     return np.asarray((threshold == 0) | (np.asarray(image_probability, dtype=np.float64) > threshold))
@@ -84,14 +99,14 @@ def to_mask(
 
     Returns: Zeros and ones, shape ``(rows, columns)``; all zeros if the rule predicts no pneumothorax.
     """
-    # as float64: the threshold itself decides, and not the float32 next to it
+    # float64, so that the threshold is not rounded to float32
     shape = (probabilities.shape[0], probabilities.shape[1])
     mask = probabilities > np.float64(point.threshold)
     if np.count_nonzero(mask) <= point.min_area_px(shape) or not point.accepts(image_probability):
         mask[:] = False
     else:
-        if point.bottom_threshold is not None:
-            mask = probabilities > np.float64(point.bottom_threshold)
+        if point.segmentation_threshold is not None:
+            mask = probabilities > np.float64(point.segmentation_threshold)
         if point.cleans:
             smallest = min_area_px(point.min_component_fraction, mask.size)
             mask = clean(mask, min_component_px=smallest, fill_holes=point.fill_holes)
@@ -102,10 +117,10 @@ def clean(mask: npt.NDArray[np.bool_], *, min_component_px: int, fill_holes: boo
     """Drop small components of a mask, then fill the holes of those that are left.
 
     Args:
-        mask: Shape ``(rows, columns)``.
-        min_component_px: Components of no more pixels are dropped, but never the largest. Pixels that touch at a
-            corner are of one component.
-        fill_holes: Whether to fill what is not in the mask and has no way to the border of the image.
+        mask: Mask of shape ``(rows, columns)``.
+        min_component_px: Components that do not exceed this number of pixels are dropped, but never the largest.
+            Pixels that touch at a corner belong to one component.
+        fill_holes: Whether to fill holes, the background that is not connected to the border of the image.
     """
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if rows.size else np.s_[:0, :0]
@@ -119,7 +134,7 @@ def clean(mask: npt.NDArray[np.bool_], *, min_component_px: int, fill_holes: boo
 
 
 def _without_holes(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """As `scipy.ndimage.binary_fill_holes`, which takes several times as long."""
+    """Fill holes like `scipy.ndimage.binary_fill_holes`, several times as fast."""
     background, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
     filled: npt.NDArray[np.bool_] = background[1:-1, 1:-1] != background[0, 0]
     return filled

@@ -1,7 +1,7 @@
-"""What can be said of a mask in numbers and in words, and how each number was found.
+"""Measurements of a mask, their description for a reader, and the method of each.
 
-Nothing here rests on anatomy: no lung, mediastinum or rib is segmented, so that there is no share of a lung, no
-apical or basal, and the side is that of the picture's half.
+The measurements do not use anatomy. No lung, mediastinum or rib is segmented, so there is no share of a lung and no
+apical or basal position, and the side is that of the half of the image.
 """
 
 from collections.abc import Collection
@@ -29,7 +29,7 @@ METHODS: Final = {
     "side": "the half of the image that holds the centroid of the component",
     "spacing": "as the file gives it, in the plane of the detector where it was not calibrated",
 }
-"""How each number is found; nothing that is not told here is measured."""
+"""Method of each measurement."""
 
 _LOOKS: Final = {
     Reason.LOOKS_TURNED: "looks turned",
@@ -39,24 +39,24 @@ _LOOKS: Final = {
     Reason.LOW_CONTRAST: "is blank or nearly so",
     Reason.LOW_RESOLUTION: "is too coarse to show the edge of a lung",
 }
-"""Warnings that a reader of the sentence has to know."""
+"""Warnings that the sentence for a reader mentions."""
 
 _CORNERS: Final = np.ones((3, 3), dtype=np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """One connected part of a mask.
+    """One connected component of a mask.
 
     Attributes:
-        side: Of the patient; None where the orientation does not tell.
-        area_px: Pixels.
-        area_mm2: None where the spacing is not known, as are all lengths in millimetres.
-        width_px: Longest horizontal run.
-        width_mm: The same.
-        height_px: From its highest to its lowest pixel.
-        height_mm: The same.
-        box: First row, first column, row behind the last, column behind the last.
+        side: Side of the patient; None where the orientation is ambiguous.
+        area_px: Number of pixels.
+        area_mm2: Area in mm2; None where the spacing is unknown, like all lengths in millimetres.
+        width_px: Longest horizontal run in pixels.
+        width_mm: Longest horizontal run in mm.
+        height_px: Number of rows from the highest to the lowest pixel.
+        height_mm: Height in mm.
+        box: First row, first column, row after the last, column after the last.
     """
 
     side: Side | None
@@ -71,13 +71,19 @@ class Component:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurements:
-    """What is measured of one mask.
+    """Measurements of one mask.
 
     Attributes:
-        components: Largest first.
-        side: Of the patient; None where nothing is drawn, or the orientation does not tell.
-        side_basis: What says which half of the image is which side of the patient.
-        sentence: For a reader.
+        components: Components, the largest first.
+        area_px: Number of pixels of the mask.
+        area_mm2: Area in mm2; None where the spacing is unknown, like all lengths in millimetres.
+        width_px: Largest width of a component in pixels.
+        width_mm: Largest width of a component in mm.
+        height_px: Largest height of a component in pixels.
+        height_mm: Largest height of a component in mm.
+        side: Side of the patient; None where the mask is empty, or the orientation is ambiguous.
+        side_basis: Source of the side of the patient.
+        sentence: Description for a reader.
     """
 
     components: tuple[Component, ...]
@@ -92,7 +98,7 @@ class Measurements:
     sentence: str
 
     def as_json(self) -> dict[str, object]:
-        """All of it, as JSON has it."""
+        """Return all values, ready for JSON."""
         return {**asdict(self), "components": [asdict(component) for component in self.components]}
 
 
@@ -107,12 +113,12 @@ def measure(
     """Measure a mask.
 
     Args:
-        mask: Zeros and ones, shape ``(rows, columns)``.
-        probability: Of the image, for the sentence.
-        spacing_mm: Between rows, between columns; without it nothing is given in millimetres.
-        patient_orientation: Where rows and columns lead, as PatientOrientation; without it the image is taken to
-            be shown as usual, with the patient's left on the right.
-        warned_of: Of the radiograph; the sentence tells those that put the result in doubt.
+        mask: Mask of zeros and ones, shape ``(rows, columns)``.
+        probability: Image probability, for the sentence.
+        spacing_mm: Distance between rows and between columns in mm; None gives no values in millimetres.
+        patient_orientation: Value of PatientOrientation; None assumes the usual display, with the patient's left on the
+            right of the image.
+        warned_of: Warnings of the radiograph; the sentence mentions those that make the result doubtful.
     """
     components = tuple(
         sorted(
@@ -147,10 +153,13 @@ def measure(
 
 
 def outlines(mask: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float64]]:
-    """The outer border of each component, largest component first, as in `measure`.
+    """Trace the outer border of each component, in the order of `measure`.
 
-    A border runs halfway between pixels inside and pixels outside, so that whoever fills it gets the component
-    back to the pixel; a hole in it is filled, too.
+    A border runs halfway between pixels inside and pixels outside, so that filling it restores the component exactly,
+    except that holes are filled too.
+
+    Args:
+        mask: Mask of zeros and ones, shape ``(rows, columns)``.
 
     Returns: Closed lines of (column, row) points, shape (n, 2). The top left corner of the image is (0, 0), and
         the centre of its first pixel (0.5, 0.5).
@@ -208,14 +217,14 @@ def _components(
 
 
 def _longest_run(inside: npt.NDArray[np.bool_]) -> int:
-    """The most pixels that lie side by side in one row."""
+    """Find the longest horizontal run of pixels."""
     rows = np.pad(inside, ((0, 0), (0, 1))).ravel()  # an empty column keeps the rows apart
     borders = np.flatnonzero(np.diff(rows, prepend=False, append=False))
     return int((borders[1::2] - borders[::2]).max())
 
 
 def _times(pixels: int, *spacings: float | None) -> float | None:
-    """Pixels in millimetres; None where a spacing is not known."""
+    """Convert pixels to millimetres; None where a spacing is unknown."""
     product = float(pixels)
     for spacing in spacings:
         if spacing is None:
@@ -225,7 +234,7 @@ def _times(pixels: int, *spacings: float | None) -> float | None:
 
 
 def _side(row: float, column: float, orientation: tuple[str, str] | None) -> Side | None:
-    """The patient's side of a place given as shares of rows and columns; None on the midline or where untold."""
+    """Determine the patient's side of a position in shares of rows and columns; None on the midline or if unknown."""
     along_columns, along_rows = orientation or ("L", "F")
     for direction, share in ((along_columns, column), (along_rows, row)):
         if direction[0] in "LR":  # the letter that counts most comes first

@@ -1,4 +1,4 @@
-"""Run lengths as MONAI's dictionary transforms want them."""
+"""Decoder of run lengths as a MONAI dictionary transform."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any

@@ -1,6 +1,6 @@
-"""Standardise an image with the mean and standard deviation of its own pixels.
+"""Standardisation of an image by the mean and standard deviation of its own pixels.
 
-The square that the network sees holds the image and, around one that is not square, black padding. Padding must not
+The square input of the network contains the image and, unless the image is square, black padding. Padding must not
 change the statistics: training images are square, radiographs of other hospitals are not, and the same anatomy has to
 reach the network with the same values.
 """
@@ -18,14 +18,14 @@ from pneumoseg.transforms.geometry import Placement
 __all__ = ["MeasurePixelsd", "PixelStatistics", "StandardizePixelsd", "pixel_statistics", "standardize"]
 
 _FLAT_STD: Final = 1e-6
-"""Below the standard deviation that one byte step of one pixel gives an image of 2048 x 2048 pixels."""
+"""Smaller than the standard deviation of an image of 2048 x 2048 pixels that differ in one step of one pixel."""
 
 
 class PixelStatistics(NamedTuple):
-    """Statistics of an image's own pixels, each a tensor without dimensions.
+    """Statistics of an image's own pixels, as tensors without dimensions.
 
     Attributes:
-        mean: Mean.
+        mean: Mean of the pixels.
         std: Population standard deviation; 1 for an image of one grey level.
     """
 
@@ -34,11 +34,11 @@ class PixelStatistics(NamedTuple):
 
 
 def pixel_statistics(image: Tensor, shape: tuple[int, int]) -> PixelStatistics:
-    """Measure mean and standard deviation of an image inside its padding.
+    """Compute mean and standard deviation of an image without its padding.
 
     Args:
-        image: Square that the network sees, shape ``(channels, size, size)``.
-        shape: ``(rows, columns)`` of the original image in pixels, which says where it lies in the square.
+        image: Square input of the network, shape ``(channels, size, size)``.
+        shape: ``(rows, columns)`` of the original image in pixels, which determines its placement in the square.
     """
     window = Placement.of(shape, image.shape[-1]).window
     std, mean = torch.std_mean(image[(..., *window)], correction=0)
@@ -48,21 +48,25 @@ def pixel_statistics(image: Tensor, shape: tuple[int, int]) -> PixelStatistics:
 def standardize(image: Tensor, statistics: PixelStatistics) -> Tensor:
     """Subtract the mean and divide by the standard deviation.
 
-    Padding becomes ``-mean / std``, as do the black corners that a rotation brings in.
+    Padding becomes ``-mean / std``, like the black corners of a rotated image.
+
+    Args:
+        image: Image of any shape.
+        statistics: Statistics of the image.
     """
     return (image - statistics.mean) / statistics.std
 
 
 class MeasurePixelsd(MapTransform):
-    """Put the statistics of images beside them, and which of their pixels are not padding.
+    """Add the statistics of images, and a mask of the pixels that are not padding.
 
-    A chain begins with it, so that augmentation of contrast and brightness changes what the network sees: statistics
-    of the augmented image would undo it.
+    The transform precedes augmentations of contrast and brightness, since statistics of the augmented image would undo
+    them.
 
     Args:
-        keys: Items of shape ``(channels, size, size)``; KEY gets a neighbour ``KEY_statistics``.
+        keys: Items of shape ``(channels, size, size)``; the statistics of KEY are added as ``KEY_statistics``.
         shape_key: Item that holds the size of the original image as ``(rows, columns)`` in pixels.
-        content_key: Item that is written: which pixels are not padding, booleans of shape ``(1, size, size)``.
+        content_key: Item for the mask: booleans of shape ``(1, size, size)``, False for padding.
     """
 
     def __init__(
@@ -84,7 +88,11 @@ class MeasurePixelsd(MapTransform):
 
 
 class StandardizePixelsd(MapTransform):
-    """Standardise images with the statistics that `MeasurePixelsd` has put beside them."""
+    """Standardise images by the statistics that `MeasurePixelsd` added.
+
+    Args:
+        keys: Items of shape ``(channels, size, size)``.
+    """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Standardise each of `keys` in a copy of *data*."""

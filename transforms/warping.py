@@ -1,8 +1,8 @@
-"""Warp image and label by one smooth displacement field, which leaves every pixel in place where it is zero.
+"""Warps of image and label by one smooth displacement field; a zero field leaves every pixel in place.
 
-MONAI's grid and elastic distortions of strength zero move pixels by 0.5 to 1.35 pixels: their sampling grids are not
-centred on the pixels. Its affine transform is exact, but resamples image and label one after the other and takes three
-times as long.
+MONAI's grid and elastic distortions of strength zero shift pixels by 0.5 to 1.35 pixels, since their sampling grids are
+not centred on the pixels. Its affine transform is exact, but resamples image and label separately and takes three times
+as long.
 """
 
 import math
@@ -21,19 +21,19 @@ from torch.nn import functional
 __all__ = ["RandWarpd", "sample_affine", "sample_elastic", "sample_grid", "warp"]
 
 Floats = npt.NDArray[np.float64]
-_CELLS: Final = 5  # along each axis, as MONAI and Albumentations have it
+_CELLS: Final = 5  # along each axis, as in MONAI and Albumentations
 
 
 def warp(image: Tensor, control: Tensor, *, border: str = "zeros") -> Tensor:
-    """Sample each pixel of an image where a displacement field points to.
+    """Sample each pixel of an image at the position given by a displacement field.
 
     Args:
-        image: Shape ``(channels, rows, columns)``.
+        image: Image of shape ``(channels, rows, columns)``.
         control: Displacement in pixels along columns (x) and rows (y) at control points that are spread evenly from
             edge to edge of the image, shape ``(2, n, m)``; bicubic between them, but linear between two.
         border: Values outside the image: ``zeros``, ``border`` or ``reflection``.
 
-    Returns: Float32, shape of *image*, bilinear; a field of zeros returns the image but for rounding.
+    Returns: Float32, shape of *image*, bilinear; a field of zeros returns the image up to rounding.
     """
     rows, columns = image.shape[-2:]
     x, y = _weights(rows, control.shape[-2]) @ control @ _weights(columns, control.shape[-1]).T

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite without its classifier: five feature maps of an image, each half as large as the one before."""
+"""EfficientNet-Lite without its classifier: five feature maps of an image, each half as large as the previous one."""
 
 from collections.abc import Mapping
 from math import ceil
@@ -67,7 +67,13 @@ class EfficientNetLite(nn.Module):
         self.channels = tuple(_round_channels(stages[-1][2] * width) for stages in LEVELS)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return the five feature maps, the largest first."""
+        """Compute the feature maps.
+
+        Args:
+            image: (B, 3, H, W), H and W multiples of 32
+
+        Returns: Five feature maps, the largest first.
+        """
         map1 = self.level1(image)
         map2 = self.level2(map1)
         map3 = self.level3(map2)
@@ -76,7 +82,11 @@ class EfficientNetLite(nn.Module):
         return [map1, map2, map3, map4, map5]
 
     def train(self, mode: bool = True) -> "EfficientNetLite":
-        """Switch to training, unless `norm_frozen`: nothing but the normalization differs between the two modes."""
+        """Switch to training mode, unless `norm_frozen`; only the normalization differs between the two modes.
+
+        Args:
+            mode: Whether to switch to training mode instead of evaluation mode.
+        """
         return super().train(mode and not self.norm_frozen)
 
 
@@ -103,7 +113,13 @@ class InvertedBottleneck(nn.Module):
         self.has_skip = stride == 1 and in_channels == out_channels
 
     def forward(self, features: Tensor) -> Tensor:
-        """Apply the three convolutions and the skip."""
+        """Apply the three convolutions and the skip connection.
+
+        Args:
+            features: (B, in_channels, H, W)
+
+        Returns: (B, out_channels, H / stride, W / stride)
+        """
         result: Tensor = self.project(self.depthwise(self.expand(features)))
         return result + features if self.has_skip else result
 
@@ -143,17 +159,23 @@ class ConvolutionNorm(nn.Module):
         self.activation = nn.ReLU6(inplace=True) if activation else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
-        """Apply them in this order."""
+        """Apply convolution, normalization and activation.
+
+        Args:
+            features: (B, in_channels, H, W)
+
+        Returns: (B, out_channels, H / stride, W / stride)
+        """
         return self.activation(self.norm(self.conv(self.pad(features))))  # type: ignore[no-any-return]
 
 
 def rename_reference_weights(encoder: EfficientNetLite, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the weights of the package ``efficientnet-lite-pytorch`` the names that they have here.
+    """Rename the weights of the package ``efficientnet-lite-pytorch`` to the names of this implementation.
 
     Both have the same layers in the same order; shapes are checked when the result is loaded.
 
     Args:
-        encoder: Encoder of the same variant, whose names are taken.
+        encoder: Encoder of the same variant, which provides the names.
         weights: State dictionary of the reference, with or without its classifier.
 
     Raises: ValueError: If the number of tensors differs.

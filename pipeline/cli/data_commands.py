@@ -65,7 +65,9 @@ def prepare(
         id_column=id_column,
         label_shape=label_shape,
         name=name,
-        gates=acceptance_filters(any_view=any_view, any_modality=any_modality, any_body_part=any_body_part),
+        acceptance=acceptance_filters(
+            any_view=any_view, any_modality=any_modality, any_body_part=any_body_part
+        ),
         workers=workers,
         overwrite=overwrite,
     )
@@ -94,7 +96,7 @@ def check(
     report = check_folder(
         folder,
         output,
-        gates=acceptance_filters(
+        acceptance=acceptance_filters(
             any_view=any_view,
             any_modality=any_modality,
             any_body_part=any_body_part,

@@ -120,7 +120,9 @@ def submit(
         options=ModelOptions(aim=aim, tta=parse_tta(tta)),
         runtime=Runtime(device=device, batch_size=batch_size, workers=workers),
         sample=sample,
-        gates=acceptance_filters(any_view=any_view, any_modality=any_modality, any_body_part=any_body_part),
+        acceptance=acceptance_filters(
+            any_view=any_view, any_modality=any_modality, any_body_part=any_body_part
+        ),
         overwrite=overwrite,
     )
     warn_some([f"{item.path.name}: {item.error}" for item in report.refused], "files have no row")
@@ -247,7 +249,7 @@ def predict(
         ),
         runtime=Runtime(device=device, batch_size=batch_size, workers=workers),
         kinds=[kind.strip() for kind in kinds.split(",") if kind.strip()],
-        gates=acceptance_filters(
+        acceptance=acceptance_filters(
             any_view=any_view,
             any_modality=any_modality,
             any_body_part=any_body_part,

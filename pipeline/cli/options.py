@@ -8,7 +8,7 @@ import typer
 from pneumoseg.pipeline.core.errors import UsageError
 
 if TYPE_CHECKING:  # it loads NumPy
-    from pneumoseg.transforms.reader.acceptance import Gates
+    from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
 ModelFolder = Annotated[
     Path, typer.Argument(help="Model folder: the model/ folder of a training run.", show_default=False)
@@ -94,7 +94,7 @@ def set_threads(threads: int | None) -> None:
 
 def acceptance_filters(
     *, any_view: bool, any_modality: bool, any_body_part: bool, allow_burned_in: bool = False
-) -> "Gates":
+) -> "AcceptanceFilters":
     """Make the acceptance filters of a command from its options.
 
     Args:
@@ -104,9 +104,9 @@ def acceptance_filters(
         any_body_part: Whether to accept body parts other than the chest.
         allow_burned_in: Whether to assume that burned-in annotations contain no identifying text.
     """
-    from pneumoseg.transforms.reader.acceptance import Gates
+    from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
-    return Gates(
+    return AcceptanceFilters(
         any_view=any_view or any_modality,
         any_modality=any_modality,
         any_body_part=any_body_part or any_modality,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the jobs load MONAI
     from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
     from pneumoseg.pipeline.jobs.predict import PredictReport
     from pneumoseg.pipeline.jobs.prepare import PrepareReport
-    from pneumoseg.pipeline.scoring.decision import OperatingPointScores
+    from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores
     from pneumoseg.pipeline.scoring.headline import ScoredImages
 
 

@@ -19,7 +19,7 @@ from pneumoseg.pipeline.core.preset_files import presets
 
 if TYPE_CHECKING:  # the jobs load MONAI
     from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
-    from pneumoseg.pipeline.scoring.decision import OperatingPointScores
+    from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores
 
 
 def train(
@@ -185,17 +185,17 @@ def _print_scores(
     from pneumoseg.pipeline.cli.summaries import evaluation_table, operating_point_table
     from pneumoseg.pipeline.model.description import read_description
 
-    decision = read_description(model).decision
+    search = read_description(model).operating_point_search
     if evaluation is not None:
         console.print(evaluation_table(evaluation, title=title))
         warn_trained_on(evaluation)
         say(f"wrote {model} and {model.parent / 'report.html'}")
         return
     console.print(operating_point_table(validation, title=title))
-    if decision and decision.cross_fitted:
-        in_sample = decision.aims["challenge"].dice
+    if search and search.cross_fitted:
+        in_sample = search.aims["challenge"].dice
         say(
             f"Dice at the size of the stored maps: {in_sample:.4f} at the in-sample operating point, "
-            f"{decision.cross_fitted.dice:.4f} at the cross-fitted ones, which were tuned without the patient"
+            f"{search.cross_fitted.dice:.4f} at the cross-fitted ones, which were tuned without the patient"
         )
     say(f"wrote {model}")

@@ -1,1 +1,1 @@
-"""What to train on: the manifest, its folds, the cache, and the order in which cases are drawn."""
+"""Training data: manifest, folds, cache, and the order in which cases are sampled."""

@@ -1,8 +1,7 @@
-"""Radiographs decoded once, at the network's size, as bytes in a memory map.
+"""Cache of decoded radiographs at the network's size, as bytes in a memory map.
 
-A training run reads every image dozens of times; decoding it each time would take longer than the network
-does on a GPU. The cache is keyed by the content of the files and by the size, so that it can be shared by
-runs and never gives stale pixels.
+A training run reads every image dozens of times; decoding it each time would take longer than the network on a GPU. The
+key of the cache is the content of the files and the size, so that runs can share it and its pixels are never stale.
 """
 
 import hashlib
@@ -16,15 +15,19 @@ import torch
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import written_atomically
-from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, Bytes, FileCases
+from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, Bytes, FileCases
 from pneumoseg.pipeline.dataset.manifest import Manifest
 from pneumoseg.transforms.chains import cache_chain
 
-_VERSION: Final = 1  # goes up when the same files would give other pixels
+_VERSION: Final = 1  # increment when the same files give other pixels
 
 
 def cache_folder(manifest_path: Path) -> Path:
-    """Where the cache of a manifest lies: beside it, so that pixels stay on the disk they came from."""
+    """Return the default cache folder of a manifest, which lies beside it so that pixels stay on the same disk.
+
+    Args:
+        manifest_path: Path of the manifest.
+    """
     return manifest_path.with_name(f"{manifest_path.stem}.cache")
 
 
@@ -37,29 +40,29 @@ def open_cache(
     workers: int = 1,
     on_case: Callable[[], None] = lambda: None,
 ) -> Bytes:
-    """The pixels of all cases of a manifest, made if they are not there yet.
+    """Open the cache of a manifest, and build it if it does not exist.
 
     Args:
-        manifest: Its cases, in order, are the entries of the cache.
-        manifest_path: Image paths are relative to it.
-        image_size: Side of the square that the network sees, in pixels.
-        folder: Where caches are kept.
-        workers: Processes that decode; none decodes in this one, without protection from damaged files.
-        on_case: Called after each case that is decoded.
+        manifest: Manifest, whose cases are the entries of the cache in order.
+        manifest_path: Path of the manifest, the base of the image paths.
+        image_size: Side of the network's square input in pixels.
+        folder: Folder of the caches.
+        workers: Number of decoding processes; 0 decodes in this process, without protection from damaged files.
+        on_case: Callback after each decoded case.
 
-    Returns: A read-only memory map of shape ``(cases, 2, image_size, image_size)``: image and label, the
-        latter 255 where all of a pixel is pneumothorax.
-    Raises: JobError: If a file is not what it was when the manifest was made, or the disk is full.
+    Returns: A read-only memory map of shape ``(cases, 2, image_size, image_size)``: image and label, the latter 255
+        where the whole pixel is pneumothorax.
+    Raises: JobError: If a file has changed since the manifest was made, or the disk is full.
     """
     path = folder / f"{_key(manifest, image_size)}.npy"
     if not path.exists():
         shape = (len(manifest.training), 2, image_size, image_size)
-        chain = cache_chain(image_size=image_size, gates=ALL_GATES_OPEN)
+        chain = cache_chain(image_size=image_size, acceptance=ACCEPT_ALL_KINDS)
         cases = FileCases(
             manifest, manifest_path, range(len(manifest.training)), chain=chain, workers=workers
         )
         try:
-            # plain writes, not the map: a full disk is an error there and the end of the process here
+            # a full disk raises an error for plain writes, but kills the process for a memory map
             with written_atomically(path) as temporary, temporary.open("wb") as file:
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)

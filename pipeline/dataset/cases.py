@@ -1,4 +1,4 @@
-"""Cases of a manifest as the network sees them: from their files, or from the cache."""
+"""Cases of a manifest as samples for the network, from their files or from the cache."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,30 +16,29 @@ from pneumoseg.pipeline.dataset.sampling import Draw
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.chains import standardization_chain
 from pneumoseg.transforms.labels.rle import RLEError
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
 
 Bytes = npt.NDArray[np.uint8]
 Sample = dict[str, Any]
 """``image`` (standardised) and ``label`` (share of each pixel), float32 of shape ``(1, image_size, image_size)``, and
-``index``, the place of the case in the manifest. For evaluation also ``content``: which pixels of
-the square are not padding. For training ``positive`` instead, a float32 tensor without dimensions: 1 where there is a
-pneumothorax."""
+``index``, the index of the case in the manifest. Samples for evaluation also have ``content``, False for padding.
+Samples for training have ``positive`` instead, a float32 tensor without dimensions: 1 with a pneumothorax, else 0."""
 
-ALL_GATES_OPEN: Final = Gates(any_modality=True, any_view=True, any_body_part=True)
-"""For the files of a manifest: `prepare` has judged them."""
+ACCEPT_ALL_KINDS: Final = AcceptanceFilters(any_modality=True, any_view=True, any_body_part=True)
+"""Filters for the files of a manifest, which `prepare` has already checked."""
 
 
 class FileCases(IterableDataset[Sample]):
-    """Cases from their files, read in worker processes.
+    """Samples of cases read from their files by worker processes.
 
     Args:
-        manifest: The cases.
-        manifest_path: Image paths are relative to it.
-        indices: Which cases, by their place in the manifest.
-        chain: `evaluation_chain`, or `cache_chain` for what comes into the cache.
-        workers: Processes that read; none reads in this one, without protection from damaged files.
+        manifest: Manifest of the cases.
+        manifest_path: Path of the manifest, the base of the image paths.
+        indices: Indices of the cases in the manifest.
+        chain: `evaluation_chain`, or `cache_chain` to build a cache.
+        workers: Number of reading processes; 0 reads in this process, without protection from damaged files.
     """
 
     def __init__(
@@ -61,13 +60,13 @@ class FileCases(IterableDataset[Sample]):
         return len(self.indices)
 
     def __iter__(self) -> Iterator[Sample]:
-        """Go through the cases in order.
+        """Yield the samples in order.
 
-        Raises: JobError: If a file is not what it was when the manifest was made.
+        Raises: JobError: If a file has changed since the manifest was made.
         """
         cases = [self.manifest.training[index] for index in self.indices]
         paths = [image_path(self.manifest_path, case) for case in cases]
-        with Readers(read_radiograph, gates=ALL_GATES_OPEN, workers=self.workers) as readers:
+        with Readers(read_radiograph, acceptance=ACCEPT_ALL_KINDS, workers=self.workers) as readers:
             for index, case, path, read in zip(self.indices, cases, paths, readers.read(paths), strict=True):
                 yield {**self._sample(case, path, read), "index": index}
 
@@ -88,13 +87,13 @@ class FileCases(IterableDataset[Sample]):
 
 
 class CachedCases(Dataset[Sample]):
-    """Cases from the cache.
+    """Samples of cases from the cache.
 
     Args:
         cache: Memory map made by `open_cache`.
         cases: All cases of the manifest.
-        indices: Which of them, by their place in the manifest.
-        augmentation: `training_chain`, applied to a case that a `Draw` asks for.
+        indices: Indices of the cases in the manifest.
+        augmentation: `training_chain`, applied to cases that are indexed by a `Draw`.
     """
 
     def __init__(
@@ -107,18 +106,18 @@ class CachedCases(Dataset[Sample]):
         self.cache = cache
         self.indices = indices
         self.shapes = [cases[index].shape for index in indices]
-        # of the mask at its original size: a small one has no pixel left at the network's
+        # from the mask at its original size, since a small one may vanish at the network's size
         self.positive = [cases[index].is_positive for index in indices]
         self.augmentation = augmentation
         self.plain = standardization_chain()
 
     def __getstate__(self) -> Sample:
-        """What a loader worker gets: the way to the cache, for a pickled memory map holds all of its pixels."""
+        """Pickle the path of the cache for a loader worker, since a pickled memory map contains all pixels."""
         cache = self.cache.filename if isinstance(self.cache, np.memmap) else self.cache
         return {**vars(self), "cache": cache}
 
     def __setstate__(self, state: Sample) -> None:
-        """Map the cache in the worker."""
+        """Open the memory map in a loader worker."""
         cache = state["cache"]
         vars(self).update(
             state, cache=cache if isinstance(cache, np.ndarray) else np.load(cache, mmap_mode="r")
@@ -128,7 +127,11 @@ class CachedCases(Dataset[Sample]):
         return len(self.indices)
 
     def __getitem__(self, draw: int | Draw) -> Sample:
-        """Return one case: augmented, for training, by the seed of a `Draw`, and as it is, for evaluation, by place."""
+        """Return one case.
+
+        Args:
+            draw: `Draw` for an augmented training sample, or position within `indices` for an evaluation sample.
+        """
         place = draw.index if isinstance(draw, Draw) else draw
         index = self.indices[place]
         pair = torch.from_numpy(self.cache[index].astype(np.float32)).div_(255)
@@ -144,10 +147,10 @@ class CachedCases(Dataset[Sample]):
 
 
 class PhasedCases(Dataset[Sample]):
-    """The same cases at the resolutions of all phases; a `Draw` says which phase it is of.
+    """Cases at the resolutions of all phases; a `Draw` selects the phase.
 
     Args:
-        phases: The cases at each resolution.
+        phases: Cases at each resolution.
     """
 
     def __init__(self, phases: Sequence[CachedCases]) -> None:
@@ -157,5 +160,9 @@ class PhasedCases(Dataset[Sample]):
         return len(self.phases[0])
 
     def __getitem__(self, draw: Draw) -> Sample:
-        """Get one case."""
+        """Return one training sample.
+
+        Args:
+            draw: Case, seed and phase.
+        """
         return self.phases[draw.phase][draw]

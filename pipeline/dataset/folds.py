@@ -1,4 +1,4 @@
-"""Cases to folds: each with the same mix of mask sizes, and no patient in two."""
+"""Assignment of cases to folds with equal mixes of mask sizes and without dividing patients."""
 
 import warnings
 from collections.abc import Sequence
@@ -10,11 +10,17 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from pneumoseg.pipeline.core.errors import UsageError
 
-SIZE_CLASSES: Final = 4  # of positive cases, by quarters of mask area; the negatives are a class of their own
+SIZE_CLASSES: Final = 4  # of positives, by quartile of mask area; the negatives are another class
 
 
 def size_classes(areas: Sequence[int]) -> npt.NDArray[np.int64]:
-    """Class of each mask: 0 where it is empty, else 1 to 4 by the quarter that its area falls in."""
+    """Classify masks by size.
+
+    Args:
+        areas: Number of pixels of each mask.
+
+    Returns: Class of each mask, shape ``(cases,)``: 0 for empty masks, else 1 to 4 by the quartile of the area.
+    """
     area = np.asarray(areas, dtype=np.int64)
     positive = area[area > 0]
     if positive.size == 0:
@@ -26,14 +32,15 @@ def size_classes(areas: Sequence[int]) -> npt.NDArray[np.int64]:
 def assign_folds(
     areas: Sequence[int], groups: Sequence[str], *, folds: int, seed: int
 ) -> npt.NDArray[np.int64]:
-    """Give each case the fold that it is held out in.
+    """Assign each case to the fold in which it is held out.
 
     Args:
-        areas: Pixels of each label.
+        areas: Number of pixels of each label.
         groups: Patient of each case.
-        folds: How many.
-        seed: Of the order in which groups are looked at.
+        folds: Number of folds.
+        seed: Seed of the order in which groups are assigned.
 
+    Returns: Index of the fold of each case, shape ``(cases,)``.
     Raises: UsageError: If there are not enough patients.
     """
     patients = len(set(groups))
@@ -53,11 +60,11 @@ def assign_folds(
 def _split(
     classes: npt.NDArray[np.int64], groups: Sequence[str], *, folds: int, seed: int
 ) -> npt.NDArray[np.int64]:
-    """Fold of each case; some fold may be empty, unless all cases are of one class."""
+    """Assign cases to folds; a fold may be empty, unless all cases are of one class."""
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     fold = np.zeros(len(classes), dtype=np.int64)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # small sets are allowed
-        for number, (_, held_out) in enumerate(splitter.split(classes, classes, groups)):
-            fold[held_out] = number
+        for index, (_, held_out) in enumerate(splitter.split(classes, classes, groups)):
+            fold[held_out] = index
     return fold

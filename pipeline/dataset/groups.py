@@ -1,4 +1,4 @@
-"""Which patient an image is of, so that no patient is on both sides of a split."""
+"""Patient of each image, so that no patient is on both sides of a split."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ COLUMNS = ("ImageId", "PatientGroup")
 
 @dataclass(frozen=True)
 class Grouping:
-    """The group of each case.
+    """Group of each case.
 
-    Args:
-        names: One for each case.
-        source: Where they come from; after "nothing" each image is a group of its own.
-        alone: Cases of which the source says nothing: each is a group of its own.
-        twins: Cases with the pixels of a case before them, which are in its group.
+    Attributes:
+        names: Name of the group of each case.
+        source: Source of the groups; with "nothing" each image is its own group.
+        alone: Number of cases without a group in the source; each is its own group.
+        twins: Number of cases with the pixels of an earlier case, which share its group.
     """
 
     names: tuple[str, ...]
@@ -30,7 +30,7 @@ class Grouping:
 
     @property
     def leakage(self) -> str:
-        """One line: can a patient be in two folds?"""
+        """One line that states whether a patient can be in two folds."""
         twins = f"; {self.twins} images have the pixels of another, and its group" if self.twins else ""
         if self.source == "nothing":
             return f"PatientID is unique per file: leakage cannot be checked, give --groups{twins}"
@@ -41,6 +41,10 @@ class Grouping:
 def read_groups(path: Path) -> dict[str, str]:
     """Read a CSV with the columns ``ImageId,PatientGroup``.
 
+    Args:
+        path: Path of the file.
+
+    Returns: Group by name of the image.
     Raises: JobError: If it cannot be read, lacks a column, or gives an image two groups.
     """
     groups: dict[str, str] = {}
@@ -66,7 +70,12 @@ def read_groups(path: Path) -> dict[str, str]:
 
 
 def group_by_file(ids: Sequence[Sequence[str | None]], groups: dict[str, str]) -> Grouping:
-    """Group cases by a groups file; *ids* are the names by which the file may call each of them."""
+    """Group cases by a groups file.
+
+    Args:
+        ids: Names of each case that the file may use.
+        groups: Group by name of the image.
+    """
     names = [next((groups[name] for name in known if name in groups), None) for known in ids]
     return Grouping(
         names=tuple(name or f"image:{known[0]}" for name, known in zip(names, ids, strict=True)),
@@ -76,9 +85,13 @@ def group_by_file(ids: Sequence[Sequence[str | None]], groups: dict[str, str]) -
 
 
 def group_by_patient_id(ids: Sequence[Sequence[str | None]], patients: Sequence[str | None]) -> Grouping:
-    """Group cases by PatientID, which itself identifies a person and is not written anywhere.
+    """Group cases by PatientID, which identifies a person and is not written to any file.
 
-    Where every file has another one, as in the challenge, it says nothing about patients.
+    Where every file has a different PatientID, as in the challenge, it does not identify patients.
+
+    Args:
+        ids: Names of each case.
+        patients: PatientID of each case; None or empty where it is missing.
     """
     counts = Counter(patient for patient in patients if patient)
     alone = patients.count(None) + patients.count("")
@@ -93,7 +106,12 @@ def group_by_patient_id(ids: Sequence[Sequence[str | None]], patients: Sequence[
 
 
 def keep_twins_together(grouping: Grouping, pixels: Sequence[str]) -> Grouping:
-    """Join the groups of cases with the same *pixels*, given as hashes: one image is of one patient."""
+    """Merge the groups of cases with the same pixels, since they show the same patient.
+
+    Args:
+        grouping: Group of each case.
+        pixels: Hash of the pixels of each case.
+    """
     group_of: dict[str, str] = {}
     joined: dict[str, str] = {}
 

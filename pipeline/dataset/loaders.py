@@ -1,4 +1,4 @@
-"""Cases to batches."""
+"""Data loaders of training and validation."""
 
 import signal
 
@@ -12,7 +12,14 @@ from pneumoseg.pipeline.dataset.sampling import BatchPlan
 def make_training_loader(
     cases: PhasedCases, batches: BatchPlan, *, workers: int, pin_memory: bool
 ) -> DataLoader[Sample]:
-    """The batches of a whole training run, one loader for all epochs."""
+    """Make the loader of a whole training run, for all epochs.
+
+    Args:
+        cases: Cases at the resolutions of all phases.
+        batches: Batches of the run.
+        workers: Number of loader processes; 0 loads in this process.
+        pin_memory: Whether to load into pinned memory for a CUDA device.
+    """
     return DataLoader(
         cases,
         batch_sampler=batches,
@@ -31,5 +38,11 @@ def _start_worker(_: int) -> None:
 
 
 def make_validation_loader(cases: CachedCases, *, batch_size: int, pin_memory: bool) -> DataLoader[Sample]:
-    """Each case once, in order; reading a memory map needs no workers."""
+    """Make a loader of each case once, in order; reading a memory map needs no workers.
+
+    Args:
+        cases: Cases to load.
+        batch_size: Images per batch.
+        pin_memory: Whether to load into pinned memory for a CUDA device.
+    """
     return DataLoader(cases, batch_size=batch_size, shuffle=False, pin_memory=pin_memory)

@@ -1,4 +1,4 @@
-"""The manifest: which images to train on, with which label, and in which fold."""
+"""Manifest of the training data: images, labels and folds."""
 
 import hashlib
 import json
@@ -21,32 +21,32 @@ class _Part(BaseModel):
 
 
 class Case(_Part):
-    """One image with its label. The keys `image` and `label` are those of MONAI's data lists."""
+    """One labelled image. The keys `image` and `label` are those of MONAI's data lists."""
 
     image: str
     """Path of the radiograph, relative to the manifest, with forward slashes."""
     label: tuple[str, ...]
-    """Run-length strings, one a region; none means that there is no pneumothorax."""
+    """Run-length strings, one for each region; empty without pneumothorax."""
     id: str
-    """The image's name in the label CSV."""
+    """Name of the image in the label CSV."""
     group: str
-    """The patient; a group is never divided between folds."""
+    """Patient; a group is never divided between folds."""
     fold: Annotated[int, Field(ge=0)]
-    """The fold that this case is held out in."""
+    """Fold in which this case is held out."""
     shape: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-    """Rows and columns of the image in pixels; the runs are counted over these."""
+    """Rows and columns of the image in pixels, to which the runs refer."""
     area_px: Annotated[int, Field(ge=0)]
-    """Pixels of the label, all regions together."""
+    """Number of pixels of the label, all regions together."""
     view: str | None = None
     """ViewPosition: PA or AP."""
     sex: str | None = None
     """PatientSex: F, M or O."""
     age: Annotated[int, Field(ge=0)] | None = None
-    """Whole years."""
+    """Age in full years."""
     spacing_mm: tuple[float, float] | None = None
-    """Between rows, between columns; null where the file does not say."""
+    """Distance between rows and between columns in mm; null where it is unknown."""
     sha256: Sha256
-    """Of the file's content."""
+    """SHA-256 of the file."""
 
     @property
     def is_positive(self) -> bool:
@@ -55,7 +55,7 @@ class Case(_Part):
 
 
 class Unlabelled(_Part):
-    """An image that no label row speaks of: neither positive nor negative."""
+    """Image without a label row: neither positive nor negative."""
 
     image: str
     id: str
@@ -63,22 +63,22 @@ class Unlabelled(_Part):
 
 
 class Refused(_Part):
-    """A file that gave no case, and why."""
+    """File that is not a case, with the reason."""
 
     image: str
     reason: str
     detail: str
 
 
-class Source(_Part):
-    """What the manifest was made from; no clock and no path, so that the same input gives the same bytes."""
+class ManifestOrigin(_Part):
+    """Input of the manifest, without time and paths, so that the same input gives the same bytes."""
 
     images_sha256: Sha256
-    """Over the hashes of all image files, in order."""
+    """SHA-256 over the hashes of all image files, in order."""
     labels_sha256: tuple[Sha256, ...]
-    """Of the label files, in the order in which they were given."""
+    """SHA-256 of each label file, in the given order."""
     groups_sha256: Sha256 | None = None
-    """Of the file that says which patient an image is of."""
+    """SHA-256 of the groups file."""
 
 
 class Manifest(_Part):
@@ -86,22 +86,22 @@ class Manifest(_Part):
 
     format_version: Literal[1] = FORMAT_VERSION
     name: str
-    """What the collection is called."""
+    """Name of the collection."""
     size: Annotated[int, Field(ge=0)]
     """Number of cases."""
-    made_from: Source
+    made_from: ManifestOrigin
     folds: Annotated[int, Field(ge=2)]
     """Number of folds."""
     seed: int
-    """Of the assignment to folds."""
+    """Seed of the assignment to folds."""
     grouped_by: Literal["groups file", "PatientID", "nothing"]
-    """Where the groups come from; after "nothing" patients may be divided between folds."""
+    """Source of the groups; with "nothing" patients may be divided between folds."""
     training: tuple[Case, ...]
-    """The cases, by id."""
+    """Cases, sorted by id."""
     unlabelled: tuple[Unlabelled, ...] = ()
     """Images without a label."""
     refused: tuple[Refused, ...] = ()
-    """Files that were asked for and could not be used."""
+    """Files that could not be used."""
 
     @model_validator(mode="after")
     def _check(self) -> "Manifest":
@@ -122,6 +122,9 @@ class Manifest(_Part):
 
 def read_manifest(path: Path) -> Manifest:
     """Read and check a manifest.
+
+    Args:
+        path: Path of the manifest.
 
     Raises: JobError: If the file is not a manifest.
     """
@@ -152,7 +155,12 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write *manifest*: one case a line, so that versions can be compared by line."""
+    """Write a manifest with one case per line, so that versions can be compared by line.
+
+    Args:
+        path: Path of the file.
+        manifest: Manifest to write.
+    """
     content = manifest.model_dump(mode="json")
     lists = {key: content.pop(key) for key in ("training", "unlabelled", "refused")}
     head = to_json(content, indent=1).removesuffix("\n}")
@@ -166,17 +174,26 @@ def _one_a_line(entries: list[dict[str, Any]]) -> str:
 
 
 def image_path(manifest_path: Path, case: Case | Unlabelled) -> Path:
-    """Where the radiograph of *case* lies."""
+    """Return the path of a case's radiograph.
+
+    Args:
+        manifest_path: Path of the manifest, the base of the image paths.
+        case: Case of the manifest.
+    """
     return Path(os.path.normpath(manifest_path.parent / case.image))
 
 
 def manifest_sha256(manifest: Manifest) -> str:
-    """A fingerprint of what the manifest says, whatever the file looks like."""
+    """Hash the content of a manifest, independent of the layout of its file.
+
+    Args:
+        manifest: Manifest to hash.
+    """
     return hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
 
 
 def manifest_schema() -> dict[str, Any]:
-    """The JSON Schema of a manifest file, as kept in ``data_manifests``."""
+    """Return the JSON Schema of a manifest file, as kept in ``data_manifests``."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Manifest.model_json_schema()}
 
 

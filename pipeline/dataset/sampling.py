@@ -1,8 +1,8 @@
-"""Which case is drawn at which moment of training.
+"""Sampling of cases in training.
 
-All of it is a function of the seed and of the position in the run: the permutation of (seed, epoch), the
-augmentation of a case of (seed, epoch, index). A run can thus go on from any step as if it had never
-stopped, with any number of loader workers.
+Everything is a function of the seed and of the position in the run: the permutation depends on (seed, epoch), and the
+augmentation of a case on (seed, epoch, position). A run therefore resumes bit-exactly from any step, with any number of
+loader workers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from torch.utils.data import Sampler
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """A case to load, the seed of its augmentation, and the phase of the run, which says the resolution."""
+    """Case to load, seed of its augmentation, and phase of the run, which determines the resolution."""
 
     index: int
     seed: int
@@ -24,15 +24,15 @@ class Draw:
 
 @dataclass(frozen=True, kw_only=True)
 class DrawPlan:
-    """How an epoch is drawn from cases.
+    """Sampling plan of an epoch.
 
     Args:
-        positive: For each case, whether there is a pneumothorax.
-        positive_rate: Share of positive cases among those drawn; None draws each case once.
-        final_positive_rate: What that share becomes in the last epoch, in a straight line; None keeps it.
-        epochs: Of the whole run.
-        batch_size: Draws a step; an epoch's last draws that fill no batch are left out.
-        seed: Of the run.
+        positive: Whether each case is positive.
+        positive_rate: Share of positives among the samples; None samples each case once.
+        final_positive_rate: Share of positives in the last epoch, reached linearly; None keeps the share.
+        epochs: Number of epochs of the whole run.
+        batch_size: Samples per step; the last samples of an epoch that do not fill a batch are dropped.
+        seed: Seed of the run.
     """
 
     positive: Sequence[bool]
@@ -44,18 +44,28 @@ class DrawPlan:
 
     @property
     def steps(self) -> int:
-        """Steps an epoch: as many draws as there are cases, at least one step."""
+        """Number of steps per epoch, with as many samples as cases; at least one."""
         return max(1, len(self.positive) // self.batch_size)
 
     def rate(self, epoch: int) -> float | None:
-        """Share of positive cases in *epoch*, which counts from 0."""
+        """Compute the share of positives in an epoch.
+
+        Args:
+            epoch: Index of the epoch, from 0.
+        """
         if self.positive_rate is None or self.final_positive_rate is None:
             return self.positive_rate
         done = epoch / max(1, self.epochs - 1)
         return (1 - done) * self.positive_rate + done * self.final_positive_rate
 
     def epoch(self, epoch: int) -> npt.NDArray[np.int64]:
-        """Case indices of *epoch*, shape ``(steps, batch_size)``."""
+        """Sample the cases of an epoch.
+
+        Args:
+            epoch: Index of the epoch, from 0.
+
+        Returns: Indices of cases, shape ``(steps, batch_size)``.
+        """
         generator = np.random.default_rng([self.seed, epoch])
         flags = np.asarray(self.positive, dtype=bool)
         draws = self.steps * self.batch_size
@@ -73,29 +83,34 @@ class DrawPlan:
         return generator.permutation(chosen).reshape(self.steps, self.batch_size)
 
     def augmentation_seed(self, epoch: int, position: int) -> int:
-        """Seed of the augmentation of one draw."""
+        """Compute the seed of the augmentation of one sample.
+
+        Args:
+            epoch: Index of the epoch, from 0.
+            position: Index of the sample within the epoch.
+        """
         return int(np.random.SeedSequence([self.seed, epoch, position]).generate_state(1)[0])
 
 
 def _take(
     members: npt.NDArray[np.int64], count: int, generator: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    # whole permutations one after the other, so that no case comes again before all have come
+    # consecutive permutations, so that no case repeats before all were sampled
     rounds = -(-count // len(members))
     return np.concatenate([generator.permutation(members) for _ in range(rounds)] or [members])[:count]
 
 
 class BatchPlan(Sampler[list[Draw]]):
-    """The batches of a whole run, from one step on.
+    """Batches of a whole run from a given step.
 
-    Ignite keeps one iterator for all epochs when it is told their length: loader workers live as long as the
-    run, and the step says the epoch.
+    Ignite keeps one iterator for all epochs when their length is given: loader workers live as long as the run, and the
+    step determines the epoch.
 
     Args:
-        plan: How an epoch is drawn.
-        phases: For each epoch of the whole run, its phase.
-        first_step: Steps that are done already.
-        shard: Which share of each batch is this process's, and of how many.
+        plan: Sampling plan of an epoch.
+        phases: Phase of each epoch of the whole run.
+        first_step: Number of completed steps.
+        shard: Index of this process and number of processes, between which each batch is divided.
     """
 
     def __init__(
@@ -112,11 +127,11 @@ class BatchPlan(Sampler[list[Draw]]):
         self.shard = shard
 
     def __len__(self) -> int:
-        """Steps that are left."""
+        """Return the number of remaining steps."""
         return len(self.phases) * self.plan.steps - self.first_step
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        """Draw batch after batch."""
+        """Yield the samples of this process batch by batch."""
         rank, processes = self.shard
         first_epoch, skipped = divmod(self.first_step, self.plan.steps)
         for epoch in range(first_epoch, len(self.phases)):

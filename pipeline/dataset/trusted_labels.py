@@ -1,4 +1,4 @@
-"""Label files for jobs: what cannot be read, or trusted, as a whole ends the job before it has done anything."""
+"""Label files for jobs: an invalid file ends the job before any work is done."""
 
 from pathlib import Path
 
@@ -10,15 +10,15 @@ from pneumoseg.transforms.labels.text_table import LabelFileError
 def read_trusted_labels(
     path: Path, *, shape: tuple[int, int] = (1024, 1024), id_column: str = "ImageId"
 ) -> Labels:
-    """Read a label file; a bad row does not raise, and is among the errors of what is returned.
+    """Read a label file; invalid rows do not raise, and are among the errors of the result.
 
     Args:
-        path: CSV, or CSV in gzip.
-        shape: Size of every image as ``(rows, columns)``.
+        path: Path of a CSV file, or of one compressed by gzip.
+        shape: Size of every image as ``(rows, columns)`` in pixels.
         id_column: Name of the column with the ids.
 
-    Raises: JobError: If the file cannot be read, or if its runs are counted as in other challenges: then some of
-        its masks fit all the same, in a wrong place.
+    Raises: JobError: If the file cannot be read, or if its starts are absolute as in other challenges, since some of
+        its masks would then be valid at a wrong position.
     """
     try:
         labels = read_labels(path, shape=shape, id_column=id_column)

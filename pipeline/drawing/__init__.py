@@ -1,1 +1,1 @@
-"""Figures and pixels of pictures, for results, reports and training alike."""
+"""Figures and pictures for results, reports and training."""

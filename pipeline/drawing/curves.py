@@ -1,4 +1,4 @@
-"""The learning curves of a run, each upon axes of its own: for its picture and for its report."""
+"""Learning curves of a run, one per axes, for its picture and its report."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,13 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
-"""Of ``metrics.csv``: one for each epoch, with None for what is not known."""
+"""Rows of ``metrics.csv``, one for each epoch, with None for unknown values."""
 
 
 def draw_loss(axes: Axes, rows: Rows) -> None:
-    """Draw the losses of training and validation, and the learning rate.
+    """Plot the losses of training and validation, and the learning rate.
 
-    Their heights differ, as positives are rarer in the validation: compare their courses.
+    The levels of the losses differ, since positives are rarer in the validation; compare their trends.
+
+    Args:
+        axes: Axes to plot on.
+        rows: Metrics of each epoch.
     """
     _line(axes, rows, "loss", "training")
     _line(axes, rows, "validation_loss", "validation")
@@ -28,9 +32,13 @@ def draw_loss(axes: Axes, rows: Rows) -> None:
 
 
 def draw_dice(axes: Axes, rows: Rows) -> None:
-    """Draw the challenge's Dice of the validation beside predicting nothing, and Dice on positives.
+    """Plot the challenge's Dice of the validation beside that of empty masks, and Dice on positives.
 
-    Each epoch is at its own in-sample operating point, except for Dice on positives at a fixed threshold of 0.5.
+    Each epoch uses its own in-sample operating point, except for Dice on positives at a fixed threshold of 0.5.
+
+    Args:
+        axes: Axes to plot on.
+        rows: Metrics of each epoch.
     """
     _line(axes, rows, "dice", "all images")
     _line(axes, rows, "predict_nothing", "predict nothing", color="0.5", linestyle="--")
@@ -40,7 +48,12 @@ def draw_dice(axes: Axes, rows: Rows) -> None:
 
 
 def draw_rates(axes: Axes, rows: Rows) -> None:
-    """Draw how well the images of the validation are told apart: rates at the in-sample operating point, and AUC."""
+    """Plot AUC, and sensitivity and specificity at the in-sample operating point, of the validation images.
+
+    Args:
+        axes: Axes to plot on.
+        rows: Metrics of each epoch.
+    """
     for name, label in (("auc", "AUC"), ("sensitivity", "sensitivity"), ("specificity", "specificity")):
         _line(axes, rows, name, label)
     _share(axes, "validation, per image, in-sample")

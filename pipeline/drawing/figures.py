@@ -1,4 +1,4 @@
-"""One case as a figure: radiograph, label, prediction, and where the network looked."""
+"""Figure of one case: radiograph, label, prediction, and attention map."""
 
 from pathlib import Path
 
@@ -21,15 +21,16 @@ def make_case_figure(
     probability: float,
     title: str,
 ) -> Figure:
-    """Draw four panels side by side.
+    """Render four panels side by side.
 
     Args:
-        image: Values in [0, 1], shape ``(rows, columns)``, like all that follow.
-        label: Zeros and ones.
-        pred: Zeros and ones.
-        attention: A gate's coefficients; all but the 2 % at each end are stretched to the whole colour scale.
-        probability: Of the image.
-        title: Of the first panel.
+        image: Radiograph with values in [0, 1], shape ``(rows, columns)``.
+        label: True mask of zeros and ones, of the same shape.
+        pred: Predicted mask of zeros and ones, of the same shape.
+        attention: Coefficients of a gate, of the same shape; the range without the 2 % at each end is stretched to the
+            whole colour scale.
+        probability: Image probability.
+        title: Title of the first panel.
     """
     figure = Figure(figsize=(14, 3.9), layout="constrained", facecolor="black")
     panels = (
@@ -43,13 +44,18 @@ def make_case_figure(
         axes.set_axis_off()
         axes.imshow(overlay(image, label * 0) if picture is None else picture, interpolation="antialiased")
         if picture is None:
-            # single pixels at the border are far outside of what the rest of a map holds
+            # single pixels at the border are far outside of the range of the other pixels
             low, high = np.quantile(attention, (0.02, 0.98))
             axes.imshow(attention, cmap="inferno", alpha=0.65, interpolation="bilinear", vmin=low, vmax=high)
     return figure
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as a picture."""
+    """Write a figure as an image file.
+
+    Args:
+        figure: Figure to write.
+        path: Path of the file; its suffix selects the format.
+    """
     with written_atomically(path) as temporary:
         figure.savefig(temporary, dpi=110)

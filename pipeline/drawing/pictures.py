@@ -1,4 +1,4 @@
-"""Masks and probabilities over a radiograph, for people to look at."""
+"""Pictures of masks and maps over a radiograph."""
 
 from pathlib import Path
 from typing import Final
@@ -11,7 +11,7 @@ from skimage.segmentation import find_boundaries
 
 from pneumoseg.pipeline.core.files import written_atomically
 
-OUTLINE: Final = (255, 176, 0)  # orange stands out from grey, also for most who do not tell red from green
+OUTLINE: Final = (255, 176, 0)  # orange contrasts with grey, also for most colour-blind readers
 FILL_OPACITY: Final = 0.18
 HEAT_OPACITY: Final = 0.55
 
@@ -22,14 +22,14 @@ def overlay(
     *,
     colour: tuple[int, int, int] = OUTLINE,
 ) -> npt.NDArray[np.uint8]:
-    """Draw a mask over a radiograph: its outline, and a tint that lets the lung be seen.
+    """Render a mask over a radiograph as an outline and a transparent tint.
 
     Args:
-        image: Values in [0, 1], shape ``(rows, columns)``.
-        mask: Zeros and ones of the same shape.
-        colour: Of outline and tint.
+        image: Radiograph with values in [0, 1], shape ``(rows, columns)``.
+        mask: Mask of zeros and ones, of the same shape.
+        colour: RGB colour of outline and tint.
 
-    Returns: Shape ``(rows, columns, 3)``.
+    Returns: RGB picture, shape ``(rows, columns, 3)``.
     """
     picture = np.repeat(image[..., np.newaxis] * 255, 3, axis=2)
     if mask.any():
@@ -49,15 +49,15 @@ def heat(
     *,
     limits: tuple[float, float] | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """Draw a map over a radiograph: dark where it is low, yellow where it is high.
+    """Render a map over a radiograph: dark where it is low, yellow where it is high.
 
     Args:
-        image: Values in [0, 1], shape ``(rows, columns)``.
-        map_: Of the same shape.
-        limits: What is darkest and what is brightest; None stretches all but the 2 % at each end to the whole
-            colour scale, for single pixels at the border of an attention map are far outside of what the rest holds.
+        image: Radiograph with values in [0, 1], shape ``(rows, columns)``.
+        map_: Map of the same shape.
+        limits: Values of the darkest and the brightest colour. None stretches the range without the 2 % at each end,
+            since single pixels at the border of an attention map are far outside of the range of the others.
 
-    Returns: Shape ``(rows, columns, 3)``.
+    Returns: RGB picture, shape ``(rows, columns, 3)``.
     """
     low, high = limits or np.quantile(map_, (0.02, 0.98))
     stretched = np.clip((map_ - low) / max(float(high - low), 1e-6), 0, 1)
@@ -68,11 +68,23 @@ def heat(
 
 
 def std_picture(std: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Show standard deviations of probabilities as grey: 0 is black; 0.5, the most there can be in the limit, white."""
+    """Convert standard deviations of probabilities to greys.
+
+    Args:
+        std: Standard deviation of each pixel, shape ``(rows, columns)``; 0 is black, and 0.5, the limit of the largest
+            possible value, is white.
+
+    Returns: Grey picture of the same shape.
+    """
     return (510 * std).round().clip(0, 255).astype(np.uint8)
 
 
 def save_png(path: Path, pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> None:
-    """Write pixels as PNG: grey of 8 or 16 bits, or RGB of 8."""
+    """Write pixels as PNG.
+
+    Args:
+        path: Path of the file.
+        pixels: Greys of 8 or 16 bits, shape ``(rows, columns)``, or RGB of 8 bits, shape ``(rows, columns, 3)``.
+    """
     with written_atomically(path) as temporary:
         Image.fromarray(pixels).save(temporary, optimize=False)

@@ -1,1 +1,1 @@
-"""A trained model folder, and files that go through it."""
+"""Inference with a trained model folder, on tensors, radiographs and streams of files."""

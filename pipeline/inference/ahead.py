@@ -1,4 +1,4 @@
-"""The next things made while the last ones are used: a generator in a thread of its own."""
+"""Prefetching: a generator that runs ahead of its consumer in a thread."""
 
 from collections.abc import Generator
 from contextlib import closing
@@ -11,14 +11,14 @@ _Item = TypeVar("_Item")
 
 
 def ahead(source: Generator[_Item], *, depth: int = 1) -> Generator[_Item]:
-    """Let a generator run ahead of whoever takes its items; they come in their order.
+    """Run a generator in a thread ahead of its consumer; the items keep their order.
 
-    What it raises is raised here, behind the items that came before. Whoever leaves early, by closing this generator,
-    waits until the item that is being made is done; then *source* is closed, in the thread that it has run in.
+    An exception of the generator is raised here after the items that precede it. Closing this generator early waits
+    until the current item is complete, and then closes *source* in the thread in which it has run.
 
     Args:
-        source: Used by this alone.
-        depth: Most items that wait to be taken, or are being made; no more are in memory.
+        source: Generator, used by this function only.
+        depth: Largest number of items that are in memory, complete or being made.
     """
     room, left = Semaphore(depth), Event()
     ready: SimpleQueue[tuple[object, BaseException | None]] = SimpleQueue()

@@ -1,4 +1,4 @@
-"""The probability of an image as a whole where the network has no image head."""
+"""Image probability of networks without an image head."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ TOP_SHARE: Final = 1000
 
 
 def top_mean(probabilities: Tensor, own: Tensor) -> Tensor:
-    """Average the largest 0.1 %, at least one, of the image's own pixels.
+    """Average the largest 0.1 %, at least one, of the pixels that are not padding.
 
     Args:
         probabilities: (B, 1, H, W), in [0, 1].

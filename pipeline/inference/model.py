@@ -1,4 +1,4 @@
-"""A model folder in memory, ready for inference."""
+"""Model folder in memory, ready for inference."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -38,28 +38,28 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class Model:
-    """A model in memory, ready for inference."""
+    """Model folder in memory, ready for inference."""
 
     folder: Path
     description: ModelDescription
     networks: tuple[AttentionUNet, ...]
-    """The network of each member."""
+    """Network of each member."""
     precision: Precision
-    """Number format in which the networks compute, and the device that they are on."""
+    """Number format and device of the networks."""
     aim: str | None = None
     """Operating point to use; None takes the one of ``model.json``."""
     tta: tuple[str, ...] = ()
     """Test-time augmentations."""
     temperature: float = 1.0
-    """The logits of reported probabilities are divided by this; masks are drawn without it."""
+    """Temperature of the reported image probabilities, which divides their logits; it does not change masks."""
     dropout_passes: int = 0
     """Monte-Carlo dropout samples; 0 leaves dropout off."""
 
     @cached_property
     def predictor(self) -> Predictor:
-        """The predictor of all members together.
+        """Predictor of all members together.
 
-        Raises: UsageError: If dropout samples are asked for and there is no dropout.
+        Raises: UsageError: If dropout samples are requested of networks without dropout.
         """
         try:
             return Predictor(
@@ -70,11 +70,15 @@ class Model:
 
     @property
     def held_out_folds(self) -> tuple[int, ...]:
-        """Those that some member never saw, in the order of the members."""
+        """Folds that some member was not trained on, in the order of the members."""
         return tuple(dict.fromkeys(member.held_out_fold for member in self.description.members))
 
     def without(self, fold: int) -> Self:
-        """The model of those members that never saw a fold."""
+        """Select the members that were not trained on a fold.
+
+        Args:
+            fold: Index of the fold.
+        """
         members = tuple(member for member in self.description.members if member.held_out_fold == fold)
         kept = zip(self.networks, self.description.members, strict=True)
         return replace(
@@ -85,14 +89,14 @@ class Model:
 
     @property
     def image_size(self) -> int:
-        """Side of the square that the network sees, in pixels."""
+        """Side of the network's square input in pixels."""
         return self.description.preprocessing.image_size
 
     @cached_property
     def operating_point(self) -> OperatingPoint:
-        """The rule that turns probabilities into masks.
+        """Operating point in use.
 
-        Raises: UsageError: If the model knows no point for its aim.
+        Raises: UsageError: If the model has no point for its aim.
         """
         return point_for(self.description, self.aim)
 
@@ -101,7 +105,11 @@ class Model:
         return self.description.seen_digests()
 
     def has_seen(self, image_sha256: str) -> bool:
-        """Whether any member, or the weights that it started from, was trained on the image with this SHA-256."""
+        """Check whether any member, or its initial weights, was trained on an image.
+
+        Args:
+            image_sha256: SHA-256 of the image file.
+        """
         return image_digest(image_sha256) in self._digests
 
 
@@ -134,12 +142,12 @@ def load_model(folder: Path, device: torch.device, options: ModelOptions = Model
         temperature=temperature,
         dropout_passes=options.dropout_passes,
     )
-    _ = model.predictor  # refuses dropout samples of networks without dropout before any image is read
+    _ = model.predictor  # raises for networks without dropout before any image is read
     return model
 
 
 def _temperature(description: ModelDescription) -> float:
-    decision = description.decision
-    if decision is None or decision.temperature is None:
+    search = description.operating_point_search
+    if search is None or search.temperature is None:
         raise UsageError("--calibrated: the model has no temperature; training fits one where it can")
-    return decision.temperature
+    return search.temperature

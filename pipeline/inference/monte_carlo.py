@@ -1,4 +1,4 @@
-"""Monte-Carlo dropout: the parts that `Predictor` samples uncertainty with.
+"""Monte-Carlo dropout samples for the uncertainty estimate of `Predictor`.
 
 Source: Gal and Ghahramani 2016, arXiv:1506.02142.
 """
@@ -14,7 +14,11 @@ SEED: Final = 0
 
 
 def dropout_layers(networks: Iterable[nn.Module]) -> list[nn.Dropout]:
-    """The dropout layers of some networks that drop anything."""
+    """Collect the dropout layers of networks, without those of probability 0.
+
+    Args:
+        networks: Networks to search.
+    """
     return [
         module
         for network in networks
@@ -25,7 +29,12 @@ def dropout_layers(networks: Iterable[nn.Module]) -> list[nn.Dropout]:
 
 @contextmanager
 def sampling(layers: Sequence[nn.Dropout], device: torch.device) -> Iterator[None]:
-    """Switch dropout on, with the same random numbers each time; layers and generators are restored afterwards."""
+    """Enable dropout with a fixed seed; modes and random generators are restored afterwards.
+
+    Args:
+        layers: Dropout layers to enable.
+        device: Device of the networks.
+    """
     before = [layer.training for layer in layers]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(SEED)
@@ -39,7 +48,7 @@ def sampling(layers: Sequence[nn.Dropout], device: torch.device) -> Iterator[Non
 
 
 class RunningStatistics:
-    """Mean and standard deviation of tensors that come one after the other, by Welford's algorithm."""
+    """Mean and standard deviation of a sequence of tensors, by Welford's algorithm."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -47,7 +56,11 @@ class RunningStatistics:
         self._squares: Tensor | None = None
 
     def add(self, values: Tensor) -> None:
-        """Take in one more tensor, of the same shape as those before."""
+        """Add a tensor.
+
+        Args:
+            values: Tensor of the same shape as the previous ones.
+        """
         self.count += 1
         if self._mean is None or self._squares is None:
             self._mean, self._squares = values.clone(), torch.zeros_like(values)
@@ -58,12 +71,12 @@ class RunningStatistics:
 
     @property
     def mean(self) -> Tensor:
-        """The mean of all tensors; there must be at least one."""
+        """Mean of all tensors; requires at least one."""
         assert self._mean is not None  # noqa: S101
         return self._mean
 
     @property
     def std(self) -> Tensor:
-        """The standard deviation with the divisor n - 1; there must be at least two tensors."""
+        """Standard deviation with the divisor n - 1; requires at least two tensors."""
         assert self._squares is not None  # noqa: S101
         return (self._squares / (self.count - 1)).sqrt()

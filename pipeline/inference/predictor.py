@@ -1,4 +1,4 @@
-"""One or several networks to one prediction: ensemble, TTA, Monte-Carlo dropout, padding and precision in one place."""
+"""Prediction by one or several networks: ensemble, TTA, Monte-Carlo dropout, padding and precision."""
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
@@ -18,14 +18,14 @@ GATES: Final = 4
 
 
 class Prediction(NamedTuple):
-    """What a model predicts for a batch; for a single image, the same without the first dimension.
+    """Prediction for a batch; for a single image, the tensors lack the first dimension.
 
     Attributes:
-        probabilities: (B, 1, H, W), float32, as large as the images that were given.
+        probabilities: (B, 1, H, W), float32, of the size of the input images.
         image_probability: (B,), float32: the mean output of the image head where there is one, otherwise the mean of
-            the largest 0.1 % of the image's own pixels in `probabilities`.
+            the largest 0.1 % of `probabilities` without padding.
         pixel_std: (B, 1, H, W), standard deviation of each pixel's probability over Monte-Carlo dropout samples.
-        image_std: (B,), the same of the image probability.
+        image_std: (B,), standard deviation of the image probability over Monte-Carlo dropout samples.
         attention: Coefficient maps of the four gates, deepest first, each (B, 1, H, W).
     """
 
@@ -36,7 +36,11 @@ class Prediction(NamedTuple):
     attention: list[Tensor] | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Prediction":
-        """Apply a function to every tensor."""
+        """Apply a function to every tensor.
+
+        Args:
+            function: Function of one tensor.
+        """
 
         def apply(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else function(tensor)
@@ -50,12 +54,12 @@ class Prediction(NamedTuple):
         )
 
     def images(self) -> Iterator["Prediction"]:
-        """Give the prediction of each image of the batch."""
+        """Yield the prediction of each image of the batch."""
         for place in range(len(self.probabilities)):
             yield self.map(operator.itemgetter(place))
 
     def as_dict(self) -> dict[str, Tensor]:
-        """The tensors by name, without attention and without those that are None: what MONAI's engines take apart."""
+        """Return the tensors by name, without attention and None, as MONAI's engines decollate them."""
         fields = self._asdict()
         del fields["attention"]
         return {name: tensor for name, tensor in fields.items() if tensor is not None}
@@ -74,7 +78,7 @@ class Predictor:
         tta: Test-time augmentations: see `augmented`.
         dropout_passes: Monte-Carlo dropout samples; 0 leaves dropout off.
 
-    Raises: ValueError: If a standard deviation is asked for with fewer than two samples or without any dropout.
+    Raises: ValueError: If `dropout_passes` is 1, or the networks have no dropout to sample from.
     """
 
     def __init__(
@@ -99,7 +103,7 @@ class Predictor:
 
     @property
     def has_dropout(self) -> bool:
-        """Whether there is any dropout to sample from."""
+        """Whether the networks have dropout to sample from."""
         return bool(self._dropouts)
 
     @torch.no_grad()
@@ -109,10 +113,11 @@ class Predictor:
         """Predict for a batch.
 
         Args:
-            images: (B, 1, H, W), standardised as `inference_chain` does it, on any device and of any size: zeros are
-                added on the right and below up to a multiple of the networks' stride, and cropped from all results.
+            images: (B, 1, H, W), standardised as `inference_chain` does it, on any device and of any size: they are
+                padded with zeros at the right and the bottom to multiples of the networks' stride, and all results are
+                cropped.
             content: (B, 1, H, W), True for the pixels that are not padding of `to_network_size`; None for all.
-            attention: Whether to give the attention maps, those of the untransformed image without dropout.
+            attention: Whether to include the attention maps of the untransformed image without dropout.
 
         Returns: Tensors on the device of the networks.
         """
@@ -132,57 +137,57 @@ class Predictor:
         return Prediction(probabilities, image_probability, pixel_std, image_std, maps)
 
     def _sample(self, image: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Give the first four fields of the `Prediction` for one image."""
+        """Compute the first four fields of the `Prediction` for one image."""
         pixels, images = RunningStatistics(), RunningStatistics()
         with sampling(self._dropouts, self.precision.device):
             for _ in range(self.dropout_passes):
                 found = self._run(image, tta=self.tta)
                 pixels.add(found.probabilities)
                 images.add(_with_image_probability(found, own)[1])
-        mean = _Found(pixels.mean, images.mean if found.heads is not None else None)
+        mean = _RawPrediction(pixels.mean, images.mean if found.heads is not None else None)
         return *_with_image_probability(mean, own), pixels.std, images.std
 
-    def _run(self, images: Tensor, *, tta: Sequence[str], attention: bool = False) -> "_Found":
+    def _run(self, images: Tensor, *, tta: Sequence[str], attention: bool = False) -> "_RawPrediction":
         """Run each network once on each augmented batch."""
         rows, columns = images.shape[-2:]
         padded = functional.pad(images, (0, -columns % self._stride, 0, -rows % self._stride))
         probabilities, heads, maps = _Mean(), _Mean(), [_Mean() for _ in range(GATES)]
         for network in self.networks:
-            for number, copy in enumerate(augmented(padded, tta, stride=self._stride)):
+            for index, copy in enumerate(augmented(padded, tta, stride=self._stride)):
                 with self.precision.autocast():
                     outputs = network.outputs(copy.images)
                 probabilities.add(copy.restore(torch.sigmoid(outputs.logits[:, :1].float())))
                 if outputs.image_logits is not None:
                     heads.add(torch.sigmoid(outputs.image_logits[:, 0].float()))
-                if attention and number == 0:
+                if attention and index == 0:
                     for mean, map_ in zip(maps, outputs.maps, strict=True):
                         mean.add(map_.float())
         enlarged = [
-            # a map as small as its level could not be cropped to the image
+            # enlarge before cropping, since a map has the size of its level
             functional.interpolate(mean.value, size=padded.shape[-2:], mode="nearest")[..., :rows, :columns]
             for mean in maps
             if mean.count
         ]
-        return _Found(
+        return _RawPrediction(
             probabilities.value[..., :rows, :columns],
             heads.value if heads.count else None,
             enlarged if attention else None,
         )
 
 
-class _Found(NamedTuple):
+class _RawPrediction(NamedTuple):
     probabilities: Tensor
     heads: Tensor | None  # (B,), sigmoid of the image head
     maps: list[Tensor] | None = None
 
 
-def _with_image_probability(found: _Found, own: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the probabilities of the pixels and, by the one definition, of the images."""
+def _with_image_probability(found: _RawPrediction, own: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the probabilities of the pixels and of the images."""
     return found.probabilities, top_mean(found.probabilities, own) if found.heads is None else found.heads
 
 
 class _Mean:
-    """The mean of tensors that come one after the other; no more than two of them are held."""
+    """Running mean of a sequence of tensors; at most two of them are in memory."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -1,4 +1,4 @@
-"""Radiograph files to segmentations, in order, a batch at a time."""
+"""Inference on a stream of radiograph files, in order and in batches."""
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -17,16 +17,16 @@ from pneumoseg.pipeline.inference.predictor import Prediction
 from pneumoseg.pipeline.inference.segmentation import Segmentation, postprocess
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.chains import inference_chain
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
 
-_MOST_FILES: Final = 16  # read for one image of a batch: whoever waits for results gets reasons meanwhile
+_MOST_FILES: Final = 16  # files per image of a batch, so that the reasons of unreadable files are not delayed
 
 
 @dataclass(frozen=True)
 class NotRead:
-    """A file that could not be used, and why."""
+    """A file that was not read, with the reason."""
 
     path: Path
     error: RadiographError
@@ -36,7 +36,7 @@ def segment_files(
     model: Model,
     paths: Sequence[Path],
     *,
-    gates: Gates | None = None,
+    acceptance: AcceptanceFilters | None = None,
     batch_size: int = 4,
     workers: int = 1,
     even_batches: bool = False,
@@ -44,25 +44,23 @@ def segment_files(
 ) -> Generator[Segmentation | NotRead]:
     """Apply a model to files; each gives one result, in the order of *paths*.
 
-    Three things happen at a time: files are read and become batches; the networks run on the batch before; and the
-    caller uses the results of the batch before that, brought to the size of their images. Close the generator to
-    leave early.
+    Three stages run in parallel: files are read into batches; the networks run on the previous batch; and the caller
+    uses the results of the batch before, resized to their images. Close the generator to stop early.
 
     Args:
-        model: Its preprocessing, predictor and operating point are used; nothing else may run it meanwhile.
-        paths: Radiographs; a file that cannot be used gives its reason and stops nothing.
-        gates: Which files are accepted as frontal chest radiographs.
-        batch_size: Images at a time; memory grows with it, not with the number of files.
-        workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
-        even_batches: Whether to fill each batch up, so that not even the last bit of a result depends on how many
-            other files there are.
-        attention: Whether to give the attention maps.
+        model: Model whose preprocessing, predictor and operating point are used; nothing else may run it meanwhile.
+        paths: Paths of the radiographs; a file that is not read gives its reason, and the others continue.
+        acceptance: Which files are accepted as frontal chest radiographs.
+        batch_size: Images per batch; it determines the memory, which does not depend on the number of files.
+        workers: Number of decoding processes; 0 decodes in this process, without protection from damaged files.
+        even_batches: Whether to pad each batch to its full size, so that results are bit-exact for any number of files.
+        attention: Whether to include the attention maps.
     """
     batches = ahead(
         _read_batches(
             paths,
             image_size=model.image_size,
-            gates=gates,
+            acceptance=acceptance,
             batch_size=batch_size,
             workers=workers,
             even=even_batches,
@@ -85,12 +83,12 @@ _Read = tuple[Path, Radiograph | RadiographError]
 
 @dataclass(frozen=True)
 class _Batch:
-    """Files, and the input of the network for those that could be read.
+    """Files, and the network's input for those that were read.
 
     Attributes:
-        files: As many radiographs as there are images, and files that could not be read anywhere among them.
-        images: Shape (B, 1, size, size), B not less than the radiographs; None without any.
-        content: Shape (B, 1, size, size), True for the pixels that are not padding.
+        files: As many radiographs as there are images, and the unreadable files among them.
+        images: (B, 1, size, size), B at least the number of radiographs; None without radiographs.
+        content: (B, 1, size, size), True for the pixels that are not padding.
     """
 
     files: Sequence[_Read]
@@ -102,14 +100,14 @@ def _read_batches(
     paths: Sequence[Path],
     *,
     image_size: int,
-    gates: Gates | None,
+    acceptance: AcceptanceFilters | None,
     batch_size: int,
     workers: int,
     even: bool,
     pin_memory: bool,
 ) -> Generator[_Batch]:
     chain = inference_chain(image_size=image_size)
-    with Readers(read_radiograph, gates=gates, workers=workers) as readers:
+    with Readers(read_radiograph, acceptance=acceptance, workers=workers) as readers:
         results = zip(paths, readers.read(paths), strict=True)
         while files := list(_take(results, radiographs=batch_size)):
             samples = [chain({"image": read}) for _, read in files if isinstance(read, Radiograph)]
@@ -128,7 +126,7 @@ def _read_batches(
 
 
 def _take(results: Iterator[_Read], *, radiographs: int) -> Iterator[_Read]:
-    """Take files until there are so many radiographs among them; other files do not make a batch smaller."""
+    """Take files up to the number of radiographs; unreadable files do not make a batch smaller."""
     for path, read in islice(results, _MOST_FILES * radiographs):
         yield path, read
         radiographs -= isinstance(read, Radiograph)
@@ -138,11 +136,11 @@ def _take(results: Iterator[_Read], *, radiographs: int) -> Iterator[_Read]:
 
 @dataclass(frozen=True)
 class _Predicted:
-    """A batch and its prediction, on its way into the memory of the host.
+    """Batch with its prediction, while it is copied to the host.
 
     Attributes:
-        files: As in `_Batch`.
-        prediction: On the CPU; None without any radiograph.
+        files: Files of the batch.
+        prediction: Prediction on the CPU; None without radiographs.
         arrived: CUDA event to wait for before the prediction is read.
     """
 
@@ -151,7 +149,7 @@ class _Predicted:
     arrived: torch.cuda.Event | None = None
 
     def cases(self) -> Iterator[Prediction]:
-        """The prediction of each image."""
+        """Yield the prediction of each image."""
         if self.arrived is not None:
             self.arrived.synchronize()
         if self.prediction is not None:
@@ -169,7 +167,7 @@ def _predict(model: Model, batches: Generator[_Batch], *, attention: bool) -> Ge
 
 
 def _fetch(prediction: Prediction) -> tuple[Prediction, torch.cuda.Event | None]:
-    """Copy a prediction into the memory of the host, once for a batch and without waiting for it."""
+    """Copy a prediction to the host, asynchronously and once per batch."""
     device = prediction.probabilities.device
     if device.type != "cuda":
         return prediction, None

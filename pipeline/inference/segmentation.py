@@ -1,4 +1,4 @@
-"""One radiograph to its segmentation, and the predictor that does it for users of the library."""
+"""Segmentation of one radiograph, and the public predictor."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from pneumoseg.pipeline.scoring.calibration import calibrate
 from pneumoseg.transforms.chains import inference_chain
 from pneumoseg.transforms.geometry import to_original_size
 from pneumoseg.transforms.masks import to_mask
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.grey import GreyScale, Window, WindowFunction
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 
@@ -29,18 +29,18 @@ class Segmentation:
     """The segmentation of one radiograph.
 
     Attributes:
-        radiograph: The radiograph, as it was read.
-        probability: Image probability, that there is a pneumothorax, at the model's temperature.
-        probabilities: Probability of each pixel of the original image, shape ``(rows, columns)``, from which the mask
-            is drawn: without the temperature.
-        mask: Zeros and ones of the same shape.
-        trained_on: Whether the model was trained on this very file.
+        radiograph: Input radiograph.
+        probability: Image probability at the model's temperature.
+        probabilities: Probability of each pixel of the original image without the temperature, shape
+            ``(rows, columns)``, from which the mask is computed.
+        mask: Mask of zeros and ones, of the same shape.
+        trained_on: Whether the model was trained on this file.
         image_std: Standard deviation of the image probability over Monte-Carlo dropout samples, without the
-            temperature; None without dropout, as the next.
-        pixel_std: Standard deviation of each pixel's probability, shape ``(rows, columns)``.
+            temperature; None without dropout.
+        pixel_std: Standard deviation of each pixel's probability, shape ``(rows, columns)``; None without dropout.
         attention: Coefficients of the four attention gates, deepest first, each of shape ``(rows, columns)``; None
-            where they were not asked for.
-        path: The file; None for an array and a radiograph that was already in memory.
+            unless requested.
+        path: Path of the file; None for an array or a radiograph in memory.
     """
 
     radiograph: Radiograph
@@ -55,27 +55,27 @@ class Segmentation:
 
     @property
     def area_px(self) -> int:
-        """Pixels of the mask."""
+        """Number of pixels of the mask."""
         return int(np.count_nonzero(self.mask))
 
     @property
     def area_mm2(self) -> float | None:
-        """Area of the mask in the plane of the detector; None where the pixel spacing is unknown."""
+        """Area of the mask in mm2 in the plane of the detector; None where the pixel spacing is unknown."""
         spacing = self.radiograph.spacing_mm
         return None if spacing is None else self.area_px * spacing[0] * spacing[1]
 
 
 @dataclass(frozen=True)
 class ModelPredictor:
-    """A model that takes radiographs; `load_predictor` makes one.
+    """Predictor of radiographs, made by `load_predictor`.
 
     Attributes:
-        model: The model folder in memory: its operating point, its description.
-        gates: Which files are accepted as frontal chest radiographs.
+        model: Model folder in memory.
+        acceptance: Which files are accepted as frontal chest radiographs.
     """
 
     model: Model
-    gates: Gates = field(default_factory=Gates)
+    acceptance: AcceptanceFilters = field(default_factory=AcceptanceFilters)
 
     def predict(
         self, image: str | Path | Radiograph | npt.NDArray[Any], *, attention: bool = False
@@ -84,16 +84,16 @@ class ModelPredictor:
 
         Args:
             image: Path of a DICOM or PNG file, read in this process; a `Radiograph`; or an array of shape
-                ``(rows, columns)``: uint8 or uint16 as a PNG file holds them, or floats with greys in [0, 1].
-            attention: Whether to give the attention maps.
+                ``(rows, columns)``: uint8 or uint16 as in a PNG file, or floats with greys in [0, 1].
+            attention: Whether to include the attention maps.
 
         Raises:
-            RadiographError: If the file cannot be used.
-            ValueError: If an array is of another kind.
+            RadiographError: If the file is not read.
+            ValueError: If shape, type or values of an array differ.
         """
         path = Path(image) if isinstance(image, str | Path) else None
         if isinstance(image, str | Path):
-            radiograph = read_radiograph(image, gates=self.gates)
+            radiograph = read_radiograph(image, acceptance=self.acceptance)
         else:
             radiograph = image if isinstance(image, Radiograph) else radiograph_of(image)
         sample = inference_chain(image_size=self.model.image_size)({"image": radiograph})
@@ -105,7 +105,13 @@ class ModelPredictor:
     def predict_batch(
         self, images: Tensor, content: Tensor | None = None, *, attention: bool = False
     ) -> Prediction:
-        """Predict for a batch of images that `inference_chain` has prepared: see `Predictor.predict_batch`."""
+        """Predict for a batch of images prepared by `inference_chain`.
+
+        Args:
+            images: (B, 1, H, W), standardised.
+            content: (B, 1, H, W), True for the pixels that are not padding; None for all.
+            attention: Whether to include the attention maps.
+        """
         return self.model.predictor.predict_batch(images, content, attention=attention)
 
 
@@ -117,21 +123,21 @@ def load_predictor(
     operating_point: str | None = None,
     calibrated: bool = False,
     dropout_passes: int = 0,
-    gates: Gates | None = None,
+    acceptance: AcceptanceFilters | None = None,
 ) -> ModelPredictor:
     """Load a model for use from Python.
 
     Args:
         model_folder: Model folder written by `train_model`.
         device: ``auto``, ``cpu`` or ``cuda:N``.
-        tta: Test-time augmentations, of ``flip`` and ``scale``; None takes the model's own.
-        operating_point: Operating point to use: see `point_for`; None takes the model's own.
-        calibrated: Whether to report probabilities at the temperature that training has fitted; masks do not change.
+        tta: Test-time augmentations, ``flip`` and ``scale``; None selects the model's own.
+        operating_point: Operating point to use: see `point_for`; None selects the model's own.
+        calibrated: Whether to report probabilities at the fitted temperature; masks do not change.
         dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate; 0 leaves dropout off.
-        gates: Which files are accepted as frontal chest radiographs.
+        acceptance: Which files are accepted as frontal chest radiographs.
 
     Raises:
-        UsageError: If an argument does not fit.
+        UsageError: If an argument is invalid.
         JobError: If the folder is no model, or its weights are missing, altered or of another network.
     """
     model = load_model(
@@ -144,19 +150,19 @@ def load_predictor(
             dropout_passes=dropout_passes,
         ),
     )
-    return ModelPredictor(model, gates or Gates())
+    return ModelPredictor(model, acceptance or AcceptanceFilters())
 
 
 def postprocess(
     model: Model, radiograph: Radiograph, prediction: Prediction, *, path: Path | None = None
 ) -> Segmentation:
-    """Bring the prediction for one radiograph to its original size, and draw the mask.
+    """Resize the prediction for one radiograph to its original size, and compute the mask.
 
     Args:
-        model: Its operating point and its temperature are used.
-        radiograph: What the prediction is of.
-        prediction: For a single image, on the CPU.
-        path: The file that the radiograph comes from.
+        model: Model whose operating point and temperature are used.
+        radiograph: Radiograph of the prediction.
+        prediction: Prediction for a single image, on the CPU.
+        path: Path of the radiograph's file; None without a file.
     """
 
     def enlarged(map_: Tensor) -> Map:
@@ -179,12 +185,12 @@ def postprocess(
 
 
 def radiograph_of(pixels: npt.NDArray[Any]) -> Radiograph:
-    """Make a radiograph of an array, without spacing and without identity.
+    """Make a radiograph from an array, without spacing and without identity.
 
     Args:
-        pixels: Shape ``(rows, columns)``: uint8 or uint16 as a PNG file holds them, or floats with greys in [0, 1].
+        pixels: Shape ``(rows, columns)``: uint8 or uint16 as in a PNG file, or floats with greys in [0, 1].
 
-    Raises: ValueError: If the array is of another kind.
+    Raises: ValueError: If shape, type or values differ.
     """
     if pixels.ndim == 2 and pixels.size and pixels.dtype in (np.uint8, np.uint16):
         bits = 8 * pixels.dtype.itemsize

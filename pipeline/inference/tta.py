@@ -1,4 +1,4 @@
-"""Test-time augmentation (TTA): transformed copies of a batch, and the way back for maps predicted from them."""
+"""Test-time augmentation (TTA): transformed copies of a batch, and the inverse for predicted maps."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
@@ -61,9 +61,12 @@ def parse_tta(text: str | None) -> tuple[str, ...] | None:
 
 
 def check_tta(words: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of augmentations if there are such.
+    """Check names of augmentations.
 
-    Raises: UsageError: If there is another word.
+    Args:
+        words: Names.
+
+    Raises: UsageError: If a name is unknown.
     """
     if unknown := [word for word in words if word not in CHOICES]:
         raise UsageError(f"--tta {unknown[0]}: {', '.join(CHOICES)}, both with a comma, or {NONE} would fit")

@@ -11,7 +11,7 @@ from pneumoseg.pipeline.core.files import claim_file, write_csv
 from pneumoseg.pipeline.reading.facts import Facts, read_facts
 from pneumoseg.pipeline.reading.folders import FoundFiles, find_radiographs
 from pneumoseg.pipeline.reading.readers import Readers
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import Outcome, RadiographError, Reason
 
 COLUMNS: Final = (
@@ -50,7 +50,7 @@ def check_folder(
     folder: Path,
     output: Path,
     *,
-    gates: Gates | None = None,
+    acceptance: AcceptanceFilters | None = None,
     workers: int = 1,
     follow_links: bool = False,
     overwrite: bool = False,
@@ -62,7 +62,7 @@ def check_folder(
     Args:
         folder: Folder to search, with its subfolders.
         output: Path of the table, a CSV file.
-        gates: Which files are accepted as frontal chest radiographs.
+        acceptance: Which files are accepted as frontal chest radiographs.
         workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
         follow_links: Whether to follow links.
         overwrite: Replace an earlier table.
@@ -74,7 +74,7 @@ def check_folder(
         JobError: If the folder holds no radiograph.
     """
     claim_file(output, overwrite=overwrite, inputs=[folder])
-    with Readers(read_facts, gates=gates, workers=workers, window=_WINDOW) as readers:
+    with Readers(read_facts, acceptance=acceptance, workers=workers, window=_WINDOW) as readers:
         found = find_radiographs(folder, leave_out=[output], follow_links=follow_links)
         table = _Table()
         with tracked("check", total=len(found.images)) as advance:

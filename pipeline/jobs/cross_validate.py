@@ -22,8 +22,14 @@ from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
 from pneumoseg.pipeline.jobs.train import evaluate_run, train_model
 from pneumoseg.pipeline.jobs.trained_model import describe_training
 from pneumoseg.pipeline.model.card import save_description
-from pneumoseg.pipeline.model.description import DESCRIPTION, Decision, Member, TunedPoint, read_description
-from pneumoseg.pipeline.scoring.decision import OperatingPointScores, decide
+from pneumoseg.pipeline.model.description import (
+    DESCRIPTION,
+    Member,
+    OperatingPointSearch,
+    TunedPoint,
+    read_description,
+)
+from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores, score_point
 from pneumoseg.pipeline.scoring.out_of_fold import (
     OUT_OF_FOLD,
     OutOfFold,
@@ -141,16 +147,16 @@ def cross_validate(
         idist.barrier()
         found = _all_folds(run_dir, manifest.folds)
         tuned = tune(found, manifest.training)
-        decisions = decide(found.curves, tuned.point)
+        scores = score_point(found.curves, tuned.point)
         if rank == 0:
             save_out_of_fold(run_dir / OUT_OF_FOLD, found)
-            _write_ensemble(run_dir, manifest, decisions, tuned.decision)
+            _write_ensemble(run_dir, manifest, scores, tuned.search)
         idist.barrier()
     evaluation = None
     if report and rank == 0:  # the process group has ended
         evaluation = evaluate_run(run_dir, record.manifest, device=place, workers=workers, config=config)
     return CrossValidateReport(
-        model=run_dir / "model", out_of_fold=decisions, folds=manifest.folds, evaluation=evaluation
+        model=run_dir / "model", out_of_fold=scores, folds=manifest.folds, evaluation=evaluation
     )
 
 
@@ -198,7 +204,7 @@ def _all_folds(run_dir: Path, folds: int) -> OutOfFold:
 
 
 def _write_ensemble(
-    run_dir: Path, manifest: Manifest, found: OperatingPointScores, decision: Decision
+    run_dir: Path, manifest: Manifest, found: OperatingPointScores, search: OperatingPointSearch
 ) -> None:
     descriptions = [read_description(run_dir / f"fold{fold}" / "model") for fold in range(manifest.folds)]
     trainings = [description.trained_on for description in descriptions]
@@ -219,7 +225,7 @@ def _write_ensemble(
             update={
                 "members": tuple(members),
                 "operating_point": point,
-                "decision": decision,
+                "operating_point_search": search,
                 "trained_on": describe_training(manifest, range(manifest.size)).model_copy(
                     update={
                         "image_digests": tuple(sorted(seen)),

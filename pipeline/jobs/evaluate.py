@@ -20,20 +20,20 @@ from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.reporting.evaluation import SURFACE
 from pneumoseg.pipeline.reporting.gallery import save_gallery
 from pneumoseg.pipeline.scoring.calibration import image_reliability, pixel_reliability
-from pneumoseg.pipeline.scoring.case_rows import COLUMNS as CASE_COLUMNS
-from pneumoseg.pipeline.scoring.case_rows import case_rows
-from pneumoseg.pipeline.scoring.challenge import dice_from_counts, summarise
-from pneumoseg.pipeline.scoring.decision import (
+from pneumoseg.pipeline.scoring.case_curves import (
     MIN_AREA_FRACTIONS,
     STEPS,
     CaseCurves,
     Floats,
     OperatingPointScores,
-    decide,
+    score_point,
     surface,
 )
+from pneumoseg.pipeline.scoring.case_rows import COLUMNS as CASE_COLUMNS
+from pneumoseg.pipeline.scoring.case_rows import case_rows
+from pneumoseg.pipeline.scoring.challenge import dice_from_counts, summarise
 from pneumoseg.pipeline.scoring.headline import OperatingPointKind, ScoredImages, as_numbers
-from pneumoseg.pipeline.scoring.search import inner_fold_of
+from pneumoseg.pipeline.scoring.measured_cases import inner_fold_of
 from pneumoseg.pipeline.scoring.subgroups import COLUMNS as SUBGROUP_COLUMNS
 from pneumoseg.pipeline.scoring.subgroups import subgroup_rows
 from pneumoseg.transforms.masks import OperatingPoint
@@ -191,10 +191,10 @@ def _plan(model: Model, manifest: Manifest, fold: int | None, *, all_folds: bool
 
 def _cross_fitted_point(model: Model) -> Callable[[Case], OperatingPoint | None]:
     """Make a function that gives the operating point that training has tuned without the patient of a case."""
-    decision = model.description.decision
-    if model.aim is not None or decision is None or decision.cross_fitted is None:
+    search = model.description.operating_point_search
+    if model.aim is not None or search is None or search.cross_fitted is None:
         return lambda _: None
-    points = [point.as_point() for point in decision.cross_fitted.points]
+    points = [point.as_point() for point in search.cross_fitted.points]
     return lambda case: points[inner_fold_of(case.group, len(points))]
 
 
@@ -205,7 +205,9 @@ def _report(model: Model, plan: _Plan, measured: MeasuredCases) -> EvaluateRepor
     return EvaluateReport(
         fold=plan.fold,
         scores=replace(
-            decide(measured.curves, model.operating_point),  # the curves are of masks before postprocessing
+            score_point(
+                measured.curves, model.operating_point
+            ),  # the curves are of masks before postprocessing
             areas=images.pred_px,
             dices=dice_from_counts(*counts),
             score=summarise(*counts),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN
+from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, image_path
 from pneumoseg.pipeline.inference.examine import examine_files
 from pneumoseg.pipeline.inference.segment import NotRead
@@ -91,7 +91,7 @@ def make_exhibits(
     for model, part in parts:
         indices = [index for index in part if index in examples]
         paths = [image_path(manifest_path, manifest.training[index]) for index in indices]
-        results = examine_files(model, paths, gates=ALL_GATES_OPEN, workers=workers)
+        results = examine_files(model, paths, acceptance=ACCEPT_ALL_KINDS, workers=workers)
         for index, result in zip(indices, results, strict=True):
             exhibits[index] = _exhibit(manifest.training[index], examples[index], result)
     return [exhibits[index] for index in examples]

@@ -10,13 +10,14 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from pneumoseg.pipeline.core.names import safe_name
-from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, FileCases
+from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, FileCases
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest
 from pneumoseg.pipeline.drawing.pictures import save_png, std_picture
 from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.scoring.calibration import calibrate, pixel_gaps
-from pneumoseg.pipeline.scoring.decision import CaseCurves, Floats, image_probabilities
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, Floats, image_probabilities
 from pneumoseg.pipeline.scoring.headline import ScoredImages
+from pneumoseg.pipeline.scoring.measured_cases import inner_fold_of
 from pneumoseg.pipeline.scoring.metrics import (
     CaseMasks,
     ChallengeMetric,
@@ -24,7 +25,6 @@ from pneumoseg.pipeline.scoring.metrics import (
     MaskScores,
     MeasureMasks,
 )
-from pneumoseg.pipeline.scoring.search import inner_fold_of
 from pneumoseg.pipeline.scoring.temperature import cross_fitted_temperatures
 from pneumoseg.pipeline.training.engines import make_evaluator
 from pneumoseg.transforms.chains import evaluation_chain
@@ -116,7 +116,7 @@ def measure_cases(
             output / "uncertainty" / f"{safe_name(case.id)}.png", std_picture(std)
         ),
     )
-    chain = evaluation_chain(image_size=model.image_size, gates=ALL_GATES_OPEN)
+    chain = evaluation_chain(image_size=model.image_size, acceptance=ACCEPT_ALL_KINDS)
     metric, collect = ChallengeMetric(model.operating_point), CollectMasks()
     curves: list[CaseCurves] = []
     masks: list[CaseMasks] = []

@@ -26,7 +26,7 @@ from pneumoseg.pipeline.results.settings import DEFAULT_KINDS, check_kinds, make
 from pneumoseg.pipeline.results.tables import collect, was_trained_on, withdraw_tables, write_tables
 from pneumoseg.pipeline.results.writing import Writer
 from pneumoseg.transforms.measurements import measure
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import Outcome
 
 
@@ -70,7 +70,7 @@ def predict_folder(
     kinds: Collection[str] = DEFAULT_KINDS,
     options: ModelOptions = ModelOptions(),
     runtime: Runtime = Runtime(),
-    gates: Gates | None = None,
+    acceptance: AcceptanceFilters | None = None,
     overwrite: bool = False,
     research: bool = False,
     part: Part | None = None,
@@ -87,8 +87,8 @@ def predict_folder(
         kinds: Kinds of results, of `pneumoseg.pipeline.results.settings.KINDS`; ``predictions.csv`` is always written.
         options: How to use the model.
         runtime: Device, batch size and workers. The batch size is one of the settings that a receipt is valid for.
-        gates: Which files are accepted as frontal chest radiographs, and whether to assume that text in an image is
-            not identifying; without that, no picture is made of it.
+        acceptance: Which files are accepted as frontal chest radiographs, and whether to assume that text in an image
+            is not identifying; without that, no picture is made of it.
         overwrite: Delete an earlier result in *output*.
         research: Keep everything that identifies a person out of all results: names, dates, paths, quoted tags.
         part: Process only this part; the part that ends last writes the tables.
@@ -101,15 +101,15 @@ def predict_folder(
             signal was received.
     """
     check_kinds(kinds, dropout_passes=options.dropout_passes)
-    gates = gates or Gates()
+    acceptance = acceptance or AcceptanceFilters()
     model = load_model(model_folder, resolve_device(runtime.device), options)
     found = find_radiographs(folder, leave_out=[output])
     settings = make_settings(
-        kinds, gates=gates, research=research, batch_size=runtime.batch_size, model=model
+        kinds, acceptance=acceptance, research=research, batch_size=runtime.batch_size, model=model
     )
     with claimed(output, part=part, overwrite=overwrite, inputs=[model_folder, folder]):
         within = folder if folder.is_dir() else folder.parent
-        planned = plan(found, within, research=research, max_bytes=gates.max_bytes)
+        planned = plan(found, within, research=research, max_bytes=acceptance.max_bytes)
         mine = part.of(planned) if part else planned
         facts = {"pneumoseg": version("pneumoseg"), "files": len(mine), "settings": settings.sha256[:16]}
         log_path = output / (f"run-{part}.log" if part else "run.log")
@@ -121,7 +121,7 @@ def predict_folder(
             segmenting = segment_files(
                 model,
                 [file.path for file in due],
-                gates=gates,
+                acceptance=acceptance,
                 batch_size=runtime.batch_size,
                 workers=runtime.workers,
                 even_batches=True,
@@ -170,7 +170,7 @@ def _due(planned: Sequence[Planned], writer: Writer) -> list[Planned]:
             if not is_valid(
                 read_receipt(writer.output, file.name),
                 writer.output,
-                hash_input=partial(content_sha256, file.path, writer.settings.gates.max_bytes),
+                hash_input=partial(content_sha256, file.path, writer.settings.acceptance.max_bytes),
                 settings_sha256=writer.settings.sha256,
             ):
                 due.append(file)
@@ -185,7 +185,7 @@ def _save(writer: Writer, file: Planned, result: Segmentation | NotRead) -> None
     if isinstance(result, NotRead):
         writer.remove(file.name)
         receipt = Receipt(
-            input_sha256=content_sha256(file.path, settings.gates.max_bytes),
+            input_sha256=content_sha256(file.path, settings.acceptance.max_bytes),
             settings_sha256=settings.sha256,
             row=row_without_result(result, research=settings.research),
         )

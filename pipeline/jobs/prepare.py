@@ -19,14 +19,21 @@ from pneumoseg.pipeline.dataset.groups import (
     keep_twins_together,
     read_groups,
 )
-from pneumoseg.pipeline.dataset.manifest import Case, Manifest, Refused, Source, Unlabelled, write_manifest
+from pneumoseg.pipeline.dataset.manifest import (
+    Case,
+    Manifest,
+    ManifestOrigin,
+    Refused,
+    Unlabelled,
+    write_manifest,
+)
 from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
 from pneumoseg.pipeline.reading.facts import Facts, read_facts
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.labels.challenge_csv import ImageLabel
 from pneumoseg.transforms.labels.runs import area_px, merge_runs
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import Outcome, RadiographError, Reason
 
 
@@ -77,7 +84,7 @@ def prepare_manifest(
     id_column: str = "ImageId",
     label_shape: tuple[int, int] = (1024, 1024),
     name: str | None = None,
-    gates: Gates | None = None,
+    acceptance: AcceptanceFilters | None = None,
     workers: int = 1,
     overwrite: bool = False,
 ) -> PrepareReport:
@@ -93,7 +100,7 @@ def prepare_manifest(
         id_column: Column of the label files whose values are file names, with or without suffix, or SOP UIDs.
         label_shape: Image size that the run lengths refer to, as ``(rows, columns)``.
         name: Name of the collection; None takes the name of the folder.
-        gates: Which files are accepted as frontal chest radiographs.
+        acceptance: Which files are accepted as frontal chest radiographs.
         workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
         overwrite: Replace an earlier manifest.
 
@@ -108,7 +115,7 @@ def prepare_manifest(
     group_of = read_groups(groups) if groups else None
 
     found = find_radiographs(images, leave_out=[output])
-    readable, refused = _read_images(found.images, gates, output.parent, workers)
+    readable, refused = _read_images(found.images, acceptance, output.parent, workers)
     labelled, unlabelled = _match(readable, known, label_shape, refused)
     if not labelled:
         raise JobError(_why_nothing_matches(readable, refused, known))
@@ -126,7 +133,7 @@ def prepare_manifest(
     manifest = Manifest(
         name=shown(name or images.resolve().name),
         size=len(labelled),
-        made_from=Source(
+        made_from=ManifestOrigin(
             images_sha256=hashlib.sha256(
                 "".join(image.facts.file_sha256 for image in readable).encode()
             ).hexdigest(),
@@ -222,12 +229,12 @@ class _Image:
 
 
 def _read_images(
-    paths: Sequence[Path], gates: Gates | None, base: Path, workers: int
+    paths: Sequence[Path], acceptance: AcceptanceFilters | None, base: Path, workers: int
 ) -> tuple[list[_Image], list[Refused]]:
     images, refused = [], []
     with (
         tracked("read", total=len(paths)) as advance,
-        Readers(read_facts, gates=gates, workers=workers) as readers,
+        Readers(read_facts, acceptance=acceptance, workers=workers) as readers,
     ):
         for path, result in zip(paths, readers.read(paths), strict=True):
             where = os.path.relpath(path.absolute(), base.absolute()).replace(os.sep, "/")

@@ -21,7 +21,7 @@ from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.scoring.submission import CHALLENGE_SHAPE, check_submission
 from pneumoseg.transforms.labels.challenge_csv import is_safe_id
 from pneumoseg.transforms.labels.rle import encode_rle
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import Outcome
 
 SURPRISE: Final = 0.001
@@ -65,7 +65,7 @@ def write_submission(
     shape: tuple[int, int] = CHALLENGE_SHAPE,
     options: ModelOptions = ModelOptions(),
     runtime: Runtime = Runtime(),
-    gates: Gates | None = None,
+    acceptance: AcceptanceFilters | None = None,
     overwrite: bool = False,
 ) -> SubmitReport:
     """Segment images and write one row for each, in the order of the sample submission.
@@ -78,7 +78,7 @@ def write_submission(
         shape: Size of every image as ``(rows, columns)``, which the run lengths refer to.
         options: How to use the model.
         runtime: Device, batch size and workers.
-        gates: Which files are accepted as frontal chest radiographs.
+        acceptance: Which files are accepted as frontal chest radiographs.
         overwrite: Replace an earlier file.
 
     Returns: Contents of the submission.
@@ -108,7 +108,7 @@ def write_submission(
     paths = [path_of[name] for name in wanted]
     trained_on = 0
     segmenting = segment_files(
-        model, paths, gates=gates, batch_size=runtime.batch_size, workers=runtime.workers
+        model, paths, acceptance=acceptance, batch_size=runtime.batch_size, workers=runtime.workers
     )
     with tracked("segment", total=len(paths)) as advance, closing(segmenting):
         for path, result in zip(paths, segmenting, strict=True):

@@ -24,7 +24,7 @@ from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.jobs.starting_point import read_starting_point
 from pneumoseg.pipeline.jobs.trained_model import KeptWeights, describe_training, write_model, write_summary
 from pneumoseg.pipeline.reporting.run import EVALUATION
-from pneumoseg.pipeline.scoring.decision import OperatingPointScores, decide
+from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores, score_point
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, OutOfFold, save_out_of_fold
 from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
@@ -173,12 +173,12 @@ def train_model(
             run.validate_tta(config.tta)
         out_of_fold = OutOfFold(run.metric.all_curves(), run.predict_validation())
         tuned = tune(out_of_fold, cases)
-        scores = decide(out_of_fold.curves, tuned.point)
+        scores = score_point(out_of_fold.curves, tuned.point)
         if is_main_process:
             trained_on = describe_training(
                 start.manifest, start.training, seen=start.origin["initial"]["seen"]
             )
-            write_model(run_dir, run, start, trained_on, scores=scores, decision=tuned.decision, kept=kept)
+            write_model(run_dir, run, start, trained_on, scores=scores, search=tuned.search, kept=kept)
             save_out_of_fold(run_dir / OUT_OF_FOLD, out_of_fold)
             write_summary(run_dir, run, start, trained_on, scores=scores, kept=kept)
         idist.barrier()  # other processes read the model only after it is written

@@ -14,15 +14,15 @@ from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256
 from pneumoseg.pipeline.jobs.starting_point import StartingPoint
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import (
-    Decision,
     ModelDescription,
+    OperatingPointSearch,
     Preprocessing,
     Training,
     TunedPoint,
     image_digest,
 )
 from pneumoseg.pipeline.model.weights import save_weights
-from pneumoseg.pipeline.scoring.decision import OperatingPointScores
+from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores
 from pneumoseg.pipeline.training.training_run import TrainingRun
 
 LIBRARIES: Final = ("pneumoseg", "monai", "torch", "pytorch-ignite", "pydicom", "pillow", "numpy")
@@ -76,7 +76,7 @@ def write_model(
     trained_on: Training,
     *,
     scores: OperatingPointScores,
-    decision: Decision,
+    search: OperatingPointSearch,
     kept: KeptWeights,
 ) -> None:
     """Write the model folder of a run.
@@ -87,7 +87,7 @@ def write_model(
         start: What the run has started from.
         trained_on: Images that the weights have seen.
         scores: Scores on the held-out fold, at the tuned operating point.
-        decision: Operating points that were tuned on the held-out fold.
+        search: Operating points that were tuned on the held-out fold.
         kept: Which weights were kept.
     """
     config = run.config
@@ -100,7 +100,7 @@ def write_model(
         encoder_origin=start.origin["initial"]["encoder_origin"],
         preprocessing=Preprocessing(image_size=config.data.image_size),
         operating_point=TunedPoint.of(scores.point),
-        decision=decision,
+        operating_point_search=search,
         members=members,
         tta=config.tta,
         precision=run.precision.name,

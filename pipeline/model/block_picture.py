@@ -1,4 +1,4 @@
-"""The picture of the network: its blocks on the levels of the U, each with its output shape."""
+"""Picture of the network: its blocks on the levels of the U, each with its output shape."""
 
 import re
 from collections.abc import Sequence
@@ -42,20 +42,28 @@ PLAIN = "#f3f3f3"  # blocks without parameters
 
 
 def draw_network(network: AttentionUNet, path: Path, *, image_size: tuple[int, int] = (160, 160)) -> None:
-    """Draw the blocks of a network into a file; arguments and errors are those of `draw_layers`."""
+    """Render the blocks of a network to a file.
+
+    Args:
+        network: Network to render.
+        path: Picture to write, see `draw_layers`.
+        image_size: ``(rows, columns)`` of the image in pixels that the shapes are computed for.
+
+    Raises: UsageError, JobError: See `describe_network` and `draw_layers`.
+    """
     draw_layers(describe_network(network, image_size=image_size), path)
 
 
 def draw_layers(layers: Sequence[Layer], path: Path) -> None:
-    """Draw the blocks that the layers belong to, as the figure of a U-Net shows them.
+    """Render the blocks of a network as the figure of a U-Net.
 
     Args:
         layers: Layers of an Attention U-Net, as `describe_network` lists them.
-        path: Picture to write, of the kind that its suffix says: .png, .svg or .pdf.
+        path: Picture to write; its suffix .png, .svg or .pdf selects the format.
 
     Raises:
         UsageError: If the suffix is another one.
-        JobError: If Graphviz is missing or fails; nothing is written then.
+        JobError: If Graphviz is missing or fails; no file is written then.
     """
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"{path.name}: a picture ends in one of {', '.join(FORMATS)}")
@@ -75,7 +83,7 @@ def draw_layers(layers: Sequence[Layer], path: Path) -> None:
 
 
 def _blocks(layers: Sequence[Layer]) -> graphviz.Digraph:
-    """Lay out one box for each block; edges are those that run from one block to another."""
+    """Lay out one box for each block, with the edges between blocks."""
     graph = graphviz.Digraph(
         graph_attr={"dpi": "120", "splines": "line"},
         node_attr={

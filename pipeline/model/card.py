@@ -1,4 +1,4 @@
-"""The model card: what a model is for, what it was trained on, how well it did and where it fails."""
+"""Model card: intended use, training data, scores and limits of a model."""
 
 from pathlib import Path
 
@@ -8,13 +8,22 @@ from pneumoseg.pipeline.model.description import DESCRIPTION, ModelDescription, 
 
 
 def save_description(folder: Path, description: ModelDescription) -> None:
-    """Write ``model.json`` and the card beside it; the folder is a model from then on."""
+    """Write ``model.json`` and the model card; ``model.json`` comes last, and completes the model folder.
+
+    Args:
+        folder: Model folder.
+        description: Description to write.
+    """
     write_text(folder / "MODEL_CARD.md", model_card(description))
     write_json(folder / DESCRIPTION, description.model_dump(mode="json"))
 
 
 def model_card(description: ModelDescription) -> str:
-    """The card: what the model is for, what it has seen, how well it did and where it will fail."""
+    """Write the model card as Markdown: intended use, training data, scores and limits.
+
+    Args:
+        description: Description of the model.
+    """
     training, point = description.trained_on, description.operating_point
     scores = "\n".join(
         f"| {name.replace('_', ' ')} | {'unknown' if value is None else f'{value:.4g}'} |"
@@ -27,10 +36,10 @@ def model_card(description: ModelDescription) -> str:
     )
     members = len(description.members)
     together = "" if members == 1 else f"; the mean of the probabilities of {members} networks"
-    crossed = description.decision.cross_fitted if description.decision else None
+    crossed = description.operating_point_search.cross_fitted if description.operating_point_search else None
     seen = (
-        f"\n\n**{training.held_out_seen} of the {description.validation.get('images')} held-out images were seen by "
-        "the initial weights**: these scores say nothing about new images."
+        f"\n\n**{training.held_out_seen} of the {description.validation.get('images')} held-out images were used to "
+        "train the initial weights**: these scores are not valid for new images."
         if training.held_out_seen
         else ""
     )
@@ -44,7 +53,7 @@ def model_card(description: ModelDescription) -> str:
 Research software. **Not a medical device; not for diagnosis.**
 
 - **Task**: outline pneumothorax on frontal chest radiographs (PA or AP).
-- **Network**: Attention U-Net, features {list(description.network.features)}, seen at \
+- **Network**: Attention U-Net, features {list(description.network.features)}, input of \
 {description.preprocessing.image_size} x {description.preprocessing.image_size} pixels{together}.{_encoder(description)}
 - **Trained on**: {markdown(training.manifest)}: {training.cases} images, {training.positive} with a \
 pneumothorax. {leak}
@@ -53,9 +62,9 @@ pneumothorax. {leak}
 
 ## Scores on the held-out fold
 
-Dice is the challenge's: 1 where label and mask are both empty, 0 where exactly one is. To be read beside what an
-empty mask for every image would score. Epoch and operating point were chosen on this same fold: these are in-sample
-scores, and somewhat too high{honest}.{seen}
+Dice is the challenge's: 1 where label and mask are both empty, 0 where exactly one is. Compare it with the
+score of empty masks for all images. Epoch and operating point were chosen on this same fold: these are in-sample
+scores, which are somewhat too high{honest}.{seen}
 
 | score | value |
 | --- | --- |
@@ -64,7 +73,7 @@ scores, and somewhat too high{honest}.{seen}
 ## Limits
 
 Lateral views, children, other devices and other hospitals than those trained on were not measured. A small
-pneumothorax is often missed. Chest tubes, skin folds and bullae may be taken for one.
+pneumothorax is often missed. Chest tubes, skin folds and bullae may be mistaken for one.
 """
 
 
@@ -86,10 +95,10 @@ def _image_criterion(point: TunedPoint) -> str:
 
 
 def _how_drawn(point: TunedPoint) -> str:
-    if point.bottom_threshold is None:
+    if point.segmentation_threshold is None:
         text = "these pixels are its mask"
     else:
-        text = f"the pixels above {point.bottom_threshold:.3f} are its mask"
+        text = f"the pixels above {point.segmentation_threshold:.3f} are its mask"
     if point.min_component_fraction:
         text += f", without components of {point.min_component_fraction:.4%} of the image or less"
     return text + (", with holes filled." if point.fill_holes else ".")

@@ -1,4 +1,4 @@
-"""``model.json``: what a model folder says of its networks, their use, their training and their scores."""
+"""Schema of ``model.json``: networks, use, training and scores of a model folder."""
 
 import json
 from collections.abc import Sequence
@@ -22,27 +22,27 @@ class _Part(BaseModel):
 
 
 class Preprocessing(_Part):
-    """How an image becomes what the network sees."""
+    """Preprocessing of an image for the network."""
 
     image_size: Annotated[int, Field(ge=PLAIN_STRIDE)]
     """The longest side is scaled to this many pixels, the rest padded with zeros."""
 
 
 class TunedPoint(_Part):
-    """The operating point as it was found."""
+    """Operating point as it was found by a search."""
 
     threshold: Annotated[float, Field(ge=0, lt=1, multiple_of=1 / 256)]
-    """Pixels above this probability are drawn; in the steps that `decision` counts in."""
+    """Classification threshold of the pixels, a multiple of 1/256."""
     min_area_fraction: Annotated[float, Field(ge=0, lt=1)]
-    """An image with no larger share of such pixels is called negative."""
-    bottom_threshold: Annotated[float, Field(ge=0, lt=1, multiple_of=1 / 256)] | None = None
-    """Of an image called positive, pixels above this one are drawn; null draws those above the threshold."""
+    """An image in which no larger share of the pixels exceeds the threshold is predicted negative."""
+    segmentation_threshold: Annotated[float, Field(ge=0, lt=1, multiple_of=1 / 256)] | None = None
+    """Threshold of the mask of an image that is predicted positive; null stands for the classification threshold."""
     min_component_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Components with no larger share of the pixels are dropped, but never the largest."""
+    """Components that do not exceed this share of the pixels are dropped, but never the largest."""
     fill_holes: bool = False
     """Whether holes in the mask are filled."""
     image_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """An image whose image probability is not above this is negative, whatever its pixels are."""
+    """An image whose image probability does not exceed this is predicted negative, whatever its pixels are."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -51,28 +51,32 @@ class TunedPoint(_Part):
 
     @classmethod
     def of(cls, point: OperatingPoint) -> Self:
-        """Keep a point."""
+        """Convert an operating point.
+
+        Args:
+            point: Operating point whose pixel thresholds are multiples of 1/256.
+        """
         return cls(**asdict(point))
 
     def as_point(self) -> OperatingPoint:
-        """The point, ready for use."""
+        """Convert to the operating point that `to_mask` applies."""
         return OperatingPoint(**self.model_dump())
 
 
 class AimedPoint(_Part):
-    """The best operating point for an aim, and what it had on the cases that it was searched on."""
+    """The best operating point for an objective, with its scores on the cases of the search."""
 
     point: TunedPoint
     dice: float
-    """The challenge's score."""
+    """Challenge score."""
     sensitivity: float | None
-    """Share of the positives called positive."""
+    """Share of the positives that are predicted positive."""
     specificity: float | None
-    """Share of the negatives called negative."""
+    """Share of the negatives that are predicted negative."""
 
 
 class CurvePoint(_Part):
-    """The scores of a classification threshold, a minimum area and an image threshold."""
+    """Scores of a classification threshold, a minimum area and an image threshold."""
 
     threshold: float
     min_area_fraction: float
@@ -83,101 +87,101 @@ class CurvePoint(_Part):
 
 
 class CrossFittedPoints(_Part):
-    """Operating points that were each searched without one inner fold of the patients, to score that one with."""
+    """Operating points that were each searched without one inner fold, in order to score that fold."""
 
     points: Annotated[tuple[TunedPoint, ...], Field(min_length=2)]
-    """For each inner fold, the point that the others gave; `inner_fold_of` gives the inner fold of a patient."""
+    """For each inner fold, the point found on the others; `inner_fold_of` gives the inner fold of a patient."""
     dice: float
-    """The challenge's score, each case at the point of its inner fold, with masks as large as the stored maps."""
+    """Challenge score, with each case at the point of its inner fold and masks of the size of the stored maps."""
 
 
-class Decision(_Part):
-    """How the operating point was searched, on cases that the networks had not seen."""
+class OperatingPointSearch(_Part):
+    """Record of the search of the operating point, on cases that the networks were not trained on."""
 
     cases: int
-    """Searched on."""
+    """Number of cases of the search."""
     aims: dict[str, AimedPoint]
-    """The points that `--aim` chooses from."""
+    """Operating points by name."""
     curve: tuple[CurvePoint, ...]
-    """For each classification threshold, with the minimum area that suits the challenge's score."""
+    """Scores of each classification threshold, with the minimum area of the best challenge score."""
     frontier: tuple[CurvePoint, ...] = ()
-    """Of all classification thresholds, minimum areas and image thresholds, those that no other exceeds in both
-    sensitivity and specificity."""
+    """Pareto frontier of sensitivity and specificity over all classification thresholds, minimum areas and image
+    thresholds."""
     cross_fitted: CrossFittedPoints | None
-    """Null where the cases are of too few patients."""
+    """Cross-fitted operating points; null with too few patients."""
     temperature: Annotated[float, Field(gt=0)] | None = None
-    """Logits divided by this are calibrated on these cases; null where that could not be fitted."""
+    """Temperature fitted to these cases, which divides the logits; null where it could not be fitted."""
 
 
 class Member(_Part):
-    """One set of weights."""
+    """One network of the model."""
 
     weights: str
-    """File, relative to the model folder."""
+    """Path of the weights file, relative to the model folder."""
     sha256: str
-    """Of the file's content."""
+    """SHA-256 of the weights file."""
     held_out_fold: int
-    """The fold of the manifest that these weights never saw."""
+    """Fold of the manifest that these weights were not trained on."""
     unseen_digests: tuple[str, ...] = ()
-    """Those of `trained_on.image_digests` that only other members of the model have seen."""
+    """Digests among `trained_on.image_digests` that only other members of the model were trained on."""
 
 
 class Training(_Part):
-    """What the weights have seen."""
+    """Data that the weights were trained on."""
 
     manifest: str
-    """The collection's name."""
+    """Name of the collection."""
     manifest_sha256: str
-    """Fingerprint of the manifest."""
+    """SHA-256 of the manifest's content."""
     cases: int
-    """Cases trained on."""
+    """Number of training cases."""
     positive: int
-    """Cases with a pneumothorax among them."""
+    """Number of positive training cases."""
     image_digests: tuple[str, ...]
-    """Digest of each image that the weights have seen, in this training or before it: see `image_digest`."""
+    """Digest of each image that the weights were trained on, in this run or before it: see `image_digest`."""
     initial_images: int = 0
-    """Images among these that the initial weights had seen."""
+    """Number of these images that the initial weights were trained on."""
     held_out_seen: int = 0
-    """Held-out images that the initial weights had seen; where it is not 0, the validation scores say nothing about new
-    images."""
+    """Number of held-out images that the initial weights were trained on; unless it is 0, the validation scores are not
+    valid for new images."""
     grouped_by: str
-    """Whether patients were kept together: a groups file, PatientID, or nothing."""
+    """Source of the patients of the folds: a groups file, PatientID, or nothing."""
 
 
 class EncoderOrigin(_Part):
-    """Initial weights of the encoder."""
+    """Origin of the initial weights of the encoder."""
 
     weights: str
-    """What they were trained on and the package that holds them, or the name of the file."""
+    """Training data and package of the weights, or name of the file."""
     sha256: str
-    """Hash of the file."""
+    """SHA-256 of the file."""
     licence: str | None
-    """SPDX identifier; null where it is not known."""
+    """SPDX identifier of the licence; null where it is unknown."""
 
 
 class ModelDescription(_Part):
-    """``model.json``."""
+    """Content of ``model.json``."""
 
     format_version: Literal[2] = FORMAT_VERSION
     architecture: Literal["AttentionUNet"] = "AttentionUNet"
     network: NetworkConfig
     encoder_origin: EncoderOrigin | None = None
-    """Pretrained weights that the training of the encoder began with; null where it began without."""
+    """Pretrained initial weights of the encoder; null without such."""
     preprocessing: Preprocessing
     operating_point: TunedPoint
-    decision: Decision | None = None
-    """How the operating point was found, and others; null where it was simply given."""
+    operating_point_search: OperatingPointSearch | None = None
+    """Record of the search of the operating point, with other points; null where the point was given."""
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
-    """One for each network; their probabilities are averaged."""
+    """Networks of the model; their probabilities are averaged."""
     tta: tuple[TTAName, ...] = ()
-    """Test-time augmentations; the operating point was searched with them."""
+    """Test-time augmentations, which were used in the search of the operating point too."""
     precision: ComputedPrecision = "float32"
-    """Number format in which the model was validated, and in which it is used where the device computes in it."""
+    """Number format of the validation, and of inference where the device supports it."""
     trained_on: Training
     validation: dict[str, float | int | None]
-    """Scores on the fold held out, at the in-sample operating point: it was tuned on that same fold."""
+    """Scores on the held-out fold at the in-sample operating point, which was tuned on that same fold."""
     versions: dict[str, str]
-    """Of the libraries that the weights were made with."""
+    """Versions of the libraries that trained the weights."""
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:
@@ -185,20 +189,31 @@ class ModelDescription(_Part):
         return self
 
     def seen_digests(self, members: Sequence[Member] | None = None) -> frozenset[str]:
-        """Collect the digests of all images that at least one of *members* has seen; None stands for all members."""
+        """Collect the digests of all images that at least one member was trained on.
+
+        Args:
+            members: Members to consider; None selects all.
+        """
         unseen = (frozenset(member.unseen_digests) for member in members or self.members)
         return frozenset(self.trained_on.image_digests) - frozenset.intersection(*unseen)
 
 
 def image_digest(sha256: str) -> str:
-    """Shorten the SHA-256 of an image file to the 16 digits by which a model remembers what it has seen."""
+    """Shorten the SHA-256 of an image file to the 16 digits that ``model.json`` stores.
+
+    Args:
+        sha256: SHA-256 of the file, 64 hexadecimal digits.
+    """
     return sha256[:16]
 
 
 def read_description(folder: Path) -> ModelDescription:
     """Read ``model.json``.
 
-    Raises: JobError: If there is none, or it is not what this release reads.
+    Args:
+        folder: Model folder.
+
+    Raises: JobError: If the file is missing, damaged, or of another format version.
     """
     path = folder / DESCRIPTION
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""The layers of a network, and what feeds each of them, as they are really computed."""
+"""Layers of a network and their inputs, read from the traced graph."""
 
 from dataclasses import dataclass, replace
 from itertools import count
@@ -26,10 +26,10 @@ class Layer:
 
     Attributes:
         name: Unique name: the path of the module, or of the block that computes the layer between its modules.
-        kind: Operation, with the size of its kernel and the ReLU that follows at once.
+        kind: Operation, with the size of its kernel and the ReLU that follows it.
         output_shape: (channels, rows, columns), or (channels,) of the head for the whole image.
         parameters: Number of weights and biases.
-        inputs: Names of the layers whose outputs it takes, in the order in which it takes them.
+        inputs: Names of the layers that provide its inputs, in order.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The operating points of a model, by name or by the rate that they shall reach."""
+"""Operating points of a model, by name or by a required rate."""
 
 from dataclasses import replace
 
@@ -8,48 +8,51 @@ from pneumoseg.transforms.masks import OperatingPoint
 
 
 def point_for(description: ModelDescription, aim: str | None) -> OperatingPoint:
-    """The operating point of a model for an aim.
+    """Select an operating point of a model.
 
     Args:
-        description: Of the model.
-        aim: None takes the model's own. ``challenge``, ``specificity`` and ``screening`` are searched by training;
-            ``specificity=0.9`` takes the highest sensitivity, and ``sensitivity=0.9`` the highest specificity, that
-            the search has found beside at least that.
+        description: Description of the model.
+        aim: Name of the operating point; None selects the model's own. ``challenge``, ``specificity`` and ``screening``
+            are searched by training. ``specificity=0.9`` selects the point of the search with the highest sensitivity
+            at no less than this specificity; ``sensitivity=0.9`` selects the highest specificity at no less than this
+            sensitivity.
 
-    Raises: UsageError: If the model knows no such point.
+    Raises: UsageError: If the model has no such point.
     """
     if aim is None:
         return description.operating_point.as_point()
-    decision = description.decision
-    if decision is None:
+    search = description.operating_point_search
+    if search is None:
         raise UsageError(
-            f"--aim {aim}: the model has one operating point, and no search to choose others from"
+            f"--operating-point {aim}: the model has one operating point, and no search to choose others from"
         )
-    if aim in decision.aims:
-        return decision.aims[aim].point.as_point()
+    if aim in search.aims:
+        return search.aims[aim].point.as_point()
     held, _, least = aim.partition("=")
     try:
         if held not in {"sensitivity", "specificity"} or not 0 <= float(least) <= 1:
             raise ValueError
     except ValueError:
         raise UsageError(
-            f"--aim {aim}: {', '.join(decision.aims)}, specificity=0.9 or sensitivity=0.9 would fit"
+            f"--operating-point {aim}: {', '.join(search.aims)}, specificity=0.9 or sensitivity=0.9 would fit"
         ) from None
     other = "specificity" if held == "sensitivity" else "sensitivity"
     rows = [
         row
-        for row in decision.frontier or decision.curve
+        for row in search.frontier or search.curve
         if (value := getattr(row, held)) is not None and value >= float(least)
     ]
     if not rows:
-        raise UsageError(f"--aim {aim}: the search of this model found no point like that")
+        raise UsageError(f"--operating-point {aim}: the search of this model found no such point")
     best = max(rows, key=lambda row: (getattr(row, other) or 0, row.dice))
     drawn = description.operating_point.as_point()
-    bottom = None if drawn.bottom_threshold is None else min(drawn.bottom_threshold, best.threshold)
+    bottom = (
+        None if drawn.segmentation_threshold is None else min(drawn.segmentation_threshold, best.threshold)
+    )
     return replace(
         drawn,
         threshold=best.threshold,
         min_area_fraction=best.min_area_fraction,
         image_threshold=best.image_threshold,
-        bottom_threshold=bottom,
+        segmentation_threshold=bottom,
     )

@@ -1,4 +1,4 @@
-"""The networks of a model folder: made, written as safetensors, read back, or taken as initial weights."""
+"""Networks of a model folder: creation, storage as safetensors, and initial weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +22,25 @@ from pneumoseg.pipeline.model.description import (
 
 
 def make_network(config: NetworkConfig) -> AttentionUNet:
-    """Make the network that a configuration describes, freshly initialised.
+    """Make the network of a configuration with new initial weights.
 
     Pretrained weights of the encoder are not loaded here, so that a trained model can be read without them.
+
+    Args:
+        config: Configuration of the network.
     """
     encoder = ENCODERS[config.encoder]() if config.encoder else None
     return AttentionUNet(encoder=encoder, **config.model_dump(exclude={"encoder", "encoder_weights"}))
 
 
 def place(network: AttentionUNet, device: torch.device, *, channels_last: bool = True) -> AttentionUNet:
-    """Move a network to a device, in the memory format that most devices are faster in."""
+    """Move a network to a device, in the memory format that is faster on most devices.
+
+    Args:
+        network: Network to move.
+        device: Target device.
+        channels_last: Whether to use the memory format channels last.
+    """
     network = network.to(device)
     if channels_last:
         # torch knows the argument, its annotations do not
@@ -43,10 +52,10 @@ def save_weights(folder: Path, network: AttentionUNet, *, fold: int, epoch: int 
     """Write the weights of one member of a model.
 
     Args:
-        folder: Of the model.
-        network: That has them.
-        fold: Which they never saw.
-        epoch: Of which they are, where the model has several members of a fold.
+        folder: Model folder.
+        network: Network with the weights.
+        fold: Held-out fold, which the weights were not trained on.
+        epoch: Epoch of the weights, where the model has several members of a fold.
     """
     name = f"weights/fold{fold}{'' if epoch is None else f'-epoch{epoch:04d}'}.safetensors"
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
@@ -57,6 +66,11 @@ def save_weights(folder: Path, network: AttentionUNet, *, fold: int, epoch: int 
 
 def load_member(folder: Path, description: ModelDescription, member: Member) -> AttentionUNet:
     """Read one network of a model folder.
+
+    Args:
+        folder: Model folder.
+        description: Description of the model.
+        member: Member to read.
 
     Raises: JobError: If its weights are missing, altered or of another network.
     """
@@ -81,13 +95,13 @@ def load_member(folder: Path, description: ModelDescription, member: Member) -> 
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """Weights for a training to start from.
+    """Initial weights of a training run.
 
     Attributes:
         state: State dict of the network.
         sha256: SHA-256 of the weights file.
-        seen: Digests of the images that they were trained on.
-        encoder_origin: Initial weights of their encoder.
+        seen: Digests of the images that the weights were trained on.
+        encoder_origin: Origin of the initial weights of their encoder.
     """
 
     state: dict[str, Tensor]
@@ -123,5 +137,10 @@ def load_initial_weights(
 
 
 def initial_member(description: ModelDescription, held_out: frozenset[str]) -> Member:
-    """Choose the member that has seen fewest of the held-out images, and among equals the first."""
+    """Choose the member that was trained on the fewest held-out images, and among equals the first.
+
+    Args:
+        description: Description of the model.
+        held_out: Digests of the held-out images.
+    """
     return min(description.members, key=lambda member: len(held_out & description.seen_digests([member])))

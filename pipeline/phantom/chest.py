@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from pneumoseg.pipeline.phantom.patient import Patient, Pose
+from pneumoseg.pipeline.phantom.patient import Patient, PatientPose
 from pneumoseg.pipeline.phantom.projection import Array
 
 RIGHT, LEFT = -1, 1  # the patient's sides, as signs of x
@@ -29,7 +29,7 @@ class Chest:
     """
 
     patient: Patient
-    pose: Pose
+    pose: PatientPose
 
     @cached_property
     def height(self) -> float:

@@ -14,7 +14,7 @@ from pneumoseg.pipeline.phantom.plan import (
     DEFAULT_COUNT,
     DEFAULT_SEED,
     DEFAULT_TEST_COUNT,
-    Case,
+    PhantomCase,
     plan_cases,
 )
 from pneumoseg.transforms.labels.rle import encode_rle
@@ -65,7 +65,7 @@ def write_phantoms(
     images.mkdir(parents=True)
     test_images.mkdir()
 
-    def write(case: Case) -> list[str]:
+    def write(case: PhantomCase) -> list[str]:
         phantom = draw_phantom(
             case.seed, patient_seed=case.patient_seed, size=size, pneumothorax=case.pneumothorax or False
         )

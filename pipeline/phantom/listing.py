@@ -12,14 +12,14 @@ from pneumoseg.pipeline.phantom.plan import (
     DEFAULT_COUNT,
     DEFAULT_SEED,
     DEFAULT_TEST_COUNT,
-    Case,
+    PhantomCase,
     plan_cases,
 )
 
 SIZE = 1024
 
 
-def describe_case(case: Case) -> dict[str, Any]:
+def describe_case(case: PhantomCase) -> dict[str, Any]:
     """One entry of the list; areas in pixels at 1024 x 1024, one for each row of the label."""
     scene = case.scene()
     return {

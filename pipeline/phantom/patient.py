@@ -39,7 +39,7 @@ class Patient:
 
 
 @dataclass(frozen=True)
-class Pose:
+class PatientPose:
     """What changes from one image to the next; lengths in mm, angles in radians."""
 
     view: View
@@ -82,14 +82,14 @@ def draw_patient(rng: np.random.Generator) -> Patient:
     )
 
 
-def draw_pose(rng: np.random.Generator, patient: Patient, view: View | None = None) -> Pose:
+def draw_pose(rng: np.random.Generator, patient: Patient, view: View | None = None) -> PatientPose:
     """Draw how *patient* is placed: upright with a deep breath (PA), or in bed (AP)."""
     view = view or ("PA" if rng.random() < 0.6 else "AP")
     upright = view == "PA"
     inspiration = rng.uniform(0.9, 1.03) if upright else rng.uniform(0.7, 0.95)
     field = 2 * patient.half_width * rng.uniform(1.16, 1.34)
     middle = 0.5 * patient.lung_height * inspiration
-    return Pose(
+    return PatientPose(
         view=view,
         inspiration=inspiration,
         field=field,

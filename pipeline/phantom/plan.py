@@ -13,7 +13,7 @@ UNLABELLED = 2  # training images without a row, as the challenge has some
 
 
 @dataclass(frozen=True)
-class Case:
+class PhantomCase:
     """One image of a set, before it is drawn."""
 
     name: str
@@ -37,13 +37,13 @@ class Case:
 
 def plan_cases(
     *, count: int = DEFAULT_COUNT, test_count: int = DEFAULT_TEST_COUNT, seed: int = DEFAULT_SEED
-) -> list[Case]:
+) -> list[PhantomCase]:
     """Decide on patients and findings; prevalence and mask areas follow the challenge."""
     training = _plan_part("train", count + UNLABELLED, seed, unlabelled=UNLABELLED)
     return training + _plan_part("test", test_count, seed, unlabelled=0)
 
 
-def _plan_part(part: str, count: int, seed: int, *, unlabelled: int) -> list[Case]:
+def _plan_part(part: str, count: int, seed: int, *, unlabelled: int) -> list[PhantomCase]:
     """The cases of one folder: some patients have several images, and findings come in the same patients."""
     stream = (seed, 0 if part == "train" else 1)
     rng = np.random.default_rng(stream)
@@ -56,7 +56,7 @@ def _plan_part(part: str, count: int, seed: int, *, unlabelled: int) -> list[Cas
     ill = _choose_ill(patients, round(PREVALENCE * (count - unlabelled)), bare, rng)
     plans = dict(zip(ill, _plan_findings(len(ill), rng), strict=True))
     return [
-        Case(
+        PhantomCase(
             name=f"{seed}-{part}-{index:04d}",
             seed=(*stream, 0, index),
             patient_seed=(*stream, 1, patient),

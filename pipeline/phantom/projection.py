@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from pneumoseg.pipeline.phantom.patient import Pose
+from pneumoseg.pipeline.phantom.patient import PatientPose
 
 Array = NDArray[np.float32]
 
@@ -17,7 +17,7 @@ Array = NDArray[np.float32]
 class Projection:
     """The square detector of one exposure, ``size`` pixels wide."""
 
-    pose: Pose
+    pose: PatientPose
     size: int
 
     @property

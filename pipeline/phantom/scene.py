@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoseg.pipeline.phantom.chest import LEFT, RIGHT, Chest
-from pneumoseg.pipeline.phantom.patient import Patient, Pose, View, draw_patient, draw_pose
+from pneumoseg.pipeline.phantom.patient import Patient, PatientPose, View, draw_patient, draw_pose
 from pneumoseg.pipeline.phantom.pneumothorax import Collapse, PneumothoraxPlan, area_at, collapse_lung
 from pneumoseg.pipeline.phantom.projection import Projection
 
@@ -23,7 +23,7 @@ class Scene:
     """All that decides picture and masks, apart from devices, exposure and noise."""
 
     patient: Patient
-    pose: Pose
+    pose: PatientPose
     plan: PneumothoraxPlan | None
     collapses: tuple[Collapse, ...]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Generic, Protocol, TypeVar
 
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import RadiographError
 
 READY: Final = "ready"
@@ -25,7 +25,7 @@ _Result_co = TypeVar("_Result_co", covariant=True)
 class Read(Protocol[_Result_co]):
     """A module-level function that reads one file, as `read_radiograph` does."""
 
-    def __call__(self, path: Path, /, *, gates: Gates) -> _Result_co:
+    def __call__(self, path: Path, /, *, acceptance: AcceptanceFilters) -> _Result_co:
         """Read *path*, or raise a `RadiographError`."""
 
 
@@ -35,20 +35,20 @@ class Orders(Generic[_Result_co]):
 
     Args:
         read: Function that reads a file.
-        gates: Which files are accepted as frontal chest radiographs.
+        acceptance: Which files are accepted as frontal chest radiographs.
         seconds: Time limit for one file.
         memory_bytes: Memory limit, beyond the memory of a worker that is ready.
     """
 
     read: Read[_Result_co]
-    gates: Gates
+    acceptance: AcceptanceFilters
     seconds: float
     memory_bytes: int
 
     def carry_out(self, path: Path) -> _Result_co | RadiographError:
         """Read one file in this process; a file that cannot be used gives its error."""
         try:
-            return self.read(path, gates=self.gates)
+            return self.read(path, acceptance=self.acceptance)
         except RadiographError as error:
             return error
 

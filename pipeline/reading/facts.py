@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 from pneumoseg.transforms.reader.reasons import Reason
 
@@ -36,14 +36,14 @@ class Facts:
 _NAMES = tuple(field.name for field in fields(Facts))
 
 
-def read_facts(path: Path, *, gates: Gates) -> Facts:
+def read_facts(path: Path, *, acceptance: AcceptanceFilters) -> Facts:
     """Read a radiograph without keeping its pixels, which `Readers` would have to transfer.
 
     Args:
         path: Path of the file.
-        gates: Which files are accepted as frontal chest radiographs.
+        acceptance: Which files are accepted as frontal chest radiographs.
 
     Raises: RadiographError: If the file cannot be used.
     """
-    radiograph = read_radiograph(path, gates=gates)
+    radiograph = read_radiograph(path, acceptance=acceptance)
     return Facts(**{name: getattr(radiograph, name) for name in _NAMES})

@@ -10,7 +10,7 @@ from typing import Final, Generic, Self, TypeVar
 
 from pneumoseg.pipeline.reading.decode_worker import Orders, Read
 from pneumoseg.pipeline.reading.worker_process import END, Answers, WorkerProcess
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import RadiographError
 
 SECONDS: Final = 10.0
@@ -31,7 +31,7 @@ class Readers(Generic[_Result]):
 
     Args:
         read: Function that reads a file: `read_radiograph`, `read_facts`, or another module-level function.
-        gates: Which files are accepted as frontal chest radiographs.
+        acceptance: Which files are accepted as frontal chest radiographs.
         workers: Number of processes; 0 reads in this process, without protection from damaged files.
         window: Largest number of results that wait to be used; with a larger one, more memory is needed and a slow
             file delays fewer others.
@@ -43,7 +43,7 @@ class Readers(Generic[_Result]):
         self,
         read: Read[_Result],
         *,
-        gates: Gates | None = None,
+        acceptance: AcceptanceFilters | None = None,
         workers: int = 1,
         window: int = 16,
         seconds: float = SECONDS,
@@ -52,7 +52,10 @@ class Readers(Generic[_Result]):
         self.count = workers
         self.window = window
         self._orders: Orders[_Result] = Orders(
-            read=read, gates=gates or Gates(), seconds=seconds, memory_bytes=memory_bytes
+            read=read,
+            acceptance=acceptance or AcceptanceFilters(),
+            seconds=seconds,
+            memory_bytes=memory_bytes,
         )
         self._answers: Answers = SimpleQueue()
         self._workers: list[WorkerProcess] = []

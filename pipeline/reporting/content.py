@@ -103,7 +103,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Gallery:
+class PictureGallery:
     """Cases in pictures."""
 
     cases: Sequence[Shown]
@@ -117,7 +117,7 @@ class Folded:
     text: str
 
 
-Block: TypeAlias = Tiles | Text | Charts | Table | Gallery | Folded
+Block: TypeAlias = Tiles | Text | Charts | Table | PictureGallery | Folded
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def how_it_was_made(scores: Mapping[str, Any]) -> Section:
     facts = {
         name: scores.get(name)
         for name in (
-            "threshold", "bottom_threshold", "min_area_fraction", "image_threshold", "min_component_fraction",
+            "threshold", "segmentation_threshold", "min_area_fraction", "image_threshold", "min_component_fraction",
             "fill_holes", "operating_point", "aim",
             "tta", "temperature", "dropout_passes", "grouped_by", "manifest_sha256", "model_weights_sha256",
         )
@@ -218,7 +218,7 @@ def _operating_point(folder: Path, scores: Mapping[str, Any]) -> Section | None:
 
 
 def _operating_point_words(scores: Mapping[str, Any]) -> str:
-    area, bottom = scores["min_area_fraction"], scores.get("bottom_threshold")
+    area, bottom = scores["min_area_fraction"], scores.get("segmentation_threshold")
     image = scores.get("image_threshold")
     many = f"more than {area:.3%} of its pixels exceed" if area else "any of its pixels exceeds"
     criterion = f" and its image probability exceeds {image:.3f}" if image else ""

@@ -9,7 +9,7 @@ from typing import Final
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import write_json, written_atomically
-from pneumoseg.pipeline.reporting.content import Gallery, Picture, Shown
+from pneumoseg.pipeline.reporting.content import Picture, PictureGallery, Shown
 from pneumoseg.pipeline.reporting.html import data_address
 from pneumoseg.pipeline.reporting.panels import Panel
 
@@ -58,17 +58,17 @@ def save_gallery(folder: Path, exhibits: Iterable[Exhibit]) -> None:
     write_json(place / _LIST, listed)
 
 
-def load_gallery(folder: Path) -> Gallery:
+def load_gallery(folder: Path) -> PictureGallery:
     """Read what `save_gallery` wrote; a folder without a gallery gives an empty one.
 
     Raises: JobError: If the list of pictures is damaged.
     """
     place = folder / FOLDER
     if not (place / _LIST).is_file():
-        return Gallery(())
+        return PictureGallery(())
     try:
         listed = json.loads((place / _LIST).read_text(encoding="utf-8"))
-        return Gallery(
+        return PictureGallery(
             [
                 Shown(
                     kind=case["kind"],

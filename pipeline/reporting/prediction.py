@@ -13,9 +13,9 @@ from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.reporting import charts
 from pneumoseg.pipeline.reporting.content import (
     Charts,
-    Gallery,
     Page,
     Picture,
+    PictureGallery,
     Section,
     Shown,
     Table,
@@ -54,7 +54,7 @@ def _prediction_page(folder: Path, rows: Sequence[Row]) -> Page:
     others = [row for row in rows if row["status"] != "segmented"]
     sections = [Section("Summary", _summary(segmented, others))]
     if gallery := _gallery(folder, segmented):
-        sections.append(Section("Gallery", [Text(_HOW_CHOSEN), Gallery(gallery)]))
+        sections.append(Section("Gallery", [Text(_HOW_CHOSEN), PictureGallery(gallery)]))
     if segmented:
         sections.append(Section("Images", [_image_table(segmented)]))
     if others:

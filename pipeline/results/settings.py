@@ -8,7 +8,7 @@ from typing import Any, Final
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.results.receipts import digest_of
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
 KINDS: Final = (
     "csv", "json", "png", "nifti", "seg", "sr", "sc", "overlay", "attention", "probability", "uncertainty",
@@ -35,7 +35,7 @@ class Settings:
 
     Attributes:
         kinds: Requested kinds of results, in the order of `KINDS`.
-        gates: Which files are accepted as frontal chest radiographs.
+        acceptance: Which files are accepted as frontal chest radiographs.
         research: Whether everything that identifies a person is left out.
         batch_size: Images per batch.
         precision: Number format in which the networks compute, and the kind of device.
@@ -47,7 +47,7 @@ class Settings:
     """
 
     kinds: tuple[str, ...]
-    gates: Gates
+    acceptance: AcceptanceFilters
     research: bool
     batch_size: int
     precision: str
@@ -70,7 +70,7 @@ class Settings:
 def make_settings(
     kinds: Collection[str],
     *,
-    gates: Gates,
+    acceptance: AcceptanceFilters,
     research: bool,
     batch_size: int,
     model: Model,
@@ -79,14 +79,14 @@ def make_settings(
 
     Args:
         kinds: Requested kinds of results.
-        gates: Which files are accepted as frontal chest radiographs.
+        acceptance: Which files are accepted as frontal chest radiographs.
         research: Whether everything that identifies a person is left out.
         batch_size: Images per batch.
         model: Model, with its operating point, augmentations, temperature and dropout samples.
     """
     return Settings(
         kinds=tuple(kind for kind in KINDS if kind in kinds),
-        gates=gates,
+        acceptance=acceptance,
         research=research,
         batch_size=batch_size,
         precision=f"{model.precision.name} on {model.precision.device.type}",

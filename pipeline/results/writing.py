@@ -89,7 +89,9 @@ class Writer:
         An archive holds the text anyway, and DICOM objects state that it is present.
         """
         is_clinical = kind in _DICOM and not self.settings.research
-        return result.radiograph.burned_in and not self.settings.gates.allow_burned_in and not is_clinical
+        return (
+            result.radiograph.burned_in and not self.settings.acceptance.allow_burned_in and not is_clinical
+        )
 
     def remove(self, name: str) -> None:
         """Delete the files of an earlier run."""
@@ -101,7 +103,7 @@ class Writer:
         requested = [kind for kind in _DICOM if kind in self.settings.kinds]
         if not requested:
             return None
-        radiograph, max_bytes = result.radiograph, self.settings.gates.max_bytes
+        radiograph, max_bytes = result.radiograph, self.settings.acceptance.max_bytes
         content = None if result.path is None else read_content(result.path, max_bytes)
         try:
             if content is None or hashlib.sha256(content).hexdigest() != radiograph.file_sha256:

@@ -1,1 +1,1 @@
-"""The challenge's metric, and the decision that makes a mask of probabilities."""
+"""Challenge metric, confidence intervals, and the search of the operating point."""

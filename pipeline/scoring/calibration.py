@@ -1,4 +1,4 @@
-"""Whether probabilities are what they say: of images, and of pixels from the curves that are kept of each case."""
+"""Calibration of the probabilities of images, and of pixels by the threshold curves of each case."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit
 
-from pneumoseg.pipeline.scoring.decision import STEPS, CaseCurves
+from pneumoseg.pipeline.scoring.case_curves import STEPS, CaseCurves
 from pneumoseg.pipeline.scoring.statistics import Floats
 
 BINS: Final = 10
 _MIDDLES: Final = np.r_[0, (np.arange(STEPS) + 0.5) / STEPS]
-"""What stands for the probabilities of a level: 0, or a step of 1/256."""
+"""Probability that represents each level: 0, or the middle of a step of 1/256."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class ReliabilityPoint:
 
     Attributes:
         confidence: Mean probability in the bin.
-        share: How many of them are positive.
-        count: Images, or pixels.
+        share: Share of the bin that is positive.
+        count: Number of images, or of pixels.
     """
 
     confidence: float
@@ -32,20 +32,26 @@ class ReliabilityPoint:
 
 
 def levels_of(curves: CaseCurves) -> npt.NDArray[np.int64]:
-    """How many pixels have each level, outside of the label and inside: shape ``(2, 257)``."""
+    """Count the pixels of each level.
+
+    Args:
+        curves: Threshold curves of a case.
+
+    Returns: Numbers of pixels outside of the label and inside, shape ``(2, 257)``.
+    """
     inside = -np.diff(curves.overlap, prepend=curves.label_area, append=0)
     everywhere = -np.diff(curves.area, prepend=curves.pixels, append=0)
     return np.stack([everywhere - inside, inside])
 
 
 def pixel_gaps(cases: Sequence[CaseCurves], *, temperature: npt.ArrayLike = 1.0) -> Floats:
-    """Sum up, bin by bin, how far the probabilities of the pixels are above their labels.
+    """Sum the differences between the probabilities of the pixels and their labels in each bin.
 
     Args:
-        cases: The cases.
-        temperature: One for all cases, or one for each.
+        cases: Threshold curves of each case.
+        temperature: Temperature of all cases, or one for each case.
 
-    Returns: Shape ``(cases, bins)``.
+    Returns: Sums, shape ``(cases, bins)``.
     """
     gaps = np.zeros((len(cases), BINS))
     for row, curves, own in zip(gaps, cases, np.broadcast_to(temperature, len(cases)), strict=True):
@@ -58,11 +64,11 @@ def pixel_gaps(cases: Sequence[CaseCurves], *, temperature: npt.ArrayLike = 1.0)
 def pixel_reliability(
     cases: Sequence[CaseCurves], *, temperature: npt.ArrayLike = 1.0
 ) -> list[ReliabilityPoint]:
-    """Make the reliability curve of all pixels, in bins of equal width.
+    """Compute the reliability curve of all pixels in bins of equal width.
 
     Args:
-        cases: The cases.
-        temperature: One for all cases, or one for each.
+        cases: Threshold curves of each case.
+        temperature: Temperature of all cases, or one for each case.
     """
     of_case = np.broadcast_to(temperature, len(cases))
     levels = np.array([levels_of(curves) for curves in cases])
@@ -76,18 +82,23 @@ def pixel_reliability(
 
 
 def calibrate(probabilities: npt.ArrayLike, temperature: npt.ArrayLike) -> Floats:
-    """Divide the logits of probabilities by a temperature: their order stays, and 1 changes nothing.
+    """Divide the logits of probabilities by a temperature; the order stays, and 1 changes nothing.
 
     Args:
-        probabilities: Of any shape.
-        temperature: Of a shape that broadcasts with it.
+        probabilities: Probabilities of any shape.
+        temperature: Temperature, of a shape that broadcasts with the probabilities.
     """
     numbers, own = np.asarray(probabilities, dtype=np.float64), np.asarray(temperature, dtype=np.float64)
     return np.where(own == 1, numbers, expit(logit(numbers) / own))
 
 
 def image_reliability(probabilities: Floats, positive: npt.NDArray[np.bool_]) -> list[ReliabilityPoint]:
-    """The reliability curve of the images, in bins of equal width; a value on a border is in the bin below."""
+    """Compute the reliability curve of images in bins of equal width; a value on a border is in the lower bin.
+
+    Args:
+        probabilities: Image probabilities, shape ``(images,)``.
+        positive: Whether each image is positive, shape ``(images,)``.
+    """
     return _curve(probabilities, positive.astype(np.int64), np.ones(len(positive), np.int64))
 
 

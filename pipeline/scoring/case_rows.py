@@ -1,4 +1,4 @@
-"""The rows of ``cases.csv``: one for each case that was scored."""
+"""Rows of ``cases.csv``, one for each case that was scored."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -39,11 +39,10 @@ def case_rows(
 
     Args:
         cases: Cases of the manifest.
-        seen: Whether the weights were trained on the case.
-        masks: Scores of the masks, at the operating point of the model and, where there is one, at the cross-fitted
-            one.
-        probabilities: Image probabilities as the model outputs them.
-        calibrated: Image probabilities at a temperature; None where none was asked for.
+        seen: Whether the weights were trained on each case.
+        masks: Scores of the masks at the model's operating point and, where there is one, at the cross-fitted one.
+        probabilities: Image probabilities as the model outputs them, shape ``(cases,)``.
+        calibrated: Image probabilities at a temperature, shape ``(cases,)``; None leaves the cells empty.
     """
     rows: list[dict[str, object]] = []
     for index, (case, trained_on, mask) in enumerate(zip(cases, seen, masks, strict=True)):

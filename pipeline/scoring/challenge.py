@@ -1,7 +1,7 @@
-"""The metric of the SIIM-ACR challenge, from pixel counts: Dice, its rule for empty masks, and its parts.
+"""Metric of the SIIM-ACR challenge from pixel counts: Dice, its rule for empty masks, and its parts.
 
-Most radiographs show no pneumothorax, and each of them counts 1 when nothing is predicted: predicting nothing
-at all already scores the share of the negatives. So a score always stands beside that one and its parts.
+Most radiographs show no pneumothorax, and each of them scores 1 when nothing is predicted. Empty masks for all images
+therefore score the share of the negatives, and every score is reported beside that value and its parts.
 """
 
 from dataclasses import asdict, dataclass
@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def dice_from_counts(pred_px: ArrayLike, true_px: ArrayLike, shared_px: ArrayLike) -> NDArray[np.float64]:
-    """Dice of each image: ``2 |X and Y| / (|X| + |Y|)``; **1 if both masks are empty, 0 if exactly one is**.
+    """Compute Dice, ``2 |X and Y| / (|X| + |Y|)``: **1 if both masks are empty, 0 if exactly one is**.
 
     Args:
-        pred_px: Pixels of each predicted mask.
-        true_px: Pixels of each true mask.
-        shared_px: Pixels that are in both.
+        pred_px: Number of pixels of each predicted mask.
+        true_px: Number of pixels of each true mask.
+        shared_px: Number of pixels that are in both.
 
     Returns: Values in [0, 1], of the common shape of the arguments.
 
@@ -46,61 +46,74 @@ def challenge_dice(pred: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
 
 
 def iou_from_counts(pred_px: ArrayLike, true_px: ArrayLike, shared_px: ArrayLike) -> NDArray[np.float64]:
-    """Intersection over union of each image, with the rule of `dice_from_counts` for empty masks."""
+    """Compute the intersection over union, with the rule of `dice_from_counts` for empty masks.
+
+    Args:
+        pred_px: Number of pixels of each predicted mask.
+        true_px: Number of pixels of each true mask.
+        shared_px: Number of pixels that are in both.
+
+    Returns: Values in [0, 1], of the common shape of the arguments.
+    """
     dice = dice_from_counts(pred_px, true_px, shared_px)
     return dice / (2 - dice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChallengeScore:
-    """The challenge's score of a set of images, and its parts; a part that no image counts for is None."""
+    """Challenge score of a set of images, and its parts; a part without any image is None."""
 
     dice: float
-    """The score: the mean of each image's Dice."""
+    """Challenge score: mean Dice over the images."""
     predict_nothing: float
-    """The score that empty masks for all of these images would have."""
+    """Score of empty masks for all images."""
     dice_positive: float | None
-    """Mean Dice of the images with a pneumothorax; a missed one counts 0."""
+    """Mean Dice of the positives; a missed one scores 0."""
     dice_both: float | None
-    """Mean Dice of the images where neither truth nor prediction is empty."""
+    """Mean Dice of the images whose true and predicted masks both contain pixels."""
     sensitivity: float | None
-    """Share of the positives that are called positive: their prediction holds any pixel."""
+    """Share of the positives that are predicted positive: their predicted mask contains a pixel."""
     specificity: float | None
-    """Share of the negatives that are called negative."""
+    """Share of the negatives that are predicted negative."""
     precision: float | None
-    """Share of the images called positive that are."""
+    """Share of the images predicted positive that are positive."""
     images: int
     positives: int
     predicted_positive: int
     found: int
-    """Positives that are called positive."""
+    """Number of positives that are predicted positive."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Give all numbers by name, as JSON takes them."""
+        """Return all values by name, ready for JSON."""
         return asdict(self)
 
 
 def summarise(pred_px: ArrayLike, true_px: ArrayLike, shared_px: ArrayLike) -> ChallengeScore:
-    """Score images from their pixel counts, each argument of shape (images,).
+    """Score images from their pixel counts.
+
+    Args:
+        pred_px: Number of pixels of each predicted mask, shape ``(images,)``.
+        true_px: Number of pixels of each true mask, shape ``(images,)``.
+        shared_px: Number of pixels that are in both, shape ``(images,)``.
 
     Raises: ValueError: If there is no image.
     """
     dice = dice_from_counts(pred_px, true_px, shared_px)
     if dice.size == 0:
         raise ValueError("no image to score; do the ids of prediction and truth agree?")
-    is_called, is_positive = np.asarray(pred_px) > 0, np.asarray(true_px) > 0
+    is_predicted, is_positive = np.asarray(pred_px) > 0, np.asarray(true_px) > 0
     return ChallengeScore(
         dice=float(dice.mean()),
         predict_nothing=float(np.mean(~is_positive)),
         dice_positive=_mean(dice[is_positive]),
-        dice_both=_mean(dice[is_positive & is_called]),
-        sensitivity=_mean(is_called[is_positive]),
-        specificity=_mean(~is_called[~is_positive]),
-        precision=_mean(is_positive[is_called]),
+        dice_both=_mean(dice[is_positive & is_predicted]),
+        sensitivity=_mean(is_predicted[is_positive]),
+        specificity=_mean(~is_predicted[~is_positive]),
+        precision=_mean(is_positive[is_predicted]),
         images=dice.size,
         positives=int(is_positive.sum()),
-        predicted_positive=int(is_called.sum()),
-        found=int((is_positive & is_called).sum()),
+        predicted_positive=int(is_predicted.sum()),
+        found=int((is_positive & is_predicted).sum()),
     )
 
 

@@ -1,4 +1,4 @@
-"""How far outlines are apart, in millimetres; only where both masks hold pixels and the spacing is known."""
+"""Distances of outlines in millimetres, where both masks contain pixels and the pixel spacing is known."""
 
 import warnings
 from typing import Final
@@ -9,7 +9,7 @@ import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 
 TOLERANCE_MM: Final = 2.0
-"""Outlines that are no further apart than this count as one: about what readers differ by among themselves."""
+"""Tolerance of the surface Dice, about the distance between the outlines of two readers."""
 
 
 def outline_distances(
@@ -18,13 +18,13 @@ def outline_distances(
     """Compare two masks by their outlines.
 
     Args:
-        pred: Shape ``(rows, columns)``.
-        true: Of the same shape.
-        spacing_mm: Between rows, between columns; None where it is not known.
+        pred: Predicted mask of zeros and ones, shape ``(rows, columns)``.
+        true: True mask of the same shape.
+        spacing_mm: Distance between rows and between columns in mm; None where it is unknown.
 
     Returns:
         Surface Dice, the share of both outlines that lies within `TOLERANCE_MM` of the other; and the 95 % Hausdorff
-        distance in mm. NaN where there is none.
+        distance in mm. Both are NaN where a mask is empty or the spacing is unknown.
     """
     if spacing_mm is None or not pred.any() or not true.any():
         return np.nan, np.nan
@@ -34,7 +34,7 @@ def outline_distances(
     )  # the rest is empty, and takes time
     one, other = (torch.from_numpy(mask[box] > 0)[None, None] for mask in (pred, true))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on masks of a single pixel MONAI warns of what is as it should be
+        warnings.simplefilter("ignore")  # MONAI warns about masks of a single pixel
         dice = compute_surface_dice(
             one, other, class_thresholds=[TOLERANCE_MM], include_background=True, spacing=spacing_mm
         )

@@ -1,4 +1,4 @@
-"""Which cases to show of many: those that went best and worst, and one of each way to be wrong."""
+"""Choice of example cases: the best, median and worst ones, and both kinds of errors."""
 
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -16,18 +16,18 @@ def choose_examples(
     *,
     each: int = 3,
 ) -> list[tuple[int, Example]]:
-    """Choose cases that show what a model can do and where it fails, in the order of `EXAMPLES`.
+    """Choose cases that show the strengths and failures of a model, in the order of `EXAMPLES`.
 
-    Best, median and worst are by Dice, of the cases where both masks hold pixels; missed are the largest labels
-    without a mask, false alarms the largest masks without a label. None is chosen twice.
+    Best, median and worst are ranked by Dice among the cases whose masks both contain pixels. Missed are the largest
+    labels without a predicted mask, false alarms the largest predicted masks without a label. No case is chosen twice.
 
     Args:
-        true_px: Pixels of each label, shape ``(cases,)``.
-        pred_px: Pixels of each mask.
-        dice: Of each case.
-        each: How many of a kind, if there are as many.
+        true_px: Number of pixels of each label, shape ``(cases,)``.
+        pred_px: Number of pixels of each predicted mask, shape ``(cases,)``.
+        dice: Dice of each case, shape ``(cases,)``.
+        each: Most cases of each kind.
 
-    Returns: Places and kinds.
+    Returns: Indices and kinds.
     """
     found = np.flatnonzero((true_px > 0) & (pred_px > 0))
     by_dice = found[np.argsort(-dice[found], kind="stable")]
@@ -39,7 +39,7 @@ def choose_examples(
         "missed": _largest(true_px, pred_px == 0),
         "false alarm": _largest(pred_px, true_px == 0),
     }
-    share = min(each, max(1, len(found) // 3))  # a handful of cases is not all best ones
+    share = min(each, max(1, len(found) // 3))  # with few cases, each kind gets its share
     chosen: dict[Example, list[int]] = {}
     for kind in (
         "best",

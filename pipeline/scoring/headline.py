@@ -1,4 +1,4 @@
-"""The numbers that a set of images is judged by, and what predicting nothing has beside them."""
+"""Headline scores of a set of images, beside those of empty masks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from pneumoseg.pipeline.scoring.statistics import (
 TITLES: Final = {
     "dice": "Dice (the challenge's score)",
     "dice_positive": "Dice on positives",
-    "dice_both": "Dice where both hold pixels",
+    "dice_both": "Dice where both contain pixels",
     "iou": "IoU",
     "sensitivity": "sensitivity",
     "specificity": "specificity",
@@ -41,18 +41,18 @@ TITLES: Final = {
 OperatingPointKind: TypeAlias = Literal["cross-fitted", "in-sample", "fixed"]
 MEANINGS: Final[dict[OperatingPointKind, str]] = {
     "cross-fitted": "Each image is scored at the cross-fitted operating point, which was tuned without its patient: "
-    "these are the numbers to quote. The in-sample numbers beside them, at the operating point of the model, which "
-    "was tuned on all of these images, are somewhat too high.",
-    "in-sample": "The operating point was tuned on these same images: these in-sample numbers are somewhat too high.",
-    "fixed": "The operating point of the model was not tuned on these images, as far as the manifest tells.",
+    "quote these scores. The in-sample scores beside them use the operating point of the model, which was tuned on all "
+    "of these images, and are somewhat too high.",
+    "in-sample": "The operating point was tuned on these same images: these in-sample scores are somewhat too high.",
+    "fixed": "According to the manifest, the operating point of the model was not tuned on these images.",
 }
-"""Where the operating points come from that numbers are at."""
+"""Explanation of each kind of operating point."""
 AT_ANY_POINT: Final = frozenset(
     {"auc", "average_precision", "image_calibration_error", "pixel_calibration_error"}
 )
-"""Numbers of probabilities, which do not depend on the operating point."""
+"""Scores of probabilities, which do not depend on the operating point."""
 TOO_HIGH: Final = frozenset({"image_calibration_error", "pixel_calibration_error"})
-"""Gaps by chance, in either direction, add to these."""
+"""Scores that chance makes too high, since gaps in either direction add to them."""
 _PER_IMAGE: Final = (
     "pred_px", "true_px", "shared_px", "probabilities", "calibrated", "pixel_gaps", "pixels",
 )  # fmt: skip
@@ -61,19 +61,19 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScoredImages:
-    """What is known of each image, each of shape ``(images,)``.
+    """Measurements of each image; arrays have the shape ``(images,)``.
 
     Attributes:
-        groups: The patient.
-        pred_px: Pixels of the predicted mask.
-        true_px: Pixels of the true mask.
-        shared_px: Pixels that are in both.
-        probabilities: Image probabilities as the model outputs them: AUC and average precision are of these, and do
-            not depend on the operating point. None where only masks are known.
+        groups: Patient of each image.
+        pred_px: Number of pixels of the predicted mask.
+        true_px: Number of pixels of the true mask.
+        shared_px: Number of pixels that are in both.
+        probabilities: Image probabilities as the model outputs them, for AUC and average precision, which do not
+            depend on the operating point. None where only masks are known.
         calibrated: Image probabilities at a temperature, for the calibration error; None stands for `probabilities`.
-        pixel_gaps: See `pixel_gaps`, shape ``(images, bins)``.
-        pixels: Number of pixels of each whole image; known where `pixel_gaps` are.
-        distances: Further numbers, NaN for an image that has none; their means are reported.
+        pixel_gaps: Calibration gaps computed by `calibration.pixel_gaps`, shape ``(images, bins)``.
+        pixels: Number of pixels of each whole image; required with `pixel_gaps`.
+        distances: Further measurements by name, NaN where an image has none; their means are reported.
     """
 
     groups: Sequence[str]
@@ -91,7 +91,7 @@ class ScoredImages:
 
     @cached_property
     def statistics(self) -> dict[str, Statistic]:
-        """Each number of `TITLES` that can be had from what is known."""
+        """Statistics of `TITLES` that the available measurements allow."""
         counts = self.pred_px, self.true_px, self.shared_px
         dice = dice_from_counts(*counts)
         called, positive = self.pred_px > 0, self.true_px > 0
@@ -117,7 +117,11 @@ class ScoredImages:
         return {name: found[name] for name in TITLES if name in found}
 
     def select(self, where: npt.NDArray[np.bool_]) -> "ScoredImages":
-        """Those of the images for which *where* is true."""
+        """Select images.
+
+        Args:
+            where: Whether to keep each image, shape ``(images,)``.
+        """
         kept: dict[str, Any] = {
             name: None if (values := getattr(self, name)) is None else values[where] for name in _PER_IMAGE
         }
@@ -129,7 +133,11 @@ class ScoredImages:
         )
 
     def followed_by(self, other: "ScoredImages") -> "ScoredImages":
-        """These images and then others, with what is known of both."""
+        """Append other images, and keep the measurements that are available for both.
+
+        Args:
+            other: Images to append.
+        """
 
         def joined(name: str) -> Any:
             mine, theirs = getattr(self, name), getattr(other, name)
@@ -143,11 +151,15 @@ class ScoredImages:
         )
 
     def measure(self, *, resamples: int = RESAMPLES) -> dict[str, Measured]:
-        """Each number with its interval."""
+        """Compute each score with its confidence interval.
+
+        Args:
+            resamples: Number of bootstrap resamples.
+        """
         return PatientBootstrap(self.groups, resamples=resamples).measure(self.statistics, too_high=TOO_HIGH)
 
     def predicting_nothing(self) -> dict[str, float | None]:
-        """The same numbers for an empty mask on each of these images."""
+        """Compute the same scores for empty masks on all images."""
         none = np.zeros_like(self.true_px)
         probabilities = None if self.probabilities is None else np.zeros(len(self))
         nothing = replace(
@@ -166,9 +178,14 @@ class ScoredImages:
 def compare(
     first: ScoredImages, second: ScoredImages, *, resamples: int = RESAMPLES
 ) -> dict[str, Difference]:
-    """How much the first is above the second on the same images, in each number, tested by patient.
+    """Compute the difference first minus second of each score on the same images, tested by patient.
 
-    Raises: ValueError: If they are not of the same images.
+    Args:
+        first: Images as predicted by the first model.
+        second: The same images in the same order, as predicted by the second model.
+        resamples: Number of bootstrap resamples and of permutations.
+
+    Raises: ValueError: If the images differ.
     """
     same = list(first.groups) == list(second.groups) and np.array_equal(first.true_px, second.true_px)
     if not same:
@@ -180,7 +197,11 @@ def compare(
 
 
 def as_numbers(measured: Mapping[str, Measured]) -> dict[str, Any]:
-    """Values and intervals as JSON takes them."""
+    """Convert scores to JSON objects.
+
+    Args:
+        measured: Scores with their intervals, by name.
+    """
     return {
         name: {"value": each.value, "low": each.low, "high": each.high} for name, each in measured.items()
     }

@@ -1,4 +1,4 @@
-"""The challenge's metric inside Ignite's and MONAI's engines."""
+"""Challenge metric as Ignite metrics and MONAI postprocessing."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pneumoseg.pipeline.core.devices import gather
 from pneumoseg.pipeline.dataset.manifest import Case
-from pneumoseg.pipeline.scoring.decision import CaseCurves, decide, search
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, score_point, search_thresholds
 from pneumoseg.pipeline.scoring.distances import outline_distances
 from pneumoseg.transforms.geometry import to_original_size
 from pneumoseg.transforms.labels.rle import decode_rle
@@ -26,10 +26,10 @@ MASKS = "masks"
 
 
 class MeasureCurves(Transform):
-    """Postprocessing of one case: its prediction to `CaseCurves`, at the size of the original image.
+    """Convert the prediction of one case to `CaseCurves` at the size of the original image.
 
     Args:
-        cases: All cases of the manifest; the item ``index`` of a sample is the place of its case.
+        cases: All cases of the manifest; the item ``index`` of a sample is the index of its case.
     """
 
     def __init__(self, cases: Sequence[Case]) -> None:
@@ -40,7 +40,7 @@ class MeasureCurves(Transform):
         return {**data, CURVES: self._measure(data)[0]}
 
     def _measure(self, data: dict[str, Any]) -> tuple[CaseCurves, Tensor, npt.NDArray[np.uint8]]:
-        """Give curves, probabilities and label at the size of the original image."""
+        """Compute curves, probabilities and label at the size of the original image."""
         index = int(data["index"])
         case = self.cases[index]
         prediction = data[Keys.PRED]
@@ -57,13 +57,13 @@ class MeasureCurves(Transform):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskScores:
-    """The scores of one mask, at the size of the original image.
+    """Scores of one mask at the size of the original image.
 
     Attributes:
-        area_px: Pixels of the mask.
-        overlap_px: Pixels of the mask that are in the label.
-        surface_dice: NaN where it is not known.
-        hausdorff95_mm: Distance of the outlines; NaN where it is not known.
+        area_px: Number of pixels of the mask.
+        overlap_px: Number of pixels of the mask that are in the label.
+        surface_dice: Surface Dice; NaN where it is undefined.
+        hausdorff95_mm: 95 % Hausdorff distance in mm; NaN where it is undefined.
     """
 
     area_px: int
@@ -74,12 +74,12 @@ class MaskScores:
 
 @dataclass(frozen=True, kw_only=True)
 class CaseMasks:
-    """The scores of the masks of one case.
+    """Scores of the masks of one case.
 
     Attributes:
-        index: The case's place in the manifest.
-        own: At the operating point of the model.
-        cross_fitted: At the operating point that was searched without the patient; None where there is none.
+        index: Index of the case in the manifest.
+        own: Scores at the operating point of the model.
+        cross_fitted: Scores at the cross-fitted operating point; None where there is none.
         uncertainty: Standard deviation of the image probability; None where dropout was off.
     """
 
@@ -90,14 +90,14 @@ class CaseMasks:
 
 
 class MeasureMasks(MeasureCurves):
-    """Postprocessing of one case: its prediction to its curves and to the scores of its masks.
+    """Convert the prediction of one case to its curves and to the scores of its masks.
 
     Args:
         cases: All cases of the manifest.
-        point: The operating point of the model.
-        cross_fitted: Gives the operating point that was searched without the patient of a case, where there is one.
-        on_uncertainty: Called with the standard deviation of each pixel's probability, at the size of the original
-            image, where dropout is on.
+        point: Operating point of the model.
+        cross_fitted: Function that returns the cross-fitted operating point of a case; None where there is none.
+        on_uncertainty: Callback for the standard deviation of each pixel's probability, shape ``(rows, columns)`` at
+            the size of the original image, where dropout is on.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class MeasureMasks(MeasureCurves):
         cross_fitted, other = None, self.cross_fitted(case)
         if other is not None:
             other_mask = to_mask(probabilities, other, curves.image_probability)
-            # distances take their time, and most masks are the same at both points
+            # distances are expensive, and most masks are equal at both points
             cross_fitted = own if np.array_equal(other_mask, mask) else _score(other_mask, label, case)
         prediction = data[Keys.PRED]
         if "pixel_std" in prediction:
@@ -146,7 +146,7 @@ def _score(mask: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8], case: Case
 
 
 class CollectMasks(Metric):
-    """The `CaseMasks` of all cases that were seen, in the order of the manifest."""
+    """Collect the `CaseMasks` of all cases in the order of the manifest."""
 
     def __init__(self) -> None:
         self.masks: list[CaseMasks] = []
@@ -159,21 +159,25 @@ class CollectMasks(Metric):
 
     @reinit__is_reduced
     def update(self, output: list[CaseMasks]) -> None:
-        """Take in the cases of a batch."""
+        """Add the cases of a batch.
+
+        Args:
+            output: Masks of each case.
+        """
         self.masks.extend(output)
 
     def compute(self) -> list[CaseMasks]:
-        """Give all of them."""
+        """Return the masks of all processes in the order of the manifest."""
         everywhere = (masks for shard in gather(self.masks) for masks in shard)
         return sorted(everywhere, key=lambda masks: masks.index)
 
 
 class ChallengeMetric(Metric):
-    """Dice of the challenge at the original size, and its parts.
+    """Compute the challenge's Dice at the original size, and its parts.
 
     Args:
-        point: The operating point; None takes the best one for the cases at hand, which shows what a network has
-            learned before its probabilities are calibrated: an in-sample operating point, whose score is too high.
+        point: Operating point; None searches the best one on the same cases, which measures a network before its
+            probabilities are calibrated. That in-sample operating point has a score that is too high.
     """
 
     def __init__(self, point: OperatingPoint | None = None) -> None:
@@ -188,29 +192,33 @@ class ChallengeMetric(Metric):
 
     @reinit__is_reduced
     def update(self, output: list[CaseCurves]) -> None:
-        """Take in the cases of a batch."""
+        """Add the cases of a batch.
+
+        Args:
+            output: Curves of each case.
+        """
         self.curves.extend(output)
 
     def compute(self) -> dict[str, float | None]:
         """Score the cases seen since the last reset.
 
-        Returns: The parts of the `ChallengeScore`, the ``auc`` of the image probabilities, ``dice_positive_fixed``
-            (the mean Dice of the positives at a threshold of 0.5 and without any other criterion, which no search has
-            touched), and the operating point.
+        Returns: The parts of the `ChallengeScore`, the ``auc`` of the image probabilities, ``dice_positive_fixed`` (the
+            mean Dice of the positives at a threshold of 0.5 without any other criterion, independent of the search),
+            and the operating point.
         """
         curves = self.all_curves()
-        point = self.point or search(curves)
-        found = decide(curves, point)
+        point = self.point or search_thresholds(curves)
+        found = score_point(curves, point)
         return {
             **found.score.as_dict(),
             "auc": found.auc,
-            "dice_positive_fixed": decide(curves, OperatingPoint()).score.dice_positive,
+            "dice_positive_fixed": score_point(curves, OperatingPoint()).score.dice_positive,
             "threshold": point.threshold,
             "min_area_fraction": point.min_area_fraction,
             "image_threshold": point.image_threshold,
         }
 
     def all_curves(self) -> list[CaseCurves]:
-        """The cases of all processes, in the order of the manifest."""
+        """Return the cases of all processes in the order of the manifest."""
         everywhere = (curves for shard in gather(self.curves) for curves in shard)
         return sorted(everywhere, key=lambda curves: curves.index)

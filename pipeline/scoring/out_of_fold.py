@@ -1,4 +1,4 @@
-"""Predictions for the cases that a network has not seen, kept for a search of the operating point."""
+"""Out-of-fold predictions, stored for the search of the operating point."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,22 +10,23 @@ import numpy.typing as npt
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import written_atomically
-from pneumoseg.pipeline.scoring.decision import CaseCurves, image_probabilities
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, image_probabilities
 
 OUT_OF_FOLD: Final = "out_of_fold.npz"
 MAP_SIZE: Final = 256
-"""Side of the stored maps in pixels; smaller where the network sees less."""
+"""Side of the stored maps in pixels; smaller where the network's input is smaller."""
 
 _PER_CASE: Final = ("index", "area", "overlap", "label_area", "pixels", "image_probability")
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Cases of one fold or of several.
+    """Out-of-fold predictions of one fold or of several.
 
     Attributes:
         curves: Curves and image probability of each case, in the order of the manifest.
-        maps: For each place in the manifest a probability map in steps of 1/255, square, padded as the network saw it.
+        maps: Probability map of each case by its index in the manifest, in steps of 1/255, square and padded like the
+            network's input.
     """
 
     curves: Sequence[CaseCurves]
@@ -33,7 +34,12 @@ class OutOfFold:
 
 
 def save_out_of_fold(path: Path, found: OutOfFold) -> None:
-    """Write all of it, compressed."""
+    """Write predictions as a compressed NumPy archive.
+
+    Args:
+        path: Path of the archive.
+        found: Predictions.
+    """
     indices = [curves.index for curves in found.curves]
     with written_atomically(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
@@ -49,12 +55,18 @@ def save_out_of_fold(path: Path, found: OutOfFold) -> None:
 
 
 def load_out_of_fold(path: Path) -> OutOfFold:
-    """Read what `save_out_of_fold` wrote.
+    """Read predictions.
+
+    Args:
+        path: Archive written by `save_out_of_fold`.
 
     Raises: JobError: If it is missing or damaged.
     """
     try:
-        with path.open("rb") as file, np.load(file) as archive:  # by a path, a damaged one would stay open
+        with (
+            path.open("rb") as file,
+            np.load(file) as archive,
+        ):  # np.load(path) would leave a damaged file open
             content = {name: archive[name] for name in archive.files}
         curves = [
             CaseCurves(

@@ -1,7 +1,7 @@
-"""Statistics of a set of images as functions of how often each image counts.
+"""Statistics of a set of images as functions of the weights of the images.
 
-One formula then gives the number itself, where each image counts once, and its value in every resample of a
-bootstrap. Where no image counts for a statistic, it is NaN.
+The same formula gives the value itself, with weights of 1, and its value in every bootstrap resample. A statistic
+without any image of positive weight is NaN.
 """
 
 from collections.abc import Callable
@@ -12,17 +12,29 @@ import numpy.typing as npt
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Statistic: TypeAlias = Callable[[Floats], Floats]
-"""Weights of shape ``(resamples, images)`` to values of shape ``(resamples,)``."""
+"""Function of weights of shape ``(resamples, images)`` that returns values of shape ``(resamples,)``."""
 
 
 def value_of(statistic: Statistic, images: int) -> float | None:
-    """The statistic itself, where each of *images* counts once; None where none counts for it."""
+    """Compute a statistic with equal weights.
+
+    Args:
+        statistic: Statistic of the images.
+        images: Number of images.
+
+    Returns: Value; None where it is undefined.
+    """
     value = float(statistic(np.ones((1, images)))[0])
     return None if np.isnan(value) else value
 
 
 def mean_of(values: npt.ArrayLike, where: npt.ArrayLike | None = None) -> Statistic:
-    """The mean of *values*, shape ``(images,)``, over the images for which *where* is true."""
+    """Make the weighted mean of some images.
+
+    Args:
+        values: Value of each image, shape ``(images,)``.
+        where: Whether to include each image, shape ``(images,)``; None includes all.
+    """
     numbers = np.asarray(values, dtype=np.float64)
     counts = np.ones(numbers.shape) if where is None else np.asarray(where, dtype=np.float64)
     numbers = np.where(counts > 0, numbers, 0)
@@ -34,7 +46,12 @@ def mean_of(values: npt.ArrayLike, where: npt.ArrayLike | None = None) -> Statis
 
 
 def difference_of(first: Statistic, second: Statistic) -> Statistic:
-    """How much the first is above the second, on the same images."""
+    """Make the difference of two statistics of the same images.
+
+    Args:
+        first: Minuend.
+        second: Subtrahend.
+    """
 
     def statistic(weights: Floats) -> Floats:
         return first(weights) - second(weights)
@@ -43,11 +60,11 @@ def difference_of(first: Statistic, second: Statistic) -> Statistic:
 
 
 def auc_of(scores: npt.ArrayLike, positive: npt.ArrayLike) -> Statistic:
-    """The area under the ROC curve: how often a positive has the higher score than a negative, ties half.
+    """Make the area under the ROC curve: the share of pairs whose positive has the higher score; ties count half.
 
     Args:
-        scores: Shape ``(images,)``.
-        positive: Which images are, shape ``(images,)``.
+        scores: Score of each image, shape ``(images,)``.
+        positive: Whether each image is positive, shape ``(images,)``.
     """
     levels = _Levels(scores, positive)
 
@@ -61,7 +78,12 @@ def auc_of(scores: npt.ArrayLike, positive: npt.ArrayLike) -> Statistic:
 
 
 def average_precision_of(scores: npt.ArrayLike, positive: npt.ArrayLike) -> Statistic:
-    """The mean precision over the recall that each score adds, as scikit-learn has it: without interpolation."""
+    """Make the average precision without interpolation, as defined by scikit-learn.
+
+    Args:
+        scores: Score of each image, shape ``(images,)``.
+        positive: Whether each image is positive, shape ``(images,)``.
+    """
     levels = _Levels(scores, positive)
 
     def statistic(weights: Floats) -> Floats:
@@ -77,12 +99,12 @@ def average_precision_of(scores: npt.ArrayLike, positive: npt.ArrayLike) -> Stat
 def calibration_error_of(
     probabilities: npt.ArrayLike, positive: npt.ArrayLike, *, bins: int = 10
 ) -> Statistic:
-    """The expected calibration error: how far the share of positives is from the mean probability, bin by bin.
+    """Make the expected calibration error: the mean distance of the share of positives from the mean probability.
 
     Args:
-        probabilities: Shape ``(images,)``.
-        positive: Which images are, shape ``(images,)``.
-        bins: Of equal width; a value on a border is in the bin below.
+        probabilities: Image probabilities, shape ``(images,)``.
+        positive: Whether each image is positive, shape ``(images,)``.
+        bins: Number of bins of equal width; a value on a border is in the lower bin.
 
     Source: Naeini, Cooper and Hauskrecht, AAAI 2015.
     """
@@ -93,11 +115,11 @@ def calibration_error_of(
 
 
 def gap_of(gaps: Floats, sizes: npt.ArrayLike) -> Statistic:
-    """The mean gap over bins, where what lies above in one image makes up for what lies below in another.
+    """Make the mean absolute gap over bins; gaps of opposite sign within a bin cancel.
 
     Args:
-        gaps: What each image adds to each bin, shape ``(images, bins)``.
-        sizes: Of each image: how many values its gaps are of, shape ``(images,)``.
+        gaps: Contribution of each image to each bin, shape ``(images, bins)``.
+        sizes: Number of values behind the gaps of each image, shape ``(images,)``.
     """
     counts = np.asarray(sizes, dtype=np.float64)
 
@@ -108,7 +130,7 @@ def gap_of(gaps: Floats, sizes: npt.ArrayLike) -> Statistic:
 
 
 class _Levels:
-    """Images by their score, those of one score together."""
+    """Images grouped by equal scores."""
 
     def __init__(self, scores: npt.ArrayLike, positive: npt.ArrayLike) -> None:
         numbers = np.asarray(scores, dtype=np.float64)
@@ -117,7 +139,7 @@ class _Levels:
         self.positive = np.asarray(positive, dtype=np.bool_)[self.order]
 
     def count(self, weights: Floats) -> tuple[Floats, Floats]:
-        """How many positives and negatives have each score, the lowest score first."""
+        """Sum the weights of positives and negatives of each score, the lowest score first."""
         ordered = weights[:, self.order]
         positives = np.add.reduceat(ordered * self.positive, self.starts, axis=1)
         return positives, np.add.reduceat(ordered * ~self.positive, self.starts, axis=1)

@@ -1,4 +1,4 @@
-"""Parts of a collection that a model may do better or worse on."""
+"""Scores of the subgroups of a collection."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -20,7 +20,13 @@ COLUMNS: Final = (
 
 
 def subgroups(cases: Sequence[Case]) -> Iterator[tuple[str, str, npt.NDArray[np.bool_]]]:
-    """Name each subgroup and its values, with the cases that have the value; those of no case are left out."""
+    """Divide cases into subgroups.
+
+    Args:
+        cases: Cases of the manifest.
+
+    Returns: Name of the subgroup, its value, and whether each case has it, shape ``(cases,)``; only values that occur.
+    """
     named: dict[str, Callable[[Case], str]] = {
         "view": lambda case: case.view or UNKNOWN,
         "sex": lambda case: case.sex or UNKNOWN,
@@ -35,11 +41,11 @@ def subgroups(cases: Sequence[Case]) -> Iterator[tuple[str, str, npt.NDArray[np.
 
 
 def subgroup_rows(cases: Sequence[Case], images: ScoredImages) -> list[dict[str, object]]:
-    """A row for each subgroup: counts, and numbers with their intervals.
+    """Make a row for each subgroup with counts, and scores with their intervals.
 
     Args:
-        cases: Of the manifest.
-        images: What is known of them, in the same order.
+        cases: Cases of the manifest.
+        images: Measurements of the cases, in the same order.
     """
     rows = []
     for name, value, where in subgroups(cases):
@@ -60,17 +66,17 @@ def subgroup_rows(cases: Sequence[Case], images: ScoredImages) -> list[dict[str,
 
 
 def _band(value: float | None, borders: Sequence[float]) -> str:
-    """The half-open band that a value is in."""
+    """Name the half-open interval that contains a value."""
     if value is None:
         return UNKNOWN
-    number = sum(value >= border for border in borders)
-    if number == 0:
+    index = sum(value >= border for border in borders)
+    if index == 0:
         return f"below {borders[0]}"
-    return f"{borders[number - 1]} to {borders[number]}" if number < len(borders) else f"from {borders[-1]}"
+    return f"{borders[index - 1]} to {borders[index]}" if index < len(borders) else f"from {borders[-1]}"
 
 
 def _quartiles(cases: Sequence[Case]) -> Callable[[Case], str]:
-    """The quartile of a label among those that are not empty, by its share of the image."""
+    """Make a function that names the quartile of a label's share of the image among the positives."""
     shares = [case.area_px / (case.shape[0] * case.shape[1]) for case in cases if case.is_positive]
     borders = np.quantile(shares, [0.25, 0.5, 0.75]) if shares else np.empty(0)
 

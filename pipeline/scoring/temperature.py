@@ -1,4 +1,4 @@
-"""Temperature scaling: one number that logits are divided by, so that probabilities are what they say."""
+"""Temperature scaling: calibration of probabilities by one divisor of the logits."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -9,20 +9,21 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logit
 
 from pneumoseg.pipeline.scoring.calibration import levels_of
-from pneumoseg.pipeline.scoring.decision import STEPS, CaseCurves
+from pneumoseg.pipeline.scoring.case_curves import STEPS, CaseCurves
 
 LIMIT: Final = 20.0
-"""Of the temperature and of its inverse."""
+"""Upper limit of the temperature and of its inverse."""
 
 
 def fit_temperature(cases: Sequence[CaseCurves]) -> float | None:
-    """Find the temperature at which the pixels' labels are most likely.
+    """Fit the temperature that maximises the likelihood of the pixels' labels.
+
+    Probabilities within one step of 1/256 are represented by the middle of the step.
 
     Args:
-        cases: Cases that the network has not learned from.
+        cases: Threshold curves of cases that the network was not trained on.
 
-    Returns: None where all pixels that have a logit are of one kind. What lies within one step of 1/256 counts with
-        the middle of the step.
+    Returns: Temperature; None where all pixels with a logit are positive, or all negative.
 
     Source: Guo et al. 2017, arXiv:1706.04599.
     """
@@ -44,11 +45,13 @@ def fit_temperature(cases: Sequence[CaseCurves]) -> float | None:
 
 
 def cross_fitted_temperatures(cases: Sequence[CaseCurves], inner_folds: npt.ArrayLike) -> list[float]:
-    """Fit the temperature of each case without its inner fold; 1, which changes nothing, where none can be fitted.
+    """Fit the temperature of each case without its inner fold.
 
     Args:
-        cases: Cases that the network has not learned from.
-        inner_folds: Inner fold of each case; the cases of one patient are in the same one.
+        cases: Threshold curves of cases that the network was not trained on.
+        inner_folds: Inner fold of each case, shape ``(cases,)``; the cases of one patient are in one inner fold.
+
+    Returns: Temperature of each case; 1, which changes nothing, where none can be fitted.
     """
     of_case = np.asarray(inner_folds)
     fitted = {

@@ -1,4 +1,4 @@
-"""Tune the operating point of a model folder on cases that its networks have not seen."""
+"""Tuning of the operating point on cases that the networks were not trained on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +9,12 @@ from pneumoseg.pipeline.model.description import (
     AimedPoint,
     CrossFittedPoints,
     CurvePoint,
-    Decision,
+    OperatingPointSearch,
     TunedPoint,
 )
+from pneumoseg.pipeline.scoring.measured_cases import search_cases
 from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
-from pneumoseg.pipeline.scoring.search import AimName, Found, Search, search_cases
+from pneumoseg.pipeline.scoring.search import AimName, ScoredPoint, Search
 from pneumoseg.pipeline.scoring.temperature import fit_temperature
 from pneumoseg.transforms.masks import OperatingPoint
 
@@ -22,23 +23,23 @@ AIMS: Final[tuple[AimName, ...]] = ("challenge", "specificity", "screening")
 
 @dataclass(frozen=True)
 class Tuned:
-    """The operating point that a model uses, and how it was found."""
+    """Operating point of a model, and the record of its search."""
 
     point: OperatingPoint
-    decision: Decision
+    search: OperatingPointSearch
 
 
 def tune(found: OutOfFold, cases: Sequence[Case]) -> Tuned:
-    """Search the operating point on predictions of networks that have not seen the cases.
+    """Search the operating point on out-of-fold predictions.
 
     Args:
-        found: Maps, curves and image probabilities.
+        found: Maps, curves and image probabilities of networks that were not trained on the cases.
         cases: All cases of the manifest.
     """
     search = Search(search_cases(found, cases))
     best = search.best()
     fitted = search.cross_fit()
-    decision = Decision(
+    record = OperatingPointSearch(
         cases=len(search.cases),
         aims={aim: _aimed(best if aim == "challenge" else search.best(aim)) for aim in AIMS},
         curve=tuple(map(_curve_point, search.curve(best.point))),
@@ -48,10 +49,10 @@ def tune(found: OutOfFold, cases: Sequence[Case]) -> Tuned:
         else CrossFittedPoints(points=tuple(map(TunedPoint.of, fitted.points)), dice=fitted.dice),
         temperature=fit_temperature(found.curves),
     )
-    return Tuned(best.point, decision)
+    return Tuned(best.point, record)
 
 
-def _aimed(found: Found) -> AimedPoint:
+def _aimed(found: ScoredPoint) -> AimedPoint:
     return AimedPoint(
         point=TunedPoint.of(found.point),
         dice=found.dice,
@@ -60,7 +61,7 @@ def _aimed(found: Found) -> AimedPoint:
     )
 
 
-def _curve_point(found: Found) -> CurvePoint:
+def _curve_point(found: ScoredPoint) -> CurvePoint:
     return CurvePoint(
         threshold=found.point.threshold,
         min_area_fraction=found.point.min_area_fraction,

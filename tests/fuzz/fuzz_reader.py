@@ -10,10 +10,12 @@ from typing import Any
 atheris: Any = importlib.import_module("atheris")  # not among the test requirements: it comes for few systems
 
 with atheris.instrument_imports(include=["pneumoseg", "pydicom"]):
-    from pneumoseg.transforms.reader.acceptance import Gates
+    from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
     from pneumoseg.transforms.reader.radiograph import RadiographError, read_radiograph
 
-GATES = Gates(any_modality=True, any_view=True, any_body_part=True, max_pixels=2**20, max_bytes=2**20)
+ACCEPTANCE = AcceptanceFilters(
+    any_modality=True, any_view=True, any_body_part=True, max_pixels=2**20, max_bytes=2**20
+)
 DESCRIPTOR, NAME = tempfile.mkstemp(prefix="pneumoseg-fuzz-")
 
 
@@ -22,7 +24,7 @@ def test_one_input(data: bytes) -> None:
     os.ftruncate(DESCRIPTOR, 0)
     os.pwrite(DESCRIPTOR, data, 0)
     try:
-        radiograph = read_radiograph(NAME, gates=GATES)
+        radiograph = read_radiograph(NAME, acceptance=ACCEPTANCE)
     except RadiographError as error:
         if "unexpected" in error.detail or not str(error).isprintable():
             raise AssertionError(str(error)) from error

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders.base import RLELosslessEncoder
 
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 
 DEEP = (np.arange(16 * 24, dtype=np.uint16) * 7).reshape(16, 24)  # 12 bits
@@ -124,8 +124,8 @@ def mutate(data: bytes, other: bytes, source: random.Random) -> bytes:
     return bytes(damaged)
 
 
-def read_all(path: Path, *, gates: Gates) -> tuple[bool, bool]:
+def read_all(path: Path, *, acceptance: AcceptanceFilters) -> tuple[bool, bool]:
     """Read a file to the end; tell whether all values are finite, and all grey levels between black and white."""
-    radiograph = read_radiograph(path, gates=gates)
+    radiograph = read_radiograph(path, acceptance=acceptance)
     image = radiograph.image
     return bool(np.isfinite(radiograph.values).all()), bool(((image >= 0) & (image <= 1)).all())

@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from pneumoseg.pipeline.reading.readers import Readers
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason
 
 COUNT, MOST_JPEG_LS = 5_000, 100  # a damaged JPEG-LS stream may take seconds, and then ends its worker
@@ -25,7 +25,7 @@ def test_each_seed_is_read_without_a_word(mutations: ModuleType, tmp_path: Path)
     for name, data in mutations.seeds().items():
         path = tmp_path / "seed"
         path.write_bytes(data)
-        assert mutations.read_all(path, gates=Gates()) == (True, True), name
+        assert mutations.read_all(path, acceptance=AcceptanceFilters()) == (True, True), name
 
 
 def resident_bytes() -> int:
@@ -52,9 +52,9 @@ def damaged_files(mutations: ModuleType, folder: Path) -> list[Path]:
 
 def test_no_damage_gets_anything_but_an_image_or_a_reason(mutations: ModuleType, tmp_path: Path) -> None:
     paths = damaged_files(mutations, tmp_path)
-    gates = Gates(any_modality=True, any_view=True, any_body_part=True)
+    acceptance = AcceptanceFilters(any_modality=True, any_view=True, any_body_part=True)
     at_start = resident_bytes()
-    with Readers(mutations.read_all, gates=gates, workers=2, seconds=1) as readers:
+    with Readers(mutations.read_all, acceptance=acceptance, workers=2, seconds=1) as readers:
         results = list(readers.read(paths))
     grown = resident_bytes() - at_start
 

@@ -171,7 +171,7 @@ def test_check_fails_softly_where_a_file_is_refused(folder: Path) -> None:
     assert "NOT_DICOM" in result.stdout
 
 
-def test_any_modality_opens_all_gates_of_check(folder: Path) -> None:
+def test_any_modality_opens_all_acceptance_filters_of_check(folder: Path) -> None:
     write_radiograph(folder / "a.dcm", np.zeros((16, 24), np.uint8), Modality="MR", BodyPartExamined="KNEE")
     table = folder.parent / "check.csv"
     assert "1 skipped" in pneumoseg("check", folder, "-o", table).stdout

@@ -19,9 +19,9 @@ from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.inference.model import ModelOptions
 from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.pipeline.results.settings import KINDS
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
-OPEN = Gates(any_modality=True, any_view=True, any_body_part=True)
+OPEN = AcceptanceFilters(any_modality=True, any_view=True, any_body_part=True)
 OF_THE_CHALLENGE = 12  # of 973: what a full run adds is time
 
 
@@ -64,7 +64,7 @@ def results(
         options=ModelOptions(dropout_passes=2),
         runtime=Runtime(device="cpu"),
         kinds=KINDS,
-        gates=OPEN,
+        acceptance=OPEN,
     )
     return Results(folder / "out")
 

@@ -1,7 +1,7 @@
-"""Label CSV files of the SIIM-ACR challenge in all their generations, read row by row.
+"""Label CSV files of the SIIM-ACR challenge in all their versions, read row by row.
 
-A row that cannot be trusted drops its image, never the file, and is named with its line. An image with many
-rows has the union of their masks; ``-1`` means no pneumothorax; an empty cell means that nothing is known.
+An invalid row drops its image, never the whole file, and is reported with its line. An image with several rows has the
+union of their masks; ``-1`` means no pneumothorax; an empty cell means that the label is unknown.
 """
 
 import re
@@ -21,7 +21,7 @@ _UNSAFE_IN_ID = re.compile(r"[/\\,;:*?\"<>|]")
 
 @dataclass(frozen=True, slots=True)
 class LabelIssue:
-    """Something wrong with one row, or with all of them (`image_id` is empty)."""
+    """Problem with one row, or with the whole file (`image_id` is empty)."""
 
     line: int
     image_id: str
@@ -34,12 +34,12 @@ class LabelIssue:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageLabel:
-    """What all rows of one image say.
+    """Label of one image, joined from all of its rows.
 
     Attributes:
-        texts: Run-length text of each mask, as `decode_rle` takes them; none if there is no pneumothorax.
-        runs: The union of the masks, shape (n, 2): ``[start, stop)`` in pixels down each column.
-        lines: The line of each row.
+        texts: Run-length text of each mask, ready for `decode_rle`; empty if there is no pneumothorax.
+        runs: Union of the masks, shape ``(n, 2)``: ``[start, stop)`` in pixels down each column.
+        lines: Line of each row.
     """
 
     texts: tuple[str, ...]
@@ -49,14 +49,14 @@ class ImageLabel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
-    """A label file that was read.
+    """Content of a label file.
 
     Attributes:
-        images: The images whose rows are all good, in the order of the file.
-        unknown: Images with an empty cell, and its line: neither positive nor negative.
-        errors: Each row that cannot be trusted, empty cells among them; its image is not in `images`.
-        warnings: ``OVERLAP`` where two masks of an image share pixels; ``LOOKS_ABSOLUTE``, once, where most
-            masks make sense only in the format of other challenges, so that the others are in doubt too.
+        images: Labels of the images whose rows are all valid, in the order of the file.
+        unknown: Images with an empty cell, and its line; they are neither positive nor negative.
+        errors: Invalid rows, including empty cells; their images are not in `images`.
+        warnings: ``OVERLAP`` where two masks of an image share pixels; ``LOOKS_ABSOLUTE``, once, where most masks are
+            valid only in the format of other challenges, so that the others are doubtful too.
     """
 
     images: dict[str, ImageLabel]
@@ -72,16 +72,16 @@ def read_labels(
     id_column: str = "ImageId",
     max_bytes: int = MAX_BYTES,
 ) -> Labels:
-    """Read a label file: CSV, or CSV in gzip.
+    """Read a label file: CSV, or CSV compressed by gzip.
 
-    Columns are found by name, whatever their order, case and surrounding spaces; a file without a header is
-    taken where it has two columns, an id and run lengths.
+    Columns are identified by name, regardless of order, case and surrounding spaces. A file without a header is
+    accepted if it has two columns, an id and run lengths.
 
     Args:
-        path: The file.
-        shape: Size of every image as ``(rows, columns)``.
+        path: Path of the file.
+        shape: Size of every image as ``(rows, columns)`` in pixels.
         id_column: Name of the column with the ids.
-        max_bytes: Size, once unpacked, above which a file is refused.
+        max_bytes: Largest uncompressed size of a file that is read.
 
     Raises: LabelFileError: If the file as a whole cannot be read; a bad row does not raise.
     """
@@ -97,10 +97,14 @@ def read_labels(
 
 
 def is_safe_id(text: str) -> bool:
-    """Tell whether an id can stand in a file name, a CSV cell and a log line as it is."""
+    """Check whether an id is safe in a file name, a CSV cell and a log line.
+
+    Args:
+        text: Id of an image.
+    """
     return (
         0 < len(text) <= 200
-        and text[0] not in "=+-@."  # a spreadsheet would compute it; a path would climb or hide
+        and text[0] not in "=+-@."  # a formula of a spreadsheet, a parent folder or a hidden file
         and text.isprintable()
         and _UNSAFE_IN_ID.search(text) is None
     )
@@ -133,7 +137,7 @@ def _find_columns(cells: Sequence[str], id_column: str, path: str | Path) -> _Co
 
 @dataclass(slots=True, eq=False)
 class _Reading:
-    """What is known of each image while its rows come in."""
+    """State of the images while the rows are read."""
 
     shape: tuple[int, int]
     rows_of: dict[str, list[tuple[int, str, Runs]]] = field(default_factory=dict)
@@ -145,7 +149,7 @@ class _Reading:
     absolute_lines: list[int] = field(default_factory=list)
 
     def add(self, line: int, columns: _Columns, cells: Sequence[str]) -> None:
-        """Take one row in, or note what is wrong with it."""
+        """Add one row, or report its error."""
         image_id = cells[columns.id].strip() if columns.id < len(cells) else ""
         text = cells[columns.rle].strip() if columns.rle < len(cells) else ""
         if not is_safe_id(image_id):
@@ -174,7 +178,7 @@ class _Reading:
         others.append((line, text, runs))
 
     def finish(self) -> Labels:
-        """Join the rows of each image whose rows are all good."""
+        """Join the rows of each image whose rows are all valid."""
         images = {}
         for image_id, rows in self.rows_of.items():
             if image_id not in self.dropped:
@@ -203,5 +207,5 @@ class _Reading:
 
 
 def _shown(text: str) -> str:
-    """Make a foreign text fit to be printed: short, and with its control characters spelled out."""
+    """Shorten a foreign text, and escape its control characters."""
     return repr(text[:80])[1:-1]

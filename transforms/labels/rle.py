@@ -1,7 +1,7 @@
-"""The run-length text of the SIIM-ACR challenge, and the mask that it stands for.
+"""Run-length encoding of masks in the format of the SIIM-ACR challenge.
 
-A text is ``gap length gap length ...`` in pixels. A gap counts from the end of the previous run, the first
-one from 0, and pixels are numbered down each column. ``-1`` stands for an empty mask.
+A text is ``gap length gap length ...`` in pixels. A gap counts from the end of the previous run, the first one from 0,
+and pixels are numbered down each column. ``-1`` denotes an empty mask.
 """
 
 import re
@@ -19,16 +19,21 @@ RLEErrorKind = Literal[
     "ODD_TOKENS", "PAST_END",
 ]  # fmt: skip
 
-_EMPTY_MASK = re.compile(r"-1(\.0+)?")  # pandas and spreadsheets make a float of a column of -1
+_EMPTY_MASK = re.compile(r"-1(\.0+)?")  # pandas and spreadsheets convert a column of -1 to floats
 _UNKNOWN = frozenset({"", "nan", "none", "null", "na", "<na>"})
 _BLANK = " \t\r\n"
 _PLAIN = f"0123456789{_BLANK}".encode()
 _TOKEN = re.compile(rf"[^{_BLANK}]+")
-_INTEGER = re.compile(r"(-?[0-9]+)(?:\.0+)?")  # not int(): it takes `1_0` and digits of other scripts
+_INTEGER = re.compile(r"(-?[0-9]+)(?:\.0+)?")  # int() would accept `1_0` and digits of other scripts
 
 
 class RLEError(ValueError):
-    """A run-length text or a mask that does not fit; `kind` says in one word why."""
+    """Error of a run-length text or a mask.
+
+    Args:
+        kind: Kind of the error, one word.
+        message: What was found, and what would be valid.
+    """
 
     def __init__(self, kind: RLEErrorKind, message: str) -> None:
         super().__init__(kind, message)  # both, so that the error survives pickling
@@ -42,9 +47,9 @@ def decode_rle(rle: str | Sequence[str], shape: tuple[int, int]) -> NDArray[np.u
     """Decode the run-length text of an image into a mask.
 
     Args:
-        rle: One text, or the texts of all rows of an image: their **union** is drawn. No text at all
-            (an empty sequence) is an empty mask, as ``-1`` is; an empty text is an error.
-        shape: Size of the image as ``(rows, columns)``.
+        rle: One text, or the texts of all rows of an image, which are decoded into their **union**. An empty sequence
+            is an empty mask, like ``-1``; an empty text is an error.
+        shape: Size of the image as ``(rows, columns)`` in pixels.
 
     Returns: Zeros and ones, shape ``(rows, columns)``, in Fortran order.
 
@@ -64,16 +69,21 @@ def encode_rle(mask: ArrayLike) -> str:
     """Encode a mask as run-length text, ``-1`` where it is empty.
 
     Args:
-        mask: Shape ``(rows, columns)``. True, or any number but 0, is inside. Floats must all be 0 or one
-            other value, so that probabilities are not taken for a mask.
+        mask: Mask of shape ``(rows, columns)``; True, or any number except 0, is inside. Floats must be 0 or one other
+            value, so that probabilities are not mistaken for a mask.
 
-    Raises: RLEError: If the mask is not two-dimensional, holds NaN, or is not a mask at all.
+    Returns: Run-length text.
+    Raises: RLEError: If the mask is not two-dimensional, contains non-finite values, or is not a mask.
     """
     return format_runs(find_runs(_checked_mask(np.asarray(mask))))
 
 
 def parse_runs(text: str, shape: tuple[int, int]) -> Runs:
     """Read a run-length text.
+
+    Args:
+        text: Run-length text.
+        shape: Size of the image as ``(rows, columns)`` in pixels.
 
     Returns: Runs ``[start, stop)`` of shape (n, 2), in pixels from the top of the first column.
 
@@ -101,23 +111,34 @@ def parse_runs(text: str, shape: tuple[int, int]) -> Runs:
 
 
 def format_runs(runs: Runs) -> str:
-    """Write runs as run-length text, ``-1`` where there are none."""
+    """Write runs as run-length text.
+
+    Args:
+        runs: Runs of a mask, shape ``(n, 2)``.
+
+    Returns: Run-length text; ``-1`` without runs.
+    """
     if len(runs) == 0:
         return "-1"
     borders = runs.ravel()
     numbers = borders.copy()
     numbers[1:] -= borders[:-1]
-    return str(numbers.tolist())[1:-1].replace(",", "")  # a third faster than joining each number's text
+    return str(numbers.tolist())[1:-1].replace(",", "")  # a third faster than str.join
 
 
 def looks_absolute(text: str, shape: tuple[int, int]) -> bool:
-    """Tell whether the starts of a text make sense when counted from the first pixel, as elsewhere."""
+    """Check whether a text is valid if its starts count from the first pixel, as in other challenges.
+
+    Args:
+        text: Run-length text.
+        shape: Size of the image as ``(rows, columns)`` in pixels.
+    """
     numbers = _parse_numbers(text)
     return numbers is not None and _fits_as_absolute(numbers, shape[0] * shape[1])
 
 
 def _parse_numbers(text: str) -> NDArray[np.int64] | None:
-    """Read the numbers of a text; None where it says that the mask is empty."""
+    """Read the numbers of a text; None for an empty mask."""
     text = text.strip(_BLANK)
     is_plain = text.isascii() and not text.encode().translate(None, _PLAIN)
     if not text or not is_plain:
@@ -154,7 +175,7 @@ def _raise_past_end(numbers: NDArray[np.int64], shape: tuple[int, int]) -> NoRet
 
 
 def _fits_as_absolute(numbers: NDArray[np.int64], pixels: int) -> bool:
-    """Tell whether pairs of absolute start and length lie in the image in order, and at least two of them."""
+    """Check whether at least two pairs of absolute start and length lie in the image in ascending order."""
     starts, lengths = numbers[::2], numbers[1::2]
     if starts.size < 2 or numbers.max() > pixels:
         return False
@@ -170,7 +191,7 @@ def _checked_shape(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def _checked_mask(mask: NDArray[Any]) -> NDArray[np.bool_ | np.integer]:
-    """Refuse what is not a mask; turn floats into booleans."""
+    """Reject arrays that are not masks; convert floats to booleans."""
     if mask.ndim != 2:
         raise RLEError("BAD_MASK", f"a mask of shape {mask.shape}; (rows, columns) of one image would fit")
     if mask.dtype.kind in "biu":

@@ -1,7 +1,7 @@
 """Runs of pixels: a mask as sorted intervals of pixels that are numbered down each column.
 
-A runs array has the shape ``(n, 2)``: each row is one run ``[start, stop)``, in pixels from the top of the
-first column; the runs are sorted, and no two overlap. Areas and overlaps come out of it without a mask.
+An array of runs has the shape ``(n, 2)``: each row is one run ``[start, stop)``, in pixels from the top of the first
+column. The runs are sorted and do not overlap. Areas and overlaps are computed without decoding a mask.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,13 @@ NO_RUNS: Runs = np.empty((0, 2), dtype=np.int64)
 
 
 def draw_runs(runs: Runs, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Draw runs as a mask of zeros and ones.
+    """Convert runs to a mask of zeros and ones.
 
-    Returns: Shape ``(rows, columns)``, in Fortran order, for that is the order of the runs.
+    Args:
+        runs: Runs of the mask, shape ``(n, 2)``.
+        shape: Size of the mask as ``(rows, columns)`` in pixels.
+
+    Returns: Mask of shape ``(rows, columns)``, in Fortran order, which is the order of the runs.
     """
     rows, columns = shape
     borders = np.empty(runs.size + 2, dtype=np.int64)
@@ -29,10 +33,15 @@ def draw_runs(runs: Runs, shape: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def find_runs(mask: NDArray[np.bool_ | np.integer]) -> Runs:
-    """Find the runs of a mask of shape ``(rows, columns)``; what is not 0 is inside.
+    """Find the runs of a mask.
 
-    Only the part that holds anything is looked at closely. In C order each row is compared with the one
-    above, and the borders are sorted: a tenth of the time of comparing neighbours in a transposed copy.
+    The search is limited to the bounding rows or columns of the mask. In C order each row is compared with the row
+    above, and the borders are sorted; that takes a tenth of the time of comparing neighbours in a transposed copy.
+
+    Args:
+        mask: Mask of shape ``(rows, columns)``; any value except 0 is inside.
+
+    Returns: Runs, shape ``(n, 2)``.
     """
     rows, columns = mask.shape
     in_run_order = mask.flags.f_contiguous  # as `draw_runs` makes it
@@ -57,7 +66,11 @@ def find_runs(mask: NDArray[np.bool_ | np.integer]) -> Runs:
 
 
 def merge_runs(parts: Sequence[Runs]) -> Runs:
-    """Join masks into their union; runs of several masks that overlap or touch become one."""
+    """Compute the union of masks; overlapping and adjacent runs are merged.
+
+    Args:
+        parts: Runs of each mask, shape ``(n, 2)``.
+    """
     if len(parts) == 1:
         return parts[0]
     runs = np.concatenate([NO_RUNS, *parts])
@@ -71,12 +84,21 @@ def merge_runs(parts: Sequence[Runs]) -> Runs:
 
 
 def area_px(runs: Runs) -> int:
-    """Count the pixels of a mask."""
+    """Count the pixels of a mask.
+
+    Args:
+        runs: Runs of the mask, shape ``(n, 2)``.
+    """
     return int((runs[:, 1] - runs[:, 0]).sum())
 
 
 def overlap_px(runs: Runs, others: Runs) -> int:
-    """Count the pixels that two masks share."""
+    """Count the pixels that two masks share.
+
+    Args:
+        runs: Runs of the first mask, shape ``(n, 2)``.
+        others: Runs of the second mask, shape ``(m, 2)``.
+    """
     if len(runs) == 0 or len(others) == 0:
         return 0
     before = np.concatenate([[0], np.cumsum(others[:, 1] - others[:, 0])])  # pixels before each of `others`

@@ -1,4 +1,4 @@
-"""The rows of a CSV file from anywhere: any size, encoding or separator is read, or refused with a reason."""
+"""Robust reader of CSV files: any size, encoding or separator is read, or refused with a reason."""
 
 import codecs
 import csv
@@ -16,14 +16,19 @@ LabelFileErrorKind = Literal[
 ]  # fmt: skip
 
 MAX_BYTES = 256 * 2**20
-MAX_LINES = 2**20  # a full spreadsheet; a file of line ends alone would go on for long
+MAX_LINES = 2**20  # the size of a full spreadsheet; a file of line ends alone would take long
 
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _WIDE_TEXT = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class LabelFileError(ValueError):
-    """A CSV file that cannot be read as a whole; `kind` says in one word why."""
+    """Error of a CSV file as a whole.
+
+    Args:
+        kind: Kind of the error, one word.
+        message: What was found, and what would be valid.
+    """
 
     def __init__(self, kind: LabelFileErrorKind, message: str) -> None:
         super().__init__(kind, message)  # both, so that the error survives pickling
@@ -34,11 +39,15 @@ class LabelFileError(ValueError):
 
 
 def read_rows(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row that holds anything, with the number of the line that it starts on.
+    """Yield each row that is not empty, with the number of its first line.
 
-    The text is UTF-8, with or without a byte order mark; a byte that is not becomes a lone surrogate, so that
-    it spoils its cell and not the file. The separator is the first of comma, semicolon and tab that the first
-    row holds. A gzip file is known by its content, and measured before it is read.
+    The text is UTF-8, with or without a byte order mark; an invalid byte becomes a lone surrogate, so that it affects
+    its cell only. The separator is the first of comma, semicolon and tab that the first row contains. A gzip file is
+    recognised by its content, and its uncompressed size is checked before it is read.
+
+    Args:
+        path: Path of the file.
+        max_bytes: Largest uncompressed size of a file that is read.
 
     Raises: LabelFileError: If the file is empty, too large, not text, or its quotes do not close.
     """
@@ -70,7 +79,7 @@ def read_rows(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[tuple[int, 
 
 
 def _bounded(lines: Iterable[str], path: Path) -> Iterator[str]:
-    """Give lines until there are too many: also those that the reader of CSV swallows inside of quotes."""
+    """Yield lines up to the limit, including those inside of quotes."""
     for number, line in enumerate(lines):
         if number >= MAX_LINES:
             raise LabelFileError("TOO_LARGE", f"{path} has more than {MAX_LINES:,} lines, which is the limit")
@@ -78,10 +87,10 @@ def _bounded(lines: Iterable[str], path: Path) -> Iterator[str]:
 
 
 def _open_binary(path: Path, max_bytes: int) -> BinaryIO:
-    """Open a regular file of a bearable size, unpacked where it is gzip."""
+    """Open a regular file within the size limit, uncompressed where it is gzip."""
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would block
             raise LabelFileError("UNREADABLE", f"{path} is not a regular file; a CSV file would fit")
         if status.st_size > max_bytes:
             raise LabelFileError(
@@ -101,7 +110,7 @@ def _open_binary(path: Path, max_bytes: int) -> BinaryIO:
 
 
 def _measure_gzip(path: Path, max_bytes: int) -> None:
-    """Refuse what unpacks to too much; the size that a gzip file states is no proof."""
+    """Refuse a gzip file that exceeds the limit; the size that the file states may be wrong."""
     size = 0
     try:
         with gzip.open(path) as file:

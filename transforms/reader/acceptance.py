@@ -1,4 +1,4 @@
-"""The gates: which files count as frontal chest radiographs, and how large one may be."""
+"""Acceptance filters: which files count as frontal chest radiographs, and how large an image may be."""
 
 import re
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ _NOT_FRONTAL = re.compile(r"\b(LAT|LATERAL|LL|RL|LLD|RLD|OBLIQUE|[LR][AP]O)\b")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gates:
-    """What may pass. Frames, photometric interpretation and size have no flag: they stay shut.
+class AcceptanceFilters:
+    """Select the files to read. Frames, photometric interpretation and size have no flag to relax them.
 
     Attributes:
-        any_modality: Read other modalities than projection radiography.
-        any_view: Read other views than AP and PA.
-        any_body_part: Read other body parts than the chest.
-        allow_burned_in: Text burned into the image is expected and no cause for a warning.
-        max_pixels: Most pixels an image may have, checked before anything is decoded.
-        max_bytes: Most bytes a file, or what it inflates to, may have.
+        any_modality: Accept modalities other than projection radiography.
+        any_view: Accept views other than AP and PA.
+        any_body_part: Accept body parts other than the chest.
+        allow_burned_in: Assume that burned-in text contains no identifying text, and do not warn about it.
+        max_pixels: Largest number of pixels of an image, checked before decoding.
+        max_bytes: Largest size of a file in bytes, also after inflating it.
     """
 
     any_modality: bool = False
@@ -34,12 +34,24 @@ class Gates:
     max_bytes: int = 2**28
 
     def check_modality(self, modality: str) -> None:
-        """Skip what is not a radiograph; an empty modality passes."""
+        """Check the modality; an empty one is accepted.
+
+        Args:
+            modality: Value of Modality.
+
+        Raises: RadiographError: WRONG_MODALITY.
+        """
         if modality and modality not in _RADIOGRAPHY and not self.any_modality:
             raise RadiographError(Reason.WRONG_MODALITY, f"Modality is {show(modality)}, not CR or DX")
 
     def check_view(self, view: str) -> None:
-        """Skip what is not frontal; an empty view passes."""
+        """Check that the view is frontal; an empty one is accepted.
+
+        Args:
+            view: View in capitals, see `read_view`.
+
+        Raises: RadiographError: WRONG_VIEW.
+        """
         if not view or self.any_view:
             return
         words = view.replace("_", " ")
@@ -47,12 +59,25 @@ class Gates:
             raise RadiographError(Reason.WRONG_VIEW, f"the view is {show(view)}, not AP or PA")
 
     def check_body_part(self, body_part: str) -> None:
-        """Skip what is not a chest; an empty body part passes."""
+        """Check that the body part is the chest; an empty one is accepted.
+
+        Args:
+            body_part: Body part in capitals, see `read_body_part`.
+
+        Raises: RadiographError: WRONG_BODY_PART.
+        """
         if body_part and not _CHEST.search(body_part) and not self.any_body_part:
             raise RadiographError(Reason.WRONG_BODY_PART, f"the body part is {show(body_part)}, not CHEST")
 
     def check_size(self, rows: int, columns: int) -> None:
-        """Refuse images that are too large to decode or too small to mean anything."""
+        """Check the size of the image.
+
+        Args:
+            rows: Number of rows.
+            columns: Number of columns.
+
+        Raises: RadiographError: TOO_LARGE or TOO_SMALL.
+        """
         if rows * columns > self.max_pixels:
             raise RadiographError(
                 Reason.TOO_LARGE, f"{rows} x {columns} pixels; at most {self.max_pixels} are read"
@@ -64,6 +89,12 @@ class Gates:
 
 
 def show(text: str) -> str:
-    """Quote a short piece of a file for a message: printable ASCII, one line, never long."""
+    """Quote a text from a file for a message.
+
+    Args:
+        text: Text of any content.
+
+    Returns: Printable ASCII on one line, of at most 40 characters before escaping.
+    """
     short = text if len(text) <= 40 else text[:37] + "..."
     return ascii(short)

@@ -1,8 +1,8 @@
-"""The decoder of each transfer syntax, by name: never whichever happens to be installed.
+"""Decoder of each transfer syntax, chosen by name and independent of the installed plugins.
 
-Chosen by trial on damaged and foreign streams: these neither end the process nor err by a grey level
-on lossless data. `imagecodecs.ljpeg_decode` and `jpegsof3_decode` do end it, GDCM dies of some
-headers, and pylibjpeg's plugin for JPEG is GPL.
+The choice was tested on damaged and foreign streams: these decoders do not crash the process or change a grey level of
+lossless data. `imagecodecs.ljpeg_decode` and `jpegsof3_decode` crash it, GDCM crashes on some headers, and the JPEG
+plugin of pylibjpeg is licensed under the GPL.
 """
 
 import io
@@ -29,17 +29,18 @@ from pneumoseg.transforms.reader.streams import (
 )
 
 BitPatterns = NDArray[np.unsignedinteger[Any]]
-"""Pixels as decoded, before anything is known of sign and unused bits."""
+"""Decoded pixels, before sign and unused bits are interpreted."""
 
 
 @dataclass(frozen=True)
 class Codec:
-    """How a stream is checked and how it is decoded.
+    """Check and decoder of a compressed stream.
 
     Attributes:
-        begin: Bytes that a stream begins with; what stands before them is a wrapper.
-        inspect: Reads size and depth from the stream's own header, and checks its end.
-        decode: Turns a checked stream into bit patterns, (rows, columns) or (rows, columns, samples).
+        begin: First bytes of a stream; preceding bytes are a wrapper.
+        inspect: Function that reads size and depth from the stream's own header, and checks its end.
+        decode: Function that decodes a checked stream to bit patterns, shape ``(rows, columns)`` or
+            ``(rows, columns, samples)``.
     """
 
     begin: bytes
@@ -50,7 +51,7 @@ class Codec:
 def _decode_with_pillow(stream: bytes, info: StreamInfo) -> BitPatterns:
     with Image.open(io.BytesIO(stream), formats=("JPEG",)) as image:
         if info.samples == 3 and "adobe_transform" not in image.info:
-            image.draft("YCbCr", image.size)  # hand out the components as they are, unconverted
+            image.draft("YCbCr", image.size)  # return the components without colour conversion
         return np.asarray(image)
 
 
@@ -89,7 +90,7 @@ CODECS: dict[str, Codec] = {
     uid.HTJ2KLosslessRPCL: _JPEG_2000,
     uid.HTJ2K: _JPEG_2000,
 }
-"""Checks and decoder of each compressed transfer syntax but RLE, whose streams do not tell their size."""
+"""Codec of each compressed transfer syntax except RLE, whose streams do not contain their size."""
 
 NATIVE_SYNTAXES = frozenset(
     {
@@ -104,9 +105,13 @@ NATIVE_SYNTAXES = frozenset(
 def decode_rle_frame(stream: bytes, layout: Layout) -> BitPatterns:
     """Decode an RLE frame: PackBits segments, each a plane of bytes.
 
-    pydicom's own decoder gives the same, thirty times slower, and lets a small stream fill the memory.
+    pydicom's decoder gives the same result thirty times slower, and a small stream can exhaust the memory.
 
-    Returns: Bit patterns, (rows, columns) or (rows, columns, samples).
+    Args:
+        stream: RLE header and segments.
+        layout: Layout of the pixels.
+
+    Returns: Bit patterns, shape ``(rows, columns)`` or ``(rows, columns, samples)``.
     Raises: RadiographError: DECODE_ERROR or CONFLICTING_SIZE.
     """
     sample_bytes = layout.bits_allocated // 8
@@ -116,7 +121,7 @@ def decode_rle_frame(stream: bytes, layout: Layout) -> BitPatterns:
 
 
 def _unpack(segment: bytes, layout: Layout) -> NDArray[np.uint8]:
-    """Decode a segment into a buffer of fixed size; less than a row too much passes as padding."""
+    """Decode a segment into a buffer of fixed size; less than a row of excess counts as padding."""
     pixels = layout.rows * layout.columns
     try:
         plane = imagecodecs.packbits_decode(segment, out=pixels + layout.columns - 1)

@@ -1,4 +1,4 @@
-"""What a header says about identity, patient, view and pixel size, in plain Python values."""
+"""Identity, patient, view and pixel size from a DICOM header, as plain Python values."""
 
 import math
 import re
@@ -23,13 +23,27 @@ DESCRIPTION_KEYWORDS = (
 
 
 def read_uid(elements: Elements, keyword: str) -> str | None:
-    """Return a UID if it is one (PS3.5 9.1): digits and dots, at most 64; anything else could be a path."""
+    """Read a UID.
+
+    Args:
+        elements: Elements of the data set.
+        keyword: Keyword of the element.
+
+    Returns: UID; None where it is missing or invalid, since any other text could be a path.
+    Source: DICOM PS3.5 9.1: digits and dots, at most 64.
+    """
     text = elements.text(keyword)
     return text if len(text) <= 64 and _UID.fullmatch(text) else None
 
 
 def check_uids(elements: Elements, meta: Elements, warnings: Warnings) -> None:
-    """Warn of an invalid SOPInstanceUID, and of two that differ."""
+    """Warn about an invalid SOPInstanceUID, and about different ones in file header and data set.
+
+    Args:
+        elements: Elements of the data set.
+        meta: File Meta Information.
+        warnings: List to which warnings are added.
+    """
     text = elements.text("SOPInstanceUID")
     if read_uid(elements, "SOPInstanceUID") is None:
         warnings.append((Reason.BAD_UID, f"SOPInstanceUID is {show(text)}"))
@@ -38,7 +52,13 @@ def check_uids(elements: Elements, meta: Elements, warnings: Warnings) -> None:
 
 
 def read_view(elements: Elements) -> str:
-    """Return the view in capitals, from ViewPosition or else ViewCodeSequence; empty where unknown."""
+    """Read the view from ViewPosition, or else ViewCodeSequence.
+
+    Args:
+        elements: Elements of the data set.
+
+    Returns: View in capitals; empty where unknown.
+    """
     meaning = elements.code("ViewPosition") or _meaning(elements, "ViewCodeSequence")
     words = re.sub(r"\W+", "-", meaning)
     short = {
@@ -51,20 +71,33 @@ def read_view(elements: Elements) -> str:
 
 
 def read_body_part(elements: Elements) -> str:
-    """Return the body part in capitals, from BodyPartExamined or else AnatomicRegionSequence."""
+    """Read the body part from BodyPartExamined, or else AnatomicRegionSequence.
+
+    Args:
+        elements: Elements of the data set.
+
+    Returns: Body part in capitals; empty where unknown.
+    """
     return elements.code("BodyPartExamined") or _meaning(elements, "AnatomicRegionSequence")
 
 
 def _meaning(elements: Elements, keyword: str) -> str:
     try:
         items = elements.items(keyword)
-    except Exception:  # noqa: BLE001  (pydicom raises all kinds, and a damaged optional sequence tells nothing)
+    except Exception:  # noqa: BLE001  (pydicom raises all kinds; a damaged optional sequence is ignored)
         return ""
     return items[0].text("CodeMeaning").upper() if items else ""
 
 
 def read_orientation(elements: Elements) -> tuple[str, str] | None:
-    """Return where rows and columns lead, letters of ``A P R L H F`` each (PS3.3 C.7.6.1.1.1); else None."""
+    """Read the directions of rows and columns from PatientOrientation.
+
+    Args:
+        elements: Elements of the data set.
+
+    Returns: Two directions of letters ``A P R L H F``; None where they are missing or invalid.
+    Source: DICOM PS3.3 C.7.6.1.1.1.
+    """
     directions = [part.strip().upper() for part in elements.text("PatientOrientation").split("\\")]
     if len(directions) != 2 or not all(map(_is_direction, directions)):
         return None
@@ -72,13 +105,19 @@ def read_orientation(elements: Elements) -> tuple[str, str] | None:
 
 
 def _is_direction(text: str) -> bool:
-    """Tell whether *text* names one to three of the three axes, each once."""
+    """Check whether *text* names one to three of the three axes, each once."""
     axes = [axis for letter in text for axis in ("AP", "LR", "HF") if letter in axis]
     return 0 < len(text) == len(axes) == len(set(axes))
 
 
 def read_age(elements: Elements) -> int | None:
-    """Return full years from ``058Y``, ``006M`` or the challenge's ``58``; None for nonsense."""
+    """Read the age of the patient.
+
+    Args:
+        elements: Elements of the data set; PatientAge is like ``058Y``, ``006M``, or ``58`` as in the challenge.
+
+    Returns: Full years; None where it is missing or invalid.
+    """
     match = _AGE.fullmatch(elements.code("PatientAge"))
     if match is None:
         return None
@@ -87,8 +126,13 @@ def read_age(elements: Elements) -> int | None:
 
 
 def read_spacing(elements: Elements, warnings: Warnings) -> tuple[float, float] | None:
-    """Return (row, column) spacing in mm: calibrated before detector spacing before unknown.
+    """Read the pixel spacing: the calibrated one, or else that of the detector.
 
+    Args:
+        elements: Elements of the data set.
+        warnings: List to which warnings are added.
+
+    Returns: Spacing of rows and of columns in mm; None where unknown.
     Source: DICOM PS3.3 10.7.1.3; detector spacing is divided by the magnification where that is known.
     """
     given = [name for name in ("PixelSpacing", "ImagerPixelSpacing") if elements.text(name)]
@@ -104,7 +148,15 @@ def read_spacing(elements: Elements, warnings: Warnings) -> tuple[float, float] 
 
 
 def read_aspect(elements: Elements, spacing_mm: tuple[float, float] | None, warnings: Warnings) -> float:
-    """Return the height of a pixel over its width, from the spacing or else PixelAspectRatio."""
+    """Compute the height of a pixel over its width, from the spacing or else PixelAspectRatio.
+
+    Args:
+        elements: Elements of the data set.
+        spacing_mm: Spacing of rows and of columns in mm; None where unknown.
+        warnings: List to which warnings are added.
+
+    Returns: Ratio; 1 where unknown.
+    """
     ratio = _pair(elements, "PixelAspectRatio")
     sources = {"spacing": spacing_mm, "PixelAspectRatio": ratio}
     aspects = {name: pair[0] / pair[1] for name, pair in sources.items() if pair is not None}
@@ -117,7 +169,7 @@ def read_aspect(elements: Elements, spacing_mm: tuple[float, float] | None, warn
 
 
 def _pair(elements: Elements, keyword: str) -> tuple[float, float] | None:
-    """Return two numbers if there are two, finite and positive."""
+    """Read two finite and positive numbers; None otherwise."""
     try:
         numbers = elements.decimals(keyword) or []
     except ValueError:

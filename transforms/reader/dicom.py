@@ -1,10 +1,10 @@
-"""One DICOM file to a radiograph, cheapest checks first, so that nothing bad reaches a decoder.
+"""Conversion of a DICOM file to a radiograph, cheapest checks first, so that no invalid data reach a decoder.
 
-The order: header, gates, sizes, the compressed stream's own header, decoding by the named decoder,
-shape, and then grey. Nothing here loads torch or MONAI: a decode worker has to start quickly.
+The order: header, acceptance filters, sizes, the compressed stream's own header, decoding by the named decoder,
+shape, and then grey. This module does not import torch or MONAI, since a decode worker has to start quickly.
 """
 
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.description import (
     DESCRIPTION_KEYWORDS,
     check_uids,
@@ -31,27 +31,31 @@ _KEYWORDS = frozenset(
 )
 
 
-def read_dicom(data: bytes, gates: Gates) -> Radiograph:
+def read_dicom(data: bytes, acceptance: AcceptanceFilters) -> Radiograph:
     """Read a radiograph from the bytes of a DICOM file.
+
+    Args:
+        data: Content of the file.
+        acceptance: Which files are accepted as frontal chest radiographs.
 
     Raises:
         RadiographError: With the reason why it is refused or skipped.
     """
     with quiet_libraries():
-        return _read(data, gates)
+        return _read(data, acceptance)
 
 
-def _read(data: bytes, gates: Gates) -> Radiograph:
-    file = read_dicom_file(data, _KEYWORDS, max_bytes=gates.max_bytes)
+def _read(data: bytes, acceptance: AcceptanceFilters) -> Radiograph:
+    file = read_dicom_file(data, _KEYWORDS, max_bytes=acceptance.max_bytes)
     elements, warnings = file.elements, file.warnings
 
     if file.pixels is None:
         raise RadiographError(Reason.NO_PIXELS, "there is no Pixel Data")
-    _check_kind(elements, gates, warnings)
+    _check_kind(elements, acceptance, warnings)
     if file.pixels.floating:
         raise RadiographError(Reason.UNSUPPORTED_PIXEL, "the pixels are floating-point numbers")
     layout = read_layout(elements)
-    gates.check_size(layout.rows, layout.columns)
+    acceptance.check_size(layout.rows, layout.columns)
 
     stored = read_frame(file, file.pixels, layout, warnings)
     grey = read_grey_scale(elements, layout, stored, warnings)
@@ -83,17 +87,17 @@ def _read(data: bytes, gates: Gates) -> Radiograph:
     )
 
 
-def _check_kind(elements: Elements, gates: Gates, warnings: Warnings) -> None:
-    """Let pass what says it is a frontal chest radiograph, or does not say otherwise."""
+def _check_kind(elements: Elements, acceptance: AcceptanceFilters, warnings: Warnings) -> None:
+    """Apply the acceptance filters to the header, and warn about what remains uncertain."""
     modality = elements.code("Modality")
-    gates.check_modality(modality)
-    gates.check_view(read_view(elements))
-    gates.check_body_part(read_body_part(elements))
+    acceptance.check_modality(modality)
+    acceptance.check_view(read_view(elements))
+    acceptance.check_body_part(read_body_part(elements))
     if not modality:
         warnings.append((Reason.NO_MODALITY, "Modality is missing or empty"))
     if elements.code("PresentationIntentType") == "FOR PROCESSING":
         warnings.append((Reason.FOR_PROCESSING, "PresentationIntentType is FOR PROCESSING"))
-    if _is_burned_in(elements) and not gates.allow_burned_in:
+    if _is_burned_in(elements) and not acceptance.allow_burned_in:
         warnings.append((Reason.BURNED_IN, "BurnedInAnnotation is YES"))
 
 

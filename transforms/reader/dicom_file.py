@@ -1,4 +1,4 @@
-"""The bytes of a DICOM file to its elements: preamble, file header, encoding, data set up to the pixels."""
+"""Parser of a DICOM file: preamble, file header, encoding, and data set up to the pixels."""
 
 import io
 import zlib
@@ -19,11 +19,11 @@ _PIXEL_TAGS = {_PIXEL_DATA, _FLOAT_PIXEL_DATA, _DOUBLE_FLOAT_PIXEL_DATA}
 
 @dataclass(frozen=True)
 class PixelElement:
-    """Where the pixels lie.
+    """Position of the pixels in a file.
 
     Attributes:
-        position: First byte of the value in the body.
-        length: Bytes of the value; None where it is undefined, as for compressed pixels.
+        position: Offset of the value in the body in bytes.
+        length: Length of the value in bytes; None where it is undefined, as for compressed pixels.
         words: Whether the VR is OW.
         floating: Whether this is Float or Double Float Pixel Data.
     """
@@ -36,16 +36,16 @@ class PixelElement:
 
 @dataclass(frozen=True)
 class DicomFile:
-    """A DICOM file whose header has been read, and whose pixels have not been touched.
+    """DICOM file with a parsed header and undecoded pixels.
 
     Attributes:
         meta: File Meta Information.
-        elements: The elements asked for.
-        body: Bytes that hold the data set; inflated where it was deflated.
-        pixels: None where the data set has none.
-        transfer_syntax: None where the file does not name it.
-        little_endian: As the data set is, not as it claims to be.
-        warnings: What was found on the way.
+        elements: Requested elements.
+        body: Bytes of the data set; inflated where it was deflated.
+        pixels: Position of the pixels; None without pixels.
+        transfer_syntax: Transfer syntax UID; None where the file does not name it.
+        little_endian: Actual byte order of the data set, which may differ from the declared one.
+        warnings: Warnings about the header.
     """
 
     meta: Elements
@@ -58,7 +58,11 @@ class DicomFile:
 
 
 def looks_like_dicom(start: bytes) -> bool:
-    """Tell by its first 132 bytes whether a file is DICOM: by its prefix, or by its first element."""
+    """Check whether a file is DICOM by its prefix, or by its first element.
+
+    Args:
+        start: First 132 bytes of the file.
+    """
     if start[128:132] == b"DICM":
         return True
     group = int.from_bytes(start[:2], "little")
@@ -73,9 +77,9 @@ def read_dicom_file(data: bytes, keywords: frozenset[str], *, max_bytes: int) ->
     """Read the header of a DICOM file.
 
     Args:
-        data: The whole file.
-        keywords: Elements to keep; everything else is passed over.
-        max_bytes: Most bytes that a deflated data set may inflate to.
+        data: Content of the file.
+        keywords: Keywords of the elements to keep; all others are skipped.
+        max_bytes: Largest inflated size of a deflated data set in bytes.
 
     Raises:
         RadiographError: NOT_DICOM, BAD_HEADER, TRUNCATED or TOO_LARGE.
@@ -105,7 +109,11 @@ def read_dicom_file(data: bytes, keywords: frozenset[str], *, max_bytes: int) ->
 def peek(start: bytes, keyword: str) -> Elements:
     """Read one of the first elements of a DICOM file from its first bytes.
 
-    Returns: The element, or none where the bytes do not tell: the file is then to be read as a whole.
+    Args:
+        start: First bytes of the file.
+        keyword: Keyword of the element.
+
+    Returns: The element; no elements where the bytes do not suffice, so that the whole file has to be read.
     """
     nothing = Elements(Dataset())
     if not looks_like_dicom(start[:132]):
@@ -132,7 +140,7 @@ def _read_meta(data: bytes, start: int) -> tuple[Elements, int]:
 
 
 def _inflate(deflated: bytes, max_bytes: int) -> bytes:
-    """Undo the deflated transfer syntax, stopping at a limit: 1 KiB can hold 1 MiB."""
+    """Inflate a data set up to a limit, since 1 KiB can inflate to 1 MiB."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         body = inflater.decompress(deflated, max_bytes + 1)
@@ -146,9 +154,9 @@ def _inflate(deflated: bytes, max_bytes: int) -> bytes:
 
 
 def _encoding(first: bytes, transfer_syntax: str | None, warnings: Warnings) -> tuple[bool, bool]:
-    """Tell (implicit VR, little endian) by the first element, and compare with what the file says."""
+    """Detect (implicit VR, little endian) from the first element, and compare it with the transfer syntax."""
     group = int.from_bytes(first[:2], "little")
-    little_endian = group < 0x0400  # 0008 read the wrong way round is 0800
+    little_endian = group < 0x0400  # 0008 with swapped bytes is 0800
     implicit = not (first[4:6].isalpha() and first[4:6].isupper())
     if transfer_syntax is None:
         warnings.append((Reason.NO_TRANSFER_SYNTAX, "there is no TransferSyntaxUID"))
@@ -163,7 +171,7 @@ def _encoding(first: bytes, transfer_syntax: str | None, warnings: Warnings) -> 
 
 @dataclass
 class _Scan:
-    """One pass of pydicom's reader over a data set; it watches where elements end and pixels begin."""
+    """One pass of pydicom's reader over a data set, which records where elements end and pixels begin."""
 
     body: bytes
     start: int
@@ -176,7 +184,7 @@ class _Scan:
         self.buffer = io.BytesIO(self.body)
 
     def read(self, *, implicit: bool, little_endian: bool, tags: list[int] | None) -> Dataset:
-        """Read up to the element to stop at."""
+        """Read the data set up to the element that stops the scan."""
         self.buffer.seek(self.start)
         try:
             dataset = read_dataset(
@@ -197,7 +205,7 @@ class _Scan:
         return dataset
 
     def _watch(self, tag: int, vr: str | None, length: int) -> bool:
-        """See each element of the top level before its value is read."""
+        """Check each element of the top level before its value is read."""
         if self.stop(tag) and tag not in _PIXEL_TAGS:
             return True
         position = self.buffer.tell()

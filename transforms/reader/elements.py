@@ -1,8 +1,8 @@
-"""The elements of a DICOM data set, taken from their bytes.
+"""Elements of a DICOM data set, converted from their bytes.
 
-pydicom finds the elements; what they hold is converted here, because its own conversion validates
-with warnings that print the value, and raises errors of many kinds. Here a value is there, is not
-there, or is a `ValueError`, and the VR that a file claims is of no account.
+pydicom finds the elements. Their values are converted here, because pydicom's conversion emits warnings that contain
+the values, and raises many kinds of errors. Here a value exists, is missing, or raises a `ValueError`; the VR that a
+file declares is ignored.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,13 @@ from pydicom.sequence import Sequence
 
 
 def tags_of(keywords: Iterable[str]) -> list[int]:
-    """Look up the tags of DICOM keywords."""
+    """Look up the tags of DICOM keywords.
+
+    Args:
+        keywords: Keywords as spelled in the standard.
+
+    Raises: KeyError: If a keyword is unknown.
+    """
     return [_tag(keyword) for keyword in keywords]
 
 
@@ -28,7 +34,13 @@ class Elements:
     little_endian: bool = True
 
     def raw(self, keyword: str) -> bytes | None:
-        """Return the bytes of an element; None where it is absent or a sequence."""
+        """Return the bytes of an element.
+
+        Args:
+            keyword: Keyword of the element.
+
+        Returns: Bytes; None where the element is absent or a sequence.
+        """
         tag = _tag(keyword)
         if tag not in self.dataset:
             return None
@@ -38,7 +50,13 @@ class Elements:
         return element.value if isinstance(element.value, bytes) else None
 
     def text(self, keyword: str) -> str:
-        """Return a text without its padding; empty where the element is absent."""
+        """Return a text without its padding.
+
+        Args:
+            keyword: Keyword of the element.
+
+        Returns: Text; empty where the element is absent.
+        """
         value = self.raw(keyword) or b""
         try:
             text = value.decode()
@@ -47,11 +65,22 @@ class Elements:
         return text.strip(" \0")
 
     def code(self, keyword: str) -> str:
-        """Return the first value of a code string, in capitals; empty where the element is absent."""
+        """Return the first value of a code string.
+
+        Args:
+            keyword: Keyword of the element.
+
+        Returns: Code in capitals; empty where the element is absent.
+        """
         return self.text(keyword).split("\\")[0].strip().upper()
 
     def decimals(self, keyword: str) -> list[float] | None:
-        """Return the numbers of a DS or IS element; None where it is absent, [] where it is empty.
+        """Return the numbers of a DS or IS element.
+
+        Args:
+            keyword: Keyword of the element.
+
+        Returns: Numbers; None where the element is absent, [] where it is empty.
 
         Raises:
             ValueError: If a part is not a number.
@@ -62,7 +91,12 @@ class Elements:
         return [float(part) for part in text.split("\\")] if text else []
 
     def unsigned(self, keyword: str) -> int | None:
-        """Return the number of a US element; None where it is absent or empty.
+        """Return the number of a US element.
+
+        Args:
+            keyword: Keyword of the element.
+
+        Returns: Number; None where the element is absent or empty.
 
         Raises:
             ValueError: If the element has not two bytes.
@@ -75,7 +109,16 @@ class Elements:
         return int.from_bytes(value, self.byte_order)
 
     def items(self, keyword: str) -> list["Elements"] | None:
-        """Return the items of a sequence; None where it is absent."""
+        """Return the items of a sequence.
+
+        Args:
+            keyword: Keyword of the element.
+
+        Returns: Items; None where the element is absent.
+
+        Raises:
+            ValueError: If the element is no sequence.
+        """
         tag = _tag(keyword)
         if tag not in self.dataset:
             return None
@@ -86,7 +129,7 @@ class Elements:
 
     @property
     def byte_order(self) -> Literal["little", "big"]:
-        """Endianness as `int.from_bytes` spells it."""
+        """Byte order in the spelling of `int.from_bytes`."""
         return "little" if self.little_endian else "big"
 
 

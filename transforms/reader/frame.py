@@ -1,4 +1,4 @@
-"""From where the pixels lie in a file to the stored integers: sizes first, then decoding.
+"""Conversion of the pixel data of a file to stored integers: size checks first, then decoding.
 
 Source: DICOM PS3.5 8 (pixel encoding) and Annex A.4 (encapsulation).
 """
@@ -23,9 +23,15 @@ _ITEM, _SEQUENCE_DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 
 
 def read_frame(file: DicomFile, pixels: PixelElement, layout: Layout, warnings: Warnings) -> StoredPixels:
-    """Read the stored integers of the one frame.
+    """Read the stored integers of the only frame.
 
-    Returns: Grey integers, (rows, columns), in a container of BitsAllocated, only BitsStored of them used.
+    Args:
+        file: DICOM file with a parsed header.
+        pixels: Position of the pixels.
+        layout: Layout of the pixels.
+        warnings: List to which warnings are added.
+
+    Returns: Grey integers of BitsStored bits in a container of BitsAllocated bits, shape ``(rows, columns)``.
     Raises: RadiographError: UNSUPPORTED_TRANSFER_SYNTAX, TRUNCATED, CONFLICTING_SIZE, DECODE_ERROR, ...
     """
     syntax = file.transfer_syntax or (uid.ExplicitVRLittleEndian if pixels.length is not None else "")
@@ -74,7 +80,7 @@ def _native_patterns(
 
 
 def _check_rest(rest: memoryview, layout: Layout, warnings: Warnings) -> None:
-    """Tell padding from pixels that the header does not know of."""
+    """Distinguish padding from pixels that the header does not describe."""
     if len(rest) <= 1:  # one byte of padding makes the length even
         return
     blank = not np.frombuffer(rest, dtype=np.uint8).any()
@@ -89,7 +95,7 @@ def _check_rest(rest: memoryview, layout: Layout, warnings: Warnings) -> None:
 def _decode(syntax: str, stream: bytes, layout: Layout) -> tuple[BitPatterns, int]:
     """Check the stream against the header, then decode it; return bit patterns and the stream's precision."""
     codec = CODECS[syntax]
-    stream = stream[max(stream.find(codec.begin), 0) :]  # some writers leave the JP2 file format around it
+    stream = stream[max(stream.find(codec.begin), 0) :]  # some writers keep the JP2 container around it
     info = codec.inspect(stream)
     _check_stream(info, layout)
     try:
@@ -106,7 +112,7 @@ def _decode(syntax: str, stream: bytes, layout: Layout) -> tuple[BitPatterns, in
 
 
 def _check_stream(info: StreamInfo, layout: Layout) -> None:
-    """Compare the stream's own header with the file's, before any memory is taken."""
+    """Compare the stream's own header with the file's before memory is allocated."""
     if (info.rows, info.columns, info.samples) != (layout.rows, layout.columns, layout.samples):
         raise RadiographError(
             Reason.CONFLICTING_SIZE,
@@ -125,7 +131,7 @@ def _check_stream(info: StreamInfo, layout: Layout) -> None:
 
 
 def _only_stream(body: bytes, pixels: PixelElement) -> bytes:
-    """Join the fragments of the one frame.
+    """Join the fragments of the only frame.
 
     Raises:
         RadiographError: TRUNCATED, DECODE_ERROR, or MULTIFRAME where they begin several streams.
@@ -142,7 +148,10 @@ def _only_stream(body: bytes, pixels: PixelElement) -> bytes:
 
 
 def _items(value: memoryview) -> Iterator[memoryview]:
-    """Walk the items of encapsulated pixel data: the offset table, then the fragments."""
+    """Iterate over the items of encapsulated pixel data: the offset table, then the fragments.
+
+    `pydicom.encaps` raises the same error for truncated and for invalid items, and accepts a last fragment that is cut.
+    """
     if len(value) < 8:
         raise RadiographError(Reason.TRUNCATED, "the file ends where the pixels begin")
     position = 0
@@ -162,7 +171,7 @@ def _items(value: memoryview) -> Iterator[memoryview]:
 
 
 def _only_grey(patterns: BitPatterns, layout: Layout) -> BitPatterns:
-    """Take the grey channel out of colour pixels that hold no colour."""
+    """Extract the grey channel of colour pixels whose channels are equal."""
     first, second, third = (patterns[..., channel] for channel in range(3))
     if layout.photometric in YBR:
         no_colour = 1 << (layout.bits_stored - 1)
@@ -175,16 +184,16 @@ def _only_grey(patterns: BitPatterns, layout: Layout) -> BitPatterns:
 
 
 def _stored_integers(patterns: BitPatterns, layout: Layout, precision: int | None) -> StoredPixels:
-    """Cut the stored bits out of their patterns, in a container of BitsAllocated.
+    """Extract the stored bits of bit patterns in a container of BitsAllocated bits.
 
     Args:
-        patterns: What native pixels or a decoder hold.
-        layout: Says which bits count.
-        precision: Bits of a compressed stream's samples; None for native pixels, whose other bits may hold
-            anything, an overlay for example.
+        patterns: Bit patterns of native pixels or of a decoder.
+        layout: Layout of the pixels.
+        precision: Bits of a compressed stream's samples; None for native pixels, whose other bits may contain other
+            data, such as an overlay.
     """
     container = np.dtype(f"u{layout.bits_allocated // 8}")
-    patterns = patterns.astype(container, copy=False)  # also to this machine's byte order
+    patterns = patterns.astype(container, copy=False)  # also to the native byte order
     unused = layout.high_bit + 1 - layout.bits_stored
     if unused:
         patterns = np.right_shift(patterns, unused)
@@ -199,7 +208,7 @@ def _stored_integers(patterns: BitPatterns, layout: Layout, precision: int | Non
 
 
 def _cut(patterns: BitPatterns, bits: int, *, signed: bool) -> StoredPixels:
-    """Keep the lowest *bits*, extending the sign where there is one."""
+    """Keep the lowest *bits*, with sign extension for signed integers."""
     spare = 8 * patterns.dtype.itemsize - bits
     if not signed:
         return patterns & ((1 << bits) - 1) if spare else patterns

@@ -1,7 +1,7 @@
-"""From stored integers to grey: modality values, VOI, and one inversion.
+"""Conversion of stored integers to grey: modality transform, VOI transform, and one inversion.
 
-A stored integer has at most 16 bits, so every rule here is worked out once for each possible integer,
-and the image is looked up in that table: exact in float64, fast, and the same for all rules.
+A stored integer has at most 16 bits, so each rule is evaluated in float64 once for each possible integer, and the image
+is looked up in that table. This is exact, fast, and the same for all rules.
 
 Source: DICOM PS3.3, C.11.1 (Modality LUT), C.11.2 (VOI LUT), C.7.6.3.1.2 (MONOCHROME1),
 C.7.5.1.1.2 (pixel padding), C.11.6 (presentation LUT shape).
@@ -19,14 +19,11 @@ Integers = NDArray[np.integer[Any]]
 Numbers = NDArray[np.float64]
 
 _BLOCK_PX = 2**20
-DARKEST_PERCENT, BRIGHTEST_PERCENT = (
-    0.5,
-    99.5,
-)  # where a file brings no VOI: clip as little as shows everything
+DARKEST_PERCENT, BRIGHTEST_PERCENT = 0.5, 99.5  # window of an image without a VOI transform
 
 
 class Curve(Protocol):
-    """A rule that turns numbers into numbers, one by one."""
+    """Rule that is applied to each number."""
 
     def __call__(self, x: Numbers, /) -> Numbers:
         """Apply the rule."""
@@ -34,7 +31,7 @@ class Curve(Protocol):
 
 @dataclass(frozen=True)
 class Rescale:
-    """Modality transform by a straight line (C.11.1.1.2)."""
+    """Linear modality transform (C.11.1.1.2)."""
 
     slope: float = 1.0
     intercept: float = 0.0
@@ -46,19 +43,19 @@ class Rescale:
 
 @dataclass(frozen=True, eq=False)
 class LookupTable:
-    """Modality or VOI transform by a table; numbers beyond its ends take its end entries (C.11.1.1.1)."""
+    """Modality or VOI transform by a table; numbers beyond its ends map to its end entries (C.11.1.1.1)."""
 
     first: int
     entries: Numbers
 
     def __call__(self, x: Numbers, /) -> Numbers:
-        """Look numbers up."""
+        """Look up numbers."""
         positions = np.clip(np.floor(x) - self.first, 0, len(self.entries) - 1)
         entries: Numbers = self.entries[positions.astype(np.intp)]
         return entries
 
     def to_unit_range(self) -> "LookupTable":
-        """Stretch the entries over [0, 1]; the depth that files declare for them is often wrong."""
+        """Stretch the entries to [0, 1]; the bit depth that files declare for them is often wrong."""
         low, high = self.entries.min(), self.entries.max()
         return replace(self, entries=(self.entries - low) / (high - low))
 
@@ -90,21 +87,21 @@ class Window:
 
     @property
     def reach(self) -> tuple[float, float]:
-        """The modality values between which the window tells anything apart."""
+        """Range of the modality values that the window does not clip."""
         return self.center - self.width / 2, self.center + self.width / 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class GreyScale:
-    """How one file's stored integers become values and an image.
+    """Transforms of one file's stored integers to modality values and to an image.
 
     Attributes:
-        bits_stored: Significant bits.
-        modality: Stored integers to modality values.
-        voi: Modality values to [0, 1]; None where the file brings nothing usable.
-        monochrome1: Low stored integers are bright.
-        inverse: PresentationLUTShape is INVERSE.
-        padding: First and last stored integer that mean "outside of the image", or None.
+        bits_stored: Number of significant bits.
+        modality: Transform of stored integers to modality values.
+        voi: Transform of modality values to [0, 1]; None where the file has no usable one.
+        monochrome1: Whether low stored integers are bright.
+        inverse: Whether PresentationLUTShape is INVERSE.
+        padding: First and last stored integer that denote pixels outside of the image; None without padding.
     """
 
     bits_stored: int = 8
@@ -116,11 +113,15 @@ class GreyScale:
 
     @property
     def inverted(self) -> bool:
-        """Whether high numbers are dark; MONOCHROME1 and INVERSE say the same thing, not twice."""
+        """Whether high integers are dark; MONOCHROME1 and INVERSE together invert only once."""
         return self.monochrome1 or self.inverse
 
     def values(self, stored: Integers) -> NDArray[np.float32]:
-        """Modality values in MONOCHROME2 sense: the stored integer is inverted, then transformed."""
+        """Compute modality values in MONOCHROME2 sense: stored integers are inverted, then transformed.
+
+        Args:
+            stored: Stored integers, shape ``(rows, columns)``.
+        """
         if self.modality == Rescale() and not self.inverted:
             return stored.astype(np.float32)
         integers = _all_integers(stored.dtype)
@@ -130,7 +131,11 @@ class GreyScale:
         return _look_up(self.modality(integers), stored)
 
     def image(self, stored: Integers) -> NDArray[np.float32]:
-        """Grey in [0, 1]: the VOI acts on the uninverted modality values, the inversion comes last."""
+        """Compute greys in [0, 1]: the VOI transform applies to modality values before the inversion.
+
+        Args:
+            stored: Stored integers, shape ``(rows, columns)``.
+        """
         integers = _all_integers(stored.dtype)
         levels = self.modality(integers)
         is_padding = np.zeros(len(integers), dtype=bool)
@@ -145,7 +150,12 @@ class GreyScale:
 
 
 def levels_between(modality: Curve, stored: Integers) -> tuple[float, float]:
-    """Find the lowest and highest modality value that can occur in this image."""
+    """Find the lowest and highest modality value between the extreme integers of an image.
+
+    Args:
+        modality: Modality transform.
+        stored: Stored integers, shape ``(rows, columns)``.
+    """
     levels = modality(np.arange(int(stored.min()), int(stored.max()) + 1, dtype=np.float64))
     return float(levels.min()), float(levels.max())
 
@@ -162,26 +172,26 @@ def _look_up(table: Numbers, stored: Integers) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # integers beyond BitsStored are in the table, not in the image
         entries = table.astype(np.float32)
     for rows in _blocks(stored):
-        entries.take(patterns[rows], out=grey[rows], mode="wrap")  # nothing wraps; it is the fastest mode
+        entries.take(patterns[rows], out=grey[rows], mode="wrap")  # no index wraps; this is the fastest mode
     return grey
 
 
 def _percentiles(stored: Integers, levels: Numbers, counted: NDArray[np.bool_]) -> Window:
-    """Make a window of the image's own percentiles."""
+    """Make a window from the percentiles of the image."""
     patterns = _patterns(stored)
     counts = np.zeros(len(levels), dtype=np.intp)
     for rows in _blocks(stored):
         counts += np.bincount(patterns[rows].ravel(), minlength=len(levels))
     used = np.flatnonzero(counts * counted)
-    if used.size == 0:  # nothing but padding
+    if used.size == 0:  # the image consists of padding
         used = np.flatnonzero(counts)
     used = used[np.argsort(levels[used], kind="stable")]
     shares = np.cumsum(counts[used]) / counts[used].sum()
     low = levels[used[np.searchsorted(shares, DARKEST_PERCENT / 100)]]
     high = levels[used[np.searchsorted(shares, BRIGHTEST_PERCENT / 100)]]
-    if low == high:  # almost constant: show what little there is
+    if low == high:  # almost constant: use the full range
         low, high = levels[used[0]], levels[used[-1]]
-    if low == high:  # constant: no width is right, and any shows it dark
+    if low == high:  # constant: any width shows it black
         return Window(low + 0.5, 1.0, WindowFunction.LINEAR_EXACT)
     return Window((low + high) / 2, high - low, WindowFunction.LINEAR_EXACT)
 
@@ -192,6 +202,6 @@ def _patterns(stored: Integers) -> NDArray[np.unsignedinteger[Any]]:
 
 
 def _blocks(stored: Integers) -> Iterator[slice]:
-    """Cut an image into blocks of rows: NumPy widens what it looks up or counts to 8 bytes a pixel."""
+    """Divide an image into blocks of rows, since NumPy widens indices to 8 bytes per pixel."""
     step = max(1, _BLOCK_PX // stored.shape[1])
     return (slice(begin, begin + step) for begin in range(0, stored.shape[0], step))

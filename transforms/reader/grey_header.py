@@ -1,7 +1,7 @@
-"""What a header says about grey: Modality LUT or rescale, VOI, inversion, padding.
+"""Grey transforms from a DICOM header: Modality LUT or rescale, VOI, inversion, padding.
 
-pydicom's `apply_modality_lut` and `apply_voi_lut` do the same sums, but raise a TypeError at an empty
-item, wrap around in 8 bits, and ignore padding; here every fault has its reason.
+pydicom's `apply_modality_lut` and `apply_voi_lut` compute the same but raise a TypeError for an empty item, overflow in
+8 bits, and ignore padding. Here each error has a reason.
 """
 
 import numpy as np
@@ -29,7 +29,13 @@ GREY_KEYWORDS = (
 def read_grey_scale(
     elements: Elements, layout: Layout, stored: StoredPixels, warnings: Warnings
 ) -> GreyScale:
-    """Read how stored integers become grey.
+    """Read the transforms of stored integers to grey.
+
+    Args:
+        elements: Elements of the data set.
+        layout: Layout of the pixels.
+        stored: Stored integers, shape ``(rows, columns)``.
+        warnings: List to which warnings are added.
 
     Raises:
         RadiographError: BAD_RESCALE.
@@ -101,7 +107,7 @@ def _read_voi_table(elements: Elements, *, signed: bool, warnings: Warnings) -> 
 
 
 def _read_window(elements: Elements, levels: tuple[float, float], warnings: Warnings) -> Window | None:
-    """Return the first window that tells some of the image's levels apart."""
+    """Return the first window that distinguishes some of the image's levels."""
     try:
         centers, widths = elements.decimals("WindowCenter") or [], elements.decimals("WindowWidth") or []
     except ValueError:
@@ -119,8 +125,8 @@ def _read_window(elements: Elements, levels: tuple[float, float], warnings: Warn
 
 def _is_usable(window: Window, levels: tuple[float, float]) -> bool:
     low, high = window.reach
-    narrowest = 1.0  # as wide, it leaves black and white only
-    if window.function is not WindowFunction.LINEAR:  # these may be meant for fractions
+    narrowest = 1.0  # a window of this width gives black and white only
+    if window.function is not WindowFunction.LINEAR:  # these may be defined for fractions
         narrowest = min(1.0, (levels[1] - levels[0]) / 128)
     if not (np.isfinite(low) and np.isfinite(high) and window.width > narrowest):
         return False
@@ -128,14 +134,14 @@ def _is_usable(window: Window, levels: tuple[float, float]) -> bool:
 
 
 class _EmptyItemError(ValueError):
-    """An item of a sequence without anything in it."""
+    """Empty item of a sequence."""
 
 
 def _read_table(item: Elements, *, signed: bool) -> LookupTable:
     """Read a LUT (C.11.1.1): descriptor and entries, of 8 or 16 bits each.
 
     Raises:
-        ValueError: If the two do not fit.
+        ValueError: If descriptor and entries do not match.
     """
     descriptor, data = item.raw("LUTDescriptor"), item.raw("LUTData")
     if descriptor is None and data is None:
@@ -157,7 +163,7 @@ def _read_table(item: Elements, *, signed: bool) -> LookupTable:
 
 
 def _read_padding(elements: Elements, layout: Layout, stored: StoredPixels) -> tuple[int, int] | None:
-    """Return the range of stored integers that stand for "outside of the image", if it leaves an image."""
+    """Return the range of stored integers that denote padding; None if it covers the whole image."""
     value, limit = (elements.raw(name) or b"" for name in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
     if len(value) != 2:
         return None

@@ -1,4 +1,4 @@
-"""How a header describes its pixels: the Image Pixel module, read and checked.
+"""Layout of the pixels from a DICOM header: the Image Pixel module, read and checked.
 
 Source: DICOM PS3.3 C.7.6.3.1.
 """
@@ -10,7 +10,7 @@ from pneumoseg.transforms.reader.elements import Elements
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
-RGB = ("RGB", "YBR_RCT", "YBR_ICT")  # the JPEG 2000 decoder undoes the latter two
+RGB = ("RGB", "YBR_RCT", "YBR_ICT")  # the JPEG 2000 decoder converts the latter two to RGB
 YBR = ("YBR_FULL", "YBR_FULL_422")
 
 _NUMBERS = (
@@ -27,7 +27,7 @@ LAYOUT_KEYWORDS = (*_NUMBERS, "PhotometricInterpretation", "PlanarConfiguration"
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Size, depth and meaning of the pixels of one frame."""
+    """Size, bit depth and interpretation of the pixels of one frame."""
 
     photometric: str
     samples: int
@@ -41,22 +41,25 @@ class Layout:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the decoded frame: (rows, columns), with the samples last where there are several."""
+        """Shape of the decoded frame: ``(rows, columns)`` or ``(rows, columns, samples)``."""
         return (self.rows, self.columns) if self.samples == 1 else (self.rows, self.columns, self.samples)
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one uncompressed row."""
+        """Size of one uncompressed row in bytes."""
         return self.columns * self.samples * self.bits_allocated // 8
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of the uncompressed frame."""
+        """Size of the uncompressed frame in bytes."""
         return self.rows * self.row_bytes
 
 
 def read_layout(elements: Elements) -> Layout:
-    """Read how the pixels are laid out, and refuse what no radiograph has or what contradicts itself.
+    """Read the layout of the pixels, and refuse unsupported and contradictory ones.
+
+    Args:
+        elements: Elements of the data set.
 
     Raises:
         RadiographError: MISSING_TAG, BAD_HEADER, MULTIFRAME or UNSUPPORTED_PIXEL.
@@ -99,7 +102,7 @@ def _check_frames(frames: list[float] | None) -> None:
     number = frames[0] if frames else 1
     if number > 1:
         raise RadiographError(Reason.MULTIFRAME, f"NumberOfFrames is {number:.0f}")
-    if number not in {0, 1}:  # 0 is written for "not told"; nan and fractions end here
+    if number not in {0, 1}:  # 0 denotes an unknown number; NaN and fractions are refused
         raise RadiographError(Reason.BAD_HEADER, "NumberOfFrames is not a count")
 
 

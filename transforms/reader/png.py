@@ -1,4 +1,4 @@
-"""One PNG file to a radiograph: 8 or 16 bit grey, or grey stored as colour.
+"""Conversion of a PNG file to a radiograph: grey of 8 or 16 bits, or grey stored as colour.
 
 Source: ISO/IEC 15948 (PNG), 11.2.2 IHDR.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.grey import GreyScale
 from pneumoseg.transforms.reader.quiet import quiet_libraries
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason
@@ -21,8 +21,12 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _COLOUR, _PALETTE, _GREY_ALPHA, _COLOUR_ALPHA = 0, 2, 3, 4, 6
 
 
-def read_png(data: bytes, gates: Gates) -> Radiograph:
+def read_png(data: bytes, acceptance: AcceptanceFilters) -> Radiograph:
     """Read a radiograph from the bytes of a PNG file; it has no spacing and no UIDs.
+
+    Args:
+        data: Content of the file.
+        acceptance: Which files are accepted as frontal chest radiographs.
 
     Raises:
         RadiographError: With the reason why it is refused.
@@ -34,7 +38,7 @@ def read_png(data: bytes, gates: Gates) -> Radiograph:
         raise RadiographError(Reason.UNSUPPORTED_PIXEL, f"PNG of bit depth {depth}, colour type {colour}")
     if depth == 16 and colour != _GREY:  # Pillow would drop the low byte
         raise RadiographError(Reason.UNSUPPORTED_PIXEL, "colour or transparency with 16 bits")
-    gates.check_size(rows, columns)
+    acceptance.check_size(rows, columns)
     if b"IEND" not in data[-64:]:
         raise RadiographError(Reason.TRUNCATED, "the file has no end marker")
     pixels, animated = _decode(data)

@@ -1,7 +1,7 @@
-"""What is odd about the look of a radiograph, whatever its header says: warnings, for nothing here is certain.
+"""Quality checks of the image of a radiograph, independent of its header; they give warnings, since none is certain.
 
-A few thousand pixels are looked at, so that it costs little beside decoding. What was measured, and how often each
-warning is wrong, is in ``docs/quality.md``.
+The checks use a few thousand pixels and cost little beside decoding. ``docs/quality.md`` lists the measured rates of
+false warnings.
 """
 
 from typing import Final
@@ -13,7 +13,7 @@ from pneumoseg.transforms.reader.reasons import Reason, Warnings
 from pneumoseg.transforms.reader.record import Radiograph
 
 LEAST_SIDE_PX: Final = 128
-"""A picture with a shorter side is asked for its resolution only: it shows too little to tell what it is."""
+"""Images with a shorter side are checked for their resolution only, since they show too little for the others."""
 LEAST_LIKENESS: Final = 0.38
 LEAST_GAIN: Final = 0.05
 LEAST_FILL: Final = 0.5
@@ -22,20 +22,20 @@ MOST_BLACK: Final = 0.35
 LEAST_CONTRAST: Final = 0.25
 COARSEST_PIXEL_MM: Final = 1.5
 
-_DETECTOR_MM = 400.0  # about the longer side of a chest radiograph, where the file does not tell
+_DETECTOR_MM = 400.0  # approximate longer side of a chest radiograph, for files without spacing
 _BLACK, _WHITE = 0.02, 0.98
 _LIT_SHARE = 0.05
 _TURNED = {1: "turned by a quarter, clockwise", 2: "upside down", 3: "turned by a quarter, counterclockwise"}
 
 
 def look_at(radiograph: Radiograph, *, template: Template | None = None) -> Warnings:
-    """Look at the picture, and say what is odd about it.
+    """Check the quality of the image.
 
     Args:
-        radiograph: As read; its header is not looked at, but for the size of a pixel.
-        template: Of a frontal chest, see `find_pose`; None takes the project's own.
+        radiograph: Radiograph; of its header only the pixel spacing is used.
+        template: Template of a frontal chest, see `find_pose`; None selects the project's own.
 
-    Returns: Reasons of the outcome WARNED with what was found.
+    Returns: Reasons of the outcome WARNED with details.
     """
     warnings: Warnings = []
     _check_resolution(radiograph, warnings)
@@ -45,7 +45,7 @@ def look_at(radiograph: Radiograph, *, template: Template | None = None) -> Warn
     field = lit_field(picture)
     _check_exposure(field, warnings)
     if any(reason is Reason.LOW_CONTRAST for reason, _ in warnings):
-        return warnings  # there is nothing to tell a chest by
+        return warnings  # the pose of a blank image is undefined
     _check_pose(find_pose(field, template=template), warnings)
     fill = field.size / picture.size
     if fill < LEAST_FILL:
@@ -54,15 +54,24 @@ def look_at(radiograph: Radiograph, *, template: Template | None = None) -> Warn
 
 
 def sample(radiograph: Radiograph) -> Picture:
-    """Every n-th pixel of the image, 128 to 255 of them on its shorter side."""
+    """Sample every n-th pixel of the image, 128 to 255 of them on its shorter side.
+
+    Args:
+        radiograph: Radiograph whose sides have at least 128 pixels.
+
+    Returns: Greys in [0, 1], shape ``(rows, columns)``.
+    """
     step = max(1, min(radiograph.shape) // LEAST_SIDE_PX)
     return radiograph.grey.image(np.ascontiguousarray(radiograph.stored[::step, ::step]))
 
 
 def lit_field(picture: Picture) -> Picture:
-    """Cut off rows and columns at the border that are black or white, as collimators and padding leave them.
+    """Crop black and white borders, which come from collimators and padding.
 
-    Returns: At least 16 pixels a side; the whole picture where less would be left.
+    Args:
+        picture: Greys in [0, 1], shape ``(rows, columns)``.
+
+    Returns: Image of at least 16 pixels a side; the whole image where the crop would be smaller.
     """
     lit = (picture > _BLACK) & (picture < _WHITE)
     rows, columns = (np.flatnonzero(lit.mean(axis=axis) > _LIT_SHARE) for axis in (1, 0))

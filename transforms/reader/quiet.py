@@ -1,4 +1,4 @@
-"""Keep the libraries below us from telling what is in a file: their warnings print tag values."""
+"""Suppression of warnings and log records of the DICOM libraries, which contain values of elements."""
 
 import logging
 import warnings
@@ -24,8 +24,8 @@ for _name in _NOISY_LOGGERS:
 class _SharedSilence:
     """Filter warnings while at least one thread reads.
 
-    The filters belong to the whole process before Python 3.14: were each thread to save and restore
-    them by itself, the last to leave could put back what another had set.
+    Before Python 3.14 the filters are shared by the whole process. If each thread saved and restored them itself, the
+    last one to leave could restore the filters of another thread.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ _silence = _SharedSilence()
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Silence warnings and log records of pydicom and the decoders; safe to use from many threads."""
+    """Suppress warnings and log records of pydicom and the decoders; thread-safe."""
     token = _reading.set(True)
     _silence.enter()
     try:

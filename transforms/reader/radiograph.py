@@ -1,4 +1,4 @@
-"""The door: one file, DICOM or PNG, to one radiograph, or to the reason why not."""
+"""Reader of one DICOM or PNG file: a radiograph, or the reason why the file is not read."""
 
 import hashlib
 import os
@@ -8,7 +8,7 @@ from enum import StrEnum
 from errno import ELOOP, ENAMETOOLONG, ENOTDIR
 from pathlib import Path
 
-from pneumoseg.transforms.reader.acceptance import Gates as Gates  # noqa: PLC0414  (a name of this door)
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters as AcceptanceFilters  # noqa: PLC0414  (public name of this module)
 from pneumoseg.transforms.reader.acceptance import show
 from pneumoseg.transforms.reader.dicom import read_dicom
 from pneumoseg.transforms.reader.dicom_file import looks_like_dicom
@@ -19,11 +19,11 @@ from pneumoseg.transforms.reader.reasons import Reason
 from pneumoseg.transforms.reader.record import Radiograph as Radiograph  # noqa: PLC0414
 
 _START_BYTES = 132  # preamble and prefix
-_DEFAULT_GATES = Gates()
+_DEFAULT_ACCEPTANCE = AcceptanceFilters()
 
 
 class FileKind(StrEnum):
-    """What a file is or claims to be."""
+    """Format of a file by content, or else by name."""
 
     DICOM = "dicom"
     PNG = "png"
@@ -38,44 +38,50 @@ _SUFFIXES = {
 }
 
 
-def read_radiograph(path: str | os.PathLike[str], *, gates: Gates = _DEFAULT_GATES) -> Radiograph:
+def read_radiograph(
+    path: str | os.PathLike[str], *, acceptance: AcceptanceFilters = _DEFAULT_ACCEPTANCE
+) -> Radiograph:
     """Read one radiograph from a DICOM or PNG file.
 
-    Decoding happens in this process, after all checks of header and stream. A hostile file can still
-    ask a decoder for much memory: folders of unknown origin are read through a worker process.
+    The file is decoded in this process, after all checks of header and stream. A hostile file can still make a decoder
+    allocate much memory; read folders of unknown origin through a worker process.
 
     Args:
-        path: The file. A link is followed.
-        gates: What may pass.
+        path: Path of the file; links are followed.
+        acceptance: Which files are accepted as frontal chest radiographs.
 
-    Returns: The radiograph, as stored; its `values` and `image` are computed when first used. Its warnings tell
-        what is odd about the file, and where the picture looks turned, inverted or like no frontal chest.
-    Raises: RadiographError: With its reason, whatever lies at *path*.
+    Returns: Radiograph; its `values` and `image` are computed on first use. Its warnings report problems of the file,
+        and an image that looks rotated, inverted or unlike a frontal chest.
+    Raises: RadiographError: If the file is not read, with the reason.
     """
     path = Path(path)
-    data = _read_bytes(path, gates.max_bytes)
+    data = _read_bytes(path, acceptance.max_bytes)
     kind = _kind_by_content(data)
     named = _SUFFIXES.get(path.suffix.lower(), FileKind.OTHER)
     try:
         if kind is FileKind.DICOM:
-            return _completed(read_dicom(data, gates), data)
+            return _completed(read_dicom(data, acceptance), data)
         if kind is FileKind.PNG and named is not FileKind.DICOM:
-            return _completed(read_png(data, gates), data)
+            return _completed(read_png(data, acceptance), data)
     except MemoryError as error:
         raise RadiographError(Reason.TOO_LARGE, "the memory does not suffice") from error
     except RadiographError:
         raise
-    except Exception as error:  # a file may surprise us, and the batch must go on
+    except Exception as error:  # one unexpected file must not stop a batch
         raise RadiographError(Reason.BAD_HEADER, f"unexpected content ({type(error).__name__})") from error
     reason = Reason.NOT_PNG if named is FileKind.PNG else Reason.NOT_DICOM
     raise RadiographError(reason, f"the file begins with {show(data[:8].decode('latin-1'))}")
 
 
 def sniff(path: str | os.PathLike[str]) -> FileKind:
-    """Tell what a file is by its first bytes, or what it claims to be by its name.
+    """Determine the format of a file by its first bytes, or else by its name.
 
-    Cheap enough for every file of a folder. What is neither by content nor by name is OTHER; what
-    claims to be DICOM or PNG and is not gets its reason from `read_radiograph`.
+    A file that is named as DICOM or PNG and is not gets its reason from `read_radiograph`.
+
+    Args:
+        path: Path of the file.
+
+    Returns: Format; OTHER where neither content nor name is DICOM or PNG.
     """
     return kind_of(path, read_start(path, _START_BYTES))
 
@@ -91,7 +97,7 @@ def read_start(path: str | os.PathLike[str], size: int) -> bytes:
     """
     path = Path(path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
             return b""
         with path.open("rb") as file:
             return file.read(size)
@@ -114,7 +120,7 @@ def kind_of(path: str | os.PathLike[str], start: bytes) -> FileKind:
 
 
 def _completed(radiograph: Radiograph, data: bytes) -> Radiograph:
-    """Add the hash of the file, and warnings about the look of the picture to those about the file."""
+    """Add the hash of the file, and the warnings about the quality of the image."""
     return replace(
         radiograph,
         file_sha256=hashlib.sha256(data).hexdigest(),
@@ -129,11 +135,11 @@ def _kind_by_content(start: bytes) -> FileKind:
 
 
 def _read_bytes(path: Path, max_bytes: int) -> bytes:
-    """Read a whole file, after asking the system what and how large it is."""
+    """Read a whole file, after checking its type and size."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            os.scandir(path).close()  # one that may not be listed is unreadable, any other is no file
+            os.scandir(path).close()  # a folder without permission is unreadable, any other is not a file
         _check_status(status, max_bytes)
         return path.read_bytes()
     except RadiographError:

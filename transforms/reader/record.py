@@ -1,4 +1,4 @@
-"""What is known of one radiograph after reading it."""
+"""Record of one radiograph: pixels and metadata."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,32 +13,32 @@ from pneumoseg.transforms.reader.reasons import Reason
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Radiograph:
-    """One frontal radiograph, upright as stored, with what its file says about it.
+    """One radiograph in the orientation of its file, with the metadata of the file.
 
     Attributes:
-        stored: Integers as stored, (rows, columns), in a container of 8 or 16 bits.
-        grey: How stored integers become values and an image.
-        spacing_mm: Pixel size as (row, column) spacing, or None where it is not known.
-        pixel_aspect: Height of a pixel over its width; 1.0 where nothing says otherwise.
-        sop_instance_uid: None where it is missing or invalid, so that it is always safe as a name.
-        study_instance_uid: None where it is missing or invalid.
-        series_instance_uid: None where it is missing or invalid.
-        patient_id: As in the file; it identifies a person.
-        view: ``AP``, ``PA``, ... in capitals.
+        stored: Stored integers in a container of 8 or 16 bits, shape ``(rows, columns)``.
+        grey: Transforms of stored integers to modality values and to an image.
+        spacing_mm: Spacing of rows and of columns in mm; None where it is unknown.
+        pixel_aspect: Height of a pixel over its width; 1.0 where it is unknown.
+        sop_instance_uid: SOPInstanceUID, safe as a file name; None where it is missing or invalid.
+        study_instance_uid: StudyInstanceUID; None where it is missing or invalid.
+        series_instance_uid: SeriesInstanceUID; None where it is missing or invalid.
+        patient_id: PatientID as in the file, which identifies a person.
+        view: View in capitals, such as ``AP`` or ``PA``.
         laterality: ``L``, ``R``, ``B`` or ``U``.
-        patient_orientation: Where in the patient the rows and the columns lead, as ``("L", "F")``; None where that
-            is missing or no orientation.
-        body_part: In capitals.
+        patient_orientation: Directions of rows and columns in the patient, such as ``("L", "F")``; None where they are
+            missing or invalid.
+        body_part: Body part in capitals.
         sex: ``F``, ``M`` or ``O``.
-        age_years: Full years; also read from ages without a unit, as the challenge has them.
-        modality: ``CR``, ``DX``, ...; None for PNG.
-        photometric_interpretation: As in the file; a PNG counts as MONOCHROME2.
-        bits_stored: Significant bits of a stored integer.
+        age_years: Age in full years; also read from ages without a unit, as in the challenge.
+        modality: Modality, such as ``CR`` or ``DX``; None for PNG.
+        photometric_interpretation: PhotometricInterpretation; MONOCHROME2 for PNG.
+        bits_stored: Number of significant bits of a stored integer.
         samples_per_pixel: 1, or 3 where grey was stored as colour.
-        transfer_syntax: UID; None for PNG or where the file names none.
-        burned_in: Whether the file says that text is burned into the pixels.
-        file_sha256: Hash of the bytes that were decoded; empty where the radiograph does not come from a file.
-        warnings: Reasons of the closed list with their details, in the order found.
+        transfer_syntax: Transfer syntax UID; None for PNG, or where the file does not name it.
+        burned_in: Whether the file declares burned-in text.
+        file_sha256: Hash of the decoded bytes; empty where the radiograph does not come from a file.
+        warnings: Warnings of the closed list of reasons with details, in the order of the checks.
     """
 
     stored: NDArray[np.integer]
@@ -66,23 +66,23 @@ class Radiograph:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Size as (rows, columns)."""
+        """Size as ``(rows, columns)`` in pixels."""
         rows, columns = self.stored.shape
         return rows, columns
 
     @cached_property
     def values(self) -> NDArray[np.float32]:
-        """Modality values in MONOCHROME2 sense, before any VOI transform, (rows, columns)."""
+        """Modality values in MONOCHROME2 sense before the VOI transform, shape ``(rows, columns)``."""
         return self.grey.values(self.stored)
 
     @cached_property
     def image(self) -> NDArray[np.float32]:
-        """What a reader would see: after VOI and at most one inversion, in [0, 1], (rows, columns)."""
+        """Displayed greys in [0, 1], after VOI transform and at most one inversion, shape ``(rows, columns)``."""
         return self.grey.image(self.stored)
 
     @cached_property
     def pixel_sha256(self) -> str:
-        """Hash of the decoded pixels as pydicom's `pixel_array` lays them out, little-endian.
+        """Hash of the decoded pixels in the layout of pydicom's `pixel_array`, little-endian.
 
         Two files with the same picture in different encodings have the same hash.
         """

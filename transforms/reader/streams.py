@@ -1,7 +1,7 @@
-"""What a compressed stream says about itself, read before any decoder sees it.
+"""Checks of compressed streams before they are decoded.
 
-Decoders answer damage in unsafe ways: a full picture for half a stream, gigabytes for an altered
-size. So the stream's own header and its end marker are checked first; both cost microseconds.
+Decoders handle damaged streams unsafely: half a stream gives a whole image, and an altered size allocates gigabytes.
+Therefore the header and the end marker of a stream are checked first, which takes microseconds.
 
 Source: ITU-T T.81 (JPEG), T.87 (JPEG-LS), T.800 and T.814 (JPEG 2000, HTJ2K), DICOM PS3.5 Annex G (RLE).
 """
@@ -22,7 +22,7 @@ _RLE_HEADER_BYTES = 64
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """Size and depth of the picture in a stream."""
+    """Size in pixels and bit depth of the image in a stream."""
 
     rows: int
     columns: int
@@ -35,7 +35,7 @@ def read_jpeg_header(stream: bytes, processes: frozenset[int]) -> StreamInfo:
     """Read the frame header of a JPEG or JPEG-LS stream and check that the stream is complete.
 
     Args:
-        stream: From SOI to EOI, maybe followed by padding.
+        stream: Stream from SOI to EOI, with or without padding.
         processes: Second bytes of the frame markers (SOF0, SOF3, ...) that the transfer syntax allows.
 
     Raises:
@@ -48,7 +48,7 @@ def read_jpeg_header(stream: bytes, processes: frozenset[int]) -> StreamInfo:
     while True:
         marker, position = _next_marker(stream, position)
         segment = _segment(stream, position)
-        if marker == 0xDA:  # start of scan: the header is over
+        if marker == 0xDA:  # start of scan: end of the header
             break
         if _is_frame_header(marker):
             if marker not in processes:
@@ -64,7 +64,7 @@ def read_jpeg_header(stream: bytes, processes: frozenset[int]) -> StreamInfo:
 
 
 def _check_end(stream: bytes, end: int) -> None:
-    """Refuse a stream without an end marker, or with one in its midst."""
+    """Refuse a stream without an end marker, or with one before its end."""
     if end < 0:
         raise _broken("the compressed stream has no end marker: it is cut")
     rest = stream[end + 2 :].strip(b"\0\xff ")
@@ -73,7 +73,7 @@ def _check_end(stream: bytes, end: int) -> None:
 
 
 def _next_marker(stream: bytes, position: int) -> tuple[int, int]:
-    """Return the marker at *position* and where its segment begins; fill bytes may stand before it."""
+    """Return the marker at *position* and the offset of its segment; fill bytes may precede it."""
     while stream[position : position + 2] == b"\xff\xff":
         position += 1
     if len(stream) < position + 2 or stream[position] != 0xFF:
@@ -103,6 +103,9 @@ def _frame_header(segment: bytes) -> StreamInfo:
 def read_j2k_header(stream: bytes) -> StreamInfo:
     """Read the SIZ segment of a JPEG 2000 or HTJ2K codestream and check that the stream is complete.
 
+    Args:
+        stream: Codestream from SOC to EOC, with or without padding.
+
     Raises:
         RadiographError: DECODE_ERROR, or UNSUPPORTED_PIXEL where components differ.
     """
@@ -126,7 +129,9 @@ def read_j2k_header(stream: bytes) -> StreamInfo:
     if left >= right or top >= bottom:
         raise _broken("the JPEG 2000 image has no area")
     _check_tiles((right, bottom), (left, top), (tile_width, tile_height), (tile_left, tile_top))
-    _check_end(stream, stream.rfind(_END_OF_IMAGE, 42))  # tile lengths may look like it, so take the last
+    _check_end(
+        stream, stream.rfind(_END_OF_IMAGE, 42)
+    )  # tile lengths may look like an end marker: use the last
     depth = components[0]
     return StreamInfo(bottom - top, right - left, samples, (depth & 0x7F) + 1, signed=depth >= 0x80)
 
@@ -134,7 +139,7 @@ def read_j2k_header(stream: bytes) -> StreamInfo:
 def _check_tiles(
     end: tuple[int, int], begin: tuple[int, int], tile: tuple[int, int], tile_begin: tuple[int, int]
 ) -> None:
-    """Check the tile grid: it covers the image, and is not so fine that tiles alone fill the memory."""
+    """Check that the tile grid covers the image, and has not so many tiles that they exhaust the memory."""
     count = 1
     for stop, start, size, origin in zip(end, begin, tile, tile_begin, strict=True):
         if size == 0 or origin > start or origin + size <= start:
@@ -145,7 +150,11 @@ def _check_tiles(
 
 
 def rle_segments(stream: bytes, count: int) -> list[bytes]:
-    """Cut an RLE frame into its segments: one for each byte of a pixel, the most significant first.
+    """Divide an RLE frame into its segments, one for each byte of a pixel, the most significant first.
+
+    Args:
+        stream: RLE header and segments.
+        count: Expected number of segments.
 
     Raises:
         RadiographError: DECODE_ERROR.

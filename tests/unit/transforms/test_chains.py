@@ -19,7 +19,7 @@ from pneumoseg.transforms.augmentation import (
 )
 from pneumoseg.transforms.chains import cache_chain, evaluation_chain, inference_chain, training_chain
 from pneumoseg.transforms.labels.rle import RLEError, encode_rle
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import RadiographError
 
 SIZE = 64
@@ -70,12 +70,17 @@ def test_a_label_that_leaves_the_image_keeps_its_reason_on_the_way_through_the_c
         evaluation_chain(image_size=32)({"image": path, "label": ["0 99999"]})
 
 
-def test_the_gates_are_handed_on(tmp_path: Path) -> None:
+def test_the_acceptance_filters_are_handed_on(tmp_path: Path) -> None:
     pixels = np.arange(32 * 32, dtype=np.uint8).reshape(32, 32)
     path = write_radiograph(tmp_path / "lateral.dcm", pixels, ViewPosition="LL")
     with pytest.raises(RadiographError, match="WRONG_VIEW"):
         inference_chain(image_size=32)({"image": path})
-    assert inference_chain(image_size=32, gates=Gates(any_view=True))({"image": path})["image"].shape[0] == 1
+    assert (
+        inference_chain(image_size=32, acceptance=AcceptanceFilters(any_view=True))({"image": path})[
+            "image"
+        ].shape[0]
+        == 1
+    )
 
 
 def test_evaluation_gives_the_share_of_each_pixel_that_is_pneumothorax(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from monai.transforms import Compose, Flipd, Resized
 
 from pneumoseg.transforms.loading import LoadRadiographd
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
 
@@ -62,8 +62,10 @@ def test_two_images_keep_apart_what_their_files_say(write_dicom: WriteDicom) -> 
         LoadRadiographd(("now", "before"))
 
 
-def test_the_gates_are_handed_on(write_dicom: WriteDicom) -> None:
+def test_the_acceptance_filters_are_handed_on(write_dicom: WriteDicom) -> None:
     path = write_dicom(PIXELS, ViewPosition="LL")
     with pytest.raises(RadiographError, match="WRONG_VIEW"):
         LoadRadiographd("image")({"image": path})
-    assert LoadRadiographd("image", gates=Gates(any_view=True))({"image": path})["view"] == "LL"
+    assert (
+        LoadRadiographd("image", acceptance=AcceptanceFilters(any_view=True))({"image": path})["view"] == "LL"
+    )

@@ -99,9 +99,9 @@ def test_a_threshold_between_two_float32_numbers_decides_as_it_is(threshold: flo
         {"threshold": 1.0},
         {"threshold": float("nan")},
         {"min_area_fraction": 1.0},
-        {"threshold": 0.5, "bottom_threshold": 0.6},
-        {"threshold": 0.5, "bottom_threshold": -0.1},
-        {"threshold": 0.5, "bottom_threshold": float("nan")},
+        {"threshold": 0.5, "segmentation_threshold": 0.6},
+        {"threshold": 0.5, "segmentation_threshold": -0.1},
+        {"threshold": 0.5, "segmentation_threshold": float("nan")},
         {"min_component_fraction": 1.0},
         {"image_threshold": 1.0},
     ],
@@ -114,14 +114,14 @@ def test_a_point_that_decides_nothing_is_refused(values: Any) -> None:
 # drawing and cleaning
 
 
-def test_pixels_above_the_bottom_threshold_are_drawn_where_enough_exceed_the_top() -> None:
-    point = OperatingPoint(threshold=0.8, bottom_threshold=0.3)
+def test_pixels_above_the_segmentation_threshold_are_drawn_where_enough_exceed_the_top() -> None:
+    point = OperatingPoint(threshold=0.8, segmentation_threshold=0.3)
     np.testing.assert_array_equal(to_mask(GRADED, point, 0.5), [[0, 1], [1, 1]])
-    assert to_mask(GRADED, OperatingPoint(threshold=0.95, bottom_threshold=0.3), 0.5).sum() == 0
+    assert to_mask(GRADED, OperatingPoint(threshold=0.95, segmentation_threshold=0.3), 0.5).sum() == 0
 
 
-def test_a_bottom_threshold_at_the_top_is_the_top() -> None:
-    apart = OperatingPoint(threshold=0.5, bottom_threshold=0.5, min_area_fraction=0.25)
+def test_a_segmentation_threshold_at_the_top_is_the_top() -> None:
+    apart = OperatingPoint(threshold=0.5, segmentation_threshold=0.5, min_area_fraction=0.25)
     together = OperatingPoint(threshold=0.5, min_area_fraction=0.25)
     np.testing.assert_array_equal(to_mask(GRADED, apart, 0.5), to_mask(GRADED, together, 0.5))
 
@@ -188,7 +188,7 @@ def test_a_mask_is_empty_exactly_when_the_image_is_called_negative(
 ) -> None:
     point = OperatingPoint(
         threshold=top,
-        bottom_threshold=top * bottom,
+        segmentation_threshold=top * bottom,
         min_area_fraction=0.05,
         min_component_fraction=least,
         fill_holes=True,

@@ -23,7 +23,7 @@ from pneumoseg.pipeline.jobs.doctor import Decoder, DoctorReport, Library
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
 from pneumoseg.pipeline.jobs.predict import PredictReport
 from pneumoseg.pipeline.jobs.prepare import PrepareReport
-from pneumoseg.pipeline.scoring.decision import CaseCurves, decide
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, score_point
 from pneumoseg.pipeline.scoring.headline import ScoredImages
 from pneumoseg.transforms.masks import OperatingPoint
 
@@ -100,7 +100,7 @@ def scores(*corners: tuple[int, int]) -> str:
         )
         for index, (pred, truth) in enumerate(corners)
     ]
-    return printed(operating_point_table(decide(curves, OperatingPoint()), title="fold 3"))
+    return printed(operating_point_table(score_point(curves, OperatingPoint()), title="fold 3"))
 
 
 def test_each_score_stands_beside_that_of_predicting_nothing() -> None:

@@ -9,7 +9,7 @@ from tests.conftest import Collection, draw_case, make_case, make_collection
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.dataset.cache import open_cache
-from pneumoseg.pipeline.dataset.cases import ALL_GATES_OPEN, Bytes, CachedCases, FileCases, PhasedCases
+from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, Bytes, CachedCases, FileCases, PhasedCases
 from pneumoseg.pipeline.dataset.manifest import Manifest
 from pneumoseg.pipeline.dataset.sampling import Draw
 from pneumoseg.transforms.chains import evaluation_chain, training_chain
@@ -27,7 +27,7 @@ def cache(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> B
 
 
 def from_files(manifest: Manifest, path: Path, *indices: int) -> FileCases:
-    chain = evaluation_chain(image_size=SIZE, gates=ALL_GATES_OPEN)
+    chain = evaluation_chain(image_size=SIZE, acceptance=ACCEPT_ALL_KINDS)
     return FileCases(manifest, path, indices, chain=chain, workers=0)
 
 

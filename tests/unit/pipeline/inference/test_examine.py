@@ -13,7 +13,7 @@ from pneumoseg.pipeline.inference.model import Model, load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
 from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.transforms.chains import inference_chain
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import Reason
 
 
@@ -31,7 +31,7 @@ def paths(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> l
 
 
 def examine(model: Model, paths: Sequence[Path]) -> list[Segmentation | NotRead]:
-    return list(examine_files(model, paths, gates=Gates(), workers=0))
+    return list(examine_files(model, paths, acceptance=AcceptanceFilters(), workers=0))
 
 
 @pytest.fixture(scope="module")

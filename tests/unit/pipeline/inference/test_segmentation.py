@@ -23,7 +23,7 @@ from pneumoseg.pipeline.inference.segment import segment_files
 from pneumoseg.pipeline.inference.segmentation import ModelPredictor, Segmentation, radiograph_of
 from pneumoseg.pipeline.model.description import TunedPoint
 from pneumoseg.transforms.masks import to_mask
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
 
@@ -120,7 +120,11 @@ def test_a_file_that_is_not_accepted_is_its_reason(model_folder: Path, tmp_path:
     path = write_radiograph(tmp_path / "a.dcm", draw_case(0, positive=True)[0], ViewPosition="LL")
     with pytest.raises(RadiographError, match="WRONG_VIEW"):
         load_predictor(model_folder, "cpu").predict(path)
-    assert load_predictor(model_folder, "cpu", gates=Gates(any_view=True)).predict(path).mask.any()
+    assert (
+        load_predictor(model_folder, "cpu", acceptance=AcceptanceFilters(any_view=True))
+        .predict(path)
+        .mask.any()
+    )
 
 
 # the image head decides

@@ -8,7 +8,12 @@ from tests.conftest import bright_pixel_network, job_options, write_model
 
 from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
 from pneumoseg.pipeline.model.card import save_description
-from pneumoseg.pipeline.model.description import AimedPoint, Decision, TunedPoint, read_description
+from pneumoseg.pipeline.model.description import (
+    AimedPoint,
+    OperatingPointSearch,
+    TunedPoint,
+    read_description,
+)
 
 
 def predict(
@@ -23,14 +28,14 @@ def searched_model(folder: Path, temperature: float | None = None) -> Path:
     """The model of bright blocks, with a search that knows a point which calls nothing, and a temperature."""
     model = write_model(folder, bright_pixel_network())
     blind = TunedPoint(threshold=0.5, min_area_fraction=0.9)
-    decision = Decision(
+    search = OperatingPointSearch(
         cases=4,
         aims={"specificity": AimedPoint(point=blind, dice=0.5, sensitivity=0.0, specificity=1.0)},
         curve=(),
         cross_fitted=None,
         temperature=temperature,
     )
-    save_description(model, read_description(model).model_copy(update={"decision": decision}))
+    save_description(model, read_description(model).model_copy(update={"operating_point_search": search}))
     return model
 
 

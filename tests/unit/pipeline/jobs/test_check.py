@@ -13,7 +13,7 @@ from tests.conftest import write_radiograph
 
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.jobs.check import CheckReport, check_folder
-from pneumoseg.transforms.reader.radiograph import Gates
+from pneumoseg.transforms.reader.radiograph import AcceptanceFilters
 
 PIXELS = np.arange(16 * 24, dtype=np.uint8).reshape(16, 24)
 OTHER = PIXELS[::-1].copy()
@@ -36,10 +36,10 @@ def write(path: Path, pixels: NDArray[np.uint8], **elements: Any) -> Path:
 
 
 def check(
-    folder: Path, *, gates: Gates | None = None, workers: int = 0
+    folder: Path, *, acceptance: AcceptanceFilters | None = None, workers: int = 0
 ) -> tuple[CheckReport, list[dict[str, str]]]:
     output = folder.parent / "check.csv"
-    report = check_folder(folder, output, gates=gates, workers=workers, overwrite=True)
+    report = check_folder(folder, output, acceptance=acceptance, workers=workers, overwrite=True)
     with output.open(encoding="utf-8", newline="") as file:
         return report, list(csv.DictReader(file))
 
@@ -161,10 +161,10 @@ def test_a_file_that_is_not_read_makes_no_other_a_duplicate(folder: Path) -> Non
     assert verdicts(folder)["b.dcm"] == ("accepted", "")
 
 
-def test_gates_can_be_opened(folder: Path) -> None:
+def test_acceptance_filters_can_be_opened(folder: Path) -> None:
     write(folder / "a.dcm", PIXELS, Modality="MR", ViewPosition="LL", BodyPartExamined="HAND")
-    gates = Gates(any_modality=True, any_view=True, any_body_part=True)
-    assert check(folder, gates=gates)[1][0]["status"] == "accepted"
+    acceptance = AcceptanceFilters(any_modality=True, any_view=True, any_body_part=True)
+    assert check(folder, acceptance=acceptance)[1][0]["status"] == "accepted"
 
 
 def test_names_cannot_be_formulas_or_send_control_characters(folder: Path) -> None:

@@ -21,15 +21,15 @@ from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import (
     AimedPoint,
     CrossFittedPoints,
-    Decision,
+    OperatingPointSearch,
     TunedPoint,
     read_description,
 )
 from pneumoseg.pipeline.reporting.content import Chart, Tiles
 from pneumoseg.pipeline.reporting.evaluation import evaluation_page
-from pneumoseg.pipeline.scoring.decision import CaseCurves
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves
 from pneumoseg.pipeline.scoring.headline import TITLES
-from pneumoseg.pipeline.scoring.search import inner_fold_of
+from pneumoseg.pipeline.scoring.measured_cases import inner_fold_of
 from pneumoseg.pipeline.scoring.temperature import LIMIT
 
 
@@ -202,14 +202,14 @@ def model_with_a_search(
 ) -> Path:
     sha256 = manifest_sha256(collection.manifest)
     model = write_model(folder, network or bright_pixel_network(), fold=1, manifest_sha256=sha256)
-    decision = Decision(
+    search = OperatingPointSearch(
         cases=4,
         aims={"screening": AimedPoint(point=BLIND, dice=0.5, sensitivity=0.0, specificity=1.0)},
         curve=(),
         cross_fitted=CrossFittedPoints(points=points, dice=0.75),
         temperature=temperature,
     )
-    save_description(model, read_description(model).model_copy(update={"decision": decision}))
+    save_description(model, read_description(model).model_copy(update={"operating_point_search": search}))
     return model
 
 
@@ -327,13 +327,13 @@ def test_another_aim_decides_otherwise(collection: Collection, tmp_path: Path) -
     model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
     report, _ = evaluate(model, collection, tmp_path, aim="screening")
     assert (report.scores.score.predicted_positive, report.operating_point) == (0, "in-sample")
-    with pytest.raises(UsageError, match="--aim beauty: screening"):
+    with pytest.raises(UsageError, match="--operating-point beauty: screening"):
         evaluate(model, collection, tmp_path, aim="beauty", overwrite=True)
 
 
 def test_a_mask_is_scored_as_it_is_cleaned(collection: Collection, tmp_path: Path) -> None:
     """A bottom threshold of 0 draws the whole image; without cleaning, curves would say the same."""
-    point = TunedPoint(threshold=0.5, min_area_fraction=0.0, bottom_threshold=0.0, fill_holes=True)
+    point = TunedPoint(threshold=0.5, min_area_fraction=0.0, segmentation_threshold=0.0, fill_holes=True)
     model = write_model(tmp_path / "model", bright_pixel_network(), point=point)
     report, rows = evaluate(model, collection, tmp_path, all_folds=True)
     assert rows[0]["area_px"] == str(48 * 32)

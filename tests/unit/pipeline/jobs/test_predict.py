@@ -19,7 +19,7 @@ from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.transforms import decode_rle
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
 
 def test_every_image_has_a_row_in_the_order_of_the_folder(
@@ -159,7 +159,7 @@ def test_a_picture_is_made_of_text_that_is_said_to_be_harmless(
 ) -> None:
     pixels = draw_case(2, positive=True)[0]
     write_radiograph(images / "named.dcm", pixels, SOPInstanceUID="1.2.77", BurnedInAnnotation="YES")
-    _, rows = predict(model_folder, images, tmp_path, gates=Gates(allow_burned_in=True))
+    _, rows = predict(model_folder, images, tmp_path, acceptance=AcceptanceFilters(allow_burned_in=True))
     assert "BURNED_IN" not in rows[-1]["reason"].split()
     assert (tmp_path / "out" / "overlays" / "1.2.77.png").exists()
 

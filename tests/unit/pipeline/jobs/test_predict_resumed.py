@@ -22,7 +22,7 @@ from pneumoseg.pipeline.model.description import TunedPoint
 from pneumoseg.pipeline.results.output_folder import claimed
 from pneumoseg.pipeline.results.planning import Part
 from pneumoseg.pipeline.results.settings import KINDS
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
 
 @pytest.mark.parametrize(("kinds", "opened"), [(["json"], 2), (["json", "seg", "sr", "sc"], 3)])
@@ -100,7 +100,7 @@ def test_another_threshold_or_other_settings_do_all_again(
     )
     assert predict(other, images, tmp_path)[0].kept == 0
     assert predict(other, images, tmp_path)[0].kept == 4
-    assert predict(other, images, tmp_path, gates=Gates(any_view=True))[0].kept == 0
+    assert predict(other, images, tmp_path, acceptance=AcceptanceFilters(any_view=True))[0].kept == 0
 
 
 def test_results_of_kinds_and_files_that_are_not_asked_for_any_more_are_gone(

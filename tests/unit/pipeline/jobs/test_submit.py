@@ -203,14 +203,14 @@ def test_without_a_rate_of_the_validation_nothing_is_remarked_upon(
 
 
 def test_the_whole_operating_point_draws_the_masks(images: Path, tmp_path: Path) -> None:
-    point = TunedPoint(threshold=0.5, min_area_fraction=0.0, bottom_threshold=0.0)
+    point = TunedPoint(threshold=0.5, min_area_fraction=0.0, segmentation_threshold=0.0)
     _, rows = submit(write_model(tmp_path / "model", bright_pixel_network(), point=point), images, tmp_path)
     assert rows[0]["EncodedPixels"] == f"0 {SIDE * SIDE}"
     assert rows[2]["EncodedPixels"] == "-1"
 
 
 def test_another_aim_has_to_be_known_to_the_model(model_folder: Path, images: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--aim screening"):
+    with pytest.raises(UsageError, match="--operating-point screening"):
         submit(model_folder, images, tmp_path, aim="screening")
     assert not (tmp_path / "submission.csv").exists()
 

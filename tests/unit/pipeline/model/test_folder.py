@@ -17,7 +17,7 @@ from pneumoseg.pipeline.model.card import model_card, save_description
 from pneumoseg.pipeline.model.description import (
     AimedPoint,
     CurvePoint,
-    Decision,
+    OperatingPointSearch,
     TunedPoint,
     read_description,
 )
@@ -377,7 +377,7 @@ def test_an_image_size_that_the_network_cannot_take_is_an_error(folder: Path) ->
 WHOLE = TunedPoint(
     threshold=0.75,
     min_area_fraction=0.001,
-    bottom_threshold=0.375,
+    segmentation_threshold=0.375,
     min_component_fraction=0.0005,
     fill_holes=True,
     image_threshold=0.125,
@@ -387,7 +387,7 @@ WHOLE = TunedPoint(
 def searched(folder: Path) -> Path:
     """A model whose search found three points on a curve."""
     rows = [(0.25, 0.7, 1.0, 0.5), (0.5, 0.8, 0.8, 0.9), (0.75, 0.78, 0.6, 1.0)]
-    decision = Decision(
+    search = OperatingPointSearch(
         cases=20,
         aims={"screening": AimedPoint(point=WHOLE, dice=0.7, sensitivity=1.0, specificity=0.5)},
         curve=tuple(
@@ -398,9 +398,12 @@ def searched(folder: Path) -> Path:
         ),
         cross_fitted=None,
     )
-    point = TunedPoint(threshold=0.5, min_area_fraction=0.0, bottom_threshold=0.375)
+    point = TunedPoint(threshold=0.5, min_area_fraction=0.0, segmentation_threshold=0.375)
     save_description(
-        folder, read_description(folder).model_copy(update={"decision": decision, "operating_point": point})
+        folder,
+        read_description(folder).model_copy(
+            update={"operating_point_search": search, "operating_point": point}
+        ),
     )
     return folder
 
@@ -409,7 +412,7 @@ def test_a_whole_operating_point_comes_back(tmp_path: Path, network: AttentionUN
     expected = OperatingPoint(
         threshold=0.75,
         min_area_fraction=0.001,
-        bottom_threshold=0.375,
+        segmentation_threshold=0.375,
         min_component_fraction=0.0005,
         fill_holes=True,
         image_threshold=0.125,
@@ -420,15 +423,15 @@ def test_a_whole_operating_point_comes_back(tmp_path: Path, network: AttentionUN
 
 def test_a_folder_of_an_earlier_release_has_the_point_that_it_had(folder: Path) -> None:
     content = json.loads((folder / "model.json").read_text())
-    del content["decision"]
+    del content["operating_point_search"]
     content["operating_point"] = {"threshold": 0.5, "min_area_fraction": 0.125}
     (folder / "model.json").write_text(json.dumps(content))
     assert load_model(folder, CPU).operating_point == OperatingPoint(threshold=0.5, min_area_fraction=0.125)
 
 
-def test_a_bottom_threshold_above_the_top_is_an_error(folder: Path) -> None:
-    alter(folder, operating_point={"threshold": 0.25, "min_area_fraction": 0, "bottom_threshold": 0.5})
-    assert "bottom_threshold has to lie in [0, threshold]" in the_error(folder)
+def test_a_segmentation_threshold_above_the_top_is_an_error(folder: Path) -> None:
+    alter(folder, operating_point={"threshold": 0.25, "min_area_fraction": 0, "segmentation_threshold": 0.5})
+    assert "segmentation_threshold has to lie in [0, threshold]" in the_error(folder)
 
 
 def test_an_aim_has_the_point_that_was_searched_for_it(folder: Path) -> None:
@@ -450,12 +453,12 @@ def test_an_aim_with_a_number_has_the_best_point_of_the_curve(
     folder: Path, aim: str, top: float, bottom: float
 ) -> None:
     point = point_for(read_description(searched(folder)), aim)
-    assert point == OperatingPoint(threshold=top, min_area_fraction=0.002, bottom_threshold=bottom)
+    assert point == OperatingPoint(threshold=top, min_area_fraction=0.002, segmentation_threshold=bottom)
 
 
 def test_an_aim_with_a_number_has_the_best_of_all_minimum_areas_where_these_are_known(folder: Path) -> None:
     description = read_description(searched(folder))
-    assert description.decision is not None
+    assert description.operating_point_search is not None
     better = CurvePoint(
         threshold=0.625,
         min_area_fraction=0.001,
@@ -464,8 +467,8 @@ def test_an_aim_with_a_number_has_the_best_of_all_minimum_areas_where_these_are_
         sensitivity=0.9,
         specificity=0.9,
     )
-    decision = description.decision.model_copy(update={"frontier": (better,)})
-    point = point_for(description.model_copy(update={"decision": decision}), "specificity=0.85")
+    search = description.operating_point_search.model_copy(update={"frontier": (better,)})
+    point = point_for(description.model_copy(update={"operating_point_search": search}), "specificity=0.85")
     assert (point.threshold, point.min_area_fraction, point.image_threshold) == (0.625, 0.001, 0.25)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
-from pneumoseg.pipeline.phantom.plan import Case, plan_cases
+from pneumoseg.pipeline.phantom.plan import PhantomCase, plan_cases
 from pneumoseg.transforms.labels.rle import decode_rle, encode_rle
 
 SIZE, COUNT, TEST_COUNT = 128, 40, 8
@@ -22,7 +22,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> PhantomSet:
 
 
 @pytest.fixture(scope="module")
-def cases() -> list[Case]:
+def cases() -> list[PhantomCase]:
     return plan_cases(count=COUNT, test_count=TEST_COUNT)
 
 
@@ -54,12 +54,12 @@ def test_a_folder_that_holds_a_set_is_not_written_again(made: PhantomSet) -> Non
         write_phantoms(made.images.parent, count=3, test_count=1, size=SIZE)
 
 
-def test_every_image_has_a_file_of_its_name(made: PhantomSet, cases: list[Case]) -> None:
+def test_every_image_has_a_file_of_its_name(made: PhantomSet, cases: list[PhantomCase]) -> None:
     assert {path.stem for path in made.images.rglob("*.dcm")} == {case.id for case in cases if not case.test}
     assert {path.stem for path in made.test_images.rglob("*.dcm")} == {case.id for case in cases if case.test}
 
 
-def test_the_label_csv_decodes_to_the_masks(made: PhantomSet, cases: list[Case]) -> None:
+def test_the_label_csv_decodes_to_the_masks(made: PhantomSet, cases: list[PhantomCase]) -> None:
     labels = _labels(made.labels) | _labels(made.test_labels)
     for case in cases:
         masks = case.scene().masks(SIZE)
@@ -81,7 +81,7 @@ def test_some_images_have_two_rows_and_one_pair_overlaps(made: PhantomSet) -> No
     assert {True, False} <= {bool(value) for value in overlap}
 
 
-def test_two_images_have_no_row(made: PhantomSet, cases: list[Case]) -> None:
+def test_two_images_have_no_row(made: PhantomSet, cases: list[PhantomCase]) -> None:
     unlabelled = {case.id for case in cases if not case.test} - set(_labels(made.labels))
     assert len(unlabelled) == made.unlabelled == 2
 

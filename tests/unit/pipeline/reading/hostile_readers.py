@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pneumoseg.pipeline.reading.facts import read_facts
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason
 
 kept: list[object] = []
@@ -43,7 +43,7 @@ DEEDS: dict[str, Callable[[], object]] = {
 }
 
 
-def read(path: Path, *, gates: Gates) -> str:
+def read(path: Path, *, acceptance: AcceptanceFilters) -> str:
     """Give the name of the file, unless the name asks for something worse."""
     if "poison" in kept:
         os.abort()
@@ -51,12 +51,12 @@ def read(path: Path, *, gates: Gates) -> str:
     return path.name
 
 
-def process(path: Path, *, gates: Gates) -> int:
+def process(path: Path, *, acceptance: AcceptanceFilters) -> int:
     """Give the id of the process that reads."""
     return os.getpid()
 
 
-def loaded(path: Path, *, gates: Gates) -> set[str]:
+def loaded(path: Path, *, acceptance: AcceptanceFilters) -> set[str]:
     """Give what the process has loaded after reading a radiograph."""
-    read_facts(path, gates=gates)
+    read_facts(path, acceptance=acceptance)
     return set(sys.modules)

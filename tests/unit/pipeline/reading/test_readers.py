@@ -16,7 +16,7 @@ from tests.conftest import write_radiograph
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.reading.facts import read_facts
 from pneumoseg.pipeline.reading.readers import Readers
-from pneumoseg.transforms.reader.radiograph import Gates, Radiograph, read_radiograph
+from pneumoseg.transforms.reader.radiograph import AcceptanceFilters, Radiograph, read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason
 
 HERE = Path(__file__).parent
@@ -159,7 +159,7 @@ def test_a_worker_that_cannot_start_is_an_error_and_no_endless_loop(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     module = ModuleType("only_in_the_parent")
-    exec("def read(path, *, gates): ...", vars(module))
+    exec("def read(path, *, acceptance): ...", vars(module))
     monkeypatch.setitem(sys.modules, "only_in_the_parent", module)
     with pytest.raises(JobError, match="could not be started"):
         answers(module.read, "a")
@@ -228,10 +228,10 @@ def test_a_radiograph_crosses_as_it_is(tmp_path: Path) -> None:
         assert getattr(there, name) == getattr(here, name)
 
 
-def test_the_gates_cross_too(tmp_path: Path) -> None:
+def test_the_acceptance_filters_cross_too(tmp_path: Path) -> None:
     path = write_radiograph(tmp_path / "a.dcm", np.zeros((16, 16), np.uint8), ViewPosition="LL")
     assert answers(read_facts, path) == [Reason.WRONG_VIEW]
-    (facts,) = answers(read_facts, path, gates=Gates(any_view=True))
+    (facts,) = answers(read_facts, path, acceptance=AcceptanceFilters(any_view=True))
     assert facts.view == "LL"
 
 

@@ -18,8 +18,8 @@ from pneumoseg.pipeline.reporting.content import (
     Chart,
     Charts,
     Folded,
-    Gallery,
     Page,
+    PictureGallery,
     Section,
     Table,
     Text,
@@ -236,7 +236,7 @@ def test_scores_that_can_be_trusted_have_no_warning(page: Page) -> None:
     [
         ({}, "when more than 0.100% of its pixels exceed 0.500. Both"),
         ({"min_area_fraction": 0.0}, "when any of its pixels exceeds 0.500. Both"),
-        ({"bottom_threshold": 0.25}, "exceed 0.500. Its mask then holds the pixels above 0.250."),
+        ({"segmentation_threshold": 0.25}, "exceed 0.500. Its mask then holds the pixels above 0.250."),
         ({"image_threshold": 0.125}, "exceed 0.500 and its image probability exceeds 0.125. Both"),
         ({"image_threshold": 0.125}, "(in-sample), beside the image threshold of 0.125"),
     ],
@@ -341,7 +341,7 @@ def test_of_very_many_cases_the_best_are_left_to_the_file(tmp_path: Path) -> Non
 
 def test_the_pictures_of_the_gallery_are_in_the_report(page: Page) -> None:
     _, gallery = section(page, "Gallery").blocks
-    assert isinstance(gallery, Gallery)
+    assert isinstance(gallery, PictureGallery)
     assert [panel.name for panel in gallery.cases[0].panels] == ["radiograph", "truth"]
 
 

@@ -4,9 +4,9 @@ from html.parser import HTMLParser
 from pneumoseg.pipeline.reporting.content import (
     Charts,
     Folded,
-    Gallery,
     Page,
     Picture,
+    PictureGallery,
     Section,
     Shown,
     Table,
@@ -34,7 +34,7 @@ class Elements(HTMLParser):
         return [attributes for name, attributes in self.found if name == tag]
 
 
-def page_of(*blocks: Tiles | Text | Charts | Table | Gallery | Folded, title: str = "Report") -> str:
+def page_of(*blocks: Tiles | Text | Charts | Table | PictureGallery | Folded, title: str = "Report") -> str:
     return render(Page(title=title, subtitle="of nothing", sections=[Section("Part", blocks)]))
 
 
@@ -43,7 +43,9 @@ def hostile_page() -> str:
         Tiles([Tile(HOSTILE, HOSTILE, HOSTILE)]),
         Text(HOSTILE),
         Table((HOSTILE,), [[HOSTILE]], file=HOSTILE),
-        Gallery([Shown(HOSTILE, HOSTILE, {HOSTILE: HOSTILE}, [Picture(HOSTILE, "data:image/png;base64,")])]),
+        PictureGallery(
+            [Shown(HOSTILE, HOSTILE, {HOSTILE: HOSTILE}, [Picture(HOSTILE, "data:image/png;base64,")])]
+        ),
         Folded(HOSTILE, HOSTILE),
         title=HOSTILE,
     )

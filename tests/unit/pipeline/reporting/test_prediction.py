@@ -6,7 +6,7 @@ import pytest
 from tests.unit.pipeline.reporting.folders import image, picture, refused, write_prediction
 
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.reporting.content import Charts, Gallery, Page, Shown, Table, Text, Tiles
+from pneumoseg.pipeline.reporting.content import Charts, Page, PictureGallery, Shown, Table, Text, Tiles
 from pneumoseg.pipeline.reporting.html import data_address
 from pneumoseg.pipeline.reporting.prediction import prediction_page
 from pneumoseg.transforms.reader.reasons import Reason
@@ -40,7 +40,9 @@ def tiles(page: Page) -> dict[str, tuple[str, str]]:
 
 
 def shown(page: Page) -> list[Shown]:
-    return [case for block in blocks(page, "Gallery") if isinstance(block, Gallery) for case in block.cases]
+    return [
+        case for block in blocks(page, "Gallery") if isinstance(block, PictureGallery) for case in block.cases
+    ]
 
 
 def test_the_first_line_counts_files_and_images(tmp_path: Path) -> None:

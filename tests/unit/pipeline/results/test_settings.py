@@ -10,7 +10,7 @@ from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.inference.model import Model, load_model
 from pneumoseg.pipeline.model.description import TunedPoint
 from pneumoseg.pipeline.results.settings import FOLDERS, KINDS, check_kinds, make_settings, model_sha256
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def model(model_folder: Path) -> Model:
 
 def settings(model: Model, **changes: Any) -> str:
     options: dict[str, Any] = {
-        "gates": Gates(),
+        "acceptance": AcceptanceFilters(),
         "research": False,
         "batch_size": 4,
     }
@@ -38,7 +38,7 @@ def test_whatever_decides_a_result_changes_the_settings(model: Model) -> None:
     found = [
         settings(model),
         settings(model, kinds=["png"]),
-        settings(model, gates=Gates(any_view=True)),
+        settings(model, acceptance=AcceptanceFilters(any_view=True)),
         settings(model, research=True),
         settings(model, batch_size=2),
         settings(replace(model, precision=Precision(torch.device("cpu"), torch.bfloat16))),

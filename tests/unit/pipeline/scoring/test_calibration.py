@@ -10,7 +10,7 @@ from pneumoseg.pipeline.scoring.calibration import (
     pixel_gaps,
     pixel_reliability,
 )
-from pneumoseg.pipeline.scoring.decision import CaseCurves
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves
 from pneumoseg.pipeline.scoring.statistics import calibration_error_of, gap_of, value_of
 
 RANDOM = np.random.default_rng(0)

@@ -5,7 +5,7 @@ from ignite.engine import Engine
 from monai.metrics import DiceMetric
 from tests.conftest import make_case
 
-from pneumoseg.pipeline.scoring.decision import CaseCurves, decide, search
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, score_point, search_thresholds
 from pneumoseg.pipeline.scoring.metrics import CURVES, ChallengeMetric, MeasureCurves
 from pneumoseg.transforms.labels.rle import encode_rle
 from pneumoseg.transforms.masks import OperatingPoint
@@ -67,7 +67,7 @@ def test_without_a_point_the_best_one_is_taken() -> None:
     cases = [curves(0.3, 0), curves(0.6, 1)]
     found = run(ChallengeMetric(), [cases])
     assert found["dice"] == 1.0
-    assert found["threshold"] == search(cases).threshold
+    assert found["threshold"] == search_thresholds(cases).threshold
 
 
 def test_the_image_threshold_of_the_best_point_is_reported() -> None:
@@ -120,7 +120,7 @@ def test_a_prediction_is_measured_at_the_size_of_the_original_image(shape: tuple
     found = measured[CURVES]
     assert (found.index, found.label_area, found.pixels) == (1, 96, shape[0] * shape[1])
     assert found.image_probability == 0.75
-    assert decide([found], OperatingPoint()).dices.tolist() == [1.0]
+    assert score_point([found], OperatingPoint()).dices.tolist() == [1.0]
 
 
 def test_a_label_of_several_overlapping_rows_is_measured_as_their_union() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.scoring.decision import CaseCurves, search
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, search_thresholds
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, OutOfFold, load_out_of_fold, save_out_of_fold
 
 
@@ -57,7 +57,7 @@ def test_each_map_comes_back_to_its_case(path: Path) -> None:
 
 
 def test_the_decision_is_searched_on_what_was_read_as_on_what_was_written(path: Path) -> None:
-    assert search(load_out_of_fold(path).curves) == search(found().curves)
+    assert search_thresholds(load_out_of_fold(path).curves) == search_thresholds(found().curves)
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:

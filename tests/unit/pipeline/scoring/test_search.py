@@ -10,24 +10,22 @@ from scipy import ndimage
 from skimage.morphology import remove_small_objects
 from tests.conftest import make_case
 
-from pneumoseg.pipeline.scoring import search as module
-from pneumoseg.pipeline.scoring.decision import (
+from pneumoseg.pipeline.scoring.case_curves import (
     IMAGE_THRESHOLDS,
     MIN_AREA_FRACTIONS,
     STEPS,
     CaseCurves,
     image_gain,
 )
-from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
-from pneumoseg.pipeline.scoring.search import (
+from pneumoseg.pipeline.scoring.measured_cases import (
     CLEANINGS,
-    AimName,
-    Drawing,
-    Search,
+    MaskRule,
     SearchCase,
     inner_fold_of,
     search_cases,
 )
+from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
+from pneumoseg.pipeline.scoring.search import AimName, Search
 from pneumoseg.transforms.labels.rle import encode_rle
 from pneumoseg.transforms.masks import OperatingPoint, to_mask
 
@@ -71,7 +69,7 @@ def brute_force_dice(case: SearchCase, point: OperatingPoint) -> float:
     probabilities = case.levels.astype(np.float64) / 255
     mask = probabilities > point.threshold
     if mask.sum() > int(point.min_area_fraction * mask.size) and is_accepted(case, point):
-        mask = probabilities > point.drawn_threshold
+        mask = probabilities > point.mask_threshold
         kept = remove_small_objects(
             mask, max_size=int(point.min_component_fraction * mask.size), connectivity=2
         )
@@ -86,17 +84,17 @@ def brute_force_dice(case: SearchCase, point: OperatingPoint) -> float:
     return 2 * int((mask & case.label).sum()) / total if total else 1.0
 
 
-def point_of(top: int, area: float, drawing: Drawing) -> OperatingPoint:
+def point_of(top: int, area: float, rule: MaskRule) -> OperatingPoint:
     return OperatingPoint(
         threshold=top / STEPS,
         min_area_fraction=area,
-        bottom_threshold=drawing.bottom / STEPS,
-        **drawing.cleaning._asdict(),
+        segmentation_threshold=rule.segmentation / STEPS,
+        **rule.cleaning._asdict(),
     )
 
 
 SOME_POINTS = [
-    point_of(top, area, Drawing(bottom, cleaning))
+    point_of(top, area, MaskRule(bottom, cleaning))
     for top, bottom, area, cleaning in product((30, 110), (10, 30), (0.0, 0.02), CLEANINGS)
 ]
 
@@ -148,7 +146,7 @@ def test_the_best_with_cleaning_is_that_of_brute_force(seed: int) -> None:
     best = max(
         float(
             np.mean(
-                [brute_force_dice(case, point_of(top, area, Drawing(bottom, cleaning))) for case in cases]
+                [brute_force_dice(case, point_of(top, area, MaskRule(bottom, cleaning))) for case in cases]
             )
         )
         for top, bottom in product(range(0, STEPS, 32), repeat=2)
@@ -237,7 +235,7 @@ def test_the_best_with_an_image_threshold_is_that_of_brute_force(seed: int) -> N
             range(0, STEPS, 32), range(0, STEPS, 32), (0.0, 0.032), IMAGE_THRESHOLDS
         )
         if bottom <= top
-        for point in [replace(point_of(top, area, Drawing(bottom)), image_threshold=level)]
+        for point in [replace(point_of(top, area, MaskRule(bottom)), image_threshold=level)]
     )
     assert found.dice >= best - image_gain(12) - 1e-12
     assert found.dice == pytest.approx(np.mean([brute_force_dice(case, found.point) for case in cases]))
@@ -389,7 +387,7 @@ def test_one_patient_cannot_be_scored_by_the_others() -> None:
 # curve
 
 
-def test_the_curve_has_what_each_top_threshold_would_have() -> None:
+def test_the_curve_has_what_each_classification_threshold_would_have() -> None:
     cases = graded()
     search = Search(cases)
     curve = search.curve(search.best().point)
@@ -455,4 +453,4 @@ def test_a_stored_map_is_brought_to_its_label_without_its_padding(shape: tuple[i
 
 
 def test_many_thousand_combinations_are_searched() -> None:
-    assert len(MIN_AREA_FRACTIONS) * STEPS * STEPS / 2 + len(module.CLEANINGS) * 8 > 2_000
+    assert len(MIN_AREA_FRACTIONS) * STEPS * STEPS / 2 + len(CLEANINGS) * 8 > 2_000

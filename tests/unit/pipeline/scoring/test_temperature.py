@@ -5,7 +5,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from pneumoseg.pipeline.scoring.calibration import pixel_gaps
-from pneumoseg.pipeline.scoring.decision import CaseCurves
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves
 from pneumoseg.pipeline.scoring.statistics import gap_of, value_of
 from pneumoseg.pipeline.scoring.temperature import cross_fitted_temperatures, fit_temperature
 

@@ -4,8 +4,8 @@ import torch
 from tests.conftest import make_case
 
 from pneumoseg.pipeline.dataset.manifest import Case
-from pneumoseg.pipeline.model.description import Decision
-from pneumoseg.pipeline.scoring.decision import CaseCurves, decide
+from pneumoseg.pipeline.model.description import OperatingPointSearch
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, score_point
 from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
 from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.transforms.labels.rle import encode_rle
@@ -40,25 +40,25 @@ def learned(count: int = 40) -> tuple[OutOfFold, list[Case]]:
 def test_the_point_is_the_best_for_the_challenge_and_its_score_is_that_of_its_masks() -> None:
     found, cases = learned()
     tuned = tune(found, cases)
-    challenge = tuned.decision.aims["challenge"]
+    challenge = tuned.search.aims["challenge"]
     assert challenge.point.as_point() == tuned.point
     if not tuned.point.cleans:
-        assert decide(found.curves, tuned.point).score.dice == pytest.approx(challenge.dice)
-    assert challenge.dice >= max(row.dice for row in tuned.decision.curve) - 1e-9
-    assert challenge.dice >= decide(found.curves, tuned.point).score.predict_nothing
+        assert score_point(found.curves, tuned.point).score.dice == pytest.approx(challenge.dice)
+    assert challenge.dice >= max(row.dice for row in tuned.search.curve) - 1e-9
+    assert challenge.dice >= score_point(found.curves, tuned.point).score.predict_nothing
 
 
 def test_all_that_was_found_goes_through_json() -> None:
-    decision = tune(*learned()).decision
-    assert Decision.model_validate_json(decision.model_dump_json()) == decision
-    assert (decision.cases, set(decision.aims)) == (14, {"challenge", "specificity", "screening"})
-    assert decision.cross_fitted is not None
-    assert decision.cross_fitted.dice <= decision.aims["challenge"].dice
-    assert len(decision.cross_fitted.points) == 5
-    assert (decision.frontier[0].specificity, decision.frontier[-1].sensitivity) == (1.0, 1.0)
+    search = tune(*learned()).search
+    assert OperatingPointSearch.model_validate_json(search.model_dump_json()) == search
+    assert (search.cases, set(search.aims)) == (14, {"challenge", "specificity", "screening"})
+    assert search.cross_fitted is not None
+    assert search.cross_fitted.dice <= search.aims["challenge"].dice
+    assert len(search.cross_fitted.points) == 5
+    assert (search.frontier[0].specificity, search.frontier[-1].sensitivity) == (1.0, 1.0)
 
 
 def test_cases_of_one_patient_are_not_cross_fitted() -> None:
     found, cases = learned()
     alone = [case.model_copy(update={"group": "p"}) for case in cases]
-    assert tune(found, alone).decision.cross_fitted is None
+    assert tune(found, alone).search.cross_fitted is None

@@ -11,7 +11,7 @@ from pneumoseg.models import AttentionUNet, NetworkOutputs
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.inference.predictor import Predictor
-from pneumoseg.pipeline.scoring.decision import CaseCurves
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves
 from pneumoseg.pipeline.scoring.metrics import CURVES, ChallengeMetric
 from pneumoseg.pipeline.training.engines import On, make_evaluator, make_trainer, use_predictor
 from pneumoseg.pipeline.training.step import TrainingStep

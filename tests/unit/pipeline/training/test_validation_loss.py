@@ -8,7 +8,7 @@ from ignite.exceptions import NotComputableError
 from torch import Tensor
 
 from pneumoseg.pipeline.core.loss_terms import BCETerm, DiceTerm
-from pneumoseg.pipeline.scoring.decision import CaseCurves
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves
 from pneumoseg.pipeline.scoring.metrics import CURVES
 from pneumoseg.pipeline.training.losses import TrainingLoss
 from pneumoseg.pipeline.training.validation_loss import EPS, ValidationLoss

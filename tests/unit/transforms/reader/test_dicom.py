@@ -9,13 +9,13 @@ import pytest
 from pydicom import dcmread
 from pydicom.pixels.decoders.base import get_decoder
 
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import RadiographError, read_radiograph
 from pneumoseg.transforms.reader.reasons import Outcome, Reason
 
 WriteDicom = Callable[..., Path]
 PIXELS = np.arange(16 * 24, dtype=np.uint16).reshape(16, 24)
-ALL_KINDS = Gates(any_modality=True, any_view=True, any_body_part=True)
+ALL_KINDS = AcceptanceFilters(any_modality=True, any_view=True, any_body_part=True)
 
 BATCH_ONLY = {"E015_dup_same_pixels.dcm", "E016_dup_other_pixels.dcm"}  # one file by itself is fine
 OTHER_REASONS = {  # allowed by the notes of index.csv
@@ -30,7 +30,7 @@ def test_importing_the_reader_loads_neither_torch_nor_monai() -> None:
         "import sys, pneumoseg.transforms.reader.dicom, pneumoseg.transforms.reader.radiograph;"
         "print({'torch', 'monai', 'skimage', 'scipy'} & set(sys.modules))"
     )
-    namespace = Path(__file__).parents[3] / ".namespace"
+    namespace = Path(__file__).parents[4] / ".namespace"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": str(namespace)},
@@ -69,7 +69,10 @@ def test_an_image_is_not_transposed(write_dicom: WriteDicom) -> None:
 
 def test_burned_in_text_is_told_of_unless_it_is_expected(write_dicom: WriteDicom) -> None:
     path = write_dicom(PIXELS, BurnedInAnnotation="YES")
-    told, expected = read_radiograph(path), read_radiograph(path, gates=Gates(allow_burned_in=True))
+    told, expected = (
+        read_radiograph(path),
+        read_radiograph(path, acceptance=AcceptanceFilters(allow_burned_in=True)),
+    )
     assert told.burned_in
     assert expected.burned_in
     assert [reason for reason, _ in told.warnings] == [Reason.BURNED_IN]
@@ -155,7 +158,9 @@ def test_real_radiographs_have_the_pixels_that_pillow_decodes(real_data: Path) -
 
 def test_one_image_in_two_lossless_encodings_is_one_image(real_data: Path) -> None:
     folder = real_data / "dicom-variety"
-    j2k, jls = (read_radiograph(folder / f"RG3_{kind}.dcm", gates=ALL_KINDS) for kind in ("J2KR", "JLSL"))
+    j2k, jls = (
+        read_radiograph(folder / f"RG3_{kind}.dcm", acceptance=ALL_KINDS) for kind in ("J2KR", "JLSL")
+    )
     np.testing.assert_array_equal(j2k.values, jls.values)
     np.testing.assert_array_equal(j2k.image, jls.image)
     assert j2k.pixel_sha256 == jls.pixel_sha256
@@ -164,16 +169,16 @@ def test_one_image_in_two_lossless_encodings_is_one_image(real_data: Path) -> No
 def test_the_lossy_encoding_of_an_image_comes_close(real_data: Path) -> None:
     folder = real_data / "dicom-variety"
     lossless, lossy = (
-        read_radiograph(folder / f"RG3_{kind}.dcm", gates=ALL_KINDS) for kind in ("J2KR", "J2KI")
+        read_radiograph(folder / f"RG3_{kind}.dcm", acceptance=ALL_KINDS) for kind in ("J2KR", "J2KI")
     )
     assert np.abs(lossless.values - lossy.values).mean() < 8  # of 1023, at 30 to 1
 
 
-def test_files_of_other_kinds_are_read_with_the_gates_open(real_data: Path) -> None:
+def test_files_of_other_kinds_are_read_with_the_acceptance_filters_open(real_data: Path) -> None:
     folder = real_data / "dicom-variety"
     with (folder / "index.csv").open() as rows:
         for row in csv.DictReader(rows):
-            radiograph = read_radiograph(folder / row["file"], gates=ALL_KINDS)
+            radiograph = read_radiograph(folder / row["file"], acceptance=ALL_KINDS)
             assert radiograph.shape == (int(row["rows"]), int(row["cols"]))
             assert radiograph.bits_stored == int(row["bits_stored"])
             assert radiograph.photometric_interpretation == row["photometric"]

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.png import PNG_SIGNATURE, read_png
 from pneumoseg.transforms.reader.radiograph import RadiographError, read_radiograph
 from pneumoseg.transforms.reader.reasons import Reason
@@ -23,9 +23,9 @@ def png(pixels: NDArray[Any], **options: Any) -> bytes:
     return data.getvalue()
 
 
-def refusal(data: bytes, gates: Gates | None = None) -> Reason:
+def refusal(data: bytes, acceptance: AcceptanceFilters | None = None) -> Reason:
     with pytest.raises(RadiographError) as caught:
-        read_png(data, gates or Gates())
+        read_png(data, acceptance or AcceptanceFilters())
     return caught.value.reason
 
 
@@ -38,14 +38,14 @@ def header(columns: int, rows: int, depth: int = 8, colour: int = 0) -> bytes:
 
 
 def test_eight_bits_are_read_as_they_are() -> None:
-    radiograph = read_png(png(GREY), Gates())
+    radiograph = read_png(png(GREY), AcceptanceFilters())
     np.testing.assert_array_equal(radiograph.values, GREY)
     assert (radiograph.bits_stored, radiograph.warnings) == (8, ())
 
 
 def test_sixteen_bits_are_read_as_they_are() -> None:
     deep = GREY.astype(np.uint16) * 257
-    radiograph = read_png(png(deep), Gates())
+    radiograph = read_png(png(deep), AcceptanceFilters())
     np.testing.assert_array_equal(radiograph.values, deep)
     assert radiograph.bits_stored == 16
 
@@ -53,14 +53,14 @@ def test_sixteen_bits_are_read_as_they_are() -> None:
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_grey_in_several_channels_is_read(channels: int) -> None:
     colour = np.stack([GREY] * channels, axis=-1)
-    radiograph = read_png(png(colour), Gates())
+    radiograph = read_png(png(colour), AcceptanceFilters())
     np.testing.assert_array_equal(radiograph.stored, GREY)
     expected = [] if channels == 2 else [Reason.COLOUR_TO_GREY]
     assert [reason for reason, _ in radiograph.warnings] == expected
 
 
 def test_a_png_tells_neither_spacing_nor_identity() -> None:
-    radiograph = read_png(png(GREY), Gates())
+    radiograph = read_png(png(GREY), AcceptanceFilters())
     assert radiograph.spacing_mm is None
     assert radiograph.sop_instance_uid is None
     assert radiograph.patient_id is None
@@ -86,7 +86,7 @@ def test_a_cut_png_is_truncated(share: float) -> None:
 def test_a_bomb_is_refused_by_its_header() -> None:
     data = PNG_SIGNATURE + header(60000, 60000) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
     assert refusal(data) is Reason.TOO_LARGE
-    assert refusal(png(GREY), Gates(max_pixels=239)) is Reason.TOO_LARGE
+    assert refusal(png(GREY), AcceptanceFilters(max_pixels=239)) is Reason.TOO_LARGE
 
 
 def test_damaged_pixels_are_a_decode_error() -> None:

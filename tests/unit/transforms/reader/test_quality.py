@@ -11,7 +11,7 @@ from PIL import Image
 from pneumoseg.pipeline.phantom.draw import draw_phantom
 from pneumoseg.transforms.reader.grey import GreyScale, Window
 from pneumoseg.transforms.reader.quality import lit_field, look_at, sample
-from pneumoseg.transforms.reader.radiograph import Gates, read_radiograph
+from pneumoseg.transforms.reader.radiograph import AcceptanceFilters, read_radiograph
 from pneumoseg.transforms.reader.reasons import Outcome, Reason
 from pneumoseg.transforms.reader.record import Radiograph
 
@@ -166,7 +166,7 @@ def test_almost_every_inverted_real_chest_is_warned_of(real_chests: list[Radiogr
     ],
 )
 def test_other_real_files_are_told_from_chests(shared_data: Path, name: str, is_human_chest: bool) -> None:
-    gates = Gates(any_modality=True, any_view=True, any_body_part=True)
-    radiograph = read_radiograph(shared_data / "dicom-variety" / name, gates=gates)
+    acceptance = AcceptanceFilters(any_modality=True, any_view=True, any_body_part=True)
+    radiograph = read_radiograph(shared_data / "dicom-variety" / name, acceptance=acceptance)
     found = {reason for reason, _ in radiograph.warnings}
     assert (Reason.LOOKS_UNLIKE_CHEST not in found) == is_human_chest

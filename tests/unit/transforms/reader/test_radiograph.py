@@ -8,16 +8,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumoseg.transforms.reader.radiograph import FileKind, Gates, RadiographError, read_radiograph, sniff
+from pneumoseg.transforms.reader.radiograph import (
+    AcceptanceFilters,
+    FileKind,
+    RadiographError,
+    read_radiograph,
+    sniff,
+)
 from pneumoseg.transforms.reader.reasons import Reason
 
 WriteDicom = Callable[..., Path]
 PIXELS = (np.arange(16 * 24, dtype=np.uint16) * 7).reshape(16, 24)
 
 
-def refusal(path: Path, gates: Gates | None = None) -> Reason:
+def refusal(path: Path, acceptance: AcceptanceFilters | None = None) -> Reason:
     with pytest.raises(RadiographError) as caught:
-        read_radiograph(path, gates=gates or Gates())
+        read_radiograph(path, acceptance=acceptance or AcceptanceFilters())
     assert "\n" not in str(caught.value)
     return caught.value.reason
 
@@ -105,11 +111,11 @@ def test_a_huge_sparse_file_is_refused_by_its_size(tmp_path: Path) -> None:
     assert refusal(path) is Reason.TOO_LARGE
 
 
-def test_the_limits_of_the_gates_are_kept(write_dicom: WriteDicom) -> None:
+def test_the_limits_of_the_acceptance_filters_are_kept(write_dicom: WriteDicom) -> None:
     path = write_dicom(PIXELS)
-    assert refusal(path, Gates(max_bytes=500)) is Reason.TOO_LARGE
-    assert refusal(path, Gates(max_pixels=383)) is Reason.TOO_LARGE
-    assert read_radiograph(path, gates=Gates(max_pixels=384)).shape == (16, 24)
+    assert refusal(path, AcceptanceFilters(max_bytes=500)) is Reason.TOO_LARGE
+    assert refusal(path, AcceptanceFilters(max_pixels=383)) is Reason.TOO_LARGE
+    assert read_radiograph(path, acceptance=AcceptanceFilters(max_pixels=384)).shape == (16, 24)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

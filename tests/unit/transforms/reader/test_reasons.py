@@ -7,7 +7,7 @@ from pneumoseg.transforms.reader.reasons import Outcome, RadiographError, Reason
 
 
 def test_the_page_of_reasons_is_the_list_in_the_code() -> None:
-    page = Path(__file__).parents[3] / "docs" / "reasons.md"
+    page = Path(__file__).parents[4] / "docs" / "reasons.md"
     assert page.read_text() == reasons_page(), (
         "python -m pneumoseg.transforms.reader.reasons > docs/reasons.md"
     )

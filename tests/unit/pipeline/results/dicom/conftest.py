@@ -18,10 +18,10 @@ from tests.conftest import SHAPE, write_radiograph
 
 from pneumoseg.pipeline.results.dicom.origin import Origin, save_dicom
 from pneumoseg.pipeline.results.dicom.source import Source, read_source
-from pneumoseg.transforms.reader.acceptance import Gates
+from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 
-GATES = Gates(any_modality=True, any_view=True, any_body_part=True)
+ACCEPTANCE = AcceptanceFilters(any_modality=True, any_view=True, any_body_part=True)
 KINDS = {
     "CR": (ComputedRadiographyImageStorage, "CR"),
     "DX": (DigitalXRayImageStorageForPresentation, "DX"),
@@ -64,8 +64,10 @@ def make_source(
             **elements,
         },
     )
-    radiograph = read_radiograph(path, gates=GATES)
-    return read_source(path.read_bytes(), radiograph, with_identity=with_identity, max_bytes=GATES.max_bytes)
+    radiograph = read_radiograph(path, acceptance=ACCEPTANCE)
+    return read_source(
+        path.read_bytes(), radiograph, with_identity=with_identity, max_bytes=ACCEPTANCE.max_bytes
+    )
 
 
 def make_mask(*, positive: bool) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
-"""Scores of operating points, and the one that scores best.
+"""Threshold curves of cases, and the scores of operating points that follow from them.
 
-For each case only its image probability and two curves are kept: how many pixels exceed each threshold, and how many
-of these lie in the label. The challenge's Dice of every operating point follows from them exactly, so that a search
-reads no probability map twice.
+A case is reduced to its image probability and two curves: the number of pixels that exceed each threshold, and the
+number of these that lie in the label. They determine the challenge's Dice of every operating point without cleaning
+exactly, so that a search reads each probability map only once.
 """
 
 from collections.abc import Sequence
@@ -13,38 +13,37 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.special import expit
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from pneumoseg.pipeline.scoring.challenge import ChallengeScore, dice_from_counts, summarise
+from pneumoseg.pipeline.scoring.statistics import auc_of, value_of
 from pneumoseg.transforms.masks import OperatingPoint, accepts_image, min_area_px
 
-STEPS: Final = (
-    256  # thresholds are multiples of 1/256: exact in float32, so that curve and mask agree to the pixel
-)
+STEPS: Final = 256
+"""Thresholds are multiples of 1/256, which float32 represents exactly: curve and mask agree to the pixel."""
 MIN_AREA_FRACTIONS: Final = (
     0.0, 0.00005, 0.0001, 0.0002, 0.0004, 0.0006, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012, 0.016,
     0.024, 0.032, 0.048, 0.064,
 )  # fmt: skip
 IMAGE_THRESHOLDS: Final = (0.0, *(float(value) for value in expit(np.linspace(-4.5, 4.5, 25)).round(4)))
-"""Image thresholds to choose from: none, and 0.011 to 0.989 in equal steps of log-odds, as probabilities of an image
-crowd near 0 and 1. The values are fixed, so that a search does not depend on images that it was not made on."""
+"""Image thresholds of the search: none, and 0.011 to 0.989 in equal steps of log-odds, since image probabilities
+cluster near 0 and 1. The values are fixed, so that the candidates do not depend on the images."""
 MIN_IMAGE_GAIN: Final = 0.001
-"""See `image_gain`."""
+"""Least gain in score of an image threshold, see `image_gain`."""
 TOLERANCE: Final = 1e-9
-"""Scores that differ by less are equal; sums in another order differ by rounding."""
+"""Scores that differ by less count as equal, since the order of a sum changes its rounding."""
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class CaseCurves:
-    """What is kept of one case.
+    """Threshold curves of one case.
 
     Attributes:
-        index: The case's place in the manifest.
+        index: Index of the case in the manifest.
         area: For each threshold ``k / 256``, the number of pixels above it; shape ``(256,)``.
-        overlap: The same among the pixels of the label.
+        overlap: For each threshold, the number of pixels of the label above it; shape ``(256,)``.
         label_area: Number of pixels of the label.
         pixels: Number of pixels of the image.
         image_probability: Probability that the image shows a pneumothorax, as the model outputs it.
@@ -66,7 +65,7 @@ class CaseCurves:
         Args:
             probabilities: Shape ``(rows, columns)``, on any device.
             label: Zeros and ones of the same shape, on the same device.
-            index: The case's place in the manifest.
+            index: Index of the case in the manifest.
             image_probability: Probability that the image shows a pneumothorax, as the model outputs it.
         """
         # p > k/256 exactly when ceil(256 p) > k: the product is exact
@@ -85,21 +84,21 @@ class CaseCurves:
 
 
 def _count_above(histogram: Counts) -> Counts:
-    """For each threshold ``k / 256``, how many pixels of a histogram of levels lie above it."""
+    """Count the pixels of a histogram of levels above each threshold ``k / 256``."""
     return histogram[:0:-1].cumsum()[::-1]
 
 
 @dataclass(frozen=True)
 class OperatingPointScores:
-    """The scores of one operating point on a set of cases.
+    """Scores of one operating point on a set of cases.
 
     Attributes:
-        point: The operating point.
-        areas: Pixels of each mask, shape ``(cases,)``.
-        dices: Dice of each case.
-        score: The challenge's score and its parts.
+        point: Operating point.
+        areas: Number of pixels of each mask, shape ``(cases,)``.
+        dices: Dice of each case, shape ``(cases,)``.
+        score: Challenge score and its parts.
         auc: Area under the ROC curve of the image probabilities, which does not depend on the operating point; None
-            where all images are of one kind.
+            where all images are positive, or all negative.
     """
 
     point: OperatingPoint
@@ -109,51 +108,67 @@ class OperatingPointScores:
     auc: float | None
 
 
-def decide(curves: Sequence[CaseCurves], point: OperatingPoint) -> OperatingPointScores:
-    """Score *point*, whose pixel thresholds are rounded down to multiples of 1/256, on cases.
+def score_point(curves: Sequence[CaseCurves], point: OperatingPoint) -> OperatingPointScores:
+    """Score an operating point on cases.
 
-    Curves know neither components nor holes: masks are scored as they are thresholded, before they are cleaned.
+    Curves contain neither components nor holes, so masks are scored as they are thresholded, before any cleaning.
+
+    Args:
+        curves: Threshold curves of each case.
+        point: Operating point; its pixel thresholds are rounded down to multiples of 1/256.
     """
-    top, bottom = int(point.threshold * STEPS), int(point.drawn_threshold * STEPS)
+    classification, segmentation = int(point.threshold * STEPS), int(point.mask_threshold * STEPS)
     label_area = np.array([case.label_area for case in curves])
-    areas = np.array([case.area[bottom] for case in curves])
-    overlap = np.array([case.overlap[bottom] for case in curves])
+    areas = np.array([case.area[segmentation] for case in curves])
+    overlap = np.array([case.overlap[segmentation] for case in curves])
     probabilities = image_probabilities(curves)
     least = np.array([min_area_px(point.min_area_fraction, case.pixels) for case in curves])
-    called = (np.array([case.area[top] for case in curves]) > least) & point.accepts(probabilities)
-    areas, overlap = np.where(called, areas, 0), np.where(called, overlap, 0)
-    positive = label_area > 0
+    enough = np.array([case.area[classification] for case in curves]) > least
+    predicted = enough & point.accepts(probabilities)
+    areas, overlap = np.where(predicted, areas, 0), np.where(predicted, overlap, 0)
     return OperatingPointScores(
         point=point,
         areas=areas,
         dices=dice_from_counts(areas, label_area, overlap),
         score=summarise(areas, label_area, overlap),
-        auc=float(roc_auc_score(positive, probabilities)) if positive.any() and not positive.all() else None,
+        auc=value_of(auc_of(probabilities, label_area > 0), len(curves)),
     )
 
 
 def image_probabilities(curves: Sequence[CaseCurves]) -> Floats:
-    """The image probability of each case, shape ``(cases,)``."""
+    """Collect the image probabilities.
+
+    Args:
+        curves: Threshold curves of each case.
+
+    Returns: Probabilities, shape ``(cases,)``.
+    """
     return np.array([case.image_probability for case in curves], dtype=np.float64)
 
 
 def image_gain(images: int) -> float:
-    """Tell what an image threshold has to add to a mean over images to be taken.
+    """Compute the gain in a mean over images that an image threshold must exceed to be used.
 
-    It is one more number that is tuned on the same images. What it gains by one image, or by less than 0.001, is
-    chance: on maps whose image probabilities were random numbers, 400 images took it in some inner folds without the
-    first of these limits, and lost by it.
+    An image threshold is one more parameter that is tuned on the same images. A gain of one image, or of less than
+    0.001, is chance: with random image probabilities, a search on 400 images without the limit of one image used an
+    image threshold in some inner folds, and lost Dice by it.
+
+    Args:
+        images: Number of images in the mean.
     """
     return max(MIN_IMAGE_GAIN, 1 / max(images, 1))
 
 
-def search(curves: Sequence[CaseCurves]) -> OperatingPoint:
+def search_thresholds(curves: Sequence[CaseCurves]) -> OperatingPoint:
     """Find the threshold, minimum area and image threshold with the highest mean Dice of the challenge.
 
-    The score of the point that is found is too high on the cases it was found on. Among equals the point without
-    image threshold, then with the smallest area, then with the lowest threshold is taken.
+    The score of the result on the same cases is an in-sample score and too high. Among equals the search prefers the
+    point without image threshold, then with the smallest area, then with the lowest threshold.
+
+    Args:
+        curves: Threshold curves of each case.
     """
-    # with an image threshold, each accepted case adds its Dice less what an empty mask has: one matrix product
+    # one matrix product: with an image threshold, each accepted case adds its Dice minus that of an empty mask
     dice, empty, area, pixels = _dices(curves)
     accepted = accepts_image(image_probabilities(curves)[:, None], IMAGE_THRESHOLDS).astype(np.float64)
     gains = [
@@ -173,12 +188,13 @@ def search(curves: Sequence[CaseCurves]) -> OperatingPoint:
 
 @dataclass(frozen=True)
 class Surface:
-    """The scores of all thresholds and minimum areas on some cases.
+    """Scores of all thresholds and minimum areas on some cases.
 
-    Each is of shape ``(minimum areas, 256)``: a row for each of `MIN_AREA_FRACTIONS`, a column for each ``k / 256``.
+    Each array has the shape ``(minimum areas, 256)``: a row for each of `MIN_AREA_FRACTIONS`, a column for each
+    threshold ``k / 256``.
 
     Attributes:
-        dice: The mean Dice of the challenge.
+        dice: Mean Dice of the challenge.
         sensitivity: Share of the positives that are predicted positive; NaN where there are none.
         specificity: Share of the negatives that are predicted negative; NaN where there are none.
     """
@@ -189,30 +205,30 @@ class Surface:
 
 
 def surface(curves: Sequence[CaseCurves], *, image_threshold: float = 0.0) -> Surface:
-    """Score all thresholds and minimum areas, with masks thresholded there and not cleaned.
+    """Score all thresholds and minimum areas without cleaning.
 
     Args:
-        curves: The cases.
-        image_threshold: Of all points; 0 is no image criterion.
+        curves: Threshold curves of each case.
+        image_threshold: Image threshold of all points; 0 is no image criterion.
     """
     dice, empty, area, pixels = _dices(curves)
     accepted = accepts_image(image_probabilities(curves), image_threshold)[:, None]
     positive = np.array([case.label_area > 0 for case in curves])
     rows = []
     for fraction in MIN_AREA_FRACTIONS:
-        called = (area > _least(fraction, pixels)) & accepted
+        predicted = (area > _least(fraction, pixels)) & accepted
         rows.append(
             (
-                np.where(called, dice, empty).mean(axis=0),
-                _share(called[positive]),
-                _share(~called[~positive]),
+                np.where(predicted, dice, empty).mean(axis=0),
+                _share(predicted[positive]),
+                _share(~predicted[~positive]),
             )
         )
     return Surface(*(np.stack(each) for each in zip(*rows, strict=True)))
 
 
 def _dices(curves: Sequence[CaseCurves]) -> tuple[Floats, Floats, Counts, Sequence[int]]:
-    """Dice at each threshold, shape ``(cases, 256)``, and of an empty mask; areas; pixels of each image."""
+    """Compute Dice at each threshold, shape ``(cases, 256)``, and of an empty mask; areas; pixels of each image."""
     label_area = np.array([case.label_area for case in curves])[:, None]
     area = np.stack([case.area for case in curves])
     dice = dice_from_counts(area, label_area, np.stack([case.overlap for case in curves]))
@@ -221,10 +237,10 @@ def _dices(curves: Sequence[CaseCurves]) -> tuple[Floats, Floats, Counts, Sequen
 
 
 def _least(fraction: float, pixels: Sequence[int]) -> Counts:
-    """The largest area that still counts as empty, of each image; shape ``(images, 1)``."""
+    """Compute the largest area that counts as empty for each image, shape ``(images, 1)``."""
     return np.array([min_area_px(fraction, each) for each in pixels])[:, None]
 
 
 def _share(rows: npt.NDArray[np.bool_]) -> Floats:
-    """The share of the rows that are true in each column; NaN where there is no row."""
+    """Compute the share of true rows in each column; NaN without rows."""
     return rows.mean(axis=0) if len(rows) else np.full(rows.shape[1], np.nan)

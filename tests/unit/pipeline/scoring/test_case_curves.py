@@ -11,15 +11,15 @@ from monai.metrics import DiceMetric
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from pneumoseg.pipeline.scoring.decision import (
+from pneumoseg.pipeline.scoring.case_curves import (
     IMAGE_THRESHOLDS,
     MIN_AREA_FRACTIONS,
     STEPS,
     CaseCurves,
-    decide,
     image_gain,
     image_probabilities,
-    search,
+    score_point,
+    search_thresholds,
     surface,
 )
 from pneumoseg.transforms.masks import OperatingPoint, to_mask
@@ -117,16 +117,19 @@ def test_a_rounding_error_above_1_is_the_highest_level() -> None:
 @pytest.mark.parametrize("threshold", [0.0, 0.25, 0.5, 0.75, 255 / 256])
 def test_every_score_is_that_of_the_masks_by_monai(threshold: float, fraction: float) -> None:
     point, made = OperatingPoint(threshold=threshold, min_area_fraction=fraction), maps()
-    found = decide(curves_of(made), point)
+    found = score_point(curves_of(made), point)
     assert found.dices.tolist() == pytest.approx(brute_force_dice(made, point))
     assert found.score.dice == pytest.approx(np.mean(brute_force_dice(made, point)))
     assert found.areas.tolist() == [int(mask.sum()) for mask in masks_of(made, point)]
 
 
 @pytest.mark.parametrize("bottom", [0.0, 0.25, 0.5])
-def test_every_score_with_a_bottom_threshold_is_that_of_the_masks_by_monai(bottom: float) -> None:
-    point, made = OperatingPoint(threshold=0.625, min_area_fraction=0.05, bottom_threshold=bottom), maps()
-    found = decide(curves_of(made), point)
+def test_every_score_with_a_segmentation_threshold_is_that_of_the_masks_by_monai(bottom: float) -> None:
+    point, made = (
+        OperatingPoint(threshold=0.625, min_area_fraction=0.05, segmentation_threshold=bottom),
+        maps(),
+    )
+    found = score_point(curves_of(made), point)
     assert found.dices.tolist() == pytest.approx(brute_force_dice(made, point))
     assert found.areas.tolist() == [int(mask.sum()) for mask in masks_of(made, point)]
 
@@ -134,7 +137,7 @@ def test_every_score_with_a_bottom_threshold_is_that_of_the_masks_by_monai(botto
 @pytest.mark.parametrize("image_threshold", [0.0, 0.25, 0.6, 0.999])
 def test_every_score_with_an_image_threshold_is_that_of_the_masks_by_monai(image_threshold: float) -> None:
     point, made = OperatingPoint(threshold=0.1875, image_threshold=image_threshold), maps(12)
-    found = decide(curves_of(made), point)
+    found = score_point(curves_of(made), point)
     assert found.dices.tolist() == pytest.approx(brute_force_dice(made, point))
     assert found.score.predicted_positive == sum(bool(mask.any()) for mask in masks_of(made, point))
 
@@ -142,7 +145,7 @@ def test_every_score_with_an_image_threshold_is_that_of_the_masks_by_monai(image
 def test_the_area_under_the_curve_is_scikit_learns_on_the_image_probabilities() -> None:
     made = maps(20)
     given = np.random.default_rng(1).random(20).tolist()
-    found = decide(curves_of(made, given), OperatingPoint())
+    found = score_point(curves_of(made, given), OperatingPoint())
     assert found.auc == pytest.approx(roc_auc_score([label.any() for _, label in made], given))
     assert image_probabilities(curves_of(made, given)).tolist() == given
 
@@ -154,13 +157,14 @@ def test_the_area_under_the_curve_does_not_depend_on_the_operating_point() -> No
         OperatingPoint(threshold=0.1, min_area_fraction=0.05),
         OperatingPoint(threshold=0.3, image_threshold=0.5),
     ]
-    assert len({decide(curves, point).auc for point in points}) == 1
+    assert len({score_point(curves, point).auc for point in points}) == 1
 
 
 @pytest.mark.parametrize("kind", [0, 1])
 def test_images_of_one_kind_have_no_area_under_the_curve(kind: int) -> None:
     assert (
-        decide(curves_of([case for case in maps(8) if case[1].any() == kind]), OperatingPoint()).auc is None
+        score_point(curves_of([case for case in maps(8) if case[1].any() == kind]), OperatingPoint()).auc
+        is None
     )
 
 
@@ -169,7 +173,7 @@ def test_dice_at_the_four_corners(pred: int, truth: int, expected: float) -> Non
     curves = CaseCurves.measure(
         torch.full((4, 4), float(pred)), torch.full((4, 4), truth), index=0, image_probability=0.5
     )
-    assert decide([curves], OperatingPoint()).dices.tolist() == [expected]
+    assert score_point([curves], OperatingPoint()).dices.tolist() == [expected]
 
 
 def every_score(made: Maps) -> list[float]:
@@ -196,7 +200,7 @@ def every_score(made: Maps) -> list[float]:
 @pytest.mark.parametrize("seed", range(4))
 def test_the_search_finds_the_best_of_all_points(seed: int) -> None:
     made = maps(6, seed)
-    best = decide(curves_of(made), search(curves_of(made))).score.dice
+    best = score_point(curves_of(made), search_thresholds(curves_of(made))).score.dice
     assert best == pytest.approx(max(every_score(made)))
 
 
@@ -206,15 +210,15 @@ def test_the_search_is_never_worse_than_predicting_nothing() -> None:
         for n, (_, label) in enumerate(maps())
     ]
     curves = curves_of(noise)
-    found = decide(curves, search(curves)).score
+    found = score_point(curves, search_thresholds(curves)).score
     assert found.dice >= found.predict_nothing
 
 
 def test_a_perfect_map_is_found_a_point_that_scores_1() -> None:
     made = [(label.astype(np.float32) * 0.4 + 0.1, label) for _, label in maps()]
-    point = search(curves_of(made))
+    point = search_thresholds(curves_of(made))
     assert 0.1 <= point.threshold < 0.5
-    assert decide(curves_of(made), point).score.dice == 1.0
+    assert score_point(curves_of(made), point).score.dice == 1.0
 
 
 def bright_everywhere(positive: bool) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -229,14 +233,17 @@ def bright_everywhere(positive: bool) -> tuple[NDArray[np.float32], NDArray[np.u
 def test_pixels_that_do_not_tell_and_image_probabilities_that_do_give_an_image_threshold() -> None:
     made = [bright_everywhere(positive=number % 3 == 0) for number in range(30)]
     curves = curves_of(made, [0.7 if label.any() else 0.3 for _, label in made])
-    point = search(curves)
+    point = search_thresholds(curves)
     assert 0.3 <= point.image_threshold < 0.7
-    assert decide(curves, point).score.dice == 1.0
+    assert score_point(curves, point).score.dice == 1.0
 
 
 def test_where_pixels_tell_as_well_there_is_no_image_threshold() -> None:
     made = [(label.astype(np.float32) * 0.4 + 0.1, label) for _, label in maps(8)]
-    assert search(curves_of(made, [0.9 if label.any() else 0.1 for _, label in made])).image_threshold == 0
+    assert (
+        search_thresholds(curves_of(made, [0.9 if label.any() else 0.1 for _, label in made])).image_threshold
+        == 0
+    )
 
 
 @pytest.mark.parametrize(("count", "wrong", "expected"), [(2000, 1, False), (200, 1, False), (200, 2, True)])
@@ -249,7 +256,7 @@ def test_an_image_threshold_that_gains_one_image_or_less_than_a_thousandth_is_le
     for number in range(wrong):
         made[2 * number + 1] = flat(0.75, pixels=100, positive=False)
     curves = curves_of(made, [0.9 if positive else 0.1 for positive in labels])
-    assert (search(curves).image_threshold > 0) == expected
+    assert (search_thresholds(curves).image_threshold > 0) == expected
     assert image_gain(count) == max(0.001, 1 / count)
 
 
@@ -263,7 +270,7 @@ def test_image_thresholds_begin_with_none_and_rise_within_0_and_1() -> None:
 def test_images_of_several_sizes_are_searched_together() -> None:
     small, large = np.zeros((8, 8), np.uint8), np.ones((32, 32), np.uint8)
     made = [(small.astype(np.float32), small), (large.astype(np.float32), large)]
-    assert decide(curves_of(made), search(curves_of(made))).score.dice == 1.0
+    assert score_point(curves_of(made), search_thresholds(curves_of(made))).score.dice == 1.0
 
 
 # the surface
@@ -280,7 +287,7 @@ def test_every_point_of_the_surface_is_what_the_decision_has(fraction: int, imag
             min_area_fraction=MIN_AREA_FRACTIONS[fraction],
             image_threshold=image_threshold,
         )
-        score = decide(curves, point).score
+        score = score_point(curves, point).score
         assert found.dice[fraction, step] == pytest.approx(score.dice)
         assert found.sensitivity[fraction, step] == pytest.approx(score.sensitivity)
         assert found.specificity[fraction, step] == pytest.approx(score.specificity)

@@ -1,6 +1,6 @@
 """What the search of the decision costs, on maps that a program draws: nothing in it comes from a radiograph.
 
-    python benchmarks/decision_search.py [--cases 960] [--positives 214] [--side 256] [--rounds 3]
+    python benchmarks/operating_point_search.py [--cases 960] [--positives 214] [--side 256] [--rounds 3]
 
 Every map has faint blobs and noise, so that masks have specks and holes, and that of a positive a brighter blob about
 its label. Searched are the points of all aims, and then one without each inner fold, as training does it.
@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from pneumoseg.pipeline.scoring.decision import MIN_AREA_FRACTIONS, STEPS, CaseCurves
-from pneumoseg.pipeline.scoring.search import CLEANINGS, STRIDES, Search, SearchCase
+from pneumoseg.pipeline.scoring.case_curves import MIN_AREA_FRACTIONS, STEPS, CaseCurves
+from pneumoseg.pipeline.scoring.measured_cases import CLEANINGS, SearchCase
+from pneumoseg.pipeline.scoring.search import STRIDES, Search
 from pneumoseg.pipeline.scoring.tuning import AIMS
 
 MAX_SECONDS = 20
