@@ -27,9 +27,9 @@ from pneumoseg.pipeline.jobs.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.jobs.prepare import prepare_manifest
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import (
-    AimedPoint,
     CrossFittedPoints,
     Member,
+    ObjectivePoint,
     OperatingPointSearch,
     TunedPoint,
     read_description,
@@ -222,7 +222,7 @@ def model_with_a_search(
     model = write_model(folder, network or bright_pixel_network(), fold=1, manifest_sha256=sha256)
     search = OperatingPointSearch(
         cases=4,
-        aims={"screening": AimedPoint(point=BLIND, dice=0.5, sensitivity=0.0, specificity=1.0)},
+        objectives={"screening": ObjectivePoint(point=BLIND, dice=0.5, sensitivity=0.0, specificity=1.0)},
         curve=(),
         cross_fitted=CrossFittedPoints(points=points, dice=0.75),
         temperature=temperature,

@@ -31,7 +31,7 @@ from pneumoseg.pipeline.core.files import locked
 from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import (
-    AimedPoint,
+    ObjectivePoint,
     OperatingPointSearch,
     TunedPoint,
     read_description,
@@ -68,7 +68,7 @@ def searched_model(folder: Path, temperature: float | None = None) -> Path:
     blind = TunedPoint(threshold=0.5, min_area_fraction=0.9)
     search = OperatingPointSearch(
         cases=4,
-        aims={"specificity": AimedPoint(point=blind, dice=0.5, sensitivity=0.0, specificity=1.0)},
+        objectives={"specificity": ObjectivePoint(point=blind, dice=0.5, sensitivity=0.0, specificity=1.0)},
         curve=(),
         cross_fitted=None,
         temperature=temperature,

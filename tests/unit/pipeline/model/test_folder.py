@@ -15,8 +15,8 @@ from pneumoseg.pipeline.core.files import sha256_of
 from pneumoseg.pipeline.inference.model import load_model
 from pneumoseg.pipeline.model.card import model_card, save_description
 from pneumoseg.pipeline.model.description import (
-    AimedPoint,
     CurvePoint,
+    ObjectivePoint,
     OperatingPointSearch,
     TunedPoint,
     read_description,
@@ -389,7 +389,7 @@ def searched(folder: Path) -> Path:
     rows = [(0.25, 0.7, 1.0, 0.5), (0.5, 0.8, 0.8, 0.9), (0.75, 0.78, 0.6, 1.0)]
     search = OperatingPointSearch(
         cases=20,
-        aims={"screening": AimedPoint(point=WHOLE, dice=0.7, sensitivity=1.0, specificity=0.5)},
+        objectives={"screening": ObjectivePoint(point=WHOLE, dice=0.7, sensitivity=1.0, specificity=0.5)},
         curve=tuple(
             CurvePoint(
                 threshold=top, min_area_fraction=0.002, dice=dice, sensitivity=found, specificity=spared
