@@ -1,7 +1,8 @@
-"""The reader as MONAI's dictionary transforms want it."""
+"""Dictionary transform that reads radiographs."""
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from math import nan
+from typing import Any, Final
 
 import torch
 from monai.config.type_definitions import KeysCollection
@@ -11,26 +12,30 @@ from pneumoseg.transforms.reader.acceptance import Gates
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 
 _DEFAULT_GATES = Gates()
-_BESIDE = ("shape", "spacing_mm", "pixel_aspect", "sop_instance_uid", "view", "burned_in")
+_METADATA: Final = ("shape", "spacing_mm", "pixel_aspect", "sop_instance_uid", "view", "burned_in")
+_UNKNOWN: Final = {"spacing_mm": (nan, nan), "sop_instance_uid": "", "view": ""}
 
 
 class LoadRadiographd(MapTransform):
-    """Replace paths, or radiographs that have been read already, by images, and put beside them what their files say.
+    """Replace paths, or radiographs that have been read already, by images, and add what their files say.
 
     An image is a plain float32 tensor of shape ``(1, rows, columns)`` in [0, 1], upright; a MetaTensor
-    would cost time in each later transform and carry an affine that a radiograph does not have. Beside it
-    come the ``radiograph`` itself and, of it, ``shape``, ``spacing_mm``, ``pixel_aspect``,
-    ``sop_instance_uid``, ``view`` and ``burned_in``; those that are not known are None, so pick what you
-    collate.
+    would cost time in each later transform and carry an affine that a radiograph does not have.
+
+    Each image is accompanied by the items ``shape`` (rows, columns), ``spacing_mm`` (row, column), ``pixel_aspect``,
+    ``sop_instance_uid``, ``view`` and ``burned_in``. MONAI's `DataLoader` can collate them: an unknown spacing is NaN,
+    and an unknown text is empty.
 
     Args:
         keys: Items that hold a path or a `Radiograph`.
-        gates: What may pass of the paths.
-        meta_prefix: Put before the names beside the image, to keep those of several images apart.
+        gates: Files to accept; a `Radiograph` is not checked again.
+        meta_prefix: Prefix of the names of the further items, which keeps those of several images apart; ``{key}`` in
+            it is replaced by the key.
+        keep_radiograph: Add the `Radiograph` itself as item ``radiograph``. MONAI's `DataLoader` cannot collate it.
         allow_missing_keys: Whether an item may be absent.
 
     Raises:
-        RadiographError: When called on a file that is not read.
+        RadiographError: If a file cannot be read, when the transform is called.
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class LoadRadiographd(MapTransform):
         *,
         gates: Gates = _DEFAULT_GATES,
         meta_prefix: str = "",
+        keep_radiograph: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -46,6 +52,7 @@ class LoadRadiographd(MapTransform):
             raise ValueError(f"{len(self.keys)} images need a meta_prefix with {{key}} in it, as '{{key}}_'")
         self.gates = gates
         self.meta_prefix = meta_prefix
+        self.keep_radiograph = keep_radiograph
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Read each of `keys` in a copy of *data*."""
@@ -57,7 +64,9 @@ class LoadRadiographd(MapTransform):
             )
             sample[key] = torch.from_numpy(radiograph.image).unsqueeze(0)
             prefix = self.meta_prefix.format(key=key)
-            sample[f"{prefix}radiograph"] = radiograph
-            for name in _BESIDE:
-                sample[f"{prefix}{name}"] = getattr(radiograph, name)
+            for name in _METADATA:
+                value = getattr(radiograph, name)
+                sample[f"{prefix}{name}"] = _UNKNOWN[name] if value is None else value
+            if self.keep_radiograph:
+                sample[f"{prefix}radiograph"] = radiograph
         return sample

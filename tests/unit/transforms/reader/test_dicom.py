@@ -30,7 +30,7 @@ def test_importing_the_reader_loads_neither_torch_nor_monai() -> None:
         "import sys, pneumoseg.transforms.reader.dicom, pneumoseg.transforms.reader.radiograph;"
         "print({'torch', 'monai', 'skimage', 'scipy'} & set(sys.modules))"
     )
-    namespace = Path(__file__).parents[3] / ".namespace"
+    namespace = Path(__file__).parents[4] / ".namespace"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": str(namespace)},
