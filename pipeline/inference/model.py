@@ -96,7 +96,7 @@ class Model:
 
 
 def load_model(
-    folder: Path,
+    folder: str | Path,
     device: torch.device,
     *,
     aim: str | None = None,
@@ -119,6 +119,7 @@ def load_model(
         UsageError: If the model has no operating point for *aim*, no temperature, or no dropout to sample from.
         JobError: If the folder is no model, or its weights are missing, altered or of another network.
     """
+    folder = Path(folder)
     description = read_description(folder)
     point_for(description, aim)  # raises for an unknown name before the weights are read
     temperature = _temperature(description) if calibrated else 1.0

@@ -69,16 +69,16 @@ class Readers(Generic[_Result]):
         while self._workers:
             self._workers.pop().end()
 
-    def read(self, paths: Iterable[Path]) -> Iterator[_Result | RadiographError]:
+    def read(self, paths: Iterable[str | Path]) -> Iterator[_Result | RadiographError]:
         """Read files; one call at a time.
 
         Returns: For each of *paths*, in order, what was read or why it was not.
         Raises: JobError: If a worker cannot be started.
         """
+        files = enumerate(map(Path, paths))
         if self.count == 0:
-            yield from (self._orders.carry_out(path) for path in paths)
+            yield from (self._orders.carry_out(path) for _, path in files)
             return
-        files = enumerate(paths)
         results: dict[int, _Result | RadiographError] = {}
         self._fill()
         try:

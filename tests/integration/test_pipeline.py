@@ -16,6 +16,8 @@ from pneumoseg.pipeline.jobs.score import check_submission, score_submission
 from pneumoseg.pipeline.jobs.submit import write_submission
 from pneumoseg.transforms import decode_rle
 
+pytestmark = pytest.mark.slow
+
 
 def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
