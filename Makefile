@@ -1,24 +1,34 @@
 # Two commands do all the set-up on a machine that has Python >= 3.11 and make:
 #   make demo    the main job on built-in phantom radiographs
-#   make test    every check: format, lint, types, import contract, tests
+#   make test    every check: format, lint, types, import contract, docstrings, tests
+# While you work, `make test-fast` runs the unit tests that need neither seconds each nor other programs.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# Two workers with one thread each; the tests of a file stay together, so that a worker makes what they share once,
+# and start in the order of their names: those of tests/integration take longest and come first.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Share of the public functions with parameters, in percent, that document their arguments or shapes.
+DOCSTRINGS ?= 70
 
-.PHONY: demo test check clean
+.PHONY: demo test test-fast check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/pneumoseg demo -o demo --overwrite
 
 test: $(VENV)/.installed-test check
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-fast: $(VENV)/.installed-test
+	$(PYTEST) tests/unit -m 'not slow and not browser and not dicom_tools' $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python benchmarks/docstrings.py --at-least $(DOCSTRINGS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python >= 3.11 is needed: make PYTHON=python3.12")'

@@ -1,10 +1,10 @@
-"""What `pneumoseg check` costs: against bare pydicom and pillow with the same SHA-256, in one process.
+"""Time of `pneumoseg check` relative to bare pydicom and Pillow with the same SHA-256, in one process.
 
     python benchmarks/checking.py FOLDER [--rounds 5]
 
-The sides take turns in one process and medians are compared, since machines are noisy: read the ratios, not the
-times. `check` includes the start of its workers, the walk through the folder and the table; the bare side is a loop
-over paths that it is given.
+The sides alternate in one process and their medians are compared, since machines are noisy: compare the ratios, not the
+times. `check` includes the start of its workers, the search of the folder and the table; the bare side is a loop over
+given paths.
 """
 
 import argparse
@@ -53,7 +53,13 @@ def main() -> None:
 
 
 def read_bare(paths: Sequence[Path]) -> list[str]:
-    """Decode with the fastest decoder that there is, and hash: nothing is checked."""
+    """Decode files with the fastest decoder and hash the pixels, without any check.
+
+    Args:
+        paths: Paths of DICOM files.
+
+    Returns: SHA-256 of the pixels of each file.
+    """
     hashes = []
     for path in paths:
         dataset = pydicom.dcmread(path)
@@ -64,7 +70,14 @@ def read_bare(paths: Sequence[Path]) -> list[str]:
 
 
 def take_turns(sides: dict[str, Callable[[], object]], *, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each side in each round, after one unmeasured round."""
+    """Measure the seconds of each side in each round, after one unmeasured round.
+
+    Args:
+        sides: Functions to measure, by name.
+        rounds: Number of measured rounds.
+
+    Returns: Seconds of each round by name.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, work in sides.items():

@@ -1,11 +1,11 @@
-"""Keep what training runs came to in one table: aggregate numbers, of no single image.
+"""Table of training runs with aggregate scores; it contains no single image.
 
     python benchmarks/experiments.py RUN... [--against RUN] [--note TEXT]
 
-Each run folder adds a row to ``docs/experiments.json``, or replaces the row of its name, and
-the tables of ``docs/experiments.md``, below its marker, are written anew from all rows. Scores are those that
-``evaluate`` has left in the run: of the images that were held out, with the cross-fitted operating point, and with
-intervals by patient. ``--against`` also compares each run with another one on the same images, paired by patient.
+Each run folder adds or replaces a row of ``docs/experiments.json``, and the tables of ``docs/experiments.md``, below
+its marker, are rewritten from all rows. The scores are those of ``evaluate`` on the held-out images of the run, at the
+cross-fitted operating point, with intervals by patient. ``--against`` also compares each run with another one on the
+same images, paired by patient.
 """
 
 import argparse
@@ -52,7 +52,11 @@ def main() -> None:
 
 
 def read_run(run: Path) -> Row:
-    """Read the configuration, the cost and the scores of a run folder."""
+    """Read configuration, cost and scores of a run.
+
+    Args:
+        run: Run folder.
+    """
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     scores = json.loads((run / "evaluation" / "scores.json").read_text(encoding="utf-8"))
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
@@ -76,7 +80,11 @@ def read_run(run: Path) -> Row:
 
 
 def describe(config: Row) -> str:
-    """Say in a line what a configuration trains."""
+    """Describe a configuration in one line.
+
+    Args:
+        config: Content of ``config.yaml``.
+    """
     network, data, steps = config["network"], config["data"], config["optimization"]
     sizes = [*data["stages"], {**data, "epochs": steps["epochs"]}]
     parts = [
@@ -108,7 +116,12 @@ def describe(config: Row) -> str:
 
 
 def differences(run: Path, other: Path) -> Row:
-    """Compare two runs on the same images, paired by patient, at their cross-fitted operating points."""
+    """Compare two runs on the same images, paired by patient, at their cross-fitted operating points.
+
+    Args:
+        run: Run folder.
+        other: Run folder that is compared with.
+    """
     found = compare(scored_images(run), scored_images(other))
     return {
         name: {"value": each.value, "low": each.low, "high": each.high, "p_value": each.p_value}
@@ -118,7 +131,11 @@ def differences(run: Path, other: Path) -> Row:
 
 
 def scored_images(run: Path) -> ScoredImages:
-    """Read the cases of a run at the cross-fitted operating point, in the order of their names."""
+    """Read the cases of a run at the cross-fitted operating point, sorted by name.
+
+    Args:
+        run: Run folder.
+    """
     with (run / "evaluation" / "cases.csv").open(encoding="utf-8") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: row["id"])
     areas = np.array([int(row["cross_fitted_area_px"]) for row in rows])
@@ -134,7 +151,11 @@ def scored_images(run: Path) -> ScoredImages:
 
 
 def tables(rows: dict[str, Row]) -> str:
-    """Write scores, configurations and paired differences of all runs as Markdown."""
+    """Write scores, configurations and paired differences of all runs as Markdown.
+
+    Args:
+        rows: Rows of the runs by name.
+    """
     lines = ["## Runs", ""]
     lines += ["| run | " + " | ".join(SHOWN.values()) + " | in-sample score | images seen | core-hours |"]
     lines += ["| --- " * (len(SHOWN) + 4) + "|"]

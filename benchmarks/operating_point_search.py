@@ -1,10 +1,10 @@
-"""What the search of the decision costs, on maps that a program draws: nothing in it comes from a radiograph.
+"""Time of the search of the operating point, on synthetic maps that contain no radiographs.
 
     python benchmarks/operating_point_search.py [--cases 960] [--positives 214] [--side 256] [--rounds 3]
 
-Every map has faint blobs and noise, so that masks have specks and holes, and that of a positive a brighter blob about
-its label. Searched are the points of all aims, and then one without each inner fold, as training does it.
-Seconds stand beside those of the processor, which do not grow when other programs run.
+Every map has faint blobs and noise, so that masks have specks and holes; that of a positive has a brighter blob near
+its label. The benchmark searches the points of all objectives, and then one without each inner fold, as training does.
+Processor seconds are printed beside wall-clock seconds, since they do not depend on other programs.
 """
 
 import argparse
@@ -17,13 +17,13 @@ from scipy import ndimage
 from pneumoseg.pipeline.scoring.case_curves import MIN_AREA_FRACTIONS, STEPS, CaseCurves
 from pneumoseg.pipeline.scoring.measured_cases import CLEANINGS, SearchCase
 from pneumoseg.pipeline.scoring.search import STRIDES, Search
-from pneumoseg.pipeline.scoring.tuning import AIMS
+from pneumoseg.pipeline.scoring.tuning import OBJECTIVES
 
 MAX_SECONDS = 20
 
 
 def main() -> None:
-    """Print how many combinations are compared, and what that takes."""
+    """Print the number of compared combinations, and the time of the search."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=960)
     parser.add_argument("--positives", type=int, default=214)
@@ -33,31 +33,37 @@ def main() -> None:
     cases = draw_cases(words.cases, words.positives, words.side)
     print(
         f"{words.cases} maps of {words.side} px, {words.positives} positive; "
-        f"{count_combinations():,} combinations or more for each aim and part; limit {MAX_SECONDS} s"
+        f"{count_combinations():,} combinations or more for each objective and inner fold; limit {MAX_SECONDS} s"
     )
     for _ in range(words.rounds):
         wall, processor = time.perf_counter(), time.process_time()
         search = Search(cases)
-        for aim in AIMS:
-            search.best(aim)
-        aims = time.perf_counter() - wall, time.process_time() - processor
+        for objective in OBJECTIVES:
+            search.best(objective)
+        objectives = time.perf_counter() - wall, time.process_time() - processor
         search.cross_fit()
         both = time.perf_counter() - wall, time.process_time() - processor
         print(
-            "all aims {:.1f} s (processor {:.1f} s), ".format(*aims)
+            "all objectives {:.1f} s (processor {:.1f} s), ".format(*objectives)
             + "with cross-fitting {:.1f} s (processor {:.1f} s)".format(*both)
         )
 
 
 def count_combinations() -> int:
-    """Top threshold, bottom threshold and area without cleaning, and on a coarse grid of bottoms with it."""
+    """Count the combinations of both thresholds and areas without cleaning, and on a coarse grid with it."""
     plain = STEPS * (STEPS + 1) // 2
     cleaned = sum(STEPS - bottom for bottom in range(0, STEPS, STRIDES[0])) * (len(CLEANINGS) - 1)
     return len(MIN_AREA_FRACTIONS) * (plain + cleaned)
 
 
 def draw_cases(count: int, positives: int, side: int) -> list[SearchCase]:
-    """Cases with what a network leaves on maps, the positives first; two of each patient."""
+    """Sample cases with typical predictions of a network, the positives first, two of each patient.
+
+    Args:
+        count: Number of cases.
+        positives: Number of positives.
+        side: Side of the maps in pixels.
+    """
     random = np.random.default_rng(0)
     return [
         _draw_case(random, side, positive=number < positives, group=f"patient{number // 2}")

@@ -165,10 +165,6 @@ class AttentionUNet(nn.Module):
         """
         return self.head(self._decode(image).levels[0])  # type: ignore[no-any-return]
 
-    def probabilities(self, image: Tensor) -> Tensor:
-        """Return the probabilities, (B, classes, H, W), as float32 also under autocast."""
-        return torch.sigmoid(self(image).float())
-
     def attention(self, image: Tensor) -> list[Tensor]:
         """Compute the attention maps.
 
@@ -178,16 +174,6 @@ class AttentionUNet(nn.Module):
         Returns: Coefficient maps of the four gates, each (B, 1, h, w), deepest first.
         """
         return self._decode(image).maps
-
-    def forward_with_attention(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the logits and the maps of the gates, for the price of the logits."""
-        decoded = self._decode(image)
-        return self.head(decoded.levels[0]), decoded.maps
-
-    def forward_with_image(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the logits and those of the whole image, (B, classes); the latter are None without an image head."""
-        decoded = self._decode(image)
-        return self.head(decoded.levels[0]), self._image_logits(decoded)
 
     def outputs(self, image: Tensor) -> NetworkOutputs:
         """Compute all outputs for inference in one forward pass.

@@ -1,7 +1,8 @@
-"""Reader of radiographs as a MONAI dictionary transform."""
+"""Dictionary transform that reads radiographs."""
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from math import nan
+from typing import Any, Final
 
 import torch
 from monai.config.type_definitions import KeysCollection
@@ -11,25 +12,30 @@ from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 
 _DEFAULT_ACCEPTANCE = AcceptanceFilters()
-_BESIDE = ("shape", "spacing_mm", "pixel_aspect", "sop_instance_uid", "view", "burned_in")
+_METADATA: Final = ("shape", "spacing_mm", "pixel_aspect", "sop_instance_uid", "view", "burned_in")
+_UNKNOWN: Final = {"spacing_mm": (nan, nan), "sop_instance_uid": "", "view": ""}
 
 
 class LoadRadiographd(MapTransform):
-    """Replace paths or radiographs by images, and add the metadata of their files.
+    """Replace paths, or radiographs that have been read already, by images, and add what their files say.
 
-    An image is a plain float32 tensor of shape ``(1, rows, columns)`` in [0, 1], upright. A MetaTensor would cost time
-    in each later transform, and its affine has no meaning for a radiograph. The metadata are the ``radiograph`` itself
-    and its ``shape``, ``spacing_mm``, ``pixel_aspect``, ``sop_instance_uid``, ``view`` and ``burned_in``. Unknown
-    values are None, so select the items that you collate.
+    An image is a plain float32 tensor of shape ``(1, rows, columns)`` in [0, 1], upright; a MetaTensor
+    would cost time in each later transform and carry an affine that a radiograph does not have.
+
+    Each image is accompanied by the items ``shape`` (rows, columns), ``spacing_mm`` (row, column), ``pixel_aspect``,
+    ``sop_instance_uid``, ``view`` and ``burned_in``. MONAI's `DataLoader` can collate them: an unknown spacing is NaN,
+    and an unknown text is empty.
 
     Args:
         keys: Items that hold a path or a `Radiograph`.
-        acceptance: Which files are accepted as frontal chest radiographs.
-        meta_prefix: Prefix of the names of the metadata, to distinguish several images.
+        acceptance: Files to accept; a `Radiograph` is not checked again.
+        meta_prefix: Prefix of the names of the further items, which keeps those of several images apart; ``{key}`` in
+            it is replaced by the key.
+        keep_radiograph: Add the `Radiograph` itself as item ``radiograph``. MONAI's `DataLoader` cannot collate it.
         allow_missing_keys: Whether an item may be absent.
 
     Raises:
-        RadiographError: When called on a file that is not read.
+        RadiographError: If a file cannot be read, when the transform is called.
     """
 
     def __init__(
@@ -38,6 +44,7 @@ class LoadRadiographd(MapTransform):
         *,
         acceptance: AcceptanceFilters = _DEFAULT_ACCEPTANCE,
         meta_prefix: str = "",
+        keep_radiograph: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -45,6 +52,7 @@ class LoadRadiographd(MapTransform):
             raise ValueError(f"{len(self.keys)} images need a meta_prefix with {{key}} in it, as '{{key}}_'")
         self.acceptance = acceptance
         self.meta_prefix = meta_prefix
+        self.keep_radiograph = keep_radiograph
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Read each of `keys` in a copy of *data*."""
@@ -58,7 +66,9 @@ class LoadRadiographd(MapTransform):
             )
             sample[key] = torch.from_numpy(radiograph.image).unsqueeze(0)
             prefix = self.meta_prefix.format(key=key)
-            sample[f"{prefix}radiograph"] = radiograph
-            for name in _BESIDE:
-                sample[f"{prefix}{name}"] = getattr(radiograph, name)
+            for name in _METADATA:
+                value = getattr(radiograph, name)
+                sample[f"{prefix}{name}"] = _UNKNOWN[name] if value is None else value
+            if self.keep_radiograph:
+                sample[f"{prefix}radiograph"] = radiograph
         return sample

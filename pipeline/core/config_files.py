@@ -27,11 +27,11 @@ OPTION_KEYS: Final = {
 
 
 def load_config(
-    path: Path | None = None,
+    path: str | Path | None = None,
     settings: Sequence[str] | None = None,
     *,
     preset: str | None = None,
-    base: Path | None = None,
+    base: str | Path | None = None,
     options: Mapping[str, object] | None = None,
 ) -> TrainConfig:
     """Compose a configuration of *base*, *preset*, *path*, *settings* and *options*; later ones take precedence.
@@ -119,9 +119,9 @@ def _load_yaml(text: str) -> Any:
     return yaml.load(text, _Loader)  # noqa: S506  (a safe loader)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: str | Path) -> dict[str, Any]:
     try:
-        content = _load_yaml(path.read_text(encoding="utf-8"))
+        content = _load_yaml(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as text ({error}); give a YAML file") from None
     except yaml.YAMLError as error:

@@ -37,7 +37,9 @@ class BCETerm(_Term):
         """Make the loss."""
         if self.positive_weight == 1:
             return nn.BCEWithLogitsLoss()
-        return _WeightedBCE(self.positive_weight)
+        return lambda logits, label: functional.binary_cross_entropy_with_logits(
+            logits, label, pos_weight=logits.new_tensor(self.positive_weight)
+        )
 
 
 class DiceTerm(_Term):
@@ -93,21 +95,6 @@ class LovaszTerm(_Term):
 
 LossTerm = Annotated[BCETerm | DiceTerm | FocalTerm | TverskyTerm | LovaszTerm, Field(discriminator="name")]
 """Any of the terms above; in YAML, a mapping with ``name``, ``weight`` and the other keys of that term."""
-
-
-class _WeightedBCE(nn.Module):
-    """Binary cross-entropy with a weight on the device of the logits.
-
-    `nn.BCEWithLogitsLoss` would keep its weight on the device it was made on.
-    """
-
-    def __init__(self, positive_weight: float) -> None:
-        super().__init__()
-        self.positive_weight = positive_weight
-
-    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        weight = logits.new_tensor(self.positive_weight)
-        return functional.binary_cross_entropy_with_logits(logits, label, pos_weight=weight)
 
 
 def lovasz_hinge(logits: Tensor, label: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ class Model:
         return image_digest(image_sha256) in self._digests
 
 
-def load_model(folder: Path, device: torch.device, options: ModelOptions = ModelOptions()) -> Model:
+def load_model(folder: str | Path, device: torch.device, options: ModelOptions = ModelOptions()) -> Model:
     """Read a model folder, to use it in the precision in which it was validated.
 
     Args:
@@ -126,6 +126,7 @@ def load_model(folder: Path, device: torch.device, options: ModelOptions = Model
         UsageError: If the model has no operating point for the aim, no temperature, or no dropout to sample from.
         JobError: If the folder is no model, or its weights are missing, altered or of another network.
     """
+    folder = Path(folder)
     description = read_description(folder)
     point_for(description, options.aim)  # refuses an unknown word before the weights are read
     temperature = _temperature(description) if options.calibrated else 1.0

@@ -63,7 +63,7 @@ class TunedPoint(_Part):
         return OperatingPoint(**self.model_dump())
 
 
-class AimedPoint(_Part):
+class ObjectivePoint(_Part):
     """The best operating point for an objective, with its scores on the cases of the search."""
 
     point: TunedPoint
@@ -100,7 +100,7 @@ class OperatingPointSearch(_Part):
 
     cases: int
     """Number of cases of the search."""
-    aims: dict[str, AimedPoint]
+    objectives: dict[str, ObjectivePoint]
     """Operating points by name."""
     curve: tuple[CurvePoint, ...]
     """Scores of each classification threshold, with the minimum area of the best challenge score."""

@@ -26,15 +26,15 @@ def point_for(description: ModelDescription, aim: str | None) -> OperatingPoint:
         raise UsageError(
             f"--operating-point {aim}: the model has one operating point, and no search to choose others from"
         )
-    if aim in search.aims:
-        return search.aims[aim].point.as_point()
+    if aim in search.objectives:
+        return search.objectives[aim].point.as_point()
     held, _, least = aim.partition("=")
     try:
         if held not in {"sensitivity", "specificity"} or not 0 <= float(least) <= 1:
             raise ValueError
     except ValueError:
         raise UsageError(
-            f"--operating-point {aim}: {', '.join(search.aims)}, specificity=0.9 or sensitivity=0.9 would fit"
+            f"--operating-point {aim}: {', '.join(search.objectives)}, specificity=0.9 or sensitivity=0.9 would fit"
         ) from None
     other = "specificity" if held == "sensitivity" else "sensitivity"
     rows = [

@@ -1,4 +1,4 @@
-"""Phantom chest radiographs: drawn, never recorded, for the demonstration and for tests."""
+"""Synthetic chest radiographs (phantoms) for the demonstration and for tests."""
 
 from pneumoseg.pipeline.phantom.dataset import PhantomSet, write_phantoms
 from pneumoseg.pipeline.phantom.draw import Phantom, draw_phantom

@@ -1,4 +1,4 @@
-"""How much of the beam a scene takes away: tissue, gas and bone along each ray, times their coefficients."""
+"""Attenuation of a scene: tissue, gas and bone along each ray, times their coefficients."""
 
 import numpy as np
 
@@ -14,13 +14,15 @@ MU_BONE = 0.052  # per mm of compact bone
 
 
 def attenuation(scene: Scene, view: Projection, rng: np.random.Generator, *, bone: float) -> Array:
-    """Line integrals without unit, (rows, columns), of everything but thin lines.
+    """Compute the line integrals of everything except thin structures.
 
     Args:
-        scene: What is imaged.
-        view: The exposure.
-        rng: Randomness of the lung's fine structure.
+        scene: Scene that is imaged.
+        view: Projection of the exposure.
+        rng: Random generator of the fine structure of the lungs.
         bone: Contrast of bone relative to that at 65 keV.
+
+    Returns: Line integrals without unit, shape ``(rows, columns)``.
     """
     chest, (x, y) = scene.chest, view.grid
     gas_filled = blur(lung(chest, x, y), 0.0015 * view.size)  # heart and diaphragm do not stand still
@@ -30,7 +32,16 @@ def attenuation(scene: Scene, view: Projection, rng: np.random.Generator, *, bon
 
 
 def lung_tissue(scene: Scene, view: Projection, gas_filled: Array, rng: np.random.Generator) -> Array:
-    """Tissue within the lungs in mm: parenchyma and vessels, none where gas has taken their place."""
+    """Compute the tissue within the lungs: parenchyma and vessels, none where gas has replaced them.
+
+    Args:
+        scene: Scene that is imaged.
+        view: Projection of the exposure.
+        gas_filled: Thickness of the lungs, full of gas, in mm, shape ``(rows, columns)``.
+        rng: Random generator of the fine structure.
+
+    Returns: Thickness in mm, shape ``(rows, columns)``.
+    """
     x, y = view.grid
     base = np.clip(y / scene.chest.height - 0.3, 0, 1)  # lower parts hold more blood
     share = scene.patient.lung_density * (1 + 0.25 * base) * (1 + _mottle(view.size, rng))
@@ -46,7 +57,7 @@ def lung_tissue(scene: Scene, view: Projection, gas_filled: Array, rng: np.rando
 
 
 def _vessels(scene: Scene, view: Projection) -> Array:
-    """Blood vessels in mm."""
+    """Compute the thickness of the blood vessels in mm."""
     collapses = {collapse.side: collapse for collapse in scene.collapses}
     places, volumes = [], []
     for side, tree in grow_trees(scene.chest).items():
@@ -57,7 +68,7 @@ def _vessels(scene: Scene, view: Projection) -> Array:
 
 
 def _haze(scene: Scene, view: Projection, rng: np.random.Generator) -> Array:
-    """Patches of denser lung, mostly in patients who lie in bed."""
+    """Sample patches of denser lung, mostly in bedridden patients."""
     x, y = view.grid
     total = np.zeros_like(x)
     patches = int(rng.integers(1, 4)) if rng.random() < (0.4 if scene.pose.view == "AP" else 0.12) else 0
@@ -71,7 +82,7 @@ def _haze(scene: Scene, view: Projection, rng: np.random.Generator) -> Array:
 
 
 def _mottle(size: int, rng: np.random.Generator) -> Array:
-    """Relative changes of density without form, coarse and fine."""
+    """Sample relative changes of density without structure, coarse and fine."""
     total = np.zeros((size, size), dtype=np.float32)
     for share, amount in ((0.003, 0.12), (0.008, 0.12), (0.028, 0.1)):
         sigma = share * size

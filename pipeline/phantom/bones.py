@@ -1,7 +1,7 @@
-"""The skeleton of the chest: bones as bent tubes in space whose shell and spongy inside are projected.
+"""Skeleton of the chest: bones as bent tubes with a projected shell and spongy interior.
 
-A shell's line integral is largest where a ray grazes it, so the bright edges of ribs, the crossing of
-posterior with anterior arches and the white line of the lateral chest wall come by themselves.
+The line integral of a shell is largest where a ray is tangential to it. The bright edges of ribs, the crossing of
+posterior with anterior arches and the white line of the lateral chest wall follow from that.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,13 @@ class Tube:
     spongy: float = 0.1
 
     def samples(self, spacing: float) -> tuple[Array, Array]:
-        """Points (n, 3) on the shell and in the inside, and the volume of bone in mm3 that each stands for."""
+        """Sample the shell and the interior.
+
+        Args:
+            spacing: Distance of the samples in mm.
+
+        Returns: Points of shape ``(n, 3)`` in mm, and the volume of bone in mm3 that each represents, shape ``(n,)``.
+        """
         around = 2 * int(np.ceil(np.pi * (self.across + self.deep) / spacing / 2))
         tangent = np.gradient(self.paths, axis=-2)
         step = np.linalg.norm(tangent, axis=-1, keepdims=True)
@@ -67,13 +73,20 @@ class Tube:
 
 
 def _taper(samples: int) -> Points:
-    """Bones end softly."""
+    """Weights that taper the ends of a bone."""
     way = np.linspace(0, 1, samples)
     return np.clip(way / 0.04, 0, 1) * np.clip((1 - way) / 0.04, 0, 1)
 
 
 def curve(knots: list[Knot], samples: int = 240) -> Points:
-    """A smooth line through knots, (samples, 3)."""
+    """Interpolate a smooth line through knots.
+
+    Args:
+        knots: Points in patient coordinates in mm.
+        samples: Number of samples.
+
+    Returns: Points, shape ``(samples, 3)``.
+    """
     table = np.array(knots, dtype=float)
     position = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(table, axis=0), axis=1))])
     spline = make_interp_spline(position, table, k=min(3, len(table) - 1))
@@ -81,13 +94,23 @@ def curve(knots: list[Knot], samples: int = 240) -> Points:
 
 
 def mirrored(knots: list[Knot]) -> Points:
-    """The same bone on both sides, (2, samples, 3)."""
+    """Interpolate the same bone on both sides.
+
+    Args:
+        knots: Points of one side in patient coordinates in mm.
+
+    Returns: Points, shape ``(2, samples, 3)``.
+    """
     line = curve(knots)
     return np.stack([line * [side, 1, 1] for side in (RIGHT, LEFT)])
 
 
 def ribs(chest: Chest) -> Tube:
-    """Eleven pairs: from the spine gently down to the side, then steeply down to the front."""
+    """Make eleven pairs of ribs: from the spine gently down to the side, then steeply down to the front.
+
+    Args:
+        chest: Chest of the patient.
+    """
     p = chest.patient
     way = np.linspace(0.0, 1.0, 330)
     paths, cortices = [], []
@@ -105,7 +128,11 @@ def ribs(chest: Chest) -> Tube:
 
 
 def clavicles(chest: Chest) -> Tube:
-    """Two flat S from the sternum to the shoulders, over the apices."""
+    """Make the clavicles: S-shaped from the sternum to the shoulders, across the apices.
+
+    Args:
+        chest: Chest of the patient.
+    """
     p, s = chest.patient, chest.pose.shoulders
     wide, low = p.half_width / 133, 38.0 if chest.pose.view == "PA" else 26.0
     knots = [
@@ -120,7 +147,11 @@ def clavicles(chest: Chest) -> Tube:
 
 
 def shoulder_girdle(chest: Chest) -> list[Tube]:
-    """Borders and spines of the scapulae, and the shafts of the humeri."""
+    """Make borders and spines of the scapulae, and the shafts of the humeri.
+
+    Args:
+        chest: Chest of the patient.
+    """
     p, s = chest.patient, chest.pose.shoulders
 
     def at(x: float, y: float, z: float = -60.0) -> Knot:
@@ -144,7 +175,14 @@ def shoulder_girdle(chest: Chest) -> list[Tube]:
 
 
 def humeral_heads(chest: Chest, view: Projection) -> Array:
-    """Balls of spongy bone in a thin shell."""
+    """Make the humeral heads: balls of spongy bone in a thin shell.
+
+    Args:
+        chest: Chest of the patient.
+        view: Projection of the exposure.
+
+    Returns: Compact bone in mm, shape ``(rows, columns)``.
+    """
     p, s = chest.patient, chest.pose.shoulders
     x, y = view.grid
     total = np.zeros_like(x)
@@ -157,7 +195,14 @@ def humeral_heads(chest: Chest, view: Projection) -> Array:
 
 
 def spine(chest: Chest, view: Projection) -> Array:
-    """Vertebral bodies with end plates, pedicles and spinous processes."""
+    """Make vertebral bodies with end plates, pedicles and spinous processes.
+
+    Args:
+        chest: Chest of the patient.
+        view: Projection of the exposure.
+
+    Returns: Compact bone in mm, shape ``(rows, columns)``.
+    """
     p = chest.patient
     x, y = view.grid
     near = np.flatnonzero((np.abs(x) < 45).any(axis=0))
@@ -184,7 +229,14 @@ def spine(chest: Chest, view: Projection) -> Array:
 
 
 def skeleton(chest: Chest, view: Projection) -> Array:
-    """Compact bone along each ray, in mm."""
+    """Compute the thickness of compact bone along each ray.
+
+    Args:
+        chest: Chest of the patient.
+        view: Projection of the exposure.
+
+    Returns: Thickness in mm, shape ``(rows, columns)``.
+    """
     tubes = [ribs(chest), clavicles(chest), *shoulder_girdle(chest)]
     points, volumes = zip(*(tube.samples(1.5 * view.pixel_mm) for tube in tubes), strict=True)
     bright = view.deposit(view.flatten(np.concatenate(points)), np.concatenate(volumes))

@@ -1,4 +1,4 @@
-"""The cage of ribs and diaphragm that all organs of the chest are fitted into."""
+"""Cage of ribs and diaphragm, which determines the size of all organs of the chest."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,9 +23,9 @@ TABLE_MM = np.linspace(-300, 600, 1801)
 
 @dataclass(frozen=True)
 class Chest:
-    """The chest of a patient as they breathe and stand in one exposure; lengths in mm.
+    """Chest of a patient in one exposure; lengths in mm.
 
-    Methods take patient coordinates as arrays of one shape and answer in that shape.
+    Methods take patient coordinates as arrays, and return arrays of the same shape.
     """
 
     patient: Patient
@@ -51,25 +51,47 @@ class Chest:
         return np.asarray(PchipInterpolator(heights, shares)(inside))
 
     def half_width(self, y: NDArray[np.floating]) -> Array:
-        """Half width of the rib cage, inside, at height y."""
+        """Compute the inner half width of the rib cage.
+
+        Args:
+            y: Height in mm.
+        """
         return np.asarray(np.interp(y, TABLE_MM, self._width_table), dtype=np.float32)
 
     def half_depth(self, y: NDArray[np.floating]) -> Array:
-        """Half depth of the rib cage, inside, at height y."""
+        """Compute the inner half depth of the rib cage.
+
+        Args:
+            y: Height in mm.
+        """
         return np.asarray(np.interp(y, TABLE_MM, self._depth_table), dtype=np.float32)
 
     def vertebra(self, number: int) -> float:
-        """Height of a thoracic vertebra's middle; those of the neck have numbers below 1."""
+        """Compute the height of the middle of a thoracic vertebra.
+
+        Args:
+            number: Number of the vertebra; those of the neck have numbers below 1.
+
+        Returns: Height in mm.
+        """
         share = 0.76 if number < 1 else 0.9 + 0.011 * number  # they grow from above down
         return -16 + (number - 1) * self.patient.rib_spacing * share
 
     def roof(self, x: Array) -> Array:
-        """Top of the lungs: a dome on each side whose inner slope meets the mediastinum."""
+        """Compute the top of the lungs: a dome on each side whose inner slope meets the mediastinum.
+
+        Args:
+            x: Patient coordinates to the left in mm.
+        """
         inward = np.maximum(np.float32(0.43 * self.patient.half_width) - np.abs(x), 0)
         return np.asarray(17 * (inward / 36) ** 2)
 
     def floor(self, x: Array) -> Array:
-        """Top of the diaphragm as a ray meets it: two domes, steep towards the ribs, the right one higher."""
+        """Compute the top of the diaphragm: two domes, steep towards the ribs, the right one higher.
+
+        Args:
+            x: Patient coordinates to the left in mm.
+        """
         p = self.patient
         middle = np.float32(0.5 * p.half_width)
         wall = self.half_width(np.array(self.height + p.dome))
@@ -78,12 +100,26 @@ class Chest:
         return np.asarray(self.height + np.where(x > 0, p.left_lower, 0.0) + arch, dtype=np.float32)
 
     def room(self, x: Array, y: Array) -> Array:
-        """Chord through the cage, abdomen included, rounded off at the apices."""
+        """Compute the chord through the rib cage including the abdomen, rounded at the apices.
+
+        Args:
+            x: Patient coordinates to the left in mm.
+            y: Patient coordinates downwards in mm, of the same shape.
+
+        Returns: Length in mm.
+        """
         inside = np.maximum(1 - (np.abs(x) / self.half_width(y)) ** 2.3, 0)
         top = np.clip((y - self.roof(x)) / 22, 0, 1)
         return np.asarray(2 * self.half_depth(y) * np.sqrt(inside * top))
 
     def below_diaphragm(self, x: Array, y: Array) -> Array:
-        """Chord through what lies below the diaphragm, which arches up in the middle of the depth."""
+        """Compute the chord below the diaphragm, which is highest in the middle of the depth.
+
+        Args:
+            x: Patient coordinates to the left in mm.
+            y: Patient coordinates downwards in mm, of the same shape.
+
+        Returns: Length in mm.
+        """
         under = np.maximum(y - self.floor(x), 0)
         return np.asarray(2.1 * self.half_depth(y) * np.sqrt(under / 62))

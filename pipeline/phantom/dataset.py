@@ -1,4 +1,4 @@
-"""A set of phantoms in the layout of the challenge: images, label CSV, patients, sample submission."""
+"""Set of phantoms in the layout of the challenge: images, label CSV, patients, sample submission."""
 
 import csv
 import os
@@ -22,7 +22,7 @@ from pneumoseg.transforms.labels.rle import encode_rle
 
 @dataclass(frozen=True)
 class PhantomSet:
-    """Where a set was written, and how many images it has."""
+    """Folder and number of images of a written set."""
 
     images: Path
     labels: Path
@@ -45,18 +45,18 @@ def write_phantoms(
     seed: int = DEFAULT_SEED,
     size: int = 1024,
 ) -> PhantomSet:
-    """Draw phantoms and write them as the challenge would; the same arguments give the same bytes.
+    """Render phantoms and write them in the layout of the challenge; the same arguments give the same bytes.
 
     Args:
-        folder: Where ``images/``, ``train-rle.csv``, ``patients.csv``, ``test-images/``, ``test-rle.csv`` and
-            ``sample_submission.csv`` are made.
-        count: Labelled images for training; two more come without a label.
-        test_count: Images of other patients, for a submission.
-        seed: Another number gives other patients.
+        folder: Folder for ``images/``, ``train-rle.csv``, ``patients.csv``, ``test-images/``, ``test-rle.csv`` and
+            ``sample_submission.csv``.
+        count: Number of labelled training images; two more have no label.
+        test_count: Number of images of other patients, for a submission.
+        seed: Seed of the patients.
         size: Rows and columns of each image.
 
     Raises:
-        JobError: If a set is there already.
+        JobError: If the folder contains a set.
     """
     cases = plan_cases(count=count, test_count=test_count, seed=seed)
     images, test_images = folder / "images", folder / "test-images"

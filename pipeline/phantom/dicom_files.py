@@ -1,4 +1,4 @@
-"""Phantoms as DICOM files: 8-bit JPEG as the challenge has them, and the kinds that hospitals have."""
+"""Phantoms as DICOM files: 8-bit JPEG as in the challenge, and encodings of hospitals."""
 
 import io
 from pathlib import Path
@@ -24,13 +24,13 @@ JPEG_QUALITY = 92
 
 
 def write_dicom(phantom: Phantom, folder: Path, *, name: str, encoding: Encoding = "jpeg") -> Path:
-    """Write a phantom as ``<study>/<series>/<instance>.dcm`` under *folder*; the same input, the same bytes.
+    """Write a phantom as ``<study>/<series>/<instance>.dcm``; the same input gives the same bytes.
 
     Args:
-        phantom: The image.
-        folder: Where the study's folder is made.
-        name: Tells this image from all others; the UIDs are made from it.
-        encoding: ``jpeg`` is 8 bits in JPEG Baseline; ``monochrome1`` 12 bits where 0 is white, uncompressed;
+        phantom: Phantom to write.
+        folder: Parent of the folder of the study.
+        name: Unique name of the image, from which the UIDs are derived.
+        encoding: ``jpeg`` is 8 bits in JPEG Baseline; ``monochrome1`` is 12 bits where 0 is white, uncompressed;
             ``native8`` and ``native16`` are uncompressed.
     """
     dataset = _describe(phantom, name)
@@ -43,12 +43,16 @@ def write_dicom(phantom: Phantom, folder: Path, *, name: str, encoding: Encoding
 
 
 def instance_uid(name: str) -> str:
-    """The SOP Instance UID of the phantom of this name."""
+    """Derive the SOP Instance UID of a phantom.
+
+    Args:
+        name: Unique name of the image.
+    """
     return generate_uid(entropy_srcs=["pneumoseg phantom", name, "instance"])
 
 
 def _describe(phantom: Phantom, name: str) -> Dataset:
-    """The tags; every place that a person may look at says that nobody was imaged."""
+    """Set the elements of the header; each visible one states that the image is synthetic."""
     patient, view = phantom.scene.patient, phantom.scene.pose.view
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 100"
@@ -85,7 +89,7 @@ def _describe(phantom: Phantom, name: str) -> Dataset:
 
 
 def _set_pixels(dataset: Dataset, phantom: Phantom, encoding: Encoding) -> None:
-    """The image and the tags that say how it is stored."""
+    """Set the pixels and the elements that describe their encoding."""
     bits = {"jpeg": 8, "native8": 8, "monochrome1": 12, "native16": 16}[encoding]
     values = np.round(phantom.image * (2**bits - 1)).astype(np.uint8 if bits == 8 else "<u2")
     dataset.SamplesPerPixel = 1

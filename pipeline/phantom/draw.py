@@ -1,4 +1,4 @@
-"""One phantom chest radiograph, from a number to a picture and its masks."""
+"""Rendering of one phantom chest radiograph from a seed to an image and its masks."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,12 +19,12 @@ COARSE = 512  # all but thin lines and noise is drawn at this size at most: noth
 
 @dataclass(frozen=True)
 class Phantom:
-    """A synthetic chest radiograph.
+    """Synthetic chest radiograph.
 
     Attributes:
-        image: The picture in [0, 1], bright where tissue is thick; float32, (rows, columns).
-        masks: One for each row of the label, zeros and ones; none without pneumothorax.
-        scene: The patient, the pose and the collapsed lungs.
+        image: Image in [0, 1], bright where tissue is thick; float32, shape ``(rows, columns)``.
+        masks: One mask of zeros and ones for each row of the label; empty without pneumothorax.
+        scene: Patient, pose and collapsed lungs.
     """
 
     image: Array
@@ -33,7 +33,7 @@ class Phantom:
 
     @property
     def spacing_mm(self) -> float:
-        """Pixel size in the patient's mid-plane."""
+        """Pixel spacing in the mid-plane of the patient in mm."""
         return self.scene.pose.field / len(self.image)
 
 
@@ -45,15 +45,15 @@ def draw_phantom(
     pneumothorax: PneumothoraxPlan | Literal[False] | None = None,
     view: View | None = None,
 ) -> Phantom:
-    """Draw a chest radiograph of somebody who does not exist.
+    """Render a synthetic chest radiograph.
 
     Args:
-        seed: Decides everything that is not given; the same number gives the same picture.
-        patient_seed: Decides who is imaged; the same number with another *seed* is another image of them.
+        seed: Seed of everything that is not given; the same seed gives the same image.
+        patient_seed: Seed of the patient; the same one with another *seed* gives another image of the same patient.
         size: Rows and columns, a power of two from 128. Another size shows the same scene.
-        pneumothorax: The pneumothorax wanted, or ``False`` for none; by default as often and as large
-            as in the challenge.
-        view: ``PA`` (upright) or ``AP`` (in bed); by default either.
+        pneumothorax: Pneumothorax to render, or ``False`` for none; None samples the prevalence and sizes of the
+            challenge.
+        view: ``PA`` (upright) or ``AP`` (in bed); None samples one.
 
     Raises:
         ValueError: If *size* is not a power of two from 128.

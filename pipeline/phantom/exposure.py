@@ -1,4 +1,4 @@
-"""From attenuation to picture: transmission, scatter, quantum noise, the detector, and the display curve."""
+"""Conversion of attenuation to an image: transmission, scatter, quantum noise, detector, and display curve."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from pneumoseg.pipeline.phantom.projection import Array, blur, enlarge
 
 @dataclass(frozen=True)
 class Technique:
-    """How an exposure is made and shown."""
+    """Parameters of exposure and processing."""
 
     bone: float  # contrast of bone; lower at a higher tube voltage
     scatter: float  # what the grid lets through
@@ -24,7 +24,12 @@ class Technique:
 
 
 def draw_technique(rng: np.random.Generator, *, portable: bool) -> Technique:
-    """Draw tube voltage, dose and processing; a portable unit has more scatter and less dose."""
+    """Sample tube voltage, dose and processing.
+
+    Args:
+        rng: Random generator.
+        portable: Whether the unit is portable, with more scatter and less dose.
+    """
     return Technique(
         bone=rng.uniform(0.75, 1.1),
         scatter=rng.uniform(0.18, 0.3) if not portable else rng.uniform(0.3, 0.5),
@@ -39,13 +44,15 @@ def draw_technique(rng: np.random.Generator, *, portable: bool) -> Technique:
 
 
 def expose(thick: Array, thin: Array, technique: Technique, rng: np.random.Generator) -> Array:
-    """The picture of an attenuation map, in [0, 1], bright where little gets through.
+    """Render the image of an attenuation map.
 
     Args:
-        thick: Line integrals without unit, (rows, columns), at the final size or an even part of it.
-        thin: Those of thin structures, at the final size.
-        technique: Exposure and display.
-        rng: Randomness of the quantum noise.
+        thick: Line integrals without unit, shape ``(rows, columns)``, at the final size or an integer fraction of it.
+        thin: Line integrals of thin structures at the final size.
+        technique: Parameters of exposure and processing.
+        rng: Random generator of the quantum noise.
+
+    Returns: Image in [0, 1], bright where little radiation passes.
     """
     factor = len(thin) // len(thick)
     inside = 1 - np.exp(-thick / 0.6)  # the direct beam beside the body scatters nowhere
@@ -62,7 +69,7 @@ def expose(thick: Array, thin: Array, technique: Technique, rng: np.random.Gener
 
 
 def _display(density: Array, technique: Technique, *, body: NDArray[np.bool_]) -> Array:
-    """Processing as workstations do it: less latitude, more edge, then a window with soft shoulders."""
+    """Apply the processing of a workstation: reduced latitude, enhanced edges, and a window with soft shoulders."""
     size = density.shape[0]
     slow = blur(density, 0.08 * size)
     fine = blur(density, 0.004 * size)
@@ -79,7 +86,7 @@ def _display(density: Array, technique: Technique, *, body: NDArray[np.bool_]) -
 
 
 def _film_curve(level: NDArray[np.float64], technique: Technique) -> NDArray[np.float64]:
-    """What is shown for a level: film has no corners, it bends into black and white."""
+    """Compute the display value of a level by a sigmoid curve of film."""
     toe, shoulder, top = 0.05, 0.16, technique.white + 0.04
     low = toe * np.logaddexp(0, level / toe)
     high = top - shoulder * np.logaddexp(0, (top - low) / shoulder)

@@ -1,4 +1,4 @@
-"""What is not the patient: tubes, leads, skin folds, side marker, and the words that say it is synthetic."""
+"""Structures outside of the anatomy: tubes, leads, skin folds, side marker, and the notice of a synthetic image."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,15 @@ NOTICE = "SYNTHETIC PHANTOM"
 
 
 def draw_details(scene: Scene, view: Projection, rng: np.random.Generator) -> Array:
-    """Attenuation of all thin things: pleural lines, and now and then a drain, leads or a fold of skin."""
+    """Render the attenuation of thin structures: pleural lines, and in some images a drain, leads or a skin fold.
+
+    Args:
+        scene: Scene that is imaged.
+        view: Projection of the exposure.
+        rng: Random generator.
+
+    Returns: Line integrals without unit, shape ``(rows, columns)``.
+    """
     chest, portable = scene.chest, scene.pose.view == "AP"
     total = np.zeros((view.size, view.size), dtype=np.float32)
     for collapse in scene.collapses:
@@ -35,7 +43,14 @@ def draw_details(scene: Scene, view: Projection, rng: np.random.Generator) -> Ar
 def stroke(
     view: Projection, path: NDArray[np.float64], width_mm: float, thickness: NDArray[np.float64] | float
 ) -> Array:
-    """A thin ribbon along a path (n, 2) in mm; *thickness* along the ray in mm, one number or n."""
+    """Render a thin ribbon along a path.
+
+    Args:
+        view: Projection of the exposure.
+        path: Points in the mid-plane in mm, shape ``(n, 2)``.
+        width_mm: Width of the ribbon in mm.
+        thickness: Thickness along the ray in mm, one value or one for each point.
+    """
     steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
     position = np.concatenate([[0], np.cumsum(steps)])
     samples = np.linspace(0, position[-1], max(int(position[-1] / view.pixel_mm * 2.5), 2))
@@ -51,7 +66,15 @@ def stroke(
 
 
 def pleural_line(view: Projection, collapse: Collapse, thickness: float) -> Array:
-    """The visceral pleura seen edge on, in mm of tissue; it fades where the lung touches the wall."""
+    """Render the tangential visceral pleura, which fades where the lung touches the wall.
+
+    Args:
+        view: Projection of the exposure.
+        collapse: Collapsed lung.
+        thickness: Thickness of the pleura in mm.
+
+    Returns: Tissue in mm, shape ``(rows, columns)``.
+    """
     path, gap = collapse.pleura()
     seen = np.clip((gap - 0.4) / 2.5, 0, 1)
     keep = seen > 0
@@ -61,7 +84,16 @@ def pleural_line(view: Projection, collapse: Collapse, thickness: float) -> Arra
 
 
 def chest_tube(chest: Chest, view: Projection, side: int, rng: np.random.Generator) -> Array:
-    """A drain from the side of the chest towards the apex, with its radiopaque stripe; mm of plastic."""
+    """Render a drain from the side of the chest towards the apex, with its radiopaque stripe.
+
+    Args:
+        chest: Chest of the patient.
+        view: Projection of the exposure.
+        side: Side of the patient: 1 or -1.
+        rng: Random generator.
+
+    Returns: Plastic in mm, shape ``(rows, columns)``.
+    """
     w, h = chest.patient.half_width, chest.height
     low = rng.uniform(0.62, 0.85) * h
     knots: list[Knot] = [
@@ -75,7 +107,13 @@ def chest_tube(chest: Chest, view: Projection, side: int, rng: np.random.Generat
 
 
 def monitor_leads(chest: Chest, view: Projection, rng: np.random.Generator) -> Array:
-    """Cables over the chest that end in electrodes."""
+    """Render cables across the chest that end in electrodes.
+
+    Args:
+        chest: Chest of the patient.
+        view: Projection of the exposure.
+        rng: Random generator.
+    """
     w, h = chest.patient.half_width, chest.height
     total = np.zeros((view.size, view.size), dtype=np.float32)
     ring = np.linspace(0, 2 * np.pi, 40)
@@ -93,7 +131,15 @@ def monitor_leads(chest: Chest, view: Projection, rng: np.random.Generator) -> A
 
 
 def skin_fold(chest: Chest, view: Projection, rng: np.random.Generator) -> Array:
-    """A fold of skin: tissue that thickens slowly and ends at once, an edge that looks like a pleura; mm."""
+    """Render a skin fold: tissue that thickens slowly and ends abruptly, an edge similar to a pleura.
+
+    Args:
+        chest: Chest of the patient.
+        view: Projection of the exposure.
+        rng: Random generator.
+
+    Returns: Tissue in mm, shape ``(rows, columns)``.
+    """
     x, y = view.grid
     side = rng.choice([RIGHT, LEFT])
     top, bottom = rng.uniform(-0.05, 0.25) * chest.height, rng.uniform(0.75, 1.1) * chest.height
@@ -107,7 +153,13 @@ def skin_fold(chest: Chest, view: Projection, rng: np.random.Generator) -> Array
 
 
 def write_markers(picture: Array, *, portable: bool, rng: np.random.Generator) -> Array:
-    """Burn in the L of the patient's left side, the view of a portable unit, and the notice."""
+    """Burn in the L of the patient's left side, the view of a portable unit, and the notice.
+
+    Args:
+        picture: Image in [0, 1], shape ``(rows, columns)``.
+        portable: Whether the unit is portable.
+        rng: Random generator.
+    """
     size = picture.shape[0]
     image = Image.new("L", (size, size))
     pen = ImageDraw.Draw(image)

@@ -1,7 +1,6 @@
-"""The list of the default phantom set: what each image shows, without a pixel of it.
+"""List of the default phantom set: the content of each image, without pixels.
 
-It lies in ``data_manifests/phantom.json``, so that a change of the generator that moves patients, findings
-or masks is seen in a review.
+The file ``data_manifests/phantom.json`` makes every change of patients, findings or masks visible in a review.
 """
 
 import json
@@ -20,7 +19,13 @@ SIZE = 1024
 
 
 def describe_case(case: PhantomCase) -> dict[str, Any]:
-    """One entry of the list; areas in pixels at 1024 x 1024, one for each row of the label."""
+    """Describe an image of the set.
+
+    Args:
+        case: Image of the set.
+
+    Returns: Entry of the list; areas in pixels at 1024 x 1024, one for each row of the label.
+    """
     scene = case.scene()
     return {
         "id": case.id,
@@ -37,7 +42,11 @@ def describe_case(case: PhantomCase) -> dict[str, Any]:
 
 
 def write_listing(path: Path) -> None:
-    """Write the list of the set that `write_phantoms` makes without arguments; one image a line."""
+    """Write the list of the set that `write_phantoms` makes without arguments, one image per line.
+
+    Args:
+        path: Path of the file.
+    """
     entries = ",\n    ".join(json.dumps(describe_case(case)) for case in plan_cases())
     header = {
         "format_version": 1,

@@ -1,7 +1,7 @@
-"""The organs of the chest as rays see them: chords in mm at patient coordinates x and y.
+"""Organs of the chest as chords of rays in mm at patient coordinates x and y.
 
-A picture of thicknesses is a few operations on whole arrays. Lung is what the rib cage holds less the
-mediastinum and less what the diaphragm pushes up.
+A thickness image takes a few operations on whole arrays. Lung is the content of the rib cage minus the mediastinum and
+minus the organs below the diaphragm.
 """
 
 import numpy as np
@@ -14,7 +14,15 @@ from pneumoseg.pipeline.phantom.solids import ellipsoid, merge, tube
 
 
 def body(chest: Chest, x: Array, y: Array) -> Array:
-    """Skin to skin: neck, shoulders, trunk, arms and breasts."""
+    """Compute the chord from skin to skin: neck, shoulders, trunk, arms and breasts.
+
+    Args:
+        chest: Chest of the patient.
+        x: Patient coordinates to the left in mm.
+        y: Patient coordinates downwards in mm, of the same shape.
+
+    Returns: Length of the chord in mm, of the same shape.
+    """
     p, s = chest.patient, chest.pose.shoulders
     half = np.interp(y, TABLE_MM, _outline(chest)).astype(np.float32)
     padding = 0.85 * p.wall + 8 - 6 * np.exp(-((y / 55) ** 2)) + 14 * np.exp(-(((y + 70) / 30) ** 2))
@@ -28,7 +36,7 @@ def body(chest: Chest, x: Array, y: Array) -> Array:
 
 
 def _outline(chest: Chest) -> NDArray[np.float64]:
-    """Half width of neck, shoulders and trunk over ``TABLE_MM``; shoulders sink when they are relaxed."""
+    """Compute the half width of neck, shoulders and trunk over ``TABLE_MM``; relaxed shoulders are lower."""
     trunk = chest.patient.half_width + chest.patient.wall
     sink = 16 * (1 - chest.pose.shoulders)
     points = [
@@ -39,7 +47,15 @@ def _outline(chest: Chest) -> NDArray[np.float64]:
 
 
 def breasts(chest: Chest, x: Array, y: Array) -> Array:
-    """Breast tissue: it fades upwards and ends in a sharp fold below."""
+    """Compute breast tissue, which fades upwards and ends in a sharp fold below.
+
+    Args:
+        chest: Chest of the patient.
+        x: Patient coordinates to the left in mm.
+        y: Patient coordinates downwards in mm, of the same shape.
+
+    Returns: Length of the chord in mm, of the same shape.
+    """
     p = chest.patient
     total = np.zeros_like(x)
     if not p.breast:
@@ -53,7 +69,15 @@ def breasts(chest: Chest, x: Array, y: Array) -> Array:
 
 
 def heart(chest: Chest, x: Array, y: Array) -> Array:
-    """Heart and great vessels, without the soft tissue along the spine."""
+    """Compute heart and great vessels, without the soft tissue along the spine.
+
+    Args:
+        chest: Chest of the patient.
+        x: Patient coordinates to the left in mm.
+        y: Patient coordinates downwards in mm, of the same shape.
+
+    Returns: Length of the chord in mm, of the same shape.
+    """
     p, pose = chest.patient, chest.pose
     tall = p.heart * p.half_width / 133 * (1.0 if pose.view == "PA" else 1.1)  # AP magnifies it
     wide = tall * (1 + 0.35 * (1 - pose.inspiration))  # a high diaphragm lays it on its side
@@ -72,7 +96,15 @@ def heart(chest: Chest, x: Array, y: Array) -> Array:
 
 
 def mediastinum(chest: Chest, x: Array, y: Array) -> Array:
-    """Everything between the lungs: heart and vessels, the tissue before the spine, the descending aorta."""
+    """Compute the mediastinum: heart and vessels, prevertebral tissue, and descending aorta.
+
+    Args:
+        chest: Chest of the patient.
+        x: Patient coordinates to the left in mm.
+        y: Patient coordinates downwards in mm, of the same shape.
+
+    Returns: Length of the chord in mm, of the same shape.
+    """
     aorta, arch = chest.patient.aorta, 0.3 * chest.height
     half = 31 + 12 * np.exp(-(((y - 5) / 50) ** 2))
     column = 1.85 * chest.half_depth(y) * np.maximum(1 - (x / half) ** 2, 0)
@@ -82,20 +114,44 @@ def mediastinum(chest: Chest, x: Array, y: Array) -> Array:
 
 
 def lung(chest: Chest, x: Array, y: Array) -> Array:
-    """Lung along each ray, what lies before and behind heart and diaphragm included."""
+    """Compute the lung along each ray, including the parts before and behind heart and diaphragm.
+
+    Args:
+        chest: Chest of the patient.
+        x: Patient coordinates to the left in mm.
+        y: Patient coordinates downwards in mm, of the same shape.
+
+    Returns: Length of the chord in mm, of the same shape.
+    """
     room = chest.room(x, y)
     between = np.minimum(mediastinum(chest, x, y), 0.97 * room)
     return np.asarray(np.maximum(room - merge(between, chest.below_diaphragm(x, y)), 0))
 
 
 def lung_field(chest: Chest, x: Array, y: Array) -> NDArray[np.bool_]:
-    """The lungs as a reader outlines them: within ribs, mediastinal border and diaphragm."""
+    """Outline the lungs as a reader does: within ribs, mediastinal border and diaphragm.
+
+    Args:
+        chest: Chest of the patient.
+        x: Patient coordinates to the left in mm.
+        y: Patient coordinates downwards in mm, of the same shape.
+
+    Returns: Booleans of the same shape.
+    """
     inside = (np.abs(x) < chest.half_width(y)) & (y > chest.roof(x)) & (y < chest.floor(x))
     return np.asarray(inside & (mediastinum(chest, x, y) <= 1.0))
 
 
 def airways(chest: Chest, x: Array, y: Array) -> Array:
-    """Gas in trachea and main bronchi."""
+    """Compute the gas in trachea and main bronchi.
+
+    Args:
+        chest: Chest of the patient.
+        x: Patient coordinates to the left in mm.
+        y: Patient coordinates downwards in mm, of the same shape.
+
+    Returns: Length of the chord in mm, of the same shape.
+    """
     bend = 3 * float(np.sin(10 * chest.pose.yaw))
     fork = (bend - 3, 0.42 * chest.height)
     trachea = tube(x, y, [(0.0, -140.0), (bend / 2, 0.0), fork], 9.2)
@@ -105,7 +161,15 @@ def airways(chest: Chest, x: Array, y: Array) -> Array:
 
 
 def stomach_bubble(chest: Chest, x: Array, y: Array) -> Array:
-    """Swallowed air under the left diaphragm; upright, it ends at a level of fluid."""
+    """Compute the air below the left diaphragm; in an upright patient it ends at a level of fluid.
+
+    Args:
+        chest: Chest of the patient.
+        x: Patient coordinates to the left in mm.
+        y: Patient coordinates downwards in mm, of the same shape.
+
+    Returns: Length of the chord in mm, of the same shape.
+    """
     p = chest.patient
     if not p.bubble:
         return np.zeros_like(x)

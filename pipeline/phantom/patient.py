@@ -1,7 +1,7 @@
-"""Who is imaged and how they stand: the numbers, in millimetres, that a phantom is drawn from.
+"""Patient and pose of a phantom: the sampled parameters in millimetres.
 
-Patient coordinates are those of the mid-coronal plane: x to the patient's left (right in the picture),
-y down from the lung apices, z towards the chest. Sizes are those of adults in anatomy atlases, rounded.
+Patient coordinates are those of the mid-coronal plane: x to the patient's left (right in the image), y down from the
+lung apices, z towards the chest. Sizes are those of adults in anatomy atlases, rounded.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Sex = Literal["F", "M"]
 
 @dataclass(frozen=True)
 class Patient:
-    """What stays the same from one image of a patient to the next; lengths in mm."""
+    """Parameters that stay the same in all images of a patient; lengths in mm."""
 
     sex: Sex
     age: int
@@ -40,7 +40,7 @@ class Patient:
 
 @dataclass(frozen=True)
 class PatientPose:
-    """What changes from one image to the next; lengths in mm, angles in radians."""
+    """Parameters that differ between images of a patient; lengths in mm, angles in radians."""
 
     view: View
     inspiration: float  # fraction of the full lung height
@@ -54,7 +54,11 @@ class PatientPose:
 
 
 def draw_patient(rng: np.random.Generator) -> Patient:
-    """Draw an adult."""
+    """Sample an adult patient.
+
+    Args:
+        rng: Random generator.
+    """
     sex: Sex = "M" if rng.random() < 0.55 else "F"
     size = rng.normal(1.0 if sex == "M" else 0.92, 0.045)
     age = int(np.clip(rng.normal(48, 17), 18, 90))
@@ -83,7 +87,13 @@ def draw_patient(rng: np.random.Generator) -> Patient:
 
 
 def draw_pose(rng: np.random.Generator, patient: Patient, view: View | None = None) -> PatientPose:
-    """Draw how *patient* is placed: upright with a deep breath (PA), or in bed (AP)."""
+    """Sample the pose of a patient: upright with a deep breath (PA), or in bed (AP).
+
+    Args:
+        rng: Random generator.
+        patient: Patient.
+        view: View; None samples one.
+    """
     view = view or ("PA" if rng.random() < 0.6 else "AP")
     upright = view == "PA"
     inspiration = rng.uniform(0.9, 1.03) if upright else rng.uniform(0.7, 0.95)

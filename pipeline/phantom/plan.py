@@ -1,4 +1,4 @@
-"""Which patients and findings a set of phantoms has, decided before anything is drawn."""
+"""Plan of a set of phantoms: its patients and findings, before rendering."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ UNLABELLED = 2  # training images without a row, as the challenge has some
 
 @dataclass(frozen=True)
 class PhantomCase:
-    """One image of a set, before it is drawn."""
+    """One planned image of a set."""
 
     name: str
     seed: tuple[int, ...]
@@ -27,24 +27,30 @@ class PhantomCase:
 
     @property
     def id(self) -> str:
-        """File name without ending, and name in the CSVs."""
+        """File name without suffix, and name in the CSV files."""
         return instance_uid(self.name)
 
     def scene(self) -> Scene:
-        """Who is imaged and how, without the cost of drawing it."""
+        """Patient, pose and findings, without rendering."""
         return make_scene(self.seed, patient_seed=self.patient_seed, pneumothorax=self.pneumothorax or False)
 
 
 def plan_cases(
     *, count: int = DEFAULT_COUNT, test_count: int = DEFAULT_TEST_COUNT, seed: int = DEFAULT_SEED
 ) -> list[PhantomCase]:
-    """Decide on patients and findings; prevalence and mask areas follow the challenge."""
+    """Plan patients and findings; prevalence and mask areas follow the challenge.
+
+    Args:
+        count: Number of labelled training images.
+        test_count: Number of test images.
+        seed: Seed of the patients.
+    """
     training = _plan_part("train", count + UNLABELLED, seed, unlabelled=UNLABELLED)
     return training + _plan_part("test", test_count, seed, unlabelled=0)
 
 
 def _plan_part(part: str, count: int, seed: int, *, unlabelled: int) -> list[PhantomCase]:
-    """The cases of one folder: some patients have several images, and findings come in the same patients."""
+    """Plan the images of one folder: some patients have several images, and findings recur in the same patients."""
     stream = (seed, 0 if part == "train" else 1)
     rng = np.random.default_rng(stream)
     patients: list[int] = []
@@ -71,7 +77,7 @@ def _plan_part(part: str, count: int, seed: int, *, unlabelled: int) -> list[Pha
 
 
 def _choose_ill(patients: list[int], wanted: int, bare: set[int], rng: np.random.Generator) -> list[int]:
-    """Images with a pneumothorax: those of some patients, nine in ten of each."""
+    """Choose images with a pneumothorax: those of some patients, nine in ten of each."""
     order = {patient: place for place, patient in enumerate(rng.permutation(sorted(set(patients))).tolist())}
     spared = rng.random(len(patients)) < 0.1
     usable = [index for index in range(len(patients)) if index not in bare]
@@ -79,7 +85,7 @@ def _choose_ill(patients: list[int], wanted: int, bare: set[int], rng: np.random
 
 
 def _plan_findings(count: int, rng: np.random.Generator) -> list[PneumothoraxPlan]:
-    """Areas spread over the challenge's quantiles; one in five is labelled with two rows, some overlapping."""
+    """Sample areas over the challenge's quantiles; one in five has two label rows, some of which overlap."""
     areas = [area_at((place + 0.5) / count) for place in rng.permutation(count).tolist()]
     large = [place for place, area in enumerate(areas) if area > 3_000]
     overlapping, both = set(large[::15]), set(large[4::5])
@@ -92,6 +98,6 @@ def _plan_findings(count: int, rng: np.random.Generator) -> list[PneumothoraxPla
 
 
 def _encoding(index: int) -> Encoding:
-    """Four in five are JPEG; the others are kinds that only hospitals have."""
+    """Choose the encoding: four in five are JPEG, the others occur only in hospitals."""
     kinds: dict[int, Encoding] = {3: "monochrome1", 7: "native8", 13: "monochrome1", 17: "native16"}
     return kinds.get(index % 20, "jpeg")

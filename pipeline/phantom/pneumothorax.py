@@ -1,7 +1,7 @@
-"""Pneumothorax: gas between the chest wall and a lung that has drawn back towards its hilum.
+"""Pneumothorax: gas between the chest wall and a lung that has collapsed towards its hilum.
 
-Seen from the hilum, the lung field has a rim at distance R for each direction, and the collapsed lung an
-edge nearer by. Between the two lies the mask; along the edge runs the pleural line.
+For each direction from the hilum, the rim of the lung field is at distance R, and the edge of the collapsed lung is
+nearer. The mask lies between the two, and the pleural line follows the edge.
 """
 
 from dataclasses import dataclass
@@ -28,12 +28,11 @@ AREA_QUANTILES = ((0.0, 0.05, 0.5, 0.95, 1.0), (55, 1_362, 8_630, 45_772, 161_42
 
 @dataclass(frozen=True)
 class PneumothoraxPlan:
-    """What is asked for.
+    """Parameters of a pneumothorax.
 
     Attributes:
-        area_px: Area of the mask in pixels, as if the picture were 1024 x 1024.
-        rows: The masks it is labelled with: the ``whole`` region, one for ``each-side``, or two
-            ``overlapping`` ones.
+        area_px: Area of the mask in pixels of an image of 1024 x 1024.
+        rows: Rows of the label: the ``whole`` region, one for ``each-side``, or two ``overlapping`` ones.
     """
 
     area_px: float
@@ -41,14 +40,20 @@ class PneumothoraxPlan:
 
 
 def area_at(quantile: float) -> float:
-    """The challenge's mask area at a quantile, by log-linear interpolation between the published ones."""
+    """Interpolate the challenge's mask area log-linearly between the published quantiles.
+
+    Args:
+        quantile: Quantile in [0, 1].
+
+    Returns: Area in pixels at 1024 x 1024.
+    """
     quantiles, areas = AREA_QUANTILES
     return float(np.exp(np.interp(quantile, quantiles, np.log(areas))))
 
 
 @dataclass(frozen=True)
 class Collapse:
-    """One collapsed lung: distances from its hilum in mm over ``ANGLES``, to chest wall and to lung edge."""
+    """Collapsed lung: distances of chest wall and lung edge from its hilum in mm over ``ANGLES``."""
 
     side: int
     hilum: tuple[float, float]
@@ -57,18 +62,38 @@ class Collapse:
     clarity: float  # share of the lung along the rays that gas has replaced
 
     def polar(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """Direction and distance from the hilum."""
+        """Convert to direction and distance from the hilum.
+
+        Args:
+            x: Patient coordinates to the left in mm.
+            y: Patient coordinates downwards in mm, of the same shape.
+
+        Returns: Angles in radians, and distances in mm.
+        """
         across, up = self.side * (x - np.float32(self.hilum[0])), np.float32(self.hilum[1]) - y
         return np.arctan2(across, up), np.hypot(across, up)
 
     def region(self, x: Array, y: Array) -> NDArray[np.bool_]:
-        """Where the gas is."""
+        """Determine the region of the gas.
+
+        Args:
+            x: Patient coordinates to the left in mm.
+            y: Patient coordinates downwards in mm, of the same shape.
+
+        Returns: Booleans of the same shape.
+        """
         angle, distance = self.polar(x, y)
         rim, edge = np.interp(angle, ANGLES, self.rim), np.interp(angle, ANGLES, self.edge)
         return np.asarray((angle > FIRST) & (angle < LAST) & (distance > edge) & (distance < rim))
 
     def draw_back(self, points: Table) -> Table:
-        """Where points (n, 2) of the full lung lie in the collapsed one."""
+        """Map points of the full lung to the collapsed lung.
+
+        Args:
+            points: Points in mm, shape ``(n, 2)``.
+
+        Returns: Points in mm, shape ``(n, 2)``.
+        """
         centre = np.array(self.hilum)
         angle = np.arctan2(self.side * (points[:, 0] - centre[0]), centre[1] - points[:, 1])
         shares = np.where(self.rim > 0, self.edge / np.maximum(self.rim, 1e-6), 1.0)
@@ -76,14 +101,21 @@ class Collapse:
         return np.asarray(centre + (points - centre) * share[:, None])
 
     def pleura(self) -> tuple[Table, Table]:
-        """The pleural line: points (n, 2), and the gap in mm beside each."""
+        """Points of the pleural line, shape ``(n, 2)``, and the width of the gap at each in mm."""
         x = self.hilum[0] + self.side * self.edge * np.sin(ANGLES)
         y = self.hilum[1] - self.edge * np.cos(ANGLES)
         return np.stack([x, y], axis=1), self.rim - self.edge
 
 
 def find_rim(chest: Chest, side: int) -> tuple[Table, Table]:
-    """Distances from the hilum in each direction: to the mediastinal border, and to chest wall or diaphragm."""
+    """Measure the distances from the hilum to the mediastinal border, and to chest wall or diaphragm.
+
+    Args:
+        chest: Chest of the patient.
+        side: Side of the patient: 1 or -1.
+
+    Returns: Two distances in mm for each of ``ANGLES``.
+    """
     x0, y0 = hilum(chest, side)
     distance = np.arange(20.0, 260.0, 0.25)
     x = (x0 + side * np.sin(ANGLES)[:, None] * distance).astype(np.float32)
@@ -97,7 +129,14 @@ def find_rim(chest: Chest, side: int) -> tuple[Table, Table]:
 
 
 def collapse_lung(chest: Chest, side: int, area_mm2: float, rng: np.random.Generator) -> Collapse:
-    """Let the lung of one side shrink until the gas beside it has the area asked for."""
+    """Shrink the lung of one side until the gas beside it has the given area.
+
+    Args:
+        chest: Chest of the patient.
+        side: Side of the patient: 1 or -1.
+        area_mm2: Area of the gas in mm2.
+        rng: Random generator of the form.
+    """
     near, rim = find_rim(chest, side)
     anchor, window = _draw_shape(chest, rim, area_mm2, rng)
     small, large = SMALLEST, 1.0
@@ -111,7 +150,7 @@ def collapse_lung(chest: Chest, side: int, area_mm2: float, rng: np.random.Gener
 
 
 def _shrink(near: Table, rim: Table, anchor: tuple[float, float], scale: float, window: Table) -> Table:
-    """Edge of a lung that shrinks towards an anchor and keeps its form, where the window lets it."""
+    """Compute the edge of a lung that shrinks towards an anchor and keeps its form within the window."""
     wall = window > 0
     across = anchor[0] + scale * (rim * np.sin(ANGLES) - anchor[0])[wall]
     up = anchor[1] + scale * (rim * np.cos(ANGLES) - anchor[1])[wall]
@@ -125,9 +164,9 @@ def _shrink(near: Table, rim: Table, anchor: tuple[float, float], scale: float, 
 def _draw_shape(
     chest: Chest, rim: Table, area_mm2: float, rng: np.random.Generator
 ) -> tuple[tuple[float, float], Table]:
-    """Where a lung shrinks to, seen from its hilum (across, up), and the directions it lets go of the wall.
+    """Sample the point towards which a lung shrinks, relative to its hilum, and the directions that leave the wall.
 
-    The gas gathers at the apex, at the side, or now and then above the diaphragm; much gas is all around.
+    The gas collects at the apex, at the side, or occasionally above the diaphragm; a large amount surrounds the lung.
     """
     wide, tall = chest.patient.half_width, chest.height
     kind = str(rng.choice(["apical", "lateral", "basal"], p=[0.55, 0.38, 0.07]))

@@ -1,4 +1,4 @@
-"""From patient to detector: a cone beam seen as magnification, and the deposit of tissue along its rays."""
+"""Projection from patient to detector: cone-beam magnification, and accumulation of tissue along rays."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,19 +15,19 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Projection:
-    """The square detector of one exposure, ``size`` pixels wide."""
+    """Square detector of one exposure, ``size`` pixels wide."""
 
     pose: PatientPose
     size: int
 
     @property
     def pixel_mm(self) -> float:
-        """Size of a pixel in the patient's mid-plane."""
+        """Size of a pixel in the mid-plane of the patient in mm."""
         return self.pose.field / self.size
 
     @cached_property
     def grid(self) -> tuple[Array, Array]:
-        """Patient x and y, in mm, where the ray of each pixel crosses the mid-plane; (rows, columns) each."""
+        """Patient x and y in mm where the ray of each pixel crosses the mid-plane, each ``(rows, columns)``."""
         axis = (np.arange(self.size, dtype=np.float32) + 0.5) * self.pixel_mm - self.pose.field / 2
         across, down = axis[None, :], axis[:, None]
         cos, sin = np.float32(np.cos(self.pose.roll)), np.float32(np.sin(self.pose.roll))
@@ -36,11 +36,21 @@ class Projection:
         return x, y
 
     def magnification(self, z: NDArray[np.floating]) -> NDArray[np.floating]:
-        """How much larger than in the mid-plane a thing appears at depth z."""
+        """Compute the magnification relative to the mid-plane.
+
+        Args:
+            z: Depth in mm.
+        """
         return self.pose.source / (self.pose.source + z)
 
     def flatten(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Where the rays through points (..., 3) cross the mid-plane: patient x and y, shape (..., 2)."""
+        """Project points to the mid-plane along their rays.
+
+        Args:
+            points: Patient coordinates in mm, shape ``(..., 3)``.
+
+        Returns: Patient x and y in mm, shape ``(..., 2)``.
+        """
         x, y, z = np.moveaxis(points, -1, 0)
         x, z = x * np.cos(self.pose.yaw) + z * np.sin(self.pose.yaw), z - x * np.sin(self.pose.yaw)
         y = y + z * np.sin(self.pose.tilt)
@@ -49,7 +59,13 @@ class Projection:
         return np.stack([centre_x + scale * (x - centre_x), centre_y + scale * (y - centre_y)], axis=-1)
 
     def to_pixels(self, flat: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Mid-plane points (..., 2) in mm as pixel coordinates (row, column), counted between pixel centres."""
+        """Convert points in the mid-plane to pixel coordinates between pixel centres.
+
+        Args:
+            flat: Patient x and y in mm, shape ``(..., 2)``.
+
+        Returns: Row and column, shape ``(..., 2)``.
+        """
         x, y = flat[..., 0] - self.pose.centre[0], flat[..., 1] - self.pose.centre[1]
         cos, sin = np.cos(self.pose.roll), np.sin(self.pose.roll)
         across, down = cos * x - sin * y, sin * x + cos * y
@@ -57,7 +73,14 @@ class Projection:
         return np.stack([down + half, across + half], axis=-1) / self.pixel_mm - 0.5
 
     def deposit(self, flat: NDArray[np.floating], volume: NDArray[np.floating]) -> Array:
-        """Thickness in mm of small volumes, in mm3, laid down where their rays meet the detector."""
+        """Accumulate small volumes where their rays meet the detector.
+
+        Args:
+            flat: Patient x and y in the mid-plane in mm, shape ``(n, 2)``.
+            volume: Volume of each in mm3.
+
+        Returns: Thickness in mm, shape ``(rows, columns)``.
+        """
         row, column = np.moveaxis(self.to_pixels(flat).reshape(-1, 2), -1, 0)
         weight = np.broadcast_to(volume, flat.shape[:-1]).reshape(-1) / self.pixel_mm**2
         inside = (row > -1) & (row < self.size) & (column > -1) & (column < self.size) & (weight > 0)
@@ -78,7 +101,12 @@ class Projection:
 
 
 def blur(picture: Array, sigma_px: float) -> Array:
-    """Gaussian blur; a wide one is done on a coarser copy, which nobody can see."""
+    """Blur an image by a Gaussian; a wide one is computed at a coarser resolution, without visible difference.
+
+    Args:
+        picture: Image, shape ``(rows, columns)``.
+        sigma_px: Standard deviation in pixels.
+    """
     factor = 1
     while sigma_px / factor > 3 and min(picture.shape) // factor > 32:
         factor *= 2
@@ -89,14 +117,24 @@ def blur(picture: Array, sigma_px: float) -> Array:
 
 
 def shrink(picture: Array, factor: int) -> Array:
-    """Mean over squares of ``factor`` pixels."""
+    """Average squares of pixels.
+
+    Args:
+        picture: Image, shape ``(rows, columns)``.
+        factor: Side of the squares in pixels.
+    """
     rows, columns = picture.shape
     squares = picture.reshape(rows // factor, factor, columns // factor, factor)
     return np.asarray(squares.mean(axis=(1, 3), dtype=np.float32))
 
 
 def enlarge(picture: Array, factor: int) -> Array:
-    """Bicubic enlargement by a whole factor."""
+    """Enlarge an image by bicubic interpolation.
+
+    Args:
+        picture: Image, shape ``(rows, columns)``.
+        factor: Integer factor.
+    """
     if factor == 1:
         return picture
     rows, columns = picture.shape

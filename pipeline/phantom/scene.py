@@ -1,4 +1,4 @@
-"""What an exposure shows: a patient, their pose, and the lungs that have collapsed."""
+"""Scene of an exposure: patient, pose, and collapsed lungs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ PREVALENCE = 0.225  # of pneumothorax in the SIIM-ACR challenge
 
 @dataclass(frozen=True)
 class Scene:
-    """All that decides picture and masks, apart from devices, exposure and noise."""
+    """Everything that determines image and masks, except devices, exposure and noise."""
 
     patient: Patient
     pose: PatientPose
@@ -29,11 +29,17 @@ class Scene:
 
     @cached_property
     def chest(self) -> Chest:
-        """The patient's chest in this pose."""
+        """Chest of the patient in this pose."""
         return Chest(self.patient, self.pose)
 
     def masks(self, size: int) -> tuple[NDArray[np.uint8], ...]:
-        """One mask for each row of the label, zeros and ones, (size, size); their union is the pneumothorax."""
+        """Render one mask for each row of the label; their union is the pneumothorax.
+
+        Args:
+            size: Rows and columns.
+
+        Returns: Masks of zeros and ones, each of shape ``(size, size)``.
+        """
         regions = [collapse.region(*Projection(self.pose, size).grid) for collapse in self.collapses]
         if self.plan and self.plan.rows == "overlapping":
             regions = _cut_with_overlap(regions[0])
@@ -47,7 +53,14 @@ def make_scene(
     pneumothorax: PneumothoraxPlan | Literal[False] | None = None,
     view: View | None = None,
 ) -> Scene:
-    """Draw a patient and a pose, and let a lung collapse where that is asked for; see `draw_phantom`."""
+    """Sample a patient and a pose, and collapse a lung where required.
+
+    Args:
+        seed: Seed of everything that is not given.
+        patient_seed: Seed of the patient; None derives it from *seed*.
+        pneumothorax: Pneumothorax to add, or ``False`` for none; None samples one.
+        view: ``PA`` or ``AP``; None samples one.
+    """
     whole, poses, collapses = np.random.default_rng(seed).spawn(3)
     patient = draw_patient(whole if patient_seed is None else np.random.default_rng(patient_seed))
     pose = draw_pose(poses, patient, view)
@@ -66,7 +79,7 @@ def make_scene(
 
 
 def _cut_with_overlap(region: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
-    """The same region as two readers' halves that share a fifth of its height."""
+    """Divide a region into two halves that share a fifth of its height."""
     rows = np.flatnonzero(region.any(axis=1))
     top, height = rows[0], rows[-1] + 1 - rows[0]
     row = np.arange(region.shape[0])[:, None]

@@ -1,4 +1,4 @@
-"""Solids with a closed-form chord: how many millimetres of each parallel ray lie within them."""
+"""Solids with closed-form chords of parallel rays in millimetres."""
 
 from itertools import pairwise
 
@@ -12,7 +12,15 @@ Point = tuple[float, float]
 def ellipsoid(
     x: Array, y: Array, centre: Point, half: tuple[float, float, float], turn: float = 0.0
 ) -> Array:
-    """An ellipsoid with half axes (across, down, deep), turned in the picture plane by *turn* radians."""
+    """Compute the chord through an ellipsoid.
+
+    Args:
+        x: Patient coordinates to the left in mm.
+        y: Patient coordinates downwards in mm.
+        centre: Centre in mm.
+        half: Half axes across, down and deep in mm.
+        turn: Rotation in the image plane in radians.
+    """
     cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
     dx, dy = x - np.float32(centre[0]), y - np.float32(centre[1])
     across = (cos * dx + sin * dy) / np.float32(half[0])
@@ -21,7 +29,14 @@ def ellipsoid(
 
 
 def tube(x: Array, y: Array, path: list[Point], radius: float) -> Array:
-    """A round tube along a path of straight pieces."""
+    """Compute the chord through a round tube.
+
+    Args:
+        x: Patient coordinates to the left in mm.
+        y: Patient coordinates downwards in mm.
+        path: Corners of its centre line in mm.
+        radius: Radius in mm.
+    """
     nearest = np.full(np.broadcast_shapes(x.shape, y.shape), np.inf, dtype=np.float32)
     for (x0, y0), (x1, y1) in pairwise(path):
         dx, dy = np.float32(x1 - x0), np.float32(y1 - y0)
@@ -32,7 +47,11 @@ def tube(x: Array, y: Array, path: list[Point], radius: float) -> Array:
 
 
 def merge(*chords: Array) -> Array:
-    """Solids at the same depth as one, without corners where they meet."""
+    """Combine solids at the same depth smoothly.
+
+    Args:
+        chords: Chords of the solids in mm.
+    """
     total = np.zeros_like(chords[0])
     for chord in chords:
         square = chord * chord

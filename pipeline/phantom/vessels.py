@@ -1,4 +1,4 @@
-"""Lung vessels: a tree on each side that leaves the hilum, branches, and thins out towards the edge."""
+"""Lung vessels: a tree on each side that branches from the hilum and thins towards the edge."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,7 +15,7 @@ SMALLEST_MM = 0.28  # radius at which a branch is no longer followed
 
 @dataclass(frozen=True)
 class Branches:
-    """Straight pieces of vessel in the picture plane, in mm: both ends (n, 2), radii (n,) at either end."""
+    """Straight pieces of vessels in the image plane in mm: both ends ``(n, 2)``, and radii ``(n,)`` at both ends."""
 
     start: Points
     end: Points
@@ -23,7 +23,13 @@ class Branches:
     radius_end: NDArray[np.float64]
 
     def samples(self, spacing: float) -> tuple[Points, NDArray[np.float64]]:
-        """Points (m, 2) all over the branches, about *spacing* mm apart, and the volume each stands for in mm3."""
+        """Sample points over the branches.
+
+        Args:
+            spacing: Approximate distance of the points in mm.
+
+        Returns: Points in mm, shape ``(m, 2)``, and the volume in mm3 that each represents.
+        """
         parts = []
         for least, most in pairwise((0.0, 0.5, 1.2, 2.5, np.inf)):  # thick ones need more points across
             chosen = (self.radius > least) & (self.radius <= most)
@@ -34,7 +40,7 @@ class Branches:
         return np.concatenate(points), np.concatenate(volumes)
 
     def _equal_samples(self, spacing: float) -> tuple[Points, NDArray[np.float64]]:
-        """The same number of points for each branch."""
+        """Sample the same number of points on each branch."""
         way = self.end - self.start
         length = np.linalg.norm(way, axis=1)
         along = int(np.ceil(np.quantile(length, 0.9) / spacing))
@@ -51,13 +57,24 @@ class Branches:
 
 
 def hilum(chest: Chest, side: int) -> tuple[float, float]:
-    """Where the vessels enter a lung; the left hilum lies a little higher."""
+    """Locate the hilum of a lung; the left one is slightly higher.
+
+    Args:
+        chest: Chest of the patient.
+        side: Side of the patient: 1 or -1.
+    """
     x = side * (0.255 if side == RIGHT else 0.28) * chest.patient.half_width
     return x, (0.50 if side == RIGHT else 0.46) * chest.height
 
 
 def grow_tree(chest: Chest, side: int, rng: np.random.Generator) -> Branches:
-    """Arteries and veins of one lung; a branch gives a main and a side branch with smaller sections."""
+    """Grow arteries and veins of one lung; a branch divides into a main and a side branch of smaller sections.
+
+    Args:
+        chest: Chest of the patient.
+        side: Side of the patient: 1 or -1.
+        rng: Random generator.
+    """
     x0, y0 = hilum(chest, side)
     scale = chest.height / 200
     # angle from straight up, positive towards the side of the lung; the lower lobe vessels are the largest
@@ -96,6 +113,10 @@ def grow_tree(chest: Chest, side: int, rng: np.random.Generator) -> Branches:
 
 
 def grow_trees(chest: Chest) -> dict[int, Branches]:
-    """The trees of both lungs, the same for every image of a patient."""
+    """Grow the trees of both lungs, which are the same in every image of a patient.
+
+    Args:
+        chest: Chest of the patient.
+    """
     rng = np.random.default_rng(chest.patient.vessel_seed)
     return {side: grow_tree(chest, side, rng) for side in (RIGHT, LEFT)}

@@ -70,7 +70,7 @@ class Readers(Generic[_Result]):
         while self._workers:
             self._workers.pop().end()
 
-    def read(self, paths: Iterable[Path]) -> Iterator[_Result | RadiographError]:
+    def read(self, paths: Iterable[str | Path]) -> Iterator[_Result | RadiographError]:
         """Read files; only one call may be active at a time.
 
         Args:
@@ -79,10 +79,10 @@ class Readers(Generic[_Result]):
         Returns: For each of *paths*, in order, what was read, or the error.
         Raises: JobError: If a worker cannot be started.
         """
+        files = enumerate(map(Path, paths))
         if self.count == 0:
-            yield from (self._orders.carry_out(path) for path in paths)
+            yield from (self._orders.carry_out(path) for _, path in files)
             return
-        files = enumerate(paths)
         results: dict[int, _Result | RadiographError] = {}
         self._fill()
         try:

@@ -1,1 +1,1 @@
-"""What a folder of results looks like to people: one HTML file that needs nothing else."""
+"""Reports: a folder of results as one self-contained HTML file."""

@@ -17,7 +17,13 @@ Floats = npt.NDArray[np.float64]
 
 
 def roc_chart(probabilities: Floats, positive: npt.NDArray[np.bool_], *, auc: float | None) -> Chart:
-    """Draw the ROC curve of the image probabilities."""
+    """Plot the ROC curve of the image probabilities.
+
+    Args:
+        probabilities: Image probabilities, shape ``(images,)``.
+        positive: Whether each image is positive, shape ``(images,)``.
+        auc: Area under the curve; None leaves it out of the note.
+    """
     false, true, _ = roc_curve(positive, probabilities)
     with chart_style():
         figure, axes = _square("1 - specificity", "sensitivity")
@@ -30,7 +36,13 @@ def roc_chart(probabilities: Floats, positive: npt.NDArray[np.bool_], *, auc: fl
 def precision_recall_chart(
     probabilities: Floats, positive: npt.NDArray[np.bool_], *, average: float | None
 ) -> Chart:
-    """Draw precision against recall of the image probabilities, with the share of positives as chance."""
+    """Plot precision against recall of the image probabilities, with the share of positives as chance level.
+
+    Args:
+        probabilities: Image probabilities, shape ``(images,)``.
+        positive: Whether each image is positive, shape ``(images,)``.
+        average: Average precision; None leaves it out of the note.
+    """
     precision, recall, _ = precision_recall_curve(positive, probabilities)
     with chart_style():
         figure, axes = _square("recall", "precision")
@@ -43,7 +55,12 @@ def precision_recall_chart(
 
 
 def reliability_chart(curves: Mapping[str, Sequence[Mapping[str, float]]], *, note: str = "") -> Chart:
-    """Draw how many are positive among those of a probability: of images and of pixels."""
+    """Plot the share of positives against the mean probability of each bin.
+
+    Args:
+        curves: Points with ``confidence`` and ``share`` by name of the curve, at most two curves.
+        note: Addition to the note.
+    """
     with chart_style():
         figure, axes = _square("mean probability of the bin", "share of positives")
         axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
@@ -54,12 +71,19 @@ def reliability_chart(curves: Mapping[str, Sequence[Mapping[str, float]]], *, no
     return Chart(
         "Reliability",
         to_svg(figure, name="reliability"),
-        f"On the dashed line, probabilities are true. {note}".strip(),
+        f"On the dashed line, probabilities are calibrated. {note}".strip(),
     )
 
 
 def size_chart(areas_px: Floats, dices: Floats, called: npt.NDArray[np.bool_], *, at: str) -> Chart:
-    """Draw the Dice of the positives against the size of their label; *at* names the operating point."""
+    """Plot the Dice of the positives against the size of their label.
+
+    Args:
+        areas_px: Number of pixels of each label, shape ``(positives,)``.
+        dices: Dice of each positive, shape ``(positives,)``.
+        called: Whether each is predicted positive, shape ``(positives,)``.
+        at: Phrase that names the operating point.
+    """
     with chart_style():
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.subplots()
@@ -67,7 +91,7 @@ def size_chart(areas_px: Floats, dices: Floats, called: npt.NDArray[np.bool_], *
             axes.plot(
                 areas_px[where], dices[where], marker, color=colour, alpha=0.75, label=name, markersize=5
             )
-        # at least one mark of the axis is within, however alike the labels are
+        # the limits contain a tick of the axis even for equal labels
         limits = (areas_px.min() / 2, areas_px.max() * 2)
         axes.set(xscale="log", xlim=limits, ylim=(-0.04, 1.04), xlabel="pixels of the label", ylabel="Dice")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
@@ -90,15 +114,15 @@ def surface_chart(
     chosen: tuple[float, float],
     nothing: float,
 ) -> Chart:
-    """Draw the score of each threshold and minimum area.
+    """Plot the score of each threshold and minimum area.
 
     Args:
         thresholds: Thresholds of the columns of *dice*.
         min_areas: Minimum areas of its rows, as shares of the image.
         dice: Mean Dice of the challenge, shape ``(minimum areas, thresholds)``.
         chosen: Threshold and minimum area in use.
-        nothing: The score of predicting nothing: the middle of the colour scale, which reaches far enough to tell
-            gains apart; losses are many times as large, and one colour is enough for them.
+        nothing: Score of empty masks, the middle of the colour scale. The scale resolves gains; losses are many times
+            as large, and share one colour.
     """
     reach = max(1.2 * float((dice - nothing).max()), 0.02)
     with chart_style():
@@ -117,7 +141,7 @@ def surface_chart(
         ticks = list(range(0, len(min_areas), 3))
         axes.set_yticks(ticks, [f"{min_areas[tick]:.3%}" for tick in ticks])
         nearest = int(np.argmin(np.abs(np.asarray(min_areas) - chosen[1])))
-        for colour, width in (("#ffffff", 5), ("#000000", 2)):  # can be seen on every colour
+        for colour, width in (("#ffffff", 5), ("#000000", 2)):  # visible on every colour
             axes.plot(
                 chosen[0],
                 nearest,
@@ -142,13 +166,13 @@ def surface_chart(
 def threshold_chart(
     thresholds: Sequence[float], curves: Mapping[str, Floats], *, chosen: float, min_area: float
 ) -> Chart:
-    """Draw the scores of each threshold.
+    """Plot the scores of each threshold.
 
     Args:
         thresholds: Threshold of each value.
-        curves: Dice, sensitivity and specificity; NaN where there is none.
-        chosen: The threshold of the model.
-        min_area: The minimum area that all of it is for, as a share of the image.
+        curves: Dice, sensitivity and specificity by name, each of shape ``(thresholds,)``; NaN where undefined.
+        chosen: Threshold of the model.
+        min_area: Minimum area of all points, as a share of the image.
     """
     with chart_style():
         figure = Figure(figsize=SIZE, layout="constrained")
@@ -175,7 +199,15 @@ def histogram_chart(
     note: str = "",
     limits: tuple[float, float] | None,
 ) -> Chart:
-    """How often values occur, for one group of images or several."""
+    """Plot a histogram of one or two groups of images.
+
+    Args:
+        values: Values by name of the group.
+        title: Title of the chart.
+        label: Label of the values.
+        note: Note below the chart.
+        limits: Range of the values; None selects the range of the data.
+    """
     known = [each for each in values.values() if len(each)]
     low, high = limits or (float(min(each.min() for each in known)), float(max(each.max() for each in known)))
     with chart_style():
@@ -192,7 +224,9 @@ def histogram_chart(
         axes.set(xlabel=label, ylabel="images")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if len(values) > 1:
-            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)  # bars may stand anywhere
+            axes.legend(
+                loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2
+            )  # outside, since bars may be anywhere
     return Chart(title, to_svg(figure, name=title.lower().replace(" ", "-")), note)
 
 

@@ -1,4 +1,4 @@
-"""What a report is made of, before it is a page."""
+"""Content of a report, independent of its HTML form."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from typing import TypeAlias
 
 @dataclass(frozen=True)
 class Tile:
-    """A number to see first.
+    """Headline number.
 
     Attributes:
-        name: What it is of.
-        value: As it is to be read.
-        beside: An interval, or what it is to be compared with.
+        name: Name of the number.
+        value: Formatted value.
+        beside: Interval or value for comparison.
     """
 
     name: str
@@ -22,27 +22,27 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Numbers to see first."""
+    """Headline numbers."""
 
     tiles: Sequence[Tile]
 
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph."""
+    """Paragraph."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing.
+    """Chart.
 
     Attributes:
-        title: What it shows.
-        svg: From `to_svg`.
-        note: How to read it.
-        wide: Whether it takes the whole width.
+        title: Title.
+        svg: SVG element from `to_svg`.
+        note: Explanation.
+        wide: Whether the chart takes the whole width.
     """
 
     title: str
@@ -53,21 +53,21 @@ class Chart:
 
 @dataclass(frozen=True)
 class Charts:
-    """Drawings, side by side where there is room."""
+    """Charts, side by side where the width allows it."""
 
     charts: Sequence[Chart]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts and numbers.
+    """Table of texts and numbers.
 
     Attributes:
-        columns: Their heads.
-        rows: Cells; None is an empty one.
-        filters: Columns that rows can be chosen by; a table with any, or with many rows, can be searched too.
-        left_out: Rows that are in the file only.
-        file: Where all of them are.
+        columns: Column headings.
+        rows: Cells of each row; None is an empty cell.
+        filters: Columns with a filter; a table with filters, or with many rows, has a search field.
+        left_out: Number of rows that are only in the file.
+        file: Name of the file with all rows.
     """
 
     columns: Sequence[str]
@@ -79,7 +79,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with its name; the picture as a ``data:`` address."""
+    """Picture as a ``data:`` address, with its name."""
 
     name: str
     picture: str
@@ -87,12 +87,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Shown:
-    """A case in pictures.
+    """Pictures of a case.
 
     Attributes:
-        kind: Why this one is shown.
-        name: Of the case.
-        facts: Names and values.
+        kind: Reason why the case is shown.
+        name: Name of the case.
+        facts: Values by name.
         panels: Pictures.
     """
 
@@ -104,14 +104,14 @@ class Shown:
 
 @dataclass(frozen=True)
 class PictureGallery:
-    """Cases in pictures."""
+    """Pictures of several cases."""
 
     cases: Sequence[Shown]
 
 
 @dataclass(frozen=True)
 class Folded:
-    """A text of its own form, like a configuration, that is shown when asked for."""
+    """Preformatted text, such as a configuration, that is collapsed by default."""
 
     title: str
     text: str
@@ -122,7 +122,7 @@ Block: TypeAlias = Tiles | Text | Charts | Table | PictureGallery | Folded
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page under its own heading."""
+    """Part of the page with a heading."""
 
     title: str
     blocks: Sequence[Block]
@@ -130,13 +130,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole report.
+    """Report.
 
     Attributes:
-        title: Its heading.
-        subtitle: What was done, on what.
-        sections: In their order.
-        warnings: To see before anything else.
+        title: Title.
+        subtitle: Description of the data.
+        sections: Sections in order.
+        warnings: Warnings at the top of the page.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""The results of an evaluation as sections of a report; all of them are read from the files that it wrote."""
+"""Report of an evaluation, made from the files of its folder."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,6 @@ import numpy as np
 
 from pneumoseg.pipeline.reporting import charts
 from pneumoseg.pipeline.reporting.content import (
-    Block,
     Chart,
     Charts,
     Folded,
@@ -19,11 +18,11 @@ from pneumoseg.pipeline.reporting.content import (
     Tile,
     Tiles,
 )
+from pneumoseg.pipeline.reporting.evaluation_tables import case_table, subgroup_table
 from pneumoseg.pipeline.reporting.gallery import load_gallery
 from pneumoseg.pipeline.reporting.result_files import (
     Row,
     number,
-    number_or_text,
     read_json,
     read_rows,
     results_of,
@@ -35,13 +34,12 @@ from pneumoseg.pipeline.scoring.headline import AT_ANY_POINT, MEANINGS, TITLES
 FILES: Final = ("scores.json", "cases.csv", "subgroups.csv")
 SURFACE: Final = "score_surface.json"
 _HEADLINES: Final = ("dice", "dice_positive", "sensitivity", "specificity", "auc", "average_precision")
-_SHOWN_CASES: Final = 5000
 _MEANINGS: Final = (
     "Dice is the challenge's: of each image at its own size, 1 where truth and prediction are both empty, 0 where "
-    "exactly one is; the mean over all images. Read it beside the score of predicting nothing.",
-    "Intervals hold 95 % of 2,000 resamples of the patients, each with all images: images of one patient are alike.",
-    "Distances and surface Dice are of images where both masks hold pixels and the spacing is known. The calibration "
-    "error is the mean gap between a probability and how often it is right, over ten bins.",
+    "exactly one is; the mean over all images. Compare it with the score of predicting nothing.",
+    "Intervals contain 95 % of 2,000 bootstrap resamples of the patients, since images of one patient are correlated.",
+    "Distances and surface Dice are of images where both masks contain pixels and the spacing is known. The "
+    "calibration error is the mean gap between the probability and the share of positives, over ten bins.",
     "AUC and average precision are of the image probability as the model outputs it; they do not depend on the "
     "operating point, and no temperature changes them.",
 )
@@ -53,9 +51,12 @@ _AT: Final = {
 
 
 def evaluation_page(folder: Path) -> Page:
-    """The whole report of an evaluation.
+    """Make the report of an evaluation.
 
-    Raises: JobError: If the folder does not hold what `evaluate` writes.
+    Args:
+        folder: Folder written by `evaluate`.
+
+    Raises: JobError: If the folder does not contain an evaluation.
     """
     scores = read_json(folder / "scores.json")
     with results_of(folder):
@@ -68,7 +69,11 @@ def evaluation_page(folder: Path) -> Page:
 
 
 def subtitle(scores: Mapping[str, Any]) -> str:
-    """What was scored."""
+    """Describe the scored images.
+
+    Args:
+        scores: Content of ``scores.json``.
+    """
     fold = scores.get("fold")
     which = "all folds" if fold is None else f"fold {fold}, held out"
     return (
@@ -78,26 +83,33 @@ def subtitle(scores: Mapping[str, Any]) -> str:
 
 
 def warnings(scores: Mapping[str, Any]) -> list[str]:
-    """What takes worth from the scores."""
+    """List the limitations of the scores.
+
+    Args:
+        scores: Content of ``scores.json``.
+    """
     found = []
     if scores.get("trained_on"):
         found.append(
-            f"The model was trained on {scores['trained_on']} of these {scores['images']} images: the scores say "
-            "nothing about new ones."
+            f"The model was trained on {scores['trained_on']} of these {scores['images']} images: the scores "
+            "are not valid for new ones."
         )
     if scores.get("grouped_by") == "nothing":
         found.append(
-            "Nothing says which images are of one patient: patients may be in training and validation at once, and "
-            "intervals may be too narrow. Give `prepare` a file with --groups."
+            "The patients are unknown: a patient may be in training and validation at once, and intervals may be too "
+            "narrow. Give `prepare` a file with --groups."
         )
     return found
 
 
 def result_sections(folder: Path) -> list[Section]:
-    """Make the sections with results; to be called within `results_of`.
+    """Make the sections with results; call it within `results_of`.
 
-    All scores, charts of cases, subgroups, pictures and cases are at one kind of operating point, which each of them
+    All scores, charts of cases, subgroups, pictures and cases use one kind of operating point, which each of them
     names: the cross-fitted one where there is one.
+
+    Args:
+        folder: Folder written by `evaluate`.
     """
     scores, cases = read_json(folder / "scores.json"), read_rows(folder / "cases.csv")
     subgroups = read_rows(folder / "subgroups.csv")
@@ -109,16 +121,20 @@ def result_sections(folder: Path) -> list[Section]:
         _operating_point(folder, scores),
         _probabilities(scores, cases),
         Section(
-            "Subgroups", [Text(f"Dice, sensitivity and specificity are {at}."), _subgroup_table(subgroups)]
+            "Subgroups", [Text(f"Dice, sensitivity and specificity are {at}."), subgroup_table(subgroups)]
         ),
         Section("Gallery", [Text(f"Masks and Dice are {at}."), gallery]) if gallery.cases else None,
-        Section("Cases", [Text(f"Outcome, Dice, mask and distance are {at}."), _case_table(cases)]),
+        Section("Cases", [Text(f"Outcome, Dice, mask and distance are {at}."), case_table(cases)]),
     ]
     return [section for section in sections if section is not None]
 
 
 def how_it_was_made(scores: Mapping[str, Any]) -> Section:
-    """What the words mean, and what was done."""
+    """Make the section with definitions and settings.
+
+    Args:
+        scores: Content of ``scores.json``.
+    """
     facts = {
         name: scores.get(name)
         for name in (
@@ -143,7 +159,7 @@ def _plain(value: object) -> str:
 
 
 def _at_quoted_point(row: Row, kind: str) -> Row:
-    """Give a row of ``cases.csv`` with the mask at the operating point whose scores are quoted."""
+    """Select the mask at the quoted operating point in a row of ``cases.csv``."""
     if kind != "cross-fitted":
         return row
     own = {
@@ -218,11 +234,11 @@ def _operating_point(folder: Path, scores: Mapping[str, Any]) -> Section | None:
 
 
 def _operating_point_words(scores: Mapping[str, Any]) -> str:
-    area, bottom = scores["min_area_fraction"], scores.get("segmentation_threshold")
+    area, segmentation = scores["min_area_fraction"], scores.get("segmentation_threshold")
     image = scores.get("image_threshold")
     many = f"more than {area:.3%} of its pixels exceed" if area else "any of its pixels exceeds"
     criterion = f" and its image probability exceeds {image:.3f}" if image else ""
-    mask = "" if bottom is None else f" Its mask then holds the pixels above {bottom:.3f}."
+    mask = "" if segmentation is None else f" Its mask then holds the pixels above {segmentation:.3f}."
     beside = f", beside the image threshold of {image:.3f}" if image else ""
     return (
         f"The operating point of the model: an image is predicted positive when {many} {scores['threshold']:.3f}"
@@ -276,75 +292,3 @@ def _temperature_words(scores: Mapping[str, Any]) -> str:
         return "The probabilities are those that the model outputs."
     where = {"cross-fitted": "cross-fitted temperatures", "in-sample": "an in-sample temperature"}
     return f"The probabilities are at {where.get(scores['operating_point'], 'the temperature of the model')}."
-
-
-def _subgroup_table(rows: Sequence[Row]) -> Block:
-    shown = ("dice", "dice_positive", "sensitivity", "specificity", "auc")
-    heads = ("Dice", "Dice on positives", "sensitivity", "specificity", "AUC")
-    columns = ["subgroup", "value", "images", "patients", "positive", "called"]
-    table: list[list[str | float | int | None]] = []
-    for row in rows:
-        cells: list[str | float | int | None] = [row["subgroup"].replace("_", " "), row["value"]]
-        cells += [
-            number_or_text(row[name]) for name in ("images", "patients", "positives", "predicted_positive")
-        ]
-        for name in shown:
-            low, high = row[f"{name}_low"], row[f"{name}_high"]
-            interval = f"{float(low):.3f} to {float(high):.3f}" if low and high else None
-            cells += [_rounded(row[name]), interval]
-        table.append(cells)
-    return Table(
-        [*columns, *(part for head in heads for part in (head, "95 %"))], table, file="subgroups.csv"
-    )
-
-
-def _case_table(rows: Sequence[Row]) -> Block:
-    """The cases with those that went worst first."""
-    columns = {
-        "case": "id", "outcome": "", "Dice": "dice", "image probability": "probability", "uncertainty": "uncertainty",
-        "truth px": "label_area_px", "mask px": "area_px", "Hausdorff mm": "hausdorff95_mm", "view": "view",
-        "sex": "sex", "age": "age", "fold": "fold",
-    }  # fmt: skip
-    if not any(row["uncertainty"] for row in rows):
-        del columns["uncertainty"]
-    ordered = sorted(rows, key=lambda row: (float(row["dice"]), -float(row["label_area_px"])))
-    table = [
-        [outcome(row) if head == "outcome" else _cell(row, name) for head, name in columns.items()]
-        for row in ordered[:_SHOWN_CASES]
-    ]
-    filters = [
-        name
-        for name in ("outcome", "view", "sex", "fold")
-        if name == "outcome" or _varies(rows, columns[name])
-    ]
-    return Table(
-        list(columns),
-        table,
-        filters=filters,
-        left_out=max(0, len(ordered) - _SHOWN_CASES),
-        file="cases.csv",
-    )
-
-
-def outcome(row: Row) -> str:
-    """Name the outcome of a case."""
-    return {
-        ("1", "1"): "found",
-        ("1", "0"): "missed",
-        ("0", "1"): "false alarm",
-        ("0", "0"): "rightly negative",
-    }[row["positive"], row["predicted_positive"]]
-
-
-def _varies(rows: Sequence[Row], name: str) -> bool:
-    return len({row[name] for row in rows}) > 1
-
-
-def _cell(row: Row, name: str) -> str | float | int | None:
-    text = row[name]
-    return text if name == "id" else number_or_text(text)
-
-
-def _rounded(text: str) -> float | None:
-    value = number(text)
-    return None if value is None else round(value, 4)

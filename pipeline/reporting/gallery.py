@@ -1,4 +1,4 @@
-"""Cases in pictures, kept in a folder so that a report can be made again without network and radiographs."""
+"""Pictures of cases in a folder, from which a report can be made again without network and radiographs."""
 
 import json
 import shutil
@@ -19,13 +19,13 @@ _LIST: Final = "gallery.json"
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A case to show.
+    """Case to show.
 
     Attributes:
-        kind: Why this one.
-        name: Of the case.
-        facts: Names and values.
-        panels: Pictures; none where they must not be shown.
+        kind: Reason why the case is shown.
+        name: Name of the case.
+        facts: Values by name.
+        panels: Pictures; empty where they must not be shown.
     """
 
     kind: str
@@ -35,11 +35,11 @@ class Exhibit:
 
 
 def save_gallery(folder: Path, exhibits: Iterable[Exhibit]) -> None:
-    """Write pictures, and at last the list of them, in place of an earlier gallery.
+    """Replace an earlier gallery by pictures and, last, their list.
 
     Args:
-        folder: Of the results; gets ``gallery/``.
-        exhibits: In the order in which they are to be shown.
+        folder: Folder of the results, in which ``gallery/`` is written.
+        exhibits: Cases in the order of the report.
     """
     place = folder / FOLDER
     if place.exists():
@@ -48,7 +48,7 @@ def save_gallery(folder: Path, exhibits: Iterable[Exhibit]) -> None:
     for number, exhibit in enumerate(exhibits, start=1):
         files = []
         for panel_number, panel in enumerate(exhibit.panels, start=1):
-            file = f"{number:02}-{panel_number}.jpg"  # the name of a case may be anything
+            file = f"{number:02}-{panel_number}.jpg"  # not the name of the case, which may be unsafe
             with written_atomically(place / file) as temporary:
                 temporary.write_bytes(panel.jpeg)
             files.append({"name": panel.name, "file": file})
@@ -59,8 +59,12 @@ def save_gallery(folder: Path, exhibits: Iterable[Exhibit]) -> None:
 
 
 def load_gallery(folder: Path) -> PictureGallery:
-    """Read what `save_gallery` wrote; a folder without a gallery gives an empty one.
+    """Read a gallery written by `save_gallery`.
 
+    Args:
+        folder: Folder of the results.
+
+    Returns: Gallery; empty where the folder has none.
     Raises: JobError: If the list of pictures is damaged.
     """
     place = folder / FOLDER

@@ -1,4 +1,4 @@
-"""A report as one HTML file: nothing is loaded from elsewhere, and nothing that a file is called can act on it."""
+"""HTML form of a report in one file: it loads nothing from elsewhere, and escapes all names of files."""
 
 import base64
 from functools import cache
@@ -16,13 +16,22 @@ SEARCHABLE_FROM: Final = 25  # rows
 
 
 def render(page: Page) -> str:
-    """Make the HTML text of a page; the same page gives the same text."""
+    """Render a page as HTML; the same page gives the same text.
+
+    Args:
+        page: Content of the report.
+    """
     template = _environment().get_template("page.html")
     return template.render(page=page, version=version("pneumoseg"), searchable_from=SEARCHABLE_FROM)
 
 
 def data_address(picture: bytes, media_type: str) -> str:
-    """The ``data:`` address of a picture."""
+    """Encode a picture as a ``data:`` address.
+
+    Args:
+        picture: Content of the picture's file.
+        media_type: Media type, such as ``image/jpeg``.
+    """
     return f"data:{media_type};base64,{base64.b64encode(picture).decode('ascii')}"
 
 
@@ -47,12 +56,12 @@ def _environment() -> Environment:
 
 
 def _harmless(value: object) -> object:
-    """Texts from files with all that cannot be printed spelled out; what is markup already is ours."""
+    """Escape the unprintable characters of texts from files; markup of this package is kept."""
     return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _number(value: str | float | int | None) -> str:
-    """A cell: four digits of a fraction, whole numbers in full."""
+    """Format a cell: four digits of a fraction, integers in full."""
     if value is None:
         return ""
     if isinstance(value, float):

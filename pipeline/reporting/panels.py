@@ -1,4 +1,4 @@
-"""One case as a row of small pictures: what was given, what is true, what the network says and where it looked."""
+"""Small pictures of one case: radiograph, truth, prediction, probability, uncertainty and attention."""
 
 import io
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from pneumoseg.pipeline.drawing.figures import LABEL_COLOUR
 from pneumoseg.pipeline.drawing.pictures import heat, overlay
 
 SIDE_PX: Final = 400
-"""Of the longer side: a report of fifteen cases stays small enough to be mailed."""
+"""Longer side of a panel; a report of fifteen cases stays small enough for e-mail."""
 _QUALITY: Final = 85
-_LEAST_SPREAD: Final = 0.02  # of the uncertainty: less is not stretched to the whole colour scale
+_LEAST_SPREAD: Final = 0.02  # smallest range of the uncertainty that is stretched to the whole colour scale
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture.
+    """Picture of a case.
 
     Attributes:
-        name: What it shows.
-        jpeg: The picture.
+        name: Title of the picture.
+        jpeg: Content of a JPEG file.
     """
 
     name: str
@@ -42,15 +42,15 @@ def case_panels(
     uncertainty: Floats | None,
     attention: Sequence[Floats],
 ) -> list[Panel]:
-    """Draw a case.
+    """Render the pictures of a case.
 
     Args:
-        image: Values in [0, 1], shape ``(rows, columns)``, like all that follow.
-        label: Zeros and ones; None where it is not known.
-        pred: Zeros and ones.
-        probabilities: Of each pixel.
-        uncertainty: Standard deviation of the probability of each pixel; None where the network has no dropout.
-        attention: Coefficients of the gates, deepest first.
+        image: Radiograph with values in [0, 1], shape ``(rows, columns)``.
+        label: True mask of zeros and ones, of the same shape; None where it is unknown.
+        pred: Predicted mask of zeros and ones, of the same shape.
+        probabilities: Probability of each pixel, of the same shape.
+        uncertainty: Standard deviation of each pixel's probability, of the same shape; None without dropout.
+        attention: Coefficients of the gates, deepest first, of the same shape.
     """
     small = np.clip(_shrink(image), 0, 1)
     panels = [("radiograph", overlay(small, np.zeros(small.shape, np.uint8)))]
@@ -62,13 +62,17 @@ def case_panels(
         spread = _shrink(uncertainty)
         most = max(float(spread.max()), _LEAST_SPREAD)
         panels.append((f"uncertainty, 0 to {most:.2f}", heat(small, spread, limits=(0.0, most))))
-    names = (f"attention gate {number}" for number in range(1, len(attention) + 1))
+    names = (f"attention gate {index}" for index in range(1, len(attention) + 1))
     panels += [(name, heat(small, _shrink(gate))) for name, gate in zip(names, attention, strict=True)]
     return [Panel(name, jpeg_of(picture)) for name, picture in panels]
 
 
 def jpeg_of(picture: npt.NDArray[np.uint8]) -> bytes:
-    """A picture as JPEG, no larger than `SIDE_PX`."""
+    """Encode a picture as JPEG, with sides of at most `SIDE_PX`.
+
+    Args:
+        picture: Greys or RGB, shape ``(rows, columns)`` or ``(rows, columns, 3)``.
+    """
     data = io.BytesIO()
     drawn = Image.fromarray(picture)
     drawn.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
@@ -77,7 +81,7 @@ def jpeg_of(picture: npt.NDArray[np.uint8]) -> bytes:
 
 
 def _size(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Width and height of a panel."""
+    """Compute width and height of a panel."""
     scale = min(1.0, SIDE_PX / max(shape))
     return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 
@@ -88,5 +92,5 @@ def _shrink(map_: Floats) -> Floats:
 
 
 def _shrink_mask(mask: Mask) -> Mask:
-    """A pixel of the small mask is set where half of what it stands for is."""
+    """Shrink a mask; a pixel is set where at least half of its area is."""
     return (_shrink(mask.astype(np.float32)) >= 0.5).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What a prediction came to, as a report; all of it is read from the tables and pictures that it left."""
+"""Report of a prediction, made from its tables and pictures."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -40,9 +40,12 @@ _COLUMNS: Final = {
 
 
 def prediction_page(folder: Path) -> Page:
-    """The whole report of a prediction.
+    """Make the report of a prediction.
 
-    Raises: JobError: If the folder does not hold what `predict` writes.
+    Args:
+        folder: Folder written by `predict`.
+
+    Raises: JobError: If the folder does not contain a prediction.
     """
     rows = read_rows(folder / TABLE, without=("rle",))
     with results_of(folder):
@@ -64,15 +67,17 @@ def _prediction_page(folder: Path, rows: Sequence[Row]) -> Page:
         title="Prediction",
         subtitle=f"{len(rows)} files, {len(segmented)} of them segmented",
         sections=sections,
-        warnings=[f"Refused, though they should have been radiographs: {refused} of {len(rows)} files."]
+        warnings=[
+            f"Refused: {refused} of {len(rows)} files should be radiographs, but cannot be read correctly."
+        ]
         if refused
         else (),
     )
 
 
 _HOW_CHOSEN: Final = (
-    "The surest findings, and those on either side of the line between positive and negative: these are the ones to "
-    "look at first."
+    "Review these images first: the findings with the highest probability, and those next to the threshold between "
+    "positive and negative."
 )
 
 
@@ -83,7 +88,7 @@ def _summary(segmented: Sequence[Row], others: Sequence[Row]) -> list[Any]:
     tiles = [
         Tile("images", str(len(segmented)), "segmented"),
         Tile(
-            "called positive",
+            "predicted positive",
             str(positive),
             f"{positive / len(segmented):.1%} of the images" if segmented else "",
         ),
@@ -102,7 +107,7 @@ def _summary(segmented: Sequence[Row], others: Sequence[Row]) -> list[Any]:
         )
         blocks.append(Charts([made]))
     if remarks:
-        blocks.append(Text("Remarks on images that have a result all the same:"))
+        blocks.append(Text("Remarks on images with a result:"))
         blocks.append(Table(("images", "remark", "what it means"), _counted(remarks)))
     return blocks
 
@@ -115,16 +120,16 @@ def _counted(reasons: Counter[str]) -> list[list[str | float | int | None]]:
 
 
 def _gallery(folder: Path, segmented: Sequence[Row]) -> list[Shown]:
-    """The images that are most worth a look, of those that have pictures."""
+    """Select the images to review first, among those that have pictures."""
     ranked = sorted(segmented, key=lambda row: (-float(row["probability"]), row["image"]))
     positive = [row for row in ranked if row["decision"] == "positive"]
     negative = [row for row in ranked if row["decision"] != "positive"]
     shown: list[Shown] = []
     taken: set[str] = set()
     for kind, rows in (
-        ("surest", positive),
-        ("positive, but barely", positive[::-1]),
-        ("negative, but barely", negative),
+        ("highest probability", positive),
+        ("positive near the threshold", positive[::-1]),
+        ("negative near the threshold", negative),
     ):
         made = 0
         for row in rows:
@@ -166,7 +171,7 @@ def _pixels(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def _image_table(rows: Sequence[Row]) -> Table:
-    """The images, those with the highest probability first."""
+    """List the images, the highest probability first."""
     ordered = sorted(rows, key=lambda row: (-float(row["probability"]), row["image"]))
     columns = {head: name for head, name in _COLUMNS.items() if any(row.get(name) for row in rows)}
     return Table(

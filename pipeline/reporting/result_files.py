@@ -1,4 +1,4 @@
-"""Reading back the tables and numbers that jobs have written."""
+"""Readers of the tables and numbers that jobs write."""
 
 import csv
 import json
@@ -11,15 +11,18 @@ from typing import Any, Final
 from pneumoseg.pipeline.core.errors import JobError
 
 Row = Mapping[str, str]
-_LONGEST_CELL: Final = 2**31 - 1  # run lengths of a mask of many parts go far beyond what `csv` reads unasked
+_LONGEST_CELL: Final = 2**31 - 1  # run lengths of complex masks exceed the default limit of `csv`
 _DAMAGE: Final = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
 
 
 @contextmanager
 def results_of(folder: Path) -> Iterator[None]:
-    """Read results that may be damaged, or of another release.
+    """Convert errors of damaged results, or of results of another release, to a `JobError`.
 
-    Raises: JobError: In place of whatever fails in here.
+    Args:
+        folder: Folder of the results, for the message.
+
+    Raises: JobError: If reading the results within this context fails.
     """
     try:
         yield
@@ -30,9 +33,12 @@ def results_of(folder: Path) -> Iterator[None]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object of JSON.
+    """Read a JSON object.
 
-    Raises: JobError: If there is none, or something else.
+    Args:
+        path: Path of the file.
+
+    Raises: JobError: If the file is missing, damaged, or contains no object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -48,13 +54,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path, *, without: Collection[str] = ()) -> list[Row]:
-    """The rows of a table as `write_csv` has written it.
+    """Read the rows of a table written by `write_csv`.
 
     Args:
-        path: Of the table.
-        without: Columns to leave out: those that would fill the memory.
+        path: Path of the table.
+        without: Columns to leave out, for example those that would exhaust the memory.
 
-    Raises: JobError: If there is none, or none that can be read.
+    Raises: JobError: If the file is missing or damaged.
     """
     longest = csv.field_size_limit(_LONGEST_CELL)
     try:
@@ -75,7 +81,13 @@ def read_rows(path: Path, *, without: Collection[str] = ()) -> list[Row]:
 
 
 def number(text: str | None) -> float | None:
-    """A cell as a number; None where it is empty, infinite or something else."""
+    """Convert a cell to a number.
+
+    Args:
+        text: Content of the cell.
+
+    Returns: Number; None where the cell is empty, non-finite or not a number.
+    """
     try:
         value = float(text or "nan")
     except ValueError:
@@ -84,7 +96,13 @@ def number(text: str | None) -> float | None:
 
 
 def number_or_text(text: str) -> str | float | int | None:
-    """A cell as what it looks like."""
+    """Convert a cell to a number where it is one.
+
+    Args:
+        text: Content of the cell.
+
+    Returns: Number or text; None where the cell is empty.
+    """
     value = number(text)
     if value is None:
         return text or None

@@ -1,4 +1,4 @@
-"""What a training run came to, as a report: how it learned, and what its evaluation found."""
+"""Report of a training run: learning curves and evaluation."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,13 +14,16 @@ from pneumoseg.pipeline.reporting.result_files import number, read_json, read_ro
 from pneumoseg.pipeline.reporting.svg import chart_style, to_svg
 
 EVALUATION: Final = "evaluation"
-"""The folder, within that of the run, of what was scored at its end."""
+"""Folder of the final evaluation within the run folder."""
 
 
 def run_page(run: Path) -> Page:
-    """The whole report of a training run, or of as much as there is of one that has not ended.
+    """Make the report of a training run, or of the available part of an unfinished one.
 
-    Raises: JobError: If the folder does not hold what `train` writes.
+    Args:
+        run: Run folder written by `train`.
+
+    Raises: JobError: If the folder does not contain a training run.
     """
     with results_of(run):
         return _run_page(run)
@@ -35,7 +38,7 @@ def _run_page(run: Path) -> Page:
             title="Training",
             subtitle="not evaluated",
             sections=[*learning, *configuration],
-            warnings=["There is no evaluation: the run has not ended, or was told to leave it out."],
+            warnings=["There is no evaluation: the run has not ended, or was started without evaluation."],
         )
     scores = read_json(evaluation / "scores.json")
     summary, *others = result_sections(evaluation)
@@ -48,7 +51,7 @@ def _run_page(run: Path) -> Page:
 
 
 def _folds(run: Path) -> list[Path]:
-    """The folders of a run that hold learning curves: itself, or one for each fold."""
+    """List the folders of a run with learning curves: the run folder, or one for each fold."""
     if (run / "metrics.csv").is_file():
         return [run]
     return sorted(

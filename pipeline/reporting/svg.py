@@ -1,4 +1,4 @@
-"""Figures as SVG that takes its ink from the page around it, so that it can be read by day and by night."""
+"""SVG figures in the text colour of the page, for light and dark pages."""
 
 import io
 import re
@@ -10,8 +10,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
-BLUE, ORANGE, GREEN = "#2f81d6", "#e08a00", "#1c9a6c"  # told apart by most who see colours otherwise
-_INK: Final = "#123456"  # stands for the text colour of the page; no curve is drawn in it
+BLUE, ORANGE, GREEN = "#2f81d6", "#e08a00", "#1c9a6c"  # distinguishable for most colour-blind readers
+_INK: Final = "#123456"  # placeholder of the text colour of the page
 _STYLE: Final[dict[Any, Any]] = {
     "axes.edgecolor": _INK,
     "axes.facecolor": "none",
@@ -38,22 +38,22 @@ _SIZE: Final = re.compile(
     r'(<svg[^>]*?) width="[^"]*" height="[^"]*"|(<svg[^>]*?) height="[^"]*" width="[^"]*"'
 )
 QUIET: Final = _INK
-"""The colour of what is there for comparison: that of the text, to be drawn with dashes or faintly."""
+"""Colour of reference lines: that of the text, for dashed or faint lines."""
 
 
 @contextmanager
 def chart_style() -> Iterator[None]:
-    """Draw in the ink of the page: figures for `to_svg` are made in here."""
+    """Apply the style of charts; make figures for `to_svg` within this context."""
     with mpl.rc_context(_STYLE):
         yield
 
 
 def to_svg(figure: Figure, *, name: str) -> str:
-    """Write a figure as an SVG element; the same figure gives the same text.
+    """Convert a figure to an SVG element; the same figure gives the same text.
 
     Args:
-        figure: Made under `chart_style`.
-        name: Of this chart alone on its page: the parts of several must not be taken for one another.
+        figure: Figure made within `chart_style`.
+        name: Name of the chart, unique on its page, which distinguishes the ids of several charts.
     """
     text = io.StringIO()
     with mpl.rc_context(_STYLE):

@@ -76,6 +76,20 @@ class MaskRule(NamedTuple):
         segmentation = int(point.mask_threshold * STEPS)
         return cls(segmentation, Cleaning(point.min_component_fraction, point.fill_holes))
 
+    @classmethod
+    def at(cls, point: OperatingPoint, classification: int) -> "MaskRule":
+        """Adapt the rule of an operating point to another classification threshold.
+
+        Args:
+            point: Operating point.
+            classification: Classification threshold in steps of 1/256.
+        """
+        own = cls.of(point)
+        lower = min(classification, own.segmentation)
+        segmentation = classification if point.segmentation_threshold is None else lower
+        # cleaning was searched at the point's own segmentation threshold only
+        return own if segmentation == own.segmentation else cls(segmentation)
+
 
 def inner_fold_of(group: str, inner_folds: int = INNER_FOLDS) -> int:
     """Assign a patient to an inner fold: to the same one in every collection that contains the patient.

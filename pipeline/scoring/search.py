@@ -36,8 +36,8 @@ from pneumoseg.pipeline.scoring.measured_cases import (
 )
 from pneumoseg.transforms.masks import OperatingPoint, accepts_image
 
-AimName = Literal["challenge", "specificity", "screening"]
-LEAST: Final[dict[AimName, float]] = {"specificity": 0.95, "screening": 0.95}
+Objective = Literal["challenge", "specificity", "screening"]
+LEAST: Final[dict[Objective, float]] = {"specificity": 0.95, "screening": 0.95}
 """Constraint of each objective: ``specificity`` maximises the sensitivity at no less than this specificity, and
 ``screening`` maximises the specificity at no less than this sensitivity. ``challenge`` has no constraint."""
 STRIDES: Final = (32, 8, 2)
@@ -84,7 +84,7 @@ class Search(MeasuredCases):
         super().__init__(cases)
         self.cleaning_gain = cleaning_gain
 
-    def best(self, aim: AimName = "challenge", *, where: Bools | None = None) -> ScoredPoint:
+    def best(self, objective: Objective = "challenge", *, where: Bools | None = None) -> ScoredPoint:
         """Find the best operating point for an objective.
 
         Among equals the search prefers the point without image threshold, then without cleaning, then with the
@@ -92,14 +92,16 @@ class Search(MeasuredCases):
         threshold.
 
         Args:
-            aim: Objective of the search; `LEAST` lists the constraints.
+            objective: Objective of the search; `LEAST` lists the constraints.
             where: Whether to search on each case, shape ``(cases,)``; None selects all.
         """
-        table = _ScoreTable(self, self._everywhere if where is None else where, aim)
+        table = _ScoreTable(self, self._everywhere if where is None else where, objective)
         for level in dict.fromkeys((0, table.best_level())):
             table.offer_thresholds(level)
             table.offer_cleanings(level, {*range(0, STEPS, STRIDES[0]), table.rule.segmentation})
-            for stride in STRIDES[1:] if aim == "challenge" and table.rule.cleaning != NO_CLEANING else ():
+            for stride in (
+                STRIDES[1:] if objective == "challenge" and table.rule.cleaning != NO_CLEANING else ()
+            ):
                 middle = table.rule.segmentation
                 table.offer_cleanings(level, set(range(middle - 4 * stride, middle + 4 * stride + 1, stride)))
         return table.found()
@@ -137,7 +139,7 @@ class Search(MeasuredCases):
         table = _ScoreTable(self, self._everywhere, "challenge", levels=(point.image_threshold,))
         rows = []
         for classification in range(0, STEPS, stride):
-            rule = _rule_at(point, classification)
+            rule = MaskRule.at(point, classification)
             scores = table.scores(classification, rule)[0]
             rows.append(table.at(0, int(np.argmax(scores)), classification, rule, float(scores.max())))
         return rows
@@ -156,7 +158,7 @@ class Search(MeasuredCases):
         if self.positive.all() or not self.positive.any():
             return []
         table = _ScoreTable(self, self._everywhere, "challenge")
-        rules = [_rule_at(point, classification) for classification in range(STEPS)]
+        rules = [MaskRule.at(point, classification) for classification in range(STEPS)]
         dice = np.stack(
             [table.scores(classification, rule) for classification, rule in enumerate(rules)], axis=2
         )
@@ -181,17 +183,6 @@ class Search(MeasuredCases):
         return rows
 
 
-def _rule_at(point: OperatingPoint, classification: int) -> MaskRule:
-    """Adapt the mask rule of *point* to another classification threshold."""
-    own = MaskRule.of(point)
-    segmentation = (
-        classification if point.segmentation_threshold is None else min(classification, own.segmentation)
-    )
-    return (
-        own if segmentation == own.segmentation else MaskRule(segmentation)
-    )  # cleaning was searched at the point's own threshold only
-
-
 class _ScoreTable:
     """Scores of all combinations on some of the cases, and the best combination so far.
 
@@ -200,12 +191,17 @@ class _ScoreTable:
     Args:
         search: All cases with their measurements.
         where: Whether to use each case, shape ``(cases,)``.
-        aim: Objective of the search.
+        objective: Objective of the search.
         levels: Image thresholds to compare, the preferred one first.
     """
 
     def __init__(
-        self, search: Search, where: Bools, aim: AimName, *, levels: Sequence[float] = IMAGE_THRESHOLDS
+        self,
+        search: Search,
+        where: Bools,
+        objective: Objective,
+        *,
+        levels: Sequence[float] = IMAGE_THRESHOLDS,
     ) -> None:
         self.search = search
         self.levels = levels
@@ -224,22 +220,22 @@ class _ScoreTable:
         hits = _matrix_product(self.called, self.accepted)
         self.sensitivity = hits / positive.sum() if positive.any() else np.full(hits.shape, np.nan)
         self.specificity = self.right_negatives / negatives if negatives else np.full(hits.shape, np.nan)
-        self.allowed = self._allowed(aim)
+        self.allowed = self._allowed(objective)
         self.value = -np.inf  # score minus the required gains of image threshold and cleaning
         self.score = 0.0
         self.level, self.area, self.classification, self.rule = 0, 0, 0, MaskRule(0)
 
-    def _allowed(self, aim: AimName) -> Bools:
+    def _allowed(self, objective: Objective) -> Bools:
         """Select the combinations that satisfy the objective; the best of these is the one with the best masks."""
         positives = len(self.accepted)
         held, wanted, images = (
             (self.specificity, self.sensitivity, positives)
-            if aim == "specificity"
+            if objective == "specificity"
             else (self.sensitivity, self.specificity, self.count - positives)
         )
-        if aim == "challenge" or np.isnan(held).any() or np.isnan(wanted).any():
+        if objective == "challenge" or np.isnan(held).any() or np.isnan(wanted).any():
             return np.ones(held.shape, dtype=np.bool_)
-        enough: Bools = held >= min(LEAST[aim], held.max())
+        enough: Bools = held >= min(LEAST[objective], held.max())
         wanted = wanted.copy()
         wanted[1:] -= image_gain(images)
         allowed: Bools = enough & (wanted >= wanted[enough].max())

@@ -6,19 +6,19 @@ from typing import Final
 
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.model.description import (
-    AimedPoint,
     CrossFittedPoints,
     CurvePoint,
+    ObjectivePoint,
     OperatingPointSearch,
     TunedPoint,
 )
 from pneumoseg.pipeline.scoring.measured_cases import search_cases
 from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
-from pneumoseg.pipeline.scoring.search import AimName, ScoredPoint, Search
+from pneumoseg.pipeline.scoring.search import Objective, ScoredPoint, Search
 from pneumoseg.pipeline.scoring.temperature import fit_temperature
 from pneumoseg.transforms.masks import OperatingPoint
 
-AIMS: Final[tuple[AimName, ...]] = ("challenge", "specificity", "screening")
+OBJECTIVES: Final[tuple[Objective, ...]] = ("challenge", "specificity", "screening")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,10 @@ def tune(found: OutOfFold, cases: Sequence[Case]) -> Tuned:
     fitted = search.cross_fit()
     record = OperatingPointSearch(
         cases=len(search.cases),
-        aims={aim: _aimed(best if aim == "challenge" else search.best(aim)) for aim in AIMS},
+        objectives={
+            objective: _objective_point(best if objective == "challenge" else search.best(objective))
+            for objective in OBJECTIVES
+        },
         curve=tuple(map(_curve_point, search.curve(best.point))),
         frontier=tuple(map(_curve_point, search.frontier(best.point))),
         cross_fitted=None
@@ -52,8 +55,8 @@ def tune(found: OutOfFold, cases: Sequence[Case]) -> Tuned:
     return Tuned(best.point, record)
 
 
-def _aimed(found: ScoredPoint) -> AimedPoint:
-    return AimedPoint(
+def _objective_point(found: ScoredPoint) -> ObjectivePoint:
+    return ObjectivePoint(
         point=TunedPoint.of(found.point),
         dice=found.dice,
         sensitivity=found.sensitivity,

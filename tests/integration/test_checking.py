@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.conftest import write_radiograph
+from tests.integration.command import run_command
 
 from pneumoseg.pipeline.jobs.check import check_folder
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
+
+pytestmark = pytest.mark.slow
 
 GOOD = 100
 STATUSES = {
@@ -140,16 +143,6 @@ def test_pixels_that_come_from_a_worker_are_the_expected_ones(
             )
 
 
-def pneumoseg(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pneumoseg.pipeline", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write_radiograph(tmp_path / "images" / "a.dcm", np.zeros((16, 24), np.uint8), PixelSpacing=[0.2, 0.2])
@@ -158,7 +151,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_check_says_what_it_found_and_where_it_wrote(folder: Path) -> None:
     table = folder.parent / "check.csv"
-    result = pneumoseg("check", folder, "-o", table)
+    result = run_command("check", folder, "-o", table)
     assert (result.returncode, result.stderr) == (0, "")
     assert "1 accepted, 0 warned, 0 skipped, 0 refused; 0 unrelated files" in result.stdout
     assert table.read_text().count("\n") == 2
@@ -166,7 +159,7 @@ def test_check_says_what_it_found_and_where_it_wrote(folder: Path) -> None:
 
 def test_check_fails_softly_where_a_file_is_refused(folder: Path) -> None:
     (folder / "b.dcm").write_text("x")
-    result = pneumoseg("check", folder, "-o", folder.parent / "check.csv", "--workers", 2)
+    result = run_command("check", folder, "-o", folder.parent / "check.csv", "--workers", 2)
     assert result.returncode == 3
     assert "NOT_DICOM" in result.stdout
 
@@ -174,8 +167,8 @@ def test_check_fails_softly_where_a_file_is_refused(folder: Path) -> None:
 def test_any_modality_opens_all_acceptance_filters_of_check(folder: Path) -> None:
     write_radiograph(folder / "a.dcm", np.zeros((16, 24), np.uint8), Modality="MR", BodyPartExamined="KNEE")
     table = folder.parent / "check.csv"
-    assert "1 skipped" in pneumoseg("check", folder, "-o", table).stdout
-    assert "1 warned" in pneumoseg("check", folder, "-o", table, "--any-modality", "--overwrite").stdout
+    assert "1 skipped" in run_command("check", folder, "-o", table).stdout
+    assert "1 warned" in run_command("check", folder, "-o", table, "--any-modality", "--overwrite").stdout
 
 
 @pytest.mark.parametrize(
@@ -185,7 +178,7 @@ def test_check_of_nothing_is_an_error_of_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = pneumoseg("check", *words)
+    result = run_command("check", *words)
     assert result.returncode == code
     assert len(result.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
@@ -203,7 +196,7 @@ def test_check_loads_neither_torch_nor_monai(folder: Path) -> None:
 
 
 def test_doctor_lists_versions_decoders_and_devices() -> None:
-    result = pneumoseg("doctor")
+    result = run_command("doctor")
     assert (result.returncode, result.stderr) == (0, "")
     for word in ("monai", "1.6.1", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.203", "cpu: "):
         assert word in result.stdout

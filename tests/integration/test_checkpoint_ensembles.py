@@ -21,6 +21,8 @@ from pneumoseg.pipeline.model.description import read_description
 from pneumoseg.pipeline.model.weights import load_member
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, load_out_of_fold
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(
     network=TINY,
@@ -36,7 +38,7 @@ CONFIG = TrainConfig(
 def crossed(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a cross-validation with two members for each fold."""
     folder = tmp_path_factory.mktemp("crossed") / "run"
-    cross_validate(collection.manifest_path, folder, config=CONFIG, device="cpu")
+    cross_validate(collection.manifest_path, folder, config=CONFIG, device="cpu", report=False)
     return folder
 
 
@@ -118,7 +120,7 @@ def test_a_run_with_too_few_epochs_has_one_member_of_the_plain_name(
     collection: Collection, tmp_path: Path
 ) -> None:
     short = CONFIG.model_copy(update={"optimization": CONFIG.optimization.model_copy(update={"epochs": 1})})
-    report = train_model(collection.manifest_path, tmp_path / "run", config=short, device="cpu")
+    report = train_model(collection.manifest_path, tmp_path / "run", config=short, device="cpu", report=False)
     assert report.members == 1
     (member,) = read_description(report.model).members
     assert member.weights == "weights/fold0.safetensors"

@@ -7,22 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.integration.command import run_command
 from tests.integration.conftest import SIZE, Workshop
 
-
-def pneumoseg(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pneumoseg.pipeline", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+pytestmark = pytest.mark.slow
 
 
 def prepare(workshop: Workshop, images: Path, labels: Path, output: Path) -> subprocess.CompletedProcess[str]:
     shape = ("--label-shape", SIZE, SIZE)
-    return pneumoseg("prepare", images, "--labels", labels, "-o", output, "--folds", 2, *shape)
+    return run_command("prepare", images, "--labels", labels, "-o", output, "--folds", 2, *shape)
 
 
 def the_error(result: subprocess.CompletedProcess[str], code: int) -> str:
@@ -79,39 +72,39 @@ def test_a_model_without_weights_is_an_error(workshop: Workshop, tmp_path: Path)
     model = tmp_path / "model"
     shutil.copytree(workshop.model, model)
     shutil.rmtree(model / "weights")
-    result = pneumoseg("predict", model, workshop.phantoms.test_images, "-o", tmp_path / "out")
+    result = run_command("predict", model, workshop.phantoms.test_images, "-o", tmp_path / "out")
     assert "the weights of the model are missing" in the_error(result, 1)
 
 
 def test_an_unknown_key_in_the_configuration_is_a_usage_error(workshop: Workshop, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("optimization: {learning_rte: 0.1}\n")
-    result = pneumoseg("train", workshop.manifest, "-o", tmp_path / "run", "--config", config)
+    result = run_command("train", workshop.manifest, "-o", tmp_path / "run", "--config", config)
     error = the_error(result, 2)
     assert "unknown key optimization.learning_rte" in error
     assert "learning_rate" in error
 
 
 def test_an_unknown_preset_names_those_there_are(workshop: Workshop, tmp_path: Path) -> None:
-    result = pneumoseg("train", workshop.manifest, "-o", tmp_path / "run", "--preset", "better")
+    result = run_command("train", workshop.manifest, "-o", tmp_path / "run", "--preset", "better")
     assert "there are article, quick, reference" in the_error(result, 2)
 
 
 def test_a_fold_that_is_no_number_is_a_usage_error(workshop: Workshop, tmp_path: Path) -> None:
-    result = pneumoseg("train", workshop.manifest, "-o", tmp_path / "run", "--fold", "first")
+    result = run_command("train", workshop.manifest, "-o", tmp_path / "run", "--fold", "first")
     assert "a number or `all` would fit" in the_error(result, 2)
 
 
 def test_the_configuration_that_is_shown_can_be_given_back(workshop: Workshop, tmp_path: Path) -> None:
     words = ("train", workshop.manifest, "-o", tmp_path / "run", "--show-config")
-    shown = pneumoseg(*words, "--preset", "quick", "--set", "seed=5").stdout
+    shown = run_command(*words, "--preset", "quick", "--set", "seed=5").stdout
     (tmp_path / "config.yaml").write_text(shown)
-    assert pneumoseg(*words, "--config", tmp_path / "config.yaml").stdout == shown
+    assert run_command(*words, "--config", tmp_path / "config.yaml").stdout == shown
     assert not (tmp_path / "run").exists()
 
 
 def test_weights_of_another_network_are_no_beginning(workshop: Workshop, tmp_path: Path) -> None:
-    result = pneumoseg("train", workshop.manifest, "-o", tmp_path / "run", "--init", workshop.model)
+    result = run_command("train", workshop.manifest, "-o", tmp_path / "run", "--init", workshop.model)
     assert "is of another network: features is (4, 8, 8, 16, 16)" in the_error(result, 2)
 
 
@@ -121,14 +114,14 @@ def test_an_output_that_exists_is_not_written_over(workshop: Workshop) -> None:
 
 
 def test_an_unknown_command_is_a_usage_error() -> None:
-    assert "No such command" in the_error(pneumoseg("segment"), 2)
+    assert "No such command" in the_error(run_command("segment"), 2)
 
 
 def test_a_sample_with_an_image_that_is_not_there_is_an_error(workshop: Workshop, tmp_path: Path) -> None:
     sample = tmp_path / "sample.csv"
     sample.write_text("ImageId,EncodedPixels\nnowhere,-1\n")
     output = tmp_path / "submission.csv"
-    result = pneumoseg(
+    result = run_command(
         "submit", workshop.model, workshop.phantoms.test_images, "--sample", sample, "-o", output
     )
     assert "the first is nowhere" in the_error(result, 1)
@@ -141,11 +134,9 @@ def test_help_imports_neither_torch_nor_monai() -> None:
     assert result.stdout.strip() == "set()"
 
 
-def test_evaluate_takes_an_operating_point_augmentations_and_dropout_together(
-    workshop: Workshop, tmp_path: Path
-) -> None:
+def test_evaluate_takes_aims_augmentations_and_dropout_together(workshop: Workshop, tmp_path: Path) -> None:
     words = ("--operating-point", "specificity=0.5", "--tta", "flip", "--dropout-passes", "2")
-    result = pneumoseg("evaluate", workshop.model, workshop.manifest, "-o", tmp_path / "out", *words)
+    result = run_command("evaluate", workshop.model, workshop.manifest, "-o", tmp_path / "out", *words)
     assert result.returncode == 0, result.stderr
     assert "95 % interval" in result.stdout
     assert "resampled by patient" in result.stdout
@@ -159,7 +150,7 @@ def test_evaluate_takes_an_operating_point_augmentations_and_dropout_together(
 
 def test_predict_takes_the_same_options(workshop: Workshop, tmp_path: Path) -> None:
     words = ("--operating-point", "specificity=0.5", "--tta", "flip", "--dropout-passes", "2")
-    result = pneumoseg(
+    result = run_command(
         "predict",
         workshop.model,
         workshop.phantoms.test_images,
@@ -173,8 +164,8 @@ def test_predict_takes_the_same_options(workshop: Workshop, tmp_path: Path) -> N
     assert len(list((tmp_path / "out" / "uncertainty").iterdir())) == 8
 
 
-def test_an_unknown_operating_point_is_a_usage_error_of_one_line(workshop: Workshop, tmp_path: Path) -> None:
-    result = pneumoseg(
+def test_an_aim_that_is_none_is_a_usage_error_of_one_line(workshop: Workshop, tmp_path: Path) -> None:
+    result = run_command(
         "evaluate", workshop.model, workshop.manifest, "-o", tmp_path / "out", "--operating-point", "beauty"
     )
     assert result.returncode == 2
@@ -186,7 +177,7 @@ def test_several_submissions_are_scored_against_the_truth_that_comes_last(tmp_pa
     rows = {"nothing": "a,-1\nb,-1\n", "something": "a,0 4\nb,-1\n", "truth": "a,0 4\nb,-1\n"}
     for name, text in rows.items():
         (tmp_path / f"{name}.csv").write_text(f"ImageId,EncodedPixels\n{text}")
-    result = pneumoseg("score", *(tmp_path / f"{name}.csv" for name in rows))
+    result = run_command("score", *(tmp_path / f"{name}.csv" for name in rows))
     assert result.returncode == 0, result.stderr
     assert "+0.5000" in result.stdout
 
@@ -195,7 +186,7 @@ def test_an_invalid_submission_is_named_beside_the_score_of_the_others(tmp_path:
     rows = {"nothing": "a,-1\nb,-1\n", "part": "a,0 4\n", "truth": "a,0 4\nb,-1\n"}
     for name, text in rows.items():
         (tmp_path / f"{name}.csv").write_text(f"ImageId,EncodedPixels\n{text}")
-    result = pneumoseg(
+    result = run_command(
         "score", *(tmp_path / f"{name}.csv" for name in rows), "--faults", tmp_path / "faults.csv"
     )
     assert result.returncode == 1
@@ -209,8 +200,8 @@ def test_an_invalid_submission_is_named_beside_the_score_of_the_others(tmp_path:
 
 
 def test_a_network_with_an_encoder_is_described_without_a_model(workshop: Workshop) -> None:
-    described = pneumoseg("describe", "--set", "network.encoder=efficientnet-lite0")
+    described = run_command("describe", "--set", "network.encoder=efficientnet-lite0")
     assert described.returncode == 0, described.stderr
     assert "encoder.level5.4" in described.stdout
-    both = pneumoseg("describe", workshop.model, "--preset", "reference")
+    both = run_command("describe", workshop.model, "--preset", "reference")
     assert "a model folder has its own network" in the_error(both, 2)

@@ -4,13 +4,15 @@ import csv
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from tests.conftest import SHAPE, draw_case, write_radiograph
+from tests.integration.command import run_command
 
 from pneumoseg.pipeline.dataset.manifest import Case, Unlabelled, image_path, read_manifest
+
+pytestmark = pytest.mark.slow
 
 NAMES = [
     "=cmd|x.dcm", "@sum(a1).dcm", "[red]x.dcm", "[link=x].dcm", "a\nerror: b.dcm", "\x1b[31m.dcm", "\u202emcd.dcm",
@@ -36,13 +38,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pneumoseg(*words: object) -> subprocess.CompletedProcess[str]:
     """Run the command, and make sure that all it prints are lines of text."""
-    result = subprocess.run(
-        [sys.executable, "-m", "pneumoseg.pipeline", *map(str, words)],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        timeout=120,
-    )
+    result = run_command(*words)
     lines = (result.stdout + result.stderr).split("\n")
     assert all(line.isprintable() for line in lines)
     assert sum(line.startswith("error: ") for line in lines) == (result.returncode in {1, 2})

@@ -16,6 +16,8 @@ from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 from pneumoseg.pipeline.jobs.train import train_model
 from pneumoseg.pipeline.model.description import read_description
 
+pytestmark = pytest.mark.slow
+
 CONFIG = TrainConfig(
     network=TINY,
     data=DataConfig(image_size=32, batch_size=4),

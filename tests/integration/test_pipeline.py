@@ -18,6 +18,8 @@ from pneumoseg.pipeline.jobs.submit import write_submission
 from pneumoseg.pipeline.scoring.submission import check_submission
 from pneumoseg.transforms import decode_rle
 
+pytestmark = pytest.mark.slow
+
 
 def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:

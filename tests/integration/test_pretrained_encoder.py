@@ -12,6 +12,8 @@ from pneumoseg.pipeline.core.config import TrainConfig
 from pneumoseg.pipeline.inference.model import ModelOptions, load_model
 from pneumoseg.pipeline.jobs.train import train_model
 
+pytestmark = pytest.mark.slow
+
 CONFIG = TrainConfig.model_validate(
     {
         "network": {

@@ -24,6 +24,8 @@ from pneumoseg.pipeline.jobs.train import train_model
 from pneumoseg.pipeline.results.settings import KINDS
 from pneumoseg.transforms.labels.rle import encode_rle
 
+pytestmark = pytest.mark.slow
+
 CONFIG = TrainConfig.model_validate(
     {
         "network": {"features": [4, 8, 8, 8, 8]},

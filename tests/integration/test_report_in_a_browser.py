@@ -26,6 +26,8 @@ from tests.unit.pipeline.reporting.folders import (
 
 from pneumoseg.pipeline.jobs.report import write_report
 
+pytestmark = pytest.mark.browser
+
 FLAGS: Final = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",

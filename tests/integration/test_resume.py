@@ -19,6 +19,8 @@ from pneumoseg.pipeline.core.files import sha256_of
 from pneumoseg.pipeline.jobs.cross_validate import cross_validate
 from pneumoseg.pipeline.jobs.train import train_model
 
+pytestmark = pytest.mark.slow
+
 CONFIG = TrainConfig(
     network=TINY,
     data=DataConfig(image_size=32, batch_size=4),

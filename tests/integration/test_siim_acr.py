@@ -7,6 +7,8 @@ import pytest
 from pneumoseg.pipeline.jobs.prepare import PrepareReport, prepare_manifest
 from pneumoseg.pipeline.jobs.score import score_submission
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def report(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> PrepareReport:

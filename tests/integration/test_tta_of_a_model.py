@@ -13,6 +13,8 @@ from pneumoseg.pipeline.inference.model import ModelOptions, load_model
 from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 from pneumoseg.pipeline.jobs.train import train_model
 
+pytestmark = pytest.mark.slow
+
 CONFIG = TrainConfig(
     network=TINY,
     data=DataConfig(image_size=32, batch_size=4),

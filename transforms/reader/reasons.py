@@ -12,8 +12,8 @@ from typing import Self
 class Outcome(StrEnum):
     """What becomes of a file that has a reason."""
 
-    REFUSED = "refused"  # it should have been a radiograph, and cannot be read rightly
-    SKIPPED = "skipped"  # nothing is wrong with it, but it is not ours to read
+    REFUSED = "refused"  # it should be a radiograph, but cannot be read correctly
+    SKIPPED = "skipped"  # a valid file, but not a frontal chest radiograph
     WARNED = "warned"  # it is read, and this should be known about it
 
 
@@ -45,23 +45,23 @@ class Reason(StrEnum):
     EMPTY_FILE = "EMPTY_FILE", _REFUSED, (
         "The file has no bytes; copy it again from its source.")
     NOT_A_FILE = "NOT_A_FILE", _REFUSED, (
-        "No regular file is here but a folder, pipe, device, dead link or nothing; look at the path.")
+        "The path is a folder, pipe, device, broken link or missing, and not a regular file; check the path.")
     UNREADABLE = "UNREADABLE", _REFUSED, (
-        "The system does not hand out the file's bytes; look at its permissions and at the disk.")
+        "The system cannot read the file's bytes; check its permissions and the disk.")
     NOT_DICOM = "NOT_DICOM", _REFUSED, (
-        "The name says DICOM and the content does not; name the file for what it is, or copy it again.")
+        "The file is named as DICOM but its content is not; rename it, or copy it again.")
     NOT_PNG = "NOT_PNG", _REFUSED, (
-        "The name says PNG and the content does not; name the file for what it is, or copy it again.")
+        "The file is named as PNG but its content is not; rename it, or copy it again.")
     TRUNCATED = "TRUNCATED", _REFUSED, (
         "The file ends before its content does; copy it again from its source.")
     TOO_LARGE = "TOO_LARGE", _REFUSED, (
-        "File or image passes a size limit that no radiograph comes near; look at Rows and Columns.")
+        "File or image exceeds a size limit that no radiograph comes near; check Rows and Columns.")
 
     # The header
     BAD_HEADER = "BAD_HEADER", _REFUSED, (
         "The header cannot be parsed or contradicts itself; ask the sender for a valid file.")
     MISSING_TAG = "MISSING_TAG", _REFUSED, (
-        "An element that describes the pixels is missing, and is not guessed; ask the sender for it.")
+        "An element that describes the pixels is missing and is not guessed; ask the sender for it.")
     UNSUPPORTED_TRANSFER_SYNTAX = "UNSUPPORTED_TRANSFER_SYNTAX", _REFUSED, (
         "The pixels are encoded as video or in a private way; convert them to a still-image syntax.")
 
@@ -69,79 +69,79 @@ class Reason(StrEnum):
     NO_PIXELS = "NO_PIXELS", _SKIPPED, (
         "The object holds no image (a report, a document, a directory); nothing to do.")
     WRONG_MODALITY = "WRONG_MODALITY", _SKIPPED, (
-        "The modality is not projection radiography (CR, DX); `--any-modality` reads it all the same.")
+        "The modality is not projection radiography (CR, DX); `--any-modality` accepts it.")
     WRONG_VIEW = "WRONG_VIEW", _SKIPPED, (
-        "The view is not frontal (AP, PA); `--any-view` reads it all the same.")
+        "The view is not frontal (AP, PA); `--any-view` accepts it.")
     WRONG_BODY_PART = "WRONG_BODY_PART", _SKIPPED, (
-        "The body part is not the chest; `--any-body-part` reads it all the same.")
+        "The body part is not the chest; `--any-body-part` accepts it.")
     MULTIFRAME = "MULTIFRAME", _REFUSED, (
         "The file holds several frames, and a radiograph is one; split the file first.")
     UNSUPPORTED_PIXEL = "UNSUPPORTED_PIXEL", _REFUSED, (
         "The pixels are not grey levels of up to 16 bits; convert the image to grey.")
     TOO_SMALL = "TOO_SMALL", _REFUSED, (
-        "The image has too few rows or columns to be a radiograph; look at the source.")
+        "The image has too few rows or columns to be a radiograph; check the source.")
 
     # The pixels
     CONFLICTING_SIZE = "CONFLICTING_SIZE", _REFUSED, (
         "Header and pixels disagree about size or depth; ask the sender for a valid file.")
     DECODE_ERROR = "DECODE_ERROR", _REFUSED, (
-        "The compressed pixels are damaged, cut or of another kind than named; copy the file again.")
+        "The compressed pixels are damaged, truncated or of another kind than declared; copy the file again.")
     BAD_RESCALE = "BAD_RESCALE", _REFUSED, (
         "Rescale or Modality LUT cannot be applied (an empty one is ignored with a warning); ask the sender.")
 
     # The batch and its workers
     DUPLICATE_UID = "DUPLICATE_UID", _REFUSED, (
-        "A file before it has the same SOPInstanceUID: refused with other pixels, skipped with the same; compare them.")
+        "An earlier file has the same SOPInstanceUID: refused with other pixels, skipped with the same; compare them.")
     TIMED_OUT = "TIMED_OUT", _REFUSED, (
-        "Decoding passed the time limit; the file is damaged or hostile: copy it again from its source.")
+        "Decoding exceeded the time limit; the file is damaged or hostile: copy it again from its source.")
     DECODER_DIED = "DECODER_DIED", _REFUSED, (
-        "Decoding ended its worker or passed the memory limit; the file is damaged or hostile.")
+        "Decoding killed its worker or exceeded the memory limit; the file is damaged or hostile.")
 
     # Read, with a word of warning
     NO_PREAMBLE = "NO_PREAMBLE", _WARNED, (
-        "The file lacks the DICM prefix, as in old archives; it is read all the same.")
+        "The file lacks the DICM prefix, as in old archives; it is read anyway.")
     NO_TRANSFER_SYNTAX = "NO_TRANSFER_SYNTAX", _WARNED, (
-        "The file does not name its transfer syntax; it is told from the first element.")
+        "The file does not name its transfer syntax; it is inferred from the first element.")
     WRONG_TRANSFER_SYNTAX = "WRONG_TRANSFER_SYNTAX", _WARNED, (
-        "The data set is not encoded as the file says; it is read as it is.")
+        "The data set is not encoded as the file declares; it is read as it is encoded.")
     NO_MODALITY = "NO_MODALITY", _WARNED, (
         "The modality is empty; make sure that this is a chest radiograph.")
     FOR_PROCESSING = "FOR_PROCESSING", _WARNED, (
         "These are raw detector values; prefer the FOR PRESENTATION image where there is one.")
     BURNED_IN = "BURNED_IN", _WARNED, (
-        "The image says that text, maybe a name, is burned into it; no overlay is drawn without `--allow-burned-in`.")
+        "The image declares burned-in text, maybe a name; no overlay is drawn without `--allow-burned-in`.")
     COLOUR_TO_GREY = "COLOUR_TO_GREY", _WARNED, (
         "A grey image was stored as colour; its grey channel is used.")
     TRAILING_BYTES = "TRAILING_BYTES", _WARNED, (
-        "There are padding bytes after the pixels; they are ignored.")
+        "Padding bytes follow the pixels; they are ignored.")
     BAD_WINDOW = "BAD_WINDOW", _WARNED, (
         "The VOI window or LUT is unusable or misses every pixel; what is left of it is used instead.")
     NO_SPACING = "NO_SPACING", _WARNED, (
-        "The size of a pixel is not given; areas are told in pixels only.")
+        "The size of a pixel is not given; areas are reported in pixels only.")
     BAD_SPACING = "BAD_SPACING", _WARNED, (
-        "A pixel spacing is given that cannot be; it counts as not given.")
+        "The pixel spacing is impossible; it is treated as missing.")
     NON_SQUARE = "NON_SQUARE", _WARNED, (
         "The pixels are not square; the image is read as stored, and looks stretched.")
     UID_MISMATCH = "UID_MISMATCH", _WARNED, (
         "File header and data set name different SOPInstanceUIDs; the data set's is used.")
     BAD_UID = "BAD_UID", _WARNED, (
-        "The SOPInstanceUID is missing or invalid; the file counts as one without a UID.")
+        "The SOPInstanceUID is missing or invalid; the file is treated as one without a UID.")
     DUPLICATE_IMAGE = "DUPLICATE_IMAGE", _WARNED, (
-        "The pixels are those of a file with another SOPInstanceUID; keep both in one fold, or only one of them.")
+        "Another file with another SOPInstanceUID has the same pixels; keep both in one fold, or only one of them.")
 
     # The look of the picture
     LOOKS_TURNED = "LOOKS_TURNED", _WARNED, (
-        "The picture looks turned by a quarter or upside down; look at it before its result is believed.")
+        "The picture looks rotated by a quarter turn or upside down; check it before trusting its result.")
     LOOKS_INVERTED = "LOOKS_INVERTED", _WARNED, (
-        "Black and white look exchanged, against what the header says; look at PhotometricInterpretation.")
+        "Black and white look exchanged, contrary to the header; check PhotometricInterpretation.")
     LOOKS_UNLIKE_CHEST = "LOOKS_UNLIKE_CHEST", _WARNED, (
-        "The picture does not look like a whole frontal chest, in any pose; look at it before its result is believed.")
+        "The picture does not look like a whole frontal chest, in any pose; check it before trusting its result.")
     SMALL_FIELD = "SMALL_FIELD", _WARNED, (
         "More than half of the image is black or white border, which costs resolution; crop it where possible.")
     SATURATED = "SATURATED", _WARNED, (
-        "A large part of the picture is plain white or black, where nothing can be seen; look at the window.")
+        "A large part of the picture is plain white or black, where nothing is visible; check the window.")
     LOW_CONTRAST = "LOW_CONTRAST", _WARNED, (
-        "The picture is blank or nearly so; look at the window and at the source.")
+        "The picture is blank or nearly so; check the window and the source.")
     LOW_RESOLUTION = "LOW_RESOLUTION", _WARNED, (
         "The pixels are too coarse to show the edge of a lung; prefer the original to a thumbnail.")
     # fmt: on
@@ -171,13 +171,17 @@ class RadiographError(ValueError):
 def reasons_page() -> str:
     """Write the list as a Markdown page."""
     titles = {
-        Outcome.REFUSED: "Refused: should be a radiograph, and cannot be read rightly",
-        Outcome.SKIPPED: "Skipped: nothing is wrong with it, but it is not ours to read",
-        Outcome.WARNED: "Warned: read, with something to know",
+        Outcome.REFUSED: "Refused: should be a radiograph, but cannot be read correctly",
+        Outcome.SKIPPED: "Skipped: a valid file, but not a frontal chest radiograph",
+        Outcome.WARNED: "Warned: read, with a warning",
     }
-    lines = ["# Reasons", "", "Every file that is not simply accepted carries entries of this closed list."]
+    lines = [
+        "# Reasons",
+        "",
+        "Every file that is not simply accepted has one or more reasons from this closed list.",
+    ]
     for outcome, title in titles.items():
-        lines += ["", f"## {title}", "", "| reason | what it means, and what to do |", "| --- | --- |"]
+        lines += ["", f"## {title}", "", "| reason | meaning, and what to do |", "| --- | --- |"]
         lines += [f"| `{reason}` | {reason.sentence} |" for reason in Reason if reason.outcome is outcome]
     return "\n".join(lines) + "\n"
 

@@ -36,10 +36,10 @@ def keras_file(small_article: Any, tmp_path: Path) -> Path:
 
 def assert_equal_to_keras(network: AttentionUNet, article: Any, image: Tensor) -> None:
     with torch.no_grad():
-        result = network.forward_with_attention(image)
+        result = network.outputs(image)
     expected = article.look_inside(image)
-    torch.testing.assert_close(result[0], expected[0], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(result[1], expected[1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(result.logits, expected[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(result.maps, expected[1], rtol=0, atol=1e-5)
 
 
 # --- sources
@@ -105,7 +105,7 @@ def test_a_model_that_was_channels_last_is_loaded(
     load_keras_weights(network, article.model)
     expected = article.model(image.permute(0, 2, 3, 1), training=False).detach().permute(0, 3, 1, 2)
     with torch.no_grad():
-        torch.testing.assert_close(network.probabilities(image), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(torch.sigmoid(network(image)), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("from_file", [True, False])

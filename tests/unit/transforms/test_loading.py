@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, Flipd, Resized
 
 from pneumoseg.transforms.loading import LoadRadiographd
@@ -32,8 +33,27 @@ def test_a_radiograph_that_has_been_read_is_not_read_again(write_dicom: WriteDic
     path.unlink()
     sample = LoadRadiographd("image")({"image": radiograph})
     np.testing.assert_array_equal(sample["image"], plain["image"])
-    assert sample["radiograph"] is radiograph
     assert sample["spacing_mm"] == plain["spacing_mm"]
+
+
+def test_a_sample_holds_the_radiograph_only_on_request(write_dicom: WriteDicom) -> None:
+    radiograph = read_radiograph(write_dicom(PIXELS))
+    assert "radiograph" not in LoadRadiographd("image")({"image": radiograph})
+    kept = LoadRadiographd("image", meta_prefix="{key}_", keep_radiograph=True)({"image": radiograph})
+    assert kept["image_radiograph"] is radiograph
+
+
+def test_monai_collates_samples_of_which_nothing_is_known(write_dicom: WriteDicom) -> None:
+    unknown = {"PixelSpacing": None, "ViewPosition": None, "SOPInstanceUID": ""}
+    paths = [write_dicom(PIXELS, name="a.dcm"), write_dicom(PIXELS, name="b.dcm", **unknown)]
+    (batch,) = DataLoader(
+        Dataset([{"image": path} for path in paths], LoadRadiographd("image")), batch_size=2
+    )
+    assert batch["image"].shape == (2, 1, 16, 24)
+    assert [side.tolist() for side in batch["shape"]] == [[16, 16], [24, 24]]
+    assert [side.isnan().tolist() for side in batch["spacing_mm"]] == [[False, True]] * 2
+    assert batch["view"] == ["PA", ""]
+    assert batch["sop_instance_uid"][1] == ""
 
 
 def test_the_sample_that_came_in_is_left_alone(write_dicom: WriteDicom) -> None:

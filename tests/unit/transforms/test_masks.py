@@ -92,9 +92,8 @@ def test_a_threshold_between_two_float32_numbers_decides_as_it_is(threshold: flo
     assert to_mask(nearest, point, 0.5).any() == (float(nearest[0, 0]) > threshold)
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
+def test_a_point_that_decides_nothing_is_refused() -> None:
+    table: list[Any] = [
         {"threshold": -0.1},
         {"threshold": 1.0},
         {"threshold": float("nan")},
@@ -104,11 +103,10 @@ def test_a_threshold_between_two_float32_numbers_decides_as_it_is(threshold: flo
         {"threshold": 0.5, "segmentation_threshold": float("nan")},
         {"min_component_fraction": 1.0},
         {"image_threshold": 1.0},
-    ],
-)
-def test_a_point_that_decides_nothing_is_refused(values: Any) -> None:
-    with pytest.raises(ValueError, match="operating point"):
-        OperatingPoint(**values)
+    ]
+    for values in table:
+        with pytest.raises(ValueError, match="operating point"):
+            OperatingPoint(**values)
 
 
 # drawing and cleaning

@@ -68,12 +68,12 @@ def test_as_many_folds_as_patients_give_each_patient_one() -> None:
     assert sorted(Counter(fold.tolist()).values()) == [1, 1, 2]
 
 
-@pytest.mark.parametrize("folds", [2, 3, 5])
-@pytest.mark.parametrize("seed", range(5))
-def test_no_fold_is_empty_even_with_few_patients(folds: int, seed: int) -> None:
-    areas = [0, 0, 0, 500, 0, 0, 30, 0]
-    fold = assign_folds(areas, list("aaabbcde"), folds=folds, seed=seed)
-    assert set(fold.tolist()) == set(range(folds))
+def test_no_fold_is_empty_even_with_few_patients() -> None:
+    for folds in [2, 3, 5]:
+        for seed in range(5):
+            areas = [0, 0, 0, 500, 0, 0, 30, 0]
+            fold = assign_folds(areas, list("aaabbcde"), folds=folds, seed=seed)
+            assert set(fold.tolist()) == set(range(folds))
 
 
 @pytest.mark.parametrize("folds", [0, 1, 4])

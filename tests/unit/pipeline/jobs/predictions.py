@@ -9,7 +9,7 @@ from tests.conftest import bright_pixel_network, job_options, write_model
 from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import (
-    AimedPoint,
+    ObjectivePoint,
     OperatingPointSearch,
     TunedPoint,
     read_description,
@@ -30,7 +30,7 @@ def searched_model(folder: Path, temperature: float | None = None) -> Path:
     blind = TunedPoint(threshold=0.5, min_area_fraction=0.9)
     search = OperatingPointSearch(
         cases=4,
-        aims={"specificity": AimedPoint(point=blind, dice=0.5, sensitivity=0.0, specificity=1.0)},
+        objectives={"specificity": ObjectivePoint(point=blind, dice=0.5, sensitivity=0.0, specificity=1.0)},
         curve=(),
         cross_fitted=None,
         temperature=temperature,

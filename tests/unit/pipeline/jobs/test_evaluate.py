@@ -19,8 +19,8 @@ from pneumoseg.pipeline.core.files import sha256_of
 from pneumoseg.pipeline.dataset.manifest import manifest_sha256
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import (
-    AimedPoint,
     CrossFittedPoints,
+    ObjectivePoint,
     OperatingPointSearch,
     TunedPoint,
     read_description,
@@ -204,7 +204,7 @@ def model_with_a_search(
     model = write_model(folder, network or bright_pixel_network(), fold=1, manifest_sha256=sha256)
     search = OperatingPointSearch(
         cases=4,
-        aims={"screening": AimedPoint(point=BLIND, dice=0.5, sensitivity=0.0, specificity=1.0)},
+        objectives={"screening": ObjectivePoint(point=BLIND, dice=0.5, sensitivity=0.0, specificity=1.0)},
         curve=(),
         cross_fitted=CrossFittedPoints(points=points, dice=0.75),
         temperature=temperature,

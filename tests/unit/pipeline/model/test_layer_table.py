@@ -34,9 +34,8 @@ def test_there_are_as_many_layers_as_in_the_article_but_for_the_last_sigmoid(
     assert len(layers) == 1 + 4 * 4 + 3 + 4 * 12 + 1
 
 
-@pytest.mark.parametrize(
-    ("name", "shape"),
-    [
+def test_output_shapes_are_those_of_the_article(layers: dict[str, Layer]) -> None:
+    table: list[tuple[str, tuple[int, ...]]] = [
         ("image", (3, 160, 160)),
         ("encoder1.conv2", (32, 160, 160)),
         ("encoder2.conv2", (64, 80, 80)),
@@ -53,17 +52,13 @@ def test_there_are_as_many_layers_as_in_the_article_but_for_the_last_sigmoid(
         ("concatenate_2", (192, 80, 80)),
         ("concatenate_3", (96, 160, 160)),
         ("head", (1, 160, 160)),
-    ],
-)
-def test_output_shapes_are_those_of_the_article(
-    layers: dict[str, Layer], name: str, shape: tuple[int, ...]
-) -> None:
-    assert layers[name].output_shape == shape
+    ]
+    for name, shape in table:
+        assert layers[name].output_shape == shape
 
 
-@pytest.mark.parametrize(
-    ("name", "inputs"),
-    [
+def test_inputs_are_wired_as_in_the_article(layers: dict[str, Layer]) -> None:
+    table: list[tuple[str, tuple[str, ...]]] = [
         ("image", ()),
         ("encoder1.conv1", ("image",)),
         ("encoder1.dropout", ("encoder1.conv1",)),
@@ -79,12 +74,9 @@ def test_output_shapes_are_those_of_the_article(
         ("up3", ("decoder4.conv2",)),
         ("concatenate_3", ("up1", "gate1.multiply")),
         ("head", ("decoder1.conv2",)),
-    ],
-)
-def test_inputs_are_wired_as_in_the_article(
-    layers: dict[str, Layer], name: str, inputs: tuple[str, ...]
-) -> None:
-    assert layers[name].inputs == inputs
+    ]
+    for name, inputs in table:
+        assert layers[name].inputs == inputs
 
 
 def test_a_relu_after_a_convolution_is_a_part_of_it(layers: dict[str, Layer]) -> None:

@@ -26,7 +26,8 @@ from pneumoseg.pipeline.reporting.content import (
     Tile,
     Tiles,
 )
-from pneumoseg.pipeline.reporting.evaluation import evaluation_page, outcome
+from pneumoseg.pipeline.reporting.evaluation import evaluation_page
+from pneumoseg.pipeline.reporting.evaluation_tables import outcome
 from pneumoseg.pipeline.scoring.headline import TITLES
 
 
@@ -130,7 +131,7 @@ def test_cross_fitted_numbers_are_those_to_quote(tmp_path: Path) -> None:
     ]
     shown = table(page, "Summary")
     assert (column(shown, "cross-fitted"), column(shown, "in-sample")) == ([0.625] * 2, [0.75] * 2)
-    assert "the numbers to quote" in words(page, "Summary")
+    assert "quote these scores" in words(page, "Summary")
 
 
 def test_cases_are_shown_at_the_operating_point_whose_numbers_are_quoted(
@@ -200,7 +201,7 @@ def test_a_reliability_curve_says_which_temperature_it_is_at(
 
 def test_an_operating_point_that_was_tuned_on_these_images_is_said_to_be(tmp_path: Path) -> None:
     text = words(made_of(tmp_path, operating_point="in-sample"), "Summary")
-    assert "in-sample numbers are somewhat too high" in text
+    assert "in-sample scores are somewhat too high" in text
 
 
 def test_a_number_that_there_is_not_is_an_empty_cell_and_a_dash(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_the_first_line_counts_files_and_images(tmp_path: Path) -> None:
 
 def test_positives_are_counted_and_are_a_share_of_the_images(tmp_path: Path) -> None:
     page = page_of(tmp_path, image("a", 0.9), *(image(str(number), 0.1) for number in range(3)))
-    assert tiles(page)["called positive"] == ("1", "25.0% of the images")
+    assert tiles(page)["predicted positive"] == ("1", "25.0% of the images")
 
 
 def test_files_without_a_result_are_counted_by_what_became_of_them(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_folder_of_refused_files_has_their_reasons_and_nothing_else(tmp_path: 
 def test_images_of_one_kind_have_a_report(tmp_path: Path, probability: float) -> None:
     page = page_of(tmp_path, image("a", probability), image("b", probability), pictures=("a", "b"))
     assert titles(page) == ["Summary", "Gallery", "Images"]
-    assert tiles(page)["called positive"][0] == ("2" if probability > 0.5 else "0")
+    assert tiles(page)["predicted positive"][0] == ("2" if probability > 0.5 else "0")
 
 
 def test_without_pictures_there_is_no_gallery(tmp_path: Path) -> None:
@@ -125,15 +125,18 @@ def test_the_gallery_shows_the_surest_and_those_on_either_side_of_the_line(tmp_p
     page = page_of(tmp_path, *rows, pictures=tuple(row["name"] for row in rows))
     found = [(case.kind, case.name.removesuffix(".dcm")) for case in shown(page)]
     assert found == [
-        *(("surest", f"{number:02}") for number in range(40, 32, -1)),
-        *(("positive, but barely", f"{number:02}") for number in range(21, 29)),
-        *(("negative, but barely", f"{number:02}") for number in range(20, 12, -1)),
+        *(("highest probability", f"{number:02}") for number in range(40, 32, -1)),
+        *(("positive near the threshold", f"{number:02}") for number in range(21, 29)),
+        *(("negative near the threshold", f"{number:02}") for number in range(20, 12, -1)),
     ]
 
 
 def test_no_image_is_shown_twice(tmp_path: Path) -> None:
     page = page_of(tmp_path, image("a", 0.9), image("b", 0.8), pictures=("a", "b"))
-    assert [(case.kind, case.name) for case in shown(page)] == [("surest", "a.dcm"), ("surest", "b.dcm")]
+    assert [(case.kind, case.name) for case in shown(page)] == [
+        ("highest probability", "a.dcm"),
+        ("highest probability", "b.dcm"),
+    ]
 
 
 def test_an_image_of_which_there_is_no_picture_leaves_its_place_to_the_next(tmp_path: Path) -> None:

@@ -34,9 +34,8 @@ def random_images(seed: int = 0, count: int = 200) -> ScoredImages:
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
+def test_the_four_corners_by_hand() -> None:
+    table: list[tuple[str, float]] = [
         ("dice", (1 + 0 + 0 + 0.5) / 4),
         ("dice_positive", 0.25),
         ("dice_both", 0.5),
@@ -45,10 +44,9 @@ def random_images(seed: int = 0, count: int = 200) -> ScoredImages:
         ("specificity", 0.5),
         ("precision", 0.5),
         ("false_positive_px", 2.5),
-    ],
-)
-def test_the_four_corners_by_hand(name: str, expected: float) -> None:
-    assert value(ScoredImages(**CORNERS), name) == pytest.approx(expected)
+    ]
+    for name, expected in table:
+        assert value(ScoredImages(**CORNERS), name) == pytest.approx(expected)
 
 
 def test_the_numbers_are_those_of_the_summary_and_of_scikit_learn() -> None:

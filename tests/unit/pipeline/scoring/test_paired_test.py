@@ -27,18 +27,18 @@ def alone(count: int) -> list[str]:
     return [f"patient{number}" for number in range(count)]
 
 
-@pytest.mark.parametrize("shift", [0.0, 0.2, 0.6])
-@pytest.mark.parametrize("count", [3, 6, 10])
-def test_all_swaps_of_a_few_patients_are_those_of_scipy(count: int, shift: float) -> None:
-    first = RANDOM.normal(shift, 1, count).round(1)
-    second = RANDOM.normal(0, 1, count).round(1)
-    expected = stats.permutation_test(
-        (first, second),
-        lambda x, y: np.mean(x) - np.mean(y),
-        permutation_type="samples",
-        n_resamples=np.inf,
-    ).pvalue
-    assert of(first, second, alone(count)) == pytest.approx(expected, abs=1e-12)
+def test_all_swaps_of_a_few_patients_are_those_of_scipy() -> None:
+    for shift in [0.0, 0.2, 0.6]:
+        for count in [3, 6, 10]:
+            first = RANDOM.normal(shift, 1, count).round(1)
+            second = RANDOM.normal(0, 1, count).round(1)
+            expected = stats.permutation_test(
+                (first, second),
+                lambda x, y: np.mean(x) - np.mean(y),
+                permutation_type="samples",
+                n_resamples=np.inf,
+            ).pvalue
+            assert of(first, second, alone(count)) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.1, 0.3])

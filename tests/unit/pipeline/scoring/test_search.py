@@ -25,7 +25,7 @@ from pneumoseg.pipeline.scoring.measured_cases import (
     search_cases,
 )
 from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
-from pneumoseg.pipeline.scoring.search import AimName, Search
+from pneumoseg.pipeline.scoring.search import Objective, Search
 from pneumoseg.transforms.labels.rle import encode_rle
 from pneumoseg.transforms.masks import OperatingPoint, to_mask
 
@@ -198,9 +198,9 @@ def blind_to_images(count: int = 40) -> list[SearchCase]:
     return cases
 
 
-@pytest.mark.parametrize("aim", ["challenge", "specificity", "screening"])
-def test_where_pixels_do_not_tell_and_the_head_does_the_head_decides(aim: AimName) -> None:
-    found = Search(blind_to_images()).best(aim)
+@pytest.mark.parametrize("objective", ["challenge", "specificity", "screening"])
+def test_where_pixels_do_not_tell_and_the_head_does_the_head_decides(objective: Objective) -> None:
+    found = Search(blind_to_images()).best(objective)
     assert 0.2 <= found.point.image_threshold < 0.8
     assert (found.dice, found.sensitivity, found.specificity) == (1.0, 1.0, 1.0)
 
@@ -212,11 +212,11 @@ def test_a_head_that_decides_also_decides_for_patients_that_were_not_searched_on
     assert all(0.2 <= point.image_threshold < 0.8 for point in fitted.points)
 
 
-@pytest.mark.parametrize("aim", ["challenge", "specificity", "screening"])
-def test_a_head_that_tells_no_more_than_the_pixels_is_left_out(aim: AimName) -> None:
+@pytest.mark.parametrize("objective", ["challenge", "specificity", "screening"])
+def test_a_head_that_tells_no_more_than_the_pixels_is_left_out(objective: Objective) -> None:
     cases = graded()
-    found = Search(cases).best(aim)
-    brightest = Search(with_heads(cases, [case.levels.max() / 255 for case in cases])).best(aim)
+    found = Search(cases).best(objective)
+    brightest = Search(with_heads(cases, [case.levels.max() / 255 for case in cases])).best(objective)
     assert brightest.point == found.point
     assert found.point.image_threshold == 0
 
@@ -278,7 +278,7 @@ def test_a_negative_that_is_called_scores_nothing_however_it_is_drawn() -> None:
     assert Search(cases).dices(point)[::2].tolist() == [0.0, 0.0, 0.0]
 
 
-# aims
+# objectives
 
 
 def calls(cases: list[SearchCase], point: OperatingPoint) -> tuple[float, float]:
@@ -337,7 +337,7 @@ def test_the_best_specificity_at_a_sensitivity_for_screening() -> None:
 @pytest.mark.parametrize("kind", [0, 1])
 def test_cases_of_one_kind_give_a_point_for_every_aim(kind: int) -> None:
     search = Search([case for case in blobs() if case.label.any() == kind])
-    found = [search.best(aim) for aim in ("challenge", "specificity", "screening")]
+    found = [search.best(objective) for objective in ("challenge", "specificity", "screening")]
     assert all((each.sensitivity is None) == (kind == 0) for each in found)
     assert all((each.specificity is None) == (kind == 1) for each in found)
 

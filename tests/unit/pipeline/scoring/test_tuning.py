@@ -40,7 +40,7 @@ def learned(count: int = 40) -> tuple[OutOfFold, list[Case]]:
 def test_the_point_is_the_best_for_the_challenge_and_its_score_is_that_of_its_masks() -> None:
     found, cases = learned()
     tuned = tune(found, cases)
-    challenge = tuned.search.aims["challenge"]
+    challenge = tuned.search.objectives["challenge"]
     assert challenge.point.as_point() == tuned.point
     if not tuned.point.cleans:
         assert score_point(found.curves, tuned.point).score.dice == pytest.approx(challenge.dice)
@@ -51,9 +51,9 @@ def test_the_point_is_the_best_for_the_challenge_and_its_score_is_that_of_its_ma
 def test_all_that_was_found_goes_through_json() -> None:
     search = tune(*learned()).search
     assert OperatingPointSearch.model_validate_json(search.model_dump_json()) == search
-    assert (search.cases, set(search.aims)) == (14, {"challenge", "specificity", "screening"})
+    assert (search.cases, set(search.objectives)) == (14, {"challenge", "specificity", "screening"})
     assert search.cross_fitted is not None
-    assert search.cross_fitted.dice <= search.aims["challenge"].dice
+    assert search.cross_fitted.dice <= search.objectives["challenge"].dice
     assert len(search.cross_fitted.points) == 5
     assert (search.frontier[0].specificity, search.frontier[-1].sensitivity) == (1.0, 1.0)
 

@@ -42,9 +42,8 @@ def test_area_is_the_sum_of_lengths() -> None:
     assert area_px(NO_RUNS) == 0
 
 
-@pytest.mark.parametrize(
-    ("others", "shared"),
-    [
+def test_overlap_of_2_to_5_and_8_to_9_by_hand() -> None:
+    table: list[tuple[Runs, int]] = [
         (runs((0, 2)), 0),
         (runs((0, 3)), 1),
         (runs((3, 4)), 1),
@@ -53,19 +52,18 @@ def test_area_is_the_sum_of_lengths() -> None:
         (runs((5, 8)), 0),
         (runs((9, 20)), 0),
         (NO_RUNS, 0),
-    ],
-)
-def test_overlap_of_2_to_5_and_8_to_9_by_hand(others: Runs, shared: int) -> None:
-    one = runs((2, 5), (8, 9))
-    assert overlap_px(one, others) == shared
-    assert overlap_px(others, one) == shared
+    ]
+    for others, shared in table:
+        one = runs((2, 5), (8, 9))
+        assert overlap_px(one, others) == shared
+        assert overlap_px(others, one) == shared
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (4, 3)])
-def test_a_full_mask_is_one_run(order: str, shape: tuple[int, int]) -> None:
-    full = np.asarray(np.ones(shape, dtype=np.bool_), order=order)  # type: ignore[call-overload]
-    assert find_runs(full).tolist() == [[0, shape[0] * shape[1]]]
+def test_a_full_mask_is_one_run() -> None:
+    for order in ["C", "F"]:
+        for shape in [(1, 1), (1, 5), (5, 1), (4, 3)]:
+            full = np.asarray(np.ones(shape, dtype=np.bool_), order=order)  # type: ignore[call-overload]
+            assert find_runs(full).tolist() == [[0, shape[0] * shape[1]]]
 
 
 @quick

@@ -34,9 +34,8 @@ def with_code(keyword: str, meaning: str) -> Elements:
     return Elements(read_dataset(BytesIO(data.getvalue()), is_implicit_VR=False, is_little_endian=True))
 
 
-@pytest.mark.parametrize(
-    ("text", "years"),
-    [
+def test_an_age_is_full_years_or_nothing() -> None:
+    table: list[tuple[str, int | None]] = [
         ("058Y", 58),
         ("58", 58),
         ("006M", 0),
@@ -50,10 +49,9 @@ def with_code(keyword: str, meaning: str) -> Elements:
         ("-5Y", None),
         ("58 years", None),
         ("5.5", None),
-    ],
-)
-def test_an_age_is_full_years_or_nothing(text: str, years: int | None) -> None:
-    assert description.read_age(Header(PatientAge=text)) == years
+    ]
+    for text, years in table:
+        assert description.read_age(Header(PatientAge=text)) == years
 
 
 @pytest.mark.parametrize("uid", ["1.2.840.10008.1.2", "0.0", "1." + "9" * 62])
@@ -61,16 +59,26 @@ def test_a_uid_is_kept(uid: str) -> None:
     assert description.read_uid(Header(SOPInstanceUID=uid), "SOPInstanceUID") == uid
 
 
-@pytest.mark.parametrize(
-    "uid", ["", "CON", "../../x", "1..2", "1.2.", "1.02", "1.2;rm", "1.2\0.3", "1.2\n", "1." + "9" * 63, "1"]
-)
-def test_what_could_be_a_path_is_no_uid(uid: str) -> None:
-    warnings: Warnings = []
-    header = Header(SOPInstanceUID=uid)
-    assert description.read_uid(header, "SOPInstanceUID") is None
-    description.check_uids(header, Header(), warnings)
-    assert [reason for reason, _ in warnings] == [Reason.BAD_UID]
-    assert warnings[0][1].isprintable()
+def test_what_could_be_a_path_is_no_uid() -> None:
+    for uid in [
+        "",
+        "CON",
+        "../../x",
+        "1..2",
+        "1.2.",
+        "1.02",
+        "1.2;rm",
+        "1.2\0.3",
+        "1.2\n",
+        "1." + "9" * 63,
+        "1",
+    ]:
+        warnings: Warnings = []
+        header = Header(SOPInstanceUID=uid)
+        assert description.read_uid(header, "SOPInstanceUID") is None
+        description.check_uids(header, Header(), warnings)
+        assert [reason for reason, _ in warnings] == [Reason.BAD_UID]
+        assert warnings[0][1].isprintable()
 
 
 def test_two_uids_that_differ_are_told_of() -> None:
@@ -93,9 +101,8 @@ def test_the_body_part_may_be_a_code() -> None:
     assert description.read_body_part(Header(BodyPartExamined="hand")) == "HAND"
 
 
-@pytest.mark.parametrize(
-    ("header", "spacing_mm", "reasons"),
-    [
+def test_spacing_is_calibrated_before_detector_before_unknown() -> None:
+    table: list[tuple[dict[str, str], tuple[float, float] | None, list[Reason]]] = [
         ({"PixelSpacing": "0.3\\0.15"}, (0.3, 0.15), []),
         ({"PixelSpacing": "0.3\\0.15", "ImagerPixelSpacing": "0.6\\0.6"}, (0.3, 0.15), []),
         ({"ImagerPixelSpacing": "0.3\\0.15"}, (0.3, 0.15), []),
@@ -119,16 +126,12 @@ def test_the_body_part_may_be_a_code() -> None:
         ({"PixelSpacing": "1000\\1000"}, None, [Reason.BAD_SPACING]),
         ({"PixelSpacing": "1e-9\\1e-9"}, None, [Reason.BAD_SPACING]),
         ({"PixelSpacing": "0\\0", "ImagerPixelSpacing": "0.2\\0.2"}, (0.2, 0.2), [Reason.BAD_SPACING]),
-    ],
-    ids=str,
-)
-def test_spacing_is_calibrated_before_detector_before_unknown(
-    header: dict[str, str], spacing_mm: tuple[float, float] | None, reasons: list[Reason]
-) -> None:
-    warnings: Warnings = []
-    found = description.read_spacing(Header(**header), warnings)
-    assert found == (None if spacing_mm is None else pytest.approx(spacing_mm))
-    assert [reason for reason, _ in warnings] == reasons
+    ]
+    for header, spacing_mm, reasons in table:
+        warnings: Warnings = []
+        found = description.read_spacing(Header(**header), warnings)
+        assert found == (None if spacing_mm is None else pytest.approx(spacing_mm))
+        assert [reason for reason, _ in warnings] == reasons
 
 
 @pytest.mark.parametrize(
@@ -163,9 +166,8 @@ def test_a_damaged_code_sequence_tells_nothing() -> None:
     assert description.read_view(Damaged()) == ""
 
 
-@pytest.mark.parametrize(
-    ("text", "orientation"),
-    [
+def test_the_orientation_is_two_directions_or_none() -> None:
+    table: list[tuple[str, tuple[str, str] | None]] = [
         ("L\\F", ("L", "F")),
         ("r \\ f", ("R", "F")),
         ("LF\\FAR", ("LF", "FAR")),
@@ -176,7 +178,6 @@ def test_a_damaged_code_sequence_tells_nothing() -> None:
         ("LR\\F", None),
         ("LEFT\\F", None),
         ("L\\", None),
-    ],
-)
-def test_the_orientation_is_two_directions_or_none(text: str, orientation: tuple[str, str] | None) -> None:
-    assert description.read_orientation(Header(PatientOrientation=text)) == orientation
+    ]
+    for text, orientation in table:
+        assert description.read_orientation(Header(PatientOrientation=text)) == orientation

@@ -1,0 +1,94 @@
+"""Tables of an evaluation's subgroups and cases."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from pneumoseg.pipeline.reporting.content import Table
+from pneumoseg.pipeline.reporting.result_files import Row, number, number_or_text
+
+_SHOWN_CASES: Final = 5000
+
+
+def subgroup_table(rows: Sequence[Row]) -> Table:
+    """Make the table of subgroups.
+
+    Args:
+        rows: Rows of ``subgroups.csv``.
+    """
+    shown = ("dice", "dice_positive", "sensitivity", "specificity", "auc")
+    heads = ("Dice", "Dice on positives", "sensitivity", "specificity", "AUC")
+    columns = ["subgroup", "value", "images", "patients", "positive", "predicted positive"]
+    table: list[list[str | float | int | None]] = []
+    for row in rows:
+        cells: list[str | float | int | None] = [row["subgroup"].replace("_", " "), row["value"]]
+        cells += [
+            number_or_text(row[name]) for name in ("images", "patients", "positives", "predicted_positive")
+        ]
+        for name in shown:
+            low, high = row[f"{name}_low"], row[f"{name}_high"]
+            interval = f"{float(low):.3f} to {float(high):.3f}" if low and high else None
+            cells += [_rounded(row[name]), interval]
+        table.append(cells)
+    return Table(
+        [*columns, *(part for head in heads for part in (head, "95 %"))], table, file="subgroups.csv"
+    )
+
+
+def case_table(rows: Sequence[Row]) -> Table:
+    """Make the table of cases, the worst first.
+
+    Args:
+        rows: Rows of ``cases.csv``.
+    """
+    columns = {
+        "case": "id", "outcome": "", "Dice": "dice", "image probability": "probability", "uncertainty": "uncertainty",
+        "truth px": "label_area_px", "mask px": "area_px", "Hausdorff mm": "hausdorff95_mm", "view": "view",
+        "sex": "sex", "age": "age", "fold": "fold",
+    }  # fmt: skip
+    if not any(row["uncertainty"] for row in rows):
+        del columns["uncertainty"]
+    ordered = sorted(rows, key=lambda row: (float(row["dice"]), -float(row["label_area_px"])))
+    table = [
+        [outcome(row) if head == "outcome" else _cell(row, name) for head, name in columns.items()]
+        for row in ordered[:_SHOWN_CASES]
+    ]
+    filters = [
+        name
+        for name in ("outcome", "view", "sex", "fold")
+        if name == "outcome" or _varies(rows, columns[name])
+    ]
+    return Table(
+        list(columns),
+        table,
+        filters=filters,
+        left_out=max(0, len(ordered) - _SHOWN_CASES),
+        file="cases.csv",
+    )
+
+
+def outcome(row: Row) -> str:
+    """Name the outcome of a case.
+
+    Args:
+        row: Row of ``cases.csv``.
+    """
+    return {
+        ("1", "1"): "found",
+        ("1", "0"): "missed",
+        ("0", "1"): "false alarm",
+        ("0", "0"): "rightly negative",
+    }[row["positive"], row["predicted_positive"]]
+
+
+def _varies(rows: Sequence[Row], name: str) -> bool:
+    return len({row[name] for row in rows}) > 1
+
+
+def _cell(row: Row, name: str) -> str | float | int | None:
+    text = row[name]
+    return text if name == "id" else number_or_text(text)
+
+
+def _rounded(text: str) -> float | None:
+    value = number(text)
+    return None if value is None else round(value, 4)

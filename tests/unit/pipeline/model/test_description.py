@@ -1,0 +1,66 @@
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import TINY
+from tests.unit.pipeline.model.folders import alter, the_error
+
+from pneumoseg.pipeline.model.description import (
+    read_description,
+)
+
+
+def test_the_folder_holds_weights_description_and_card(folder: Path) -> None:
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert files == ["MODEL_CARD.md", "model.json", "weights/fold0.safetensors"]
+
+
+def test_a_description_is_read_without_the_weights(folder: Path) -> None:
+    shutil.rmtree(folder / "weights")
+    assert read_description(folder).network == TINY
+
+
+def test_a_folder_without_description_is_an_error(tmp_path: Path) -> None:
+    assert "holds no model.json" in the_error(tmp_path)
+
+
+def test_a_run_given_for_its_model_is_told_where_the_model_is(folder: Path) -> None:
+    assert f"did you mean {folder}?" in the_error(folder.parent)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"[" * 10**5, b"\xff\xfe", b'{"format_version": 99}'])
+def test_a_description_that_cannot_be_read_is_an_error(folder: Path, content: bytes) -> None:
+    (folder / "model.json").write_bytes(content)
+    assert "model.json" in the_error(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"architecture": "ResNet"}, "architecture"),
+        ({"members": []}, "members"),
+        ({"operating_point": {"threshold": 1.5, "min_area_fraction": 0}}, "operating_point.threshold"),
+        (
+            {"operating_point": {"threshold": float("nan"), "min_area_fraction": 0}},
+            "operating_point.threshold",
+        ),
+        ({"network": {"features": [1, 2, 3, 4, 5]}}, "network.features"),
+        ({"extra": 1}, "extra"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named_by_its_place(
+    folder: Path, change: dict[str, Any], where: str
+) -> None:
+    alter(folder, **change)
+    assert where in the_error(folder)
+
+
+def test_an_image_size_that_the_network_cannot_take_is_an_error(folder: Path) -> None:
+    alter(folder, preprocessing={"image_size": 40})
+    assert "preprocessing.image_size = 40: the network needs a multiple of 16" in the_error(folder)
+
+
+def test_a_bottom_threshold_above_the_top_is_an_error(folder: Path) -> None:
+    alter(folder, operating_point={"threshold": 0.25, "min_area_fraction": 0, "segmentation_threshold": 0.5})
+    assert "segmentation_threshold has to lie in [0, threshold]" in the_error(folder)
