@@ -1,11 +1,11 @@
-"""What `pneumoseg predict` costs: against decoding alone and the network alone, on the same files, in one process.
+"""Time of `pneumoseg predict` relative to decoding alone and the network alone, on the same files, in one process.
 
     python benchmarks/folder_inference.py FOLDER [--model MODEL] [--images 200] [--rounds 3] [--threads 1]
 
-The sides take turns in one process and medians are compared, since machines are noisy: read the ratio, not the times.
-Prediction goes end to end: it loads the model, looks through the folder, hashes each file, and writes a receipt for
-each image, and the table. The network alone gets the batches that prediction makes, ready in memory. Where others
-use the machine, processor time says more than the clock: overlapping needs a core that is free.
+The sides alternate in one process and their medians are compared, since machines are noisy: compare the ratio, not the
+times. Prediction runs end to end: it loads the model, searches the folder, hashes each file, and writes a receipt for
+each image, and the table. The network alone gets the batches of prediction, ready in memory. On a shared machine,
+processor time is more reliable than the clock, since overlapping needs an idle core.
 """
 
 import argparse
@@ -107,7 +107,13 @@ def main() -> None:
 
 
 def write_untrained(folder: Path, size: int, precision: ComputedPrecision) -> Path:
-    """A model folder of the article's network as it begins: what it costs does not depend on what it knows."""
+    """Write a model folder of the article's network with initial weights, since the time does not depend on them.
+
+    Args:
+        folder: Model folder to write.
+        size: Side of the network's square input in pixels.
+        precision: Number format of the network.
+    """
     torch.manual_seed(0)
     description = ModelDescription(
         network=NetworkConfig(),
@@ -131,7 +137,13 @@ def write_untrained(folder: Path, size: int, precision: ComputedPrecision) -> Pa
 
 
 def make_batches(model: Model, paths: Sequence[Path], size: int) -> list[torch.Tensor]:
-    """What the network is shown, padded at the end as prediction does it."""
+    """Make the batches of the network, the last one padded as in prediction.
+
+    Args:
+        model: Model whose preprocessing is used.
+        paths: Paths of the radiographs.
+        size: Images per batch.
+    """
     chain = inference_chain(image_size=model.image_size)
     images = torch.stack([chain({"image": path})["image"] for path in paths])
     padding = images.new_zeros((-len(images) % size, *images.shape[1:]))
@@ -139,7 +151,12 @@ def make_batches(model: Model, paths: Sequence[Path], size: int) -> list[torch.T
 
 
 def decode(paths: Sequence[Path], workers: int) -> None:
-    """Read all files as prediction does, and do nothing with them."""
+    """Read all files as prediction does, and discard them.
+
+    Args:
+        paths: Paths of the radiographs.
+        workers: Number of decoding processes.
+    """
     with Readers(read_radiograph, workers=workers) as readers:
         for read in readers.read(paths):
             if isinstance(read, RadiographError):
@@ -147,7 +164,12 @@ def decode(paths: Sequence[Path], workers: int) -> None:
 
 
 def compute(model: Model, batches: Sequence[torch.Tensor]) -> None:
-    """Run the network on all batches, and do nothing with what it predicts."""
+    """Run the network on all batches, and discard its predictions.
+
+    Args:
+        model: Model to run.
+        batches: Batches of images.
+    """
     for batch in batches:
         model.predictor.predict_batch(batch)
     if model.precision.device.type == "cuda":
@@ -168,7 +190,12 @@ class Turn:
 
 
 def take_turns(sides: dict[str, Callable[[], None]], *, rounds: int) -> dict[str, list[Turn]]:
-    """What each side took in each round, after one unmeasured round."""
+    """Measure the cost of each side in each round, after one unmeasured round.
+
+    Args:
+        sides: Functions to measure, by name.
+        rounds: Number of measured rounds.
+    """
     turns: dict[str, list[Turn]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, work in sides.items():

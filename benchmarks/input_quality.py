@@ -1,11 +1,11 @@
-"""What the look of a radiograph tells, and how often it is wrong: fits the template of a chest, and measures.
+"""Fit of the chest template, and rates of false warnings about the quality of images.
 
     python benchmarks/input_quality.py MANIFEST [--others FOLDER] [--phantoms 40] [--write]
 
-Every case of a manifest is taken for an upright frontal radiograph. Copies of it are turned, mirrored, inverted,
-cropped and so on, and each is looked at as `read_radiograph` looks at a file, with a template that was fitted to the
-other folds: no patient is in both. Phantoms, and the other files that `--others` lists, are looked at with the
-project's own template, which is fitted to all; `--write` puts that one into the project.
+Every case of a manifest is assumed to be an upright frontal radiograph. Copies of it are rotated, mirrored, inverted,
+cropped and so on, and each is checked as in `read_radiograph`, with a template that was fitted to the other folds, so
+that no patient is in both. Phantoms, and the files of `--others`, are checked with the project's own template, which is
+fitted to all folds; `--write` writes that template into the project.
 """
 
 import argparse
@@ -44,12 +44,23 @@ REASONS: Final = (
 
 
 def pixels(change: Callable[[Stored], Stored]) -> Copy:
-    """A copy with other pixels; of the spacing it knows nothing, as a thumbnail in the wild."""
+    """Make a function that changes the pixels of a copy without spacing.
+
+    Args:
+        change: Function of the stored pixels.
+    """
     return lambda radiograph: replace(radiograph, stored=change(radiograph.stored), spacing_mm=None)
 
 
 def crop(top: float, bottom: float, left: float, right: float) -> Copy:
-    """Keep what lies between shares of the rows and of the columns."""
+    """Make a function that crops to shares of the rows and of the columns.
+
+    Args:
+        top: First row as a share.
+        bottom: Last row as a share.
+        left: First column as a share.
+        right: Last column as a share.
+    """
 
     def cut(stored: Stored) -> Stored:
         rows, columns = stored.shape
@@ -61,7 +72,11 @@ def crop(top: float, bottom: float, left: float, right: float) -> Copy:
 
 
 def on_black(stored: Stored) -> Stored:
-    """Let the image fill a third of a black one."""
+    """Place an image on a black one of which it fills a third.
+
+    Args:
+        stored: Stored pixels, shape ``(rows, columns)``.
+    """
     rows, columns = stored.shape
     canvas = np.zeros((round(1.73 * rows), round(1.73 * columns)), stored.dtype)
     canvas[:rows, :columns] = stored
@@ -69,7 +84,12 @@ def on_black(stored: Stored) -> Stored:
 
 
 def windowed(center: float, width: float) -> Copy:
-    """The same pixels with a window of 8-bit values."""
+    """Make a function that applies another window to 8-bit values.
+
+    Args:
+        center: Center of the window.
+        width: Width of the window.
+    """
     return lambda radiograph: replace(radiograph, grey=GreyScale(voi=Window(center, width)))
 
 
@@ -161,7 +181,11 @@ def fit_template(smalls: NDArray[np.float64]) -> Template:
 
 
 def fit_mirror_template(smalls: NDArray[np.float64]) -> Template:
-    """The same for two poses: as it is, and mirrored."""
+    """Fit the template that prefers each radiograph to its mirror image.
+
+    Args:
+        smalls: Standardised means of each radiograph, each of shape ``(16, 16)``.
+    """
     preferred = (smalls - smalls[:, :, ::-1]).reshape(len(smalls), -1)
     both_ways = np.concatenate([preferred, -preferred])
     is_preferred = np.repeat([1, 0], len(preferred))
@@ -170,7 +194,11 @@ def fit_mirror_template(smalls: NDArray[np.float64]) -> Template:
 
 
 def mean_image(smalls: NDArray[np.float64]) -> Template:
-    """The plainest template: the mean of the radiographs and their mirror images."""
+    """Average the radiographs and their mirror images.
+
+    Args:
+        smalls: Standardised means of each radiograph, each of shape ``(16, 16)``.
+    """
     mean = smalls.mean(axis=0)
     return standardized(mean + mean[:, ::-1])
 
@@ -180,7 +208,13 @@ def count_wrong(
     folds: NDArray[np.int_],
     fit: Callable[[NDArray[np.float64]], Template],
 ) -> int:
-    """Count upright radiographs that look more like a chest in another pose, to a template of other patients."""
+    """Count upright radiographs that are more similar in another pose to a template of other patients.
+
+    Args:
+        smalls: Standardised means of each radiograph, each of shape ``(16, 16)``.
+        folds: Fold of each radiograph.
+        fit: Function that fits a template.
+    """
     return sum(
         find_pose(small.astype(np.float32), template=template).gain > 0
         for fold in sorted(set(folds))
@@ -192,7 +226,13 @@ def count_wrong(
 def look_held_out(
     cases: Iterable[Case], radiographs: list[Radiograph], smalls: NDArray[np.float64]
 ) -> list[Look]:
-    """Look at all copies of each case with templates of other patients."""
+    """Check all copies of each case with templates of other patients.
+
+    Args:
+        cases: Cases of the manifest.
+        radiographs: Radiograph of each case.
+        smalls: Standardised means of each radiograph, each of shape ``(16, 16)``.
+    """
     folds = np.array([case.fold for case in cases])
     template_of = {fold: fit_template(smalls[folds != fold]) for fold in set(folds)}
     mirror_of = {fold: fit_mirror_template(smalls[folds != fold]) for fold in set(folds)}
@@ -211,7 +251,11 @@ def look_held_out(
 
 
 def print_rates(looks: list[Look]) -> None:
-    """Print the table of rates, in percent of the cases."""
+    """Print the table of rates in percent of the cases.
+
+    Args:
+        looks: Results of each case.
+    """
     print(f"{len(looks)} radiographs, each seen with a template of other patients; percent warned\n")
     print("| copy | any | " + " | ".join(f"`{reason}`" for reason in REASONS) + " |")
     print("| --- " * (len(REASONS) + 2) + "|")
@@ -230,7 +274,11 @@ def print_rates(looks: list[Look]) -> None:
 
 
 def print_cost(paths: list[Path]) -> None:
-    """Print what looking costs beside reading."""
+    """Print the time of the checks relative to reading.
+
+    Args:
+        paths: Paths of radiographs.
+    """
     reading, looking = [], []
     for path in paths[:200]:
         started = time.perf_counter()

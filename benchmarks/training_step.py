@@ -1,9 +1,9 @@
-"""What a training step costs: precisions against each other, MONAI's engine against a bare loop, and the loader.
+"""Time of a training step: precisions, MONAI's engine relative to a bare loop, and the loader.
 
     python benchmarks/training_step.py [--size 256] [--batch 4] [--rounds 7] [--device auto]
 
-Both sides of each comparison take turns in one process and medians are compared, since machines are noisy: read the
-ratios, not the times.
+Both sides of each comparison alternate in one process and their medians are compared, since machines are noisy: compare
+the ratios, not the times.
 """
 
 import argparse
@@ -84,7 +84,11 @@ def main() -> None:
 
 
 def make_cases(size: int) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], tuple[Case, ...]]:
-    """Noise with square labels: what a step costs does not depend on what is shown."""
+    """Make noise with square labels, since the time of a step does not depend on the images.
+
+    Args:
+        size: Side of the images in pixels.
+    """
     pixels = np.random.default_rng(0).integers(0, 255, (CASES, 2, size, size), dtype=np.uint8)
     pixels[:, 1] = 0
     pixels[::4, 1, : size // 8, : size // 8] = 255
@@ -122,7 +126,14 @@ def make_run(pixels: Any, cases: tuple[Case, ...], precision: Precision, batch: 
 
 
 def run_engine(pixels: Any, cases: tuple[Case, ...], precision: Precision, batch: int) -> float:
-    """Seconds a step in MONAI's engine, as the run itself measures them."""
+    """Measure the seconds per step in MONAI's engine, as recorded by the run.
+
+    Args:
+        pixels: Cache of images and labels.
+        cases: Cases of the cache.
+        precision: Number format and device.
+        batch: Images per batch.
+    """
     run = make_run(pixels, cases, precision, batch)
     with TemporaryDirectory() as name:
         tracker = TensorBoard(Path(name))
@@ -133,7 +144,14 @@ def run_engine(pixels: Any, cases: tuple[Case, ...], precision: Precision, batch
 
 
 def run_bare_loop(pixels: Any, cases: tuple[Case, ...], precision: Precision, batch: int) -> float:
-    """Seconds a step in a loop without an engine, over the same batches."""
+    """Measure the seconds per step in a loop without an engine, on the same batches.
+
+    Args:
+        pixels: Cache of images and labels.
+        cases: Cases of the cache.
+        precision: Number format and device.
+        batch: Images per batch.
+    """
     run = make_run(pixels, cases, precision, batch)
     batches = run.make_batches()
     started = time.perf_counter()
@@ -146,7 +164,14 @@ def run_bare_loop(pixels: Any, cases: tuple[Case, ...], precision: Precision, ba
 
 
 def run_loader(pixels: Any, cases: tuple[Case, ...], precision: Precision, batch: int) -> float:
-    """Seconds a batch of loading and augmenting alone."""
+    """Measure the seconds per batch of loading and augmentation alone.
+
+    Args:
+        pixels: Cache of images and labels.
+        cases: Cases of the cache.
+        precision: Number format and device.
+        batch: Images per batch.
+    """
     run = make_run(pixels, cases, precision, batch)
     batches = run.make_batches()
     started = time.perf_counter()
@@ -179,7 +204,15 @@ def update(
     image: torch.Tensor,
     label: torch.Tensor,
 ) -> None:
-    """What every training step has to do, and nothing else."""
+    """Run the minimal training step.
+
+    Args:
+        network: Network to train.
+        optimizer: Optimizer of the network.
+        precision: Number format and device.
+        image: (B, C, H, W)
+        label: (B, 1, H, W)
+    """
     optimizer.zero_grad(set_to_none=True)
     with precision.autocast():
         logits = network(image)
@@ -191,13 +224,22 @@ def update(
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for a GPU to finish what it was given."""
+    """Wait until a GPU has completed its work.
+
+    Args:
+        device: Device of the network.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def take_turns(sides: dict[str, Callable[[], float]], *, rounds: int) -> dict[str, float]:
-    """Median seconds of each side, after one unmeasured round."""
+    """Measure the median seconds of each side, after one unmeasured round.
+
+    Args:
+        sides: Functions to measure, by name.
+        rounds: Number of measured rounds.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, measure in sides.items():
