@@ -4,6 +4,7 @@ import platform
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -40,7 +41,7 @@ from pneumoseg.pipeline.training.best_epochs import BestEpochs
 from pneumoseg.pipeline.training.checkpoint import State, load_state
 from pneumoseg.pipeline.training.fitting import fit
 from pneumoseg.pipeline.training.gallery import Gallery
-from pneumoseg.pipeline.training.history import History, WrittenHistory
+from pneumoseg.pipeline.training.history import History, HistoryFiles
 from pneumoseg.pipeline.training.initial import (
     StartingWeights,
     held_out_digests,
@@ -55,7 +56,7 @@ from pneumoseg.pipeline.training.run_record import (
     refuse_changes,
     write_record,
 )
-from pneumoseg.pipeline.training.tracking import MLflow, TensorBoard, Tracker
+from pneumoseg.pipeline.training.tracking import MLflow, TensorBoard, Tracker, TrackerHandler
 from pneumoseg.pipeline.training.training_run import TrainingRun
 
 LIBRARIES = ("pneumoseg", "monai", "torch", "pytorch-ignite", "pydicom", "pillow", "numpy")
@@ -168,17 +169,25 @@ def train_model(
             initial=start.weights.network,
             encoder_weights=start.weights.encoder,
         )
-        rows = start.state["history"] if start.state else []
-        history = History(rows)
+        history, reports = History(), list[HistoryFiles | TrackerHandler]()
         if is_main_process:
-            trackers: list[Tracker] = [TensorBoard(run_dir / "tensorboard", epochs_before=len(rows))]
+            epochs_before = len(start.state["history"]["rows"]) if start.state else 0
+            trackers: list[Tracker] = [TensorBoard(run_dir / "tensorboard", epochs_before=epochs_before)]
             if mlflow:
                 trackers.append(MLflow(mlflow, name=run_dir.name, parameters=flatten(config)))
             for tracker in trackers:
                 stack.callback(tracker.close)
             gallery = Gallery(cases, start.validation, caches[config.data.image_size], precision=precision)
-            history = WrittenHistory(run_dir, trackers=trackers, gallery=gallery, rows=rows)
-        best = fit(run, history, run_dir / "checkpoints", origin=start.origin, state=start.state)
+            draw = partial(gallery.draw, run.evaluated)
+            reports = [HistoryFiles(history, run_dir), TrackerHandler(trackers, draw)]
+        best = fit(
+            run,
+            history,
+            run_dir / "checkpoints",
+            origin=start.origin,
+            state=start.state,
+            reports=reports,
+        )
 
         kept = _keep_the_better(run, best)
         if config.tta:
@@ -288,7 +297,7 @@ def _keep_the_better(run: TrainingRun, best: BestEpochs) -> _Kept:
     An ensemble is kept in any case: a mean of probabilities cannot fall out of step with a normalization, as a mean
     of weights can, and the better one on a few hundred images is chance.
     """
-    best.restore(gather(best.state())[0])  # only the process that leads has saved them
+    best.load_state_dict(gather(best.state_dict())[0])  # only the process that leads has saved them
     if not best.entries:
         raise JobError("no epoch at the final resolution left weights that are numbers; look at metrics.csv")
     entry = best.entries[0]
