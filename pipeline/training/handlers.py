@@ -1,6 +1,6 @@
 """Handlers that accompany the steps of a training run; `fit` lists them in the order in which they are called.
 
-A handler that computes numbers of an epoch adds them to the trainer's ``state.metrics``, from which the later ones read.
+A handler that computes numbers of an epoch adds them to the trainer's ``state.metrics``; later ones read them there.
 """
 
 import math
@@ -104,11 +104,11 @@ class EpochMeter:
 
     def _start(self, engine: Engine) -> None:
         self.epoch = engine.state.epoch
-        if engine.state.iteration % engine.state.epoch_length == 0:  # else a run is resumed within the epoch
-            self._reset()
+        if not engine.state.epoch_length or engine.state.iteration % engine.state.epoch_length == 0:
+            self._reset()  # else a run is resumed within the epoch
 
     def _add(self, engine: Engine) -> None:
-        loss = engine.state.output[Keys.LOSS]  # type: ignore[index, call-overload]
+        loss = engine.state.output[Keys.LOSS]  # type: ignore[index]
         if math.isfinite(loss):  # else the step was skipped
             self.steps += 1
             self.total += loss
@@ -315,7 +315,7 @@ class StopOnSignal:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._after_step)
 
     def _after_step(self, engine: Engine) -> None:
-        signal = engine.state.output[STOP]  # type: ignore[index, call-overload]
+        signal = engine.state.output[STOP]  # type: ignore[index]
         if signal:
             raise InterruptedRunError("", signal)
 

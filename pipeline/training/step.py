@@ -120,7 +120,9 @@ class TrainingStep:
         norm = nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
 
         # one copy from the device for all that the host needs; the same numbers in all processes
-        step_stats = torch.stack([loss, norm.to(loss.dtype), loss.new_tensor(float(self.interruption.received))])
+        step_stats = torch.stack(
+            [loss, norm.to(loss.dtype), loss.new_tensor(float(self.interruption.received))]
+        )
         if idist.get_world_size() > 1:
             step_stats = torch.as_tensor(idist.all_gather(step_stats[None]))
             mean_loss, norm_value, signal = (

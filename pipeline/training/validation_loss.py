@@ -14,15 +14,15 @@ from pneumoseg.pipeline.scoring.metrics import CURVES
 from pneumoseg.pipeline.training.losses import TrainingLoss
 
 EPS: Final = 1e-6
-"""Probabilities nearer to 0 or 1 are clipped: float32 has no logit for 1, and the loss of a confident error stays finite."""
+"""Probabilities nearer to 0 or 1 are clipped: float32 has no logit for 1, and a confident error has a finite loss."""
 
 
 class ValidationLoss(Metric):
     """The mean over images of the training loss, at the resolution of the network.
 
     A region loss, like Dice, takes each batch as one image, as in training: for a single image without pneumothorax it
-    would be at its maximum whatever is predicted. Positives are rarer than in training batches; so compare the course of
-    the curve with that of the training loss, and not its height.
+    would be at its maximum whatever is predicted. Positives are rarer than in training batches; so compare the course
+    of the curve with that of the training loss, and not its height.
 
     Args:
         loss: Training loss; deep supervision is left out.
