@@ -1,7 +1,6 @@
 """Send the scores and pictures of a run to experiment trackers: TensorBoard, and MLflow where it is installed.
 
-MONAI's and Ignite's handlers do not suffice: they send every metric of the engine under a tag of their own, hide nothing
-that a resumed run repeats, send no matplotlib figures, and start MLflow runs in the global state of its client.
+MONAI's handlers do not suffice: neither sends figures, and that of MLflow fails on a score that is None.
 """
 
 from collections.abc import Callable, Iterable, Sequence
