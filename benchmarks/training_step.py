@@ -26,8 +26,8 @@ from pneumoseg.pipeline.core.devices import Precision, resolve_device, resolve_p
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.model.weights import place
 from pneumoseg.pipeline.training.fitting import fit
-from pneumoseg.pipeline.training.history import WrittenHistory
-from pneumoseg.pipeline.training.tracking import TensorBoard
+from pneumoseg.pipeline.training.history import History, HistoryFiles
+from pneumoseg.pipeline.training.tracking import TensorBoard, TrackerHandler
 from pneumoseg.pipeline.training.training_run import TrainingRun
 
 CASES = 32
@@ -137,8 +137,9 @@ def run_engine(pixels: Any, cases: tuple[Case, ...], precision: Precision, batch
     run = make_run(pixels, cases, precision, batch)
     with TemporaryDirectory() as name:
         tracker = TensorBoard(Path(name))
-        history = WrittenHistory(Path(name), trackers=[tracker])
-        fit(run, history, Path(name), origin={})
+        history = History()
+        reports = [HistoryFiles(history, Path(name)), TrackerHandler([tracker])]
+        fit(run, history, Path(name), origin={}, reports=reports)
         tracker.close()
     return float(history.rows[0]["seconds"]) / run.plan.steps
 

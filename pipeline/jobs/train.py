@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -30,7 +31,7 @@ from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
 from pneumoseg.pipeline.training.fitting import fit
 from pneumoseg.pipeline.training.gallery import Gallery
-from pneumoseg.pipeline.training.history import History, WrittenHistory
+from pneumoseg.pipeline.training.history import History, HistoryFiles
 from pneumoseg.pipeline.training.phases import plan_phases
 from pneumoseg.pipeline.training.run_record import (
     CONFIG,
@@ -38,7 +39,7 @@ from pneumoseg.pipeline.training.run_record import (
     make_record,
     write_record,
 )
-from pneumoseg.pipeline.training.tracking import MLflow, TensorBoard, Tracker
+from pneumoseg.pipeline.training.tracking import MLflow, TensorBoard, Tracker, TrackerHandler
 from pneumoseg.pipeline.training.training_run import TrainingRun
 
 
@@ -156,17 +157,25 @@ def train_model(
             initial=start.weights.network,
             encoder_weights=start.weights.encoder,
         )
-        rows = start.state["history"] if start.state else []
-        history = History(rows)
+        history, reports = History(), list[HistoryFiles | TrackerHandler]()
         if is_main_process:
-            trackers: list[Tracker] = [TensorBoard(run_dir / "tensorboard", epochs_before=len(rows))]
+            epochs_before = len(start.state["history"]["rows"]) if start.state else 0
+            trackers: list[Tracker] = [TensorBoard(run_dir / "tensorboard", epochs_before=epochs_before)]
             if mlflow:
                 trackers.append(MLflow(mlflow, name=run_dir.name, parameters=flatten(config)))
             for tracker in trackers:
                 stack.callback(tracker.close)
             gallery = Gallery(cases, start.validation, caches[config.data.image_size], precision=precision)
-            history = WrittenHistory(run_dir, trackers=trackers, gallery=gallery, rows=rows)
-        best = fit(run, history, run_dir / "checkpoints", origin=start.origin, state=start.state)
+            draw = partial(gallery.draw, run.evaluated)
+            reports = [HistoryFiles(history, run_dir), TrackerHandler(trackers, draw)]
+        best = fit(
+            run,
+            history,
+            run_dir / "checkpoints",
+            origin=start.origin,
+            state=start.state,
+            reports=reports,
+        )
 
         kept = _keep_the_better(run, best)
         if config.tta:
@@ -234,7 +243,7 @@ def _keep_the_better(run: TrainingRun, best: BestEpochs) -> KeptWeights:
     An ensemble is always kept: a mean of probabilities cannot disagree with the statistics of a normalization, as a
     mean of weights can, and which of the two is better on a few hundred images is chance.
     """
-    best.restore(gather(best.state())[0])  # only the main process has saved them
+    best.load_state_dict(gather(best.state_dict())[0])  # only the main process has saved them
     if not best.entries:
         raise JobError("no epoch at the final resolution left finite weights; look at metrics.csv")
     entry = best.entries[0]

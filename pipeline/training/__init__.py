@@ -1,1 +1,1 @@
-"""One training run inside MONAI's engines."""
+"""Train a network with MONAI's engines."""

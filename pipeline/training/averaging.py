@@ -1,24 +1,30 @@
-"""Averages of weights: a running one that follows the training, and one over epochs at its end."""
+"""Average weights: a running average over steps, and an average over the last epochs."""
 
 from collections.abc import Iterable, Mapping
 
 import torch
+from ignite.engine import Engine, Events
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from pneumoseg.pipeline.training.checkpoint import State
+
 Weights = Mapping[str, Tensor]
 Tensors = tuple[Tensor, ...] | list[Tensor]
-WARMUP = 10  # steps until which the average forgets its start quickly
+WARMUP = 10
+"""Number of steps in which the running average forgets its start quickly."""
 
 
 def make_running_average(network: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of weights and buffers; call ``update_parameters`` after each step.
+    """Make an exponential moving average (EMA) of weights and buffers.
 
     The decay rises to its value with the number of steps, so that the random start is soon forgotten.
 
     Args:
-        network: That is trained.
+        network: Network that is trained.
         decay: Share of the average that each step keeps.
+
+    Returns: The average; call its ``update_parameters`` after each step.
     """
 
     @torch.no_grad()
@@ -34,23 +40,49 @@ def make_running_average(network: nn.Module, decay: float) -> AveragedModel:
 
 
 class EpochAverage:
-    """The equal-weight average of the networks at the ends of epochs (stochastic weight averaging).
+    """Handler that averages the weights after each of the last epochs (stochastic weight averaging, SWA).
 
     Args:
-        network: Of the form that is averaged.
+        network: Network whose weights are averaged.
+        share_epochs: Number of epochs at the end of the run that are averaged.
+        last_epoch: Last epoch of the run.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, share_epochs: float, last_epoch: int) -> None:
+        self.network = network
+        self.after_epoch = last_epoch - share_epochs
+        self.last_epoch = last_epoch
         self.model = AveragedModel(network, multi_avg_fn=_mean, use_buffers=True)
 
-    def add(self, network: nn.Module) -> None:
-        """Take in the weights of an epoch."""
-        self.model.update_parameters(network)
+    def attach(self, engine: Engine) -> None:
+        """Average over the last epochs of the trainer *engine*."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._after_epoch)
+
+    def _after_epoch(self, engine: Engine) -> None:
+        if engine.state.epoch > self.after_epoch:
+            self.add()
+
+    def add(self) -> None:
+        """Add the present weights of the network to the average."""
+        self.model.update_parameters(self.network)
 
     @property
     def epochs(self) -> int:
-        """How many were taken in."""
+        """Number of epochs in the average."""
         return int(self.model.n_averaged)
+
+    def state_dict(self) -> State:
+        """Return the average, for a checkpoint."""
+        return {"last_epoch": self.last_epoch, "model": dict(self.model.state_dict())}
+
+    def load_state_dict(self, state: State) -> None:
+        """Resume from a checkpoint; if the run has become longer since, the average starts again.
+
+        Args:
+            state: What `state_dict` returned.
+        """
+        if state["last_epoch"] == self.last_epoch:
+            self.model.load_state_dict(state["model"])
 
 
 @torch.no_grad()
@@ -63,7 +95,13 @@ def _mean(averages: Tensors, values: Tensors, count: Tensor | int) -> None:
 
 
 def average_weights(members: Iterable[Weights]) -> dict[str, Tensor]:
-    """The mean of several networks' weights, tensor by tensor, computed in float64; counters are those of the first."""
+    """Average the weights of several networks, tensor by tensor and in float64.
+
+    Args:
+        members: State dicts of networks of the same form.
+
+    Returns: A state dict with the types of the first one; its integer tensors, which are counters, are copied.
+    """
     kept = list(members)
     return {
         name: torch.stack([weights[name].double() for weights in kept]).mean(0).to(first.dtype)

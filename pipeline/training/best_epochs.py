@@ -1,24 +1,28 @@
-"""The weights of the best epochs, as files that a later average or ensemble may be made of."""
+"""Keep the weights of the best epochs, for the model, an average or an ensemble."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import ignite.distributed as idist
 import torch
-from torch import Tensor
+from ignite.engine import Engine, Events
+from torch import Tensor, nn
 
-from pneumoseg.pipeline.training.checkpoint import load_file, save_weights_file
+from pneumoseg.pipeline.core.console import warn
+from pneumoseg.pipeline.training.checkpoint import State, load_file, save_weights_file
+from pneumoseg.pipeline.training.engines import RunEvents
 
 
 class Rank(NamedTuple):
-    """What makes an epoch better than another: the first number that differs decides.
+    """Rank of an epoch: the first number that differs decides which of two epochs is better.
 
     The Dice at the best operating point of each epoch stays at that of predicting nothing for a long while; until it
-    rises, the others tell which network has learned more.
+    rises, the other numbers show which network has learned more.
     """
 
     dice: float
-    """The challenge's score at the in-sample operating point."""
+    """Challenge score at the in-sample operating point."""
     auc: float
     """Area under the ROC curve of the image probabilities."""
     dice_positive: float
@@ -26,12 +30,16 @@ class Rank(NamedTuple):
 
     @classmethod
     def of(cls, scores: Mapping[str, Any]) -> Self:
-        """Rank scores from `ChallengeMetric`; one that there is not, as all images are of one kind, counts as 0."""
+        """Rank an epoch.
+
+        Args:
+            scores: Scores from `ChallengeMetric`; one that is None, as all images are of one class, counts as 0.
+        """
         return cls(scores["dice"], scores["auc"] or 0.0, scores["dice_positive_fixed"] or 0.0)
 
 
 class Entry(NamedTuple):
-    """One epoch; a later epoch is the better one of two with the same rank."""
+    """An epoch that is kept; of two with the same rank, the later one is better."""
 
     rank: Rank
     epoch: int
@@ -39,22 +47,51 @@ class Entry(NamedTuple):
 
 
 class BestEpochs:
-    """Keeps the weights of the best few epochs.
+    """Handler that keeps the weights of the best epochs as files; only the main process does so.
 
     Args:
         folder: Folder of the checkpoints.
         count: Number of epochs that are kept.
+        network: Network whose weights are kept.
+        first_epoch: First epoch that may be kept, that of the final resolution.
+
+    Attributes:
+        entries: Epochs that are kept, the best first.
     """
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, network: nn.Module, *, first_epoch: int = 1) -> None:
         self.folder = folder
         self.count = count
+        self.network = network
+        self.first_epoch = first_epoch
         self.entries: list[Entry] = []
+        self._in_last_state: set[str] = set()  # files that the newest state names
+
+    def attach(self, engine: Engine) -> None:
+        """Keep the best epochs of the trainer *engine*, and fire `RunEvents.NEW_BEST` after the best one so far."""
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._after_epoch)
+            engine.add_event_handler(RunEvents.SAVED, self.delete_superseded)
+
+    def _after_epoch(self, engine: Engine) -> None:
+        epoch = engine.state.epoch
+        if epoch < self.first_epoch:
+            return
+        try:
+            if self.offer(Rank.of(engine.state.metrics), epoch, self.network.state_dict()):
+                engine.fire_event(RunEvents.NEW_BEST)
+        except OSError as error:
+            warn(f"the weights of epoch {epoch} could not be saved ({error.strerror}); those before are kept")
 
     def offer(self, rank: Rank, epoch: int, weights: Mapping[str, Tensor]) -> bool:
-        """Keep the weights of an epoch if it is one of the best; return whether it is the best one.
+        """Keep the weights of an epoch if it is one of the best.
 
-        Weights with non-finite values are never kept.
+        Args:
+            rank: Rank of the epoch.
+            epoch: Number of the epoch, from 1.
+            weights: State dict; one with non-finite values is never kept.
+
+        Returns: Whether the epoch is the best one so far.
 
         Raises: OSError: If the disk is full; what was kept stays.
         """
@@ -70,22 +107,33 @@ class BestEpochs:
     def load(self, entry: Entry) -> dict[str, Tensor]:
         """Read the weights of an epoch.
 
+        Args:
+            entry: Epoch that is kept.
+
+        Returns: State dict on the CPU.
+
         Raises: JobError: If the file is missing or damaged.
         """
         weights: dict[str, Tensor] = load_file(self.folder / entry.file)["network"]
         return weights
 
-    def delete_others(self, kept: set[str]) -> None:
-        """Delete all files but those of the entries and those that an older state still names."""
-        kept = kept | {entry.file for entry in self.entries}
+    def delete_superseded(self) -> None:
+        """Delete the files that neither of the last two states names; call after a state was saved."""
+        names = {entry.file for entry in self.entries}
         for path in self.folder.glob("epoch*-*.pt"):
-            if path.name not in kept:
+            if path.name not in names | self._in_last_state:
                 path.unlink(missing_ok=True)
+        self._in_last_state = names
 
-    def state(self) -> list[list[float | int | str]]:
-        """Give the entries as a checkpoint holds them."""
-        return [[*entry.rank, entry.epoch, entry.file] for entry in self.entries]
+    def state_dict(self) -> State:
+        """Return the entries as plain values, for a checkpoint."""
+        return {"entries": [[*entry.rank, entry.epoch, entry.file] for entry in self.entries]}
 
-    def restore(self, state: list[list[Any]]) -> None:
-        """Continue with the entries of a checkpoint."""
-        self.entries = [Entry(Rank(*rank), int(epoch), str(file)) for *rank, epoch, file in state]
+    def load_state_dict(self, state: State) -> None:
+        """Continue with the entries of a checkpoint.
+
+        Args:
+            state: What `state_dict` returned.
+        """
+        self.entries = [Entry(Rank(*rank), int(epoch), str(file)) for *rank, epoch, file in state["entries"]]
+        self._in_last_state = {entry.file for entry in self.entries}

@@ -1,4 +1,4 @@
-"""The state of a run on disk: from it a run goes on, and a kill at any moment leaves one that loads."""
+"""Write and read the state of a run; a kill at any moment leaves one that loads."""
 
 import hashlib
 import io
@@ -19,14 +19,14 @@ _DIGITS: Final = 16
 
 
 def save_state(folder: Path, state: State) -> None:
-    """Write the state of a run, all of it or nothing, and delete those that are older than the last two.
+    """Write the state of a run atomically, and delete all but the last two.
 
     MONAI's and Ignite's savers delete the old file before they write the new one in place; here the new one is
-    written beside the old one and gets its name when it is whole. The name holds a number that goes up with each
-    save, and a checksum.
+    written beside the old one and gets its name when it is whole. The name holds a number that rises with each save,
+    and a checksum.
 
     Args:
-        folder: Of the checkpoints.
+        folder: Folder of the checkpoints.
         state: Tensors, numbers, texts, and lists and dictionaries of these.
 
     Raises: OSError: If the disk is full; the states that are there stay.
@@ -39,7 +39,14 @@ def save_state(folder: Path, state: State) -> None:
 
 
 def save_weights_file(folder: Path, stem: str, state: State) -> str:
-    """Write a file whose name ends in its own checksum; gives the name.
+    """Write a file whose name ends in its own checksum.
+
+    Args:
+        folder: Folder of the file.
+        stem: Start of the name.
+        state: Tensors, numbers, texts, and lists and dictionaries of these.
+
+    Returns: The name of the file.
 
     Raises: OSError: If the disk is full.
     """
@@ -53,11 +60,11 @@ def save_weights_file(folder: Path, stem: str, state: State) -> str:
 
 
 def load_state(folder: Path, *, on_damage: Callable[[str], None] = lambda _: None) -> State:
-    """Read the newest state of a run that is whole; only tensors and plain values are accepted, never code.
+    """Read the newest undamaged state of a run; only tensors and plain values are accepted, never code.
 
     Args:
-        folder: Of the checkpoints.
-        on_damage: Told what is wrong with a newer one that had to be left out.
+        folder: Folder of the checkpoints.
+        on_damage: Called with a message about a newer state that is damaged.
 
     Raises: JobError: If there is none.
     """
@@ -75,7 +82,12 @@ def load_state(folder: Path, *, on_damage: Callable[[str], None] = lambda _: Non
 
 
 def load_file(path: Path) -> State:
-    """Read one file that `save_weights_file` wrote.
+    """Read a file written by `save_weights_file`.
+
+    Args:
+        path: Path of the file.
+
+    Returns: What was saved, with tensors on the CPU.
 
     Raises: JobError: If it is missing or damaged.
     """
@@ -94,12 +106,16 @@ def load_file(path: Path) -> State:
 
 
 def has_state(folder: Path) -> bool:
-    """Whether there is a checkpoint, whole or damaged."""
+    """Return whether a folder holds a checkpoint, whole or damaged.
+
+    Args:
+        folder: Folder of the checkpoints.
+    """
     return bool(_states(folder))
 
 
 def _states(folder: Path) -> list[Path]:
-    """The states of a run, newest first."""
+    """List the states of a run, newest first."""
     return sorted(folder.glob("state-*-*.pt"), reverse=True)
 
 

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+from ignite.engine import Engine, Events
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -15,37 +17,42 @@ from rich.progress import (
 )
 
 from pneumoseg.pipeline.core.console import console
+from pneumoseg.pipeline.training.handlers import EpochMeter
 
 
 class TrainingDisplay:
-    """A bar with loss, Dice, images a second and time left; a line for each epoch stays.
+    """Handler that shows a progress bar with loss, Dice, speed and time left, and prints a line for each epoch.
 
-    Where standard output is no terminal only the lines are printed.
+    Only the lines are printed where standard output is not a terminal. Enter it to show the bar.
 
     Args:
-        epochs: Of the whole run.
-        steps: Of an epoch.
+        meter: Meter of the current epoch; attached before this handler.
+        epochs: Epochs of the whole run.
+        steps: Steps of an epoch.
         first_step: Steps that are done already.
     """
 
-    def __init__(self, *, epochs: int, steps: int, first_step: int = 0) -> None:
+    def __init__(self, meter: EpochMeter, *, epochs: int, steps: int, first_step: int = 0) -> None:
         self.epochs = epochs
         self.steps = steps
+        self.first_step = first_step
         self.progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
+            TextColumn("epoch {task.fields[meter].epoch}/" + str(epochs)),
             BarColumn(),
             TaskProgressColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}  Dice {task.fields[dice]}  {task.fields[rate]} images/s"),
+            TextColumn(
+                "loss {task.fields[meter].loss:.3f}  Dice {task.fields[dice]}  "
+                "{task.fields[meter].images_per_s:.0f} images/s"
+            ),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
         )
         self.task = self.progress.add_task(
-            "", total=epochs * steps, completed=first_step, epoch=1, loss="-", dice="-", rate="-"
+            "", total=epochs * steps, completed=first_step, meter=meter, dice="-"
         )
         self.started = time.monotonic()
-        self.done = 0
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -56,18 +63,24 @@ class TrainingDisplay:
     ) -> None:
         self.progress.stop()
 
-    def step(self, *, epoch: int, loss: float, images_per_s: float) -> None:
-        """Move the bar by one step."""
-        self.done += 1
-        self.progress.update(
-            self.task, advance=1, epoch=epoch, loss=f"{loss:.3f}", rate=f"{images_per_s:.0f}"
+    def attach(self, engine: Engine) -> None:
+        """Follow the trainer *engine*; needs the scores of each epoch in its metrics."""
+        # the bar reads the meter whenever it is drawn
+        engine.add_event_handler(
+            Events.ITERATION_COMPLETED, partial(self.progress.update, self.task, advance=1)
         )
+        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: self.print_epoch(engine.state.metrics))
 
-    def epoch(self, row: Mapping[str, Any]) -> None:
-        """Print the line of an epoch; each score stands beside what predicting nothing would give."""
+    def print_epoch(self, row: Mapping[str, Any]) -> None:
+        """Print the line of an epoch; its Dice stands beside that of predicting nothing.
+
+        Args:
+            row: Metrics of the epoch.
+        """
         self.progress.update(self.task, dice=f"{row['dice']:.4f}")
+        done = self.progress.tasks[0].completed - self.first_step
         elapsed = time.monotonic() - self.started
-        left = elapsed / max(self.done, 1) * (self.epochs - row["epoch"]) * self.steps
+        left = elapsed / max(done, 1) * (self.epochs - row["epoch"]) * self.steps
         positive, auc, sensitivity, specificity = (
             "-" if row[name] is None else f"{row[name]:.3f}"
             for name in ("dice_positive", "auc", "sensitivity", "specificity")

@@ -1,11 +1,11 @@
-"""MONAI's engines, put together from finished parts; nothing is computed before ``run()``."""
+"""Assemble MONAI's engines from finished parts; nothing is computed before ``run()``."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine, EventEnum, Events
 from ignite.metrics import Metric
 from monai.engines import SupervisedEvaluator, SupervisedTrainer, default_prepare_batch
 from monai.inferers import Inferer
@@ -14,6 +14,15 @@ from torch import Tensor, nn
 
 from pneumoseg.pipeline.inference.predictor import Predictor
 from pneumoseg.pipeline.training.step import Batch, LossFunction, TrainingStep
+
+
+class RunEvents(EventEnum):
+    """Events of a training run, beside Ignite's; registered by `make_trainer`."""
+
+    SAVED = "saved"
+    """A checkpoint was written."""
+    NEW_BEST = "new_best"
+    """The weights of the epoch that is completed were saved as the best ones so far."""
 
 
 def make_trainer(
@@ -26,7 +35,7 @@ def make_trainer(
     step: TrainingStep,
     epochs: int,
     steps: int,
-    handlers: Sequence[Any],
+    train_handlers: Sequence[Any],
 ) -> SupervisedTrainer:
     """Assemble the trainer of one fold.
 
@@ -39,7 +48,7 @@ def make_trainer(
         step: Update of the weights with one batch.
         epochs: Epochs of the whole run.
         steps: Steps of an epoch.
-        handlers: Handlers, attached in this order.
+        train_handlers: Handlers, attached in this order, which is that of their calls at each event.
     """
     trainer = SupervisedTrainer(
         device=device,
@@ -51,15 +60,16 @@ def make_trainer(
         loss_function=loss_function,
         non_blocking=True,
         iteration_update=step,
-        decollate=False,  # single items are looked at nowhere, and taking batches apart costs time
-        train_handlers=list(handlers),
+        decollate=False,  # nothing reads single items, and taking batches apart costs time
+        event_names=[RunEvents],
+        train_handlers=list(train_handlers),
     )
-    trainer.logger.setLevel(logging.CRITICAL)  # an error is told once, by who called
+    trainer.logger.setLevel(logging.CRITICAL)  # the caller reports an error, once
     return trainer
 
 
 class PredictorInferer(Inferer):
-    """A `Predictor` as MONAI's engines call it.
+    """Inferer with which MONAI's engines call a `Predictor`.
 
     Args:
         predictor: Predictor to use.
@@ -75,7 +85,15 @@ class PredictorInferer(Inferer):
         *,
         content: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Predict for a batch; gives `Prediction.as_dict`, which decollation can take apart."""
+        """Predict for a batch.
+
+        Args:
+            inputs: Images, (B, 1, H, W).
+            network: Ignored.
+            content: 1 where a pixel belongs to the image and 0 in the padding, (B, 1, H, W); None without padding.
+
+        Returns: `Prediction.as_dict`, which decollation can take apart.
+        """
         return self.predictor.predict_batch(inputs, content).as_dict()
 
 
@@ -88,13 +106,13 @@ def make_evaluator(
     metrics: dict[str, Metric] | None = None,
     handlers: Sequence[Any] = (),
 ) -> SupervisedEvaluator:
-    """Assemble an evaluator, for the fold that is held out or for other cases.
+    """Assemble an evaluator of the held-out fold or of other cases.
 
     Args:
         predictor: Predictor to evaluate; `use_predictor` replaces it later.
         batches: Batches with `image`, `label`, `index` and, for padded images, `content`.
         postprocessing: Transform of each case; its ``pred`` is `Prediction.as_dict` for that case.
-        key_metric: Name and metric that tells which weights are best.
+        key_metric: Name and metric that decides which weights are best.
         metrics: Further metrics to report, by name.
         handlers: Handlers, attached in this order.
     """
@@ -117,7 +135,12 @@ def make_evaluator(
 
 
 def use_predictor(evaluator: SupervisedEvaluator, predictor: Predictor) -> None:
-    """Let an evaluator evaluate this predictor from now on."""
+    """Let an evaluator evaluate another predictor from now on.
+
+    Args:
+        evaluator: Evaluator made by `make_evaluator`.
+        predictor: Predictor to evaluate.
+    """
     evaluator.network = nn.ModuleList(predictor.networks)
     evaluator.inferer = PredictorInferer(predictor)
 
@@ -129,11 +152,11 @@ def _prepare_batch(batch: Batch, device: torch.device, non_blocking: bool, **opt
 
 
 class On:
-    """A handler in one line: call a function at an event of the engine.
+    """Handler that calls a function at an event of the engine.
 
     Args:
-        event: Of Ignite.
-        function: Called without arguments.
+        event: Event of Ignite.
+        function: Function to call, without arguments.
     """
 
     def __init__(self, event: Events, function: Callable[[], object]) -> None:
@@ -141,5 +164,5 @@ class On:
         self.function = function
 
     def attach(self, engine: Engine) -> None:
-        """Call from now on."""
+        """Call the function at the event of *engine*."""
         engine.add_event_handler(self.event, self.function)

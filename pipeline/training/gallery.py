@@ -1,4 +1,4 @@
-"""Pictures of a few validation cases, drawn anew when the network is at its best."""
+"""Draw a few validation cases while a network is trained."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,17 +12,18 @@ from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.drawing.figures import make_case_figure
 from pneumoseg.pipeline.inference.predictor import Predictor
 
-SHOWN_GATE = 3  # of four, deepest first: the finest one
+SHOWN_GATE = 3
+"""Index of the attention gate that is drawn: the finest of four, which are listed deepest first."""
 
 
 class Gallery:
-    """Three validation cases: a large pneumothorax, a middling one and a small one.
+    """Three validation cases: with a large, a medium and a small pneumothorax.
 
     Args:
         cases: All cases of the manifest.
-        validation: Which are validated on.
-        pixels: The cache at the final resolution.
-        precision: In which the network computes.
+        validation: Indices of the held-out cases.
+        pixels: Cache at the final resolution, (cases, 2, size, size) in uint8.
+        precision: Number format and device of the network.
     """
 
     def __init__(
@@ -38,7 +39,13 @@ class Gallery:
         self.precision = precision
 
     def draw(self, network: AttentionUNet) -> Iterator[tuple[str, Figure]]:
-        """Draw each case: image, label, probability and attention; the names tell nothing of the patients."""
+        """Draw image, label, probabilities and attention of each case.
+
+        Args:
+            network: Network to run.
+
+        Yields: A name that says nothing about the patient, and the figure.
+        """
         predictor = Predictor([network], precision=self.precision)
         for number, index in enumerate(self.shown, start=1):
             grey, label = self.pixels[index]

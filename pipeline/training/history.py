@@ -1,15 +1,15 @@
-"""The numbers of a run, epoch by epoch: a table, a picture, and what trackers make of them."""
+"""Keep the scores of a run, a row for each epoch, and write them as a table and a picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 
-from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.files import write_csv, written_atomically
 from pneumoseg.pipeline.drawing.curves import LEARNING_CURVES
-from pneumoseg.pipeline.training.gallery import Gallery
-from pneumoseg.pipeline.training.tracking import Row, Tracker
+from pneumoseg.pipeline.training.checkpoint import State
+from pneumoseg.pipeline.training.tracking import Row
 
 COLUMNS = (
     "epoch", "image_size", "loss", "validation_loss", "learning_rate", "images_per_s", "seconds", "dice",
@@ -19,64 +19,64 @@ COLUMNS = (
 
 
 class History:
-    """Keep one row for each epoch, and bring ``metrics.csv``, ``progress.png`` and the trackers up to date.
+    """Handler that keeps the metrics of each epoch as a row.
 
-    Args:
-        rows: Of the epochs before, where a run goes on.
+    Attributes:
+        rows: One for each epoch, with at least the keys `COLUMNS`.
     """
 
-    def __init__(self, rows: list[Row] | None = None) -> None:
-        self.rows = list(rows or [])
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
 
-    def add(self, row: Row) -> None:
-        """Add the row of an epoch."""
-        self.rows.append(row)
+    def attach(self, engine: Engine) -> None:
+        """Keep the metrics of the trainer *engine*; attach after all handlers that add to them."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._add)
 
-    def show_best(self, network: AttentionUNet) -> None:
-        """Take in that the last epoch was the best one."""
+    def _add(self, engine: Engine) -> None:
+        self.rows.append(dict(engine.state.metrics))
+
+    def state_dict(self) -> State:
+        """Return the rows, for a checkpoint."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue after the rows of a checkpoint.
+
+        Args:
+            state: What `state_dict` returned.
+        """
+        self.rows = list(state["rows"])
 
 
-class WrittenHistory(History):
-    """A history that is also written, by the one process of a run that does so.
+class HistoryFiles:
+    """Handler that writes ``metrics.csv`` and ``progress.png`` after each epoch.
 
     Args:
-        run_dir: Where the files go.
-        trackers: Get numbers and pictures too.
-        gallery: Cases to draw.
-        rows: Of the epochs before, where a run goes on.
+        history: History to write; attached before this handler.
+        run_dir: Run folder.
     """
 
-    def __init__(
-        self,
-        run_dir: Path,
-        *,
-        trackers: Sequence[Tracker] = (),
-        gallery: Gallery | None = None,
-        rows: list[Row] | None = None,
-    ) -> None:
-        super().__init__(rows)
+    def __init__(self, history: History, run_dir: Path) -> None:
+        self.history = history
         self.run_dir = run_dir
-        self.trackers = trackers
-        self.gallery = gallery
 
-    def add(self, row: Row) -> None:
-        """Add the row of an epoch and write everything anew."""
-        super().add(row)
-        write_csv(self.run_dir / "metrics.csv", self.rows, COLUMNS)
-        draw_progress(self.rows, self.run_dir / "progress.png")
-        for tracker in self.trackers:
-            tracker.add(row)
+    def attach(self, engine: Engine) -> None:
+        """Write after each epoch of the trainer *engine*."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
 
-    def show_best(self, network: AttentionUNet) -> None:
-        """Draw a few cases for the trackers."""
-        if self.gallery and self.trackers:
-            for name, figure in self.gallery.draw(network):
-                for tracker in self.trackers:
-                    tracker.show(name, figure, self.rows[-1]["epoch"])
+    def write(self) -> None:
+        """Write both files anew."""
+        write_csv(self.run_dir / "metrics.csv", self.history.rows, COLUMNS)
+        draw_progress(self.history.rows, self.run_dir / "progress.png")
 
 
-def draw_progress(rows: list[Row], path: Path) -> None:
-    """Draw the learning curves side by side: loss and rate, Dice beside predict-nothing, images told apart."""
+def draw_progress(rows: Sequence[Row], path: Path) -> None:
+    """Draw the learning curves side by side: loss and learning rate, Dice with predict-nothing, image scores.
+
+    Args:
+        rows: One for each epoch, with the keys `COLUMNS`.
+        path: PNG file to write.
+    """
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     for axes, draw in zip(figure.subplots(1, 3), LEARNING_CURVES.values(), strict=True):
         draw(axes, rows)

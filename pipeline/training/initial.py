@@ -65,7 +65,12 @@ def _origin(
 
 
 def held_out_digests(manifest: Manifest, fold: int) -> frozenset[str]:
-    """Collect the digests of all images of a fold."""
+    """Collect the digests of all images of a fold.
+
+    Args:
+        manifest: Manifest of the run.
+        fold: Number of the fold.
+    """
     return frozenset(image_digest(case.sha256) for case in manifest.training if case.fold == fold)
 
 

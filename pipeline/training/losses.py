@@ -14,8 +14,8 @@ class TrainingLoss:
     """The weighted sum of all terms, over the logits of all heads.
 
     Args:
-        terms: Losses of the masks.
-        deep_weight: Weight of the masks at half resolution; half of it at the next lower one, and so on.
+        terms: Loss terms of the masks, with their weights.
+        deep_weight: Weight of the masks at half resolution; it halves with each lower resolution.
         image_weight: Weight of the binary cross-entropy of the image head.
     """
 
@@ -29,7 +29,7 @@ class TrainingLoss:
 
         Args:
             outputs: Logits of all heads.
-            label: Share of each pixel that is pneumothorax, (B, 1, H, W).
+            label: Share of each pixel that is pneumothorax, 0 to 1, (B, 1, H, W).
             positive: 1 where the original mask holds any pixel, else 0, (B,): a small pneumothorax may cover less
                 than half of each pixel of the label.
         """

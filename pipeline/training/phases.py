@@ -25,7 +25,13 @@ class Phase:
 
 
 def plan_phases(config: TrainConfig) -> tuple[Phase, ...]:
-    """Plan the phases that a configuration asks for, in order."""
+    """Plan the phases of a run.
+
+    Args:
+        config: Configuration with the stages at lower resolutions.
+
+    Returns: All phases in order; the last one is that of the final resolution.
+    """
     data = config.data
     final = Stage(
         image_size=data.image_size,
@@ -44,5 +50,12 @@ def plan_phases(config: TrainConfig) -> tuple[Phase, ...]:
 
 
 def phase_of(phases: tuple[Phase, ...], epoch: int) -> int:
-    """Which phase an epoch, counted from 1, belongs to."""
-    return next(number for number, phase in enumerate(phases) if epoch <= phase.last_epoch)
+    """Find the phase of an epoch.
+
+    Args:
+        phases: Phases of the run, in order.
+        epoch: Number of the epoch, from 1.
+
+    Returns: Index of the phase.
+    """
+    return next(index for index, phase in enumerate(phases) if epoch <= phase.last_epoch)

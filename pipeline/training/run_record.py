@@ -90,6 +90,9 @@ def make_record(
 def read_record(run_dir: Path) -> RunRecord:
     """Read ``run.json``.
 
+    Args:
+        run_dir: Run folder.
+
     Raises: JobError: If there is none, or it is damaged.
     """
     path = run_dir / RECORD
@@ -105,7 +108,12 @@ def read_record(run_dir: Path) -> RunRecord:
 
 
 def write_record(run_dir: Path, record: RunRecord) -> None:
-    """Write ``run.json``."""
+    """Write ``run.json``.
+
+    Args:
+        run_dir: Run folder.
+        record: Record to write.
+    """
     write_json(run_dir / RECORD, record.model_dump(mode="json"))
 
 

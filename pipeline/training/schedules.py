@@ -1,28 +1,35 @@
-"""How the learning rate moves, by name. All but one are a function of the step alone."""
+"""Schedules of the learning rate. All but the plateau are functions of the step alone."""
 
 import math
 import warnings
 from typing import Any
 
+from ignite.engine import Engine, Events
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LinearLR, ReduceLROnPlateau
 
 from pneumoseg.pipeline.core.config import OptimizationConfig
 
-LOWEST = 0.01  # share of the learning rate that a cosine ends with, and a warm-up begins with
+LOWEST = 0.01
+"""Share of the learning rate with which a cosine ends and a warm-up begins."""
 
 
 def rate_share(config: OptimizationConfig, step: int, *, total: int, warmup: int) -> float:
-    """The share of the learning rate that is used at a step.
+    """Compute the learning rate of a step, as a share of the configured one.
 
     Args:
-        config: Names the schedule.
-        step: From 0.
+        config: Schedule and its settings.
+        step: Number of the step, from 0.
         total: Steps of the whole run.
-        warmup: Of these, those in which the rate rises.
+        warmup: Steps at the start in which the rate rises.
+
+    Returns: A number above 0 and at most 1.
+
+    Source: one cycle after Smith and Topin 2017, arXiv:1708.07120; warm restarts after Loshchilov and Hutter 2017,
+        arXiv:1608.03983, with cycles of equal length.
     """
-    done = min(1.0, (step - warmup) / max(1, total - warmup))  # share of what comes after the warm-up
-    if config.schedule == "one-cycle":  # after Smith and Topin: up along a cosine, and down along another one
+    done = min(1.0, (step - warmup) / max(1, total - warmup))  # share of the steps after the warm-up
+    if config.schedule == "one-cycle":  # up along a cosine, and down along another one
         up = max(warmup, round(config.cycle_rise * total), 1)
         return _cosine(1 - step / up) if step < up else _cosine((step - up) / max(1, total - up))
     if step < warmup:
@@ -30,28 +37,29 @@ def rate_share(config: OptimizationConfig, step: int, *, total: int, warmup: int
     match config.schedule:
         case "cosine":
             return _cosine(done)
-        case "warm-restarts":  # after Loshchilov and Hutter, with cycles of one length
+        case "warm-restarts":
             return _cosine(done * config.cycles % 1 if done < 1 else 1.0)
         case _:
             return 1.0
 
 
 def _cosine(done: float) -> float:
-    """From 1 to `LOWEST` while *done* goes from 0 to 1."""
+    """Fall from 1 to `LOWEST` while *done* rises from 0 to 1."""
     return LOWEST + (1 - LOWEST) * (1 + math.cos(math.pi * done)) / 2
 
 
 class Schedule:
-    """Moves the rate of an optimizer.
+    """Handler that sets the learning rate of an optimizer.
 
     Args:
-        config: Names the schedule and its warm-up.
-        optimizer: Whose rate is moved.
-        steps: Of an epoch.
-        epochs: Of the whole run.
+        config: Schedule, warm-up and their settings.
+        optimizer: Optimizer whose learning rate is set.
+        steps: Steps of an epoch.
+        epochs: Epochs of the whole run.
     """
 
     def __init__(self, config: OptimizationConfig, optimizer: Optimizer, *, steps: int, epochs: int) -> None:
+        self.optimizer = optimizer
         warmup = round(config.warmup_epochs * steps)
         self._stepwise: LambdaLR | LinearLR
         self._plateau: ReduceLROnPlateau | None = None
@@ -65,26 +73,43 @@ class Schedule:
                 optimizer, lambda step: rate_share(config, step, total=steps * epochs, warmup=warmup)
             )
 
+    def attach(self, engine: Engine) -> None:
+        """Follow the trainer *engine*; needs the ``dice`` of each epoch in its metrics."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.after_step)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
+
+    def _report(self, engine: Engine) -> None:
+        engine.state.metrics["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        self.after_epoch(engine.state.metrics["dice"])
+
     def after_step(self) -> None:
-        """Call after each step of the optimizer."""
-        with warnings.catch_warnings():  # torch takes a first step that was left out for a mistake
+        """Set the rate of the next step."""
+        with warnings.catch_warnings():  # torch takes a skipped first step for a mistake
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             self._stepwise.step()
 
     def after_epoch(self, dice: float) -> None:
-        """Call after each validation."""
+        """Lower the rate of a plateau, if it is time.
+
+        Args:
+            dice: Score of the validation.
+        """
         if self._plateau:
             self._plateau.step(dice)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is remembered."""
+        """Return the state of the schedule, for a checkpoint."""
         return {
             "stepwise": dict(self._stepwise.state_dict()),
             "plateau": dict(self._plateau.state_dict()) if self._plateau else {},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from there; the rate is computed anew, since the run may have become longer in between."""
+        """Resume from a checkpoint; the rate is computed anew, since the run may have become longer since.
+
+        Args:
+            state: What `state_dict` returned.
+        """
         self._stepwise.load_state_dict(state["stepwise"])
         if isinstance(self._stepwise, LambdaLR):
             schedule = self._stepwise

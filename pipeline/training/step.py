@@ -15,11 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 from pneumoseg.models import AttentionUNet, TrainingOutputs
 from pneumoseg.pipeline.core.devices import Precision, gather
 from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.interruption import Interruption
 
 Batch = dict[str, Any]
 LossFunction = Callable[[TrainingOutputs, Tensor, Tensor], Tensor]
 STOP: Final = "stop"
-"""Key of a step's output: the number of the signal that some process of the run has received, or 0."""
+"""Key in the output of a step: number of the signal that a process of the run has received, or 0."""
 
 
 class TrainingForward(nn.Module):
@@ -34,7 +35,13 @@ class TrainingForward(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> TrainingOutputs:
-        """Return the outputs of all heads for images of shape (B, 1, H, W)."""
+        """Run the network.
+
+        Args:
+            image: Images, (B, 1, H, W).
+
+        Returns: Outputs of all heads.
+        """
         return self.network.forward_for_training(image)
 
 
@@ -51,7 +58,8 @@ class TrainingStep:
         on_bad_step: Whether to stop or to skip the step when loss or gradients are non-finite.
         seed: Seed of the run; dropout is a function of it and of the step.
         names: Names of the cases, by their place in the manifest.
-        received_signal: Called in each step, so that all processes of a run stop after the same one.
+        interruption: Signals that this process has received; shared in each step, so that all processes of a run stop
+            after the same one.
 
     Attributes:
         accumulate: Gradient accumulation steps (micro-batches) in which a batch is computed.
@@ -69,7 +77,7 @@ class TrainingStep:
         on_bad_step: Literal["stop", "skip"],
         seed: int,
         names: Sequence[str],
-        received_signal: Callable[[], int] = lambda: 0,
+        interruption: Interruption | None = None,
     ) -> None:
         self.precision = precision
         self.scaler = scaler
@@ -77,7 +85,7 @@ class TrainingStep:
         self.on_bad_step = on_bad_step
         self.seed = seed
         self.names = names
-        self.received_signal = received_signal
+        self.interruption = interruption or Interruption()
         self.accumulate = 1
         self.frozen: Sequence[nn.Parameter] = ()
         self.skipped = 0
@@ -112,7 +120,9 @@ class TrainingStep:
         norm = nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
 
         # one copy from the device for all that the host needs; the same numbers in all processes
-        step_stats = torch.stack([loss, norm.to(loss.dtype), loss.new_tensor(float(self.received_signal()))])
+        step_stats = torch.stack(
+            [loss, norm.to(loss.dtype), loss.new_tensor(float(self.interruption.received))]
+        )
         if idist.get_world_size() > 1:
             step_stats = torch.as_tensor(idist.all_gather(step_stats[None]))
             mean_loss, norm_value, signal = (
@@ -131,6 +141,18 @@ class TrainingStep:
                 buffer.copy_(before)
         self._update_scaler()
         return {Keys.LOSS: mean_loss, STOP: int(signal)}
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the numbers of skipped steps, for a checkpoint."""
+        return {"skipped": self.skipped, "scaler_skipped": self.scaler_skipped}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue to count from a checkpoint.
+
+        Args:
+            state: What `state_dict` returned.
+        """
+        self.skipped, self.scaler_skipped = state["skipped"], state["scaler_skipped"]
 
     def _backward(
         self,
@@ -165,8 +187,8 @@ class TrainingStep:
         loss = loss_function(_outputs(leaves), label, positive)
         gradients = torch.autograd.grad(self.scaler.scale(loss), leaves)
         by_part = list(zip(*(gradient.chunk(self.accumulate) for gradient in gradients), strict=True))
-        for number, (part, seed, gradient) in enumerate(zip(parts, seeds, by_part, strict=True), start=1):
-            with _gradients_stay_here(network) if number < len(parts) else nullcontext():
+        for count, (part, seed, gradient) in enumerate(zip(parts, seeds, by_part, strict=True), start=1):
+            with _gradients_stay_here(network) if count < len(parts) else nullcontext():
                 torch.autograd.backward(_tensors(self._forward(network, part, seed)), list(gradient))
         return loss.detach()
 

@@ -1,48 +1,93 @@
-"""Where the numbers and pictures of a run are looked at: TensorBoard, and MLflow where it is installed."""
+"""Send the scores and pictures of a run to experiment trackers: TensorBoard, and MLflow where it is installed.
 
+MONAI's handlers do not suffice: neither sends figures, and that of MLflow fails on a score that is None.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.training.engines import RunEvents
 
 Row = dict[str, Any]
+Pictures = Iterable[tuple[str, Figure]]
 
 
 class Tracker(Protocol):
-    """Gets what happens in a run."""
+    """Experiment tracker."""
 
     def add(self, row: Row) -> None:
-        """Take in the numbers of an epoch."""
+        """Add a point to the curve of each score.
+
+        Args:
+            row: Scores of an epoch, by name.
+        """
 
     def show(self, name: str, figure: Figure, epoch: int) -> None:
-        """Take in a picture."""
+        """Add a picture.
+
+        Args:
+            name: Name of the picture; the same one in each epoch.
+            figure: Picture.
+            epoch: Number of the epoch, from 1.
+        """
 
     def close(self) -> None:
-        """End."""
+        """Finish the run."""
+
+
+class TrackerHandler:
+    """Handler that sends each epoch's scores, and pictures of each new best epoch, to trackers.
+
+    Args:
+        trackers: Trackers to send to.
+        draw: Function that draws the named pictures with the present weights; None sends none.
+    """
+
+    def __init__(self, trackers: Sequence[Tracker], draw: Callable[[], Pictures] | None = None) -> None:
+        self.trackers = trackers
+        self.draw = draw
+
+    def attach(self, engine: Engine) -> None:
+        """Follow the trainer *engine*; needs the `RunEvents` and the scores in its metrics."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._send_scores)
+        engine.add_event_handler(RunEvents.NEW_BEST, self._send_pictures)
+
+    def _send_scores(self, engine: Engine) -> None:
+        for tracker in self.trackers:
+            tracker.add(dict(engine.state.metrics))
+
+    def _send_pictures(self, engine: Engine) -> None:
+        if self.trackers and self.draw:
+            for name, figure in self.draw():
+                for tracker in self.trackers:
+                    tracker.show(name, figure, engine.state.epoch)
 
 
 class TensorBoard:
-    """Learning curves and pictures in TensorBoard's files.
+    """Tracker that writes TensorBoard's files.
 
     Args:
-        folder: Where they go.
-        epochs_before: Of a run that goes on; what was written after them is hidden.
+        folder: Folder of the files.
+        epochs_before: Epochs that a resumed run has done; points written after them are hidden.
     """
 
     def __init__(self, folder: Path, *, epochs_before: int = 0) -> None:
         self.writer = SummaryWriter(str(folder), purge_step=epochs_before + 1)
 
     def add(self, row: Row) -> None:
-        """Add a point to each curve."""
+        """Add a point to the curve of each score; see `Tracker`."""
         for name, value in numbers(row).items():
             self.writer.add_scalar(name, value, global_step=row["epoch"])
         self.writer.flush()
 
     def show(self, name: str, figure: Figure, epoch: int) -> None:
-        """Add a picture."""
+        """Add a picture; see `Tracker`."""
         self.writer.add_figure(name, figure, global_step=epoch)
 
     def close(self) -> None:
@@ -51,12 +96,12 @@ class TensorBoard:
 
 
 class MLflow:
-    """Learning curves, pictures and the configuration in an MLflow run; needs the extra ``mlflow``.
+    """Tracker that fills an MLflow run; needs the extra ``mlflow``.
 
     Args:
-        uri: Of the tracking store, like ``sqlite:///mlruns.db``.
-        name: Of the run.
-        parameters: Of the configuration.
+        uri: URI of the tracking store, like ``sqlite:///mlruns.db``.
+        name: Name of the run.
+        parameters: Configuration of the run, by dotted key.
 
     Raises: UsageError: If MLflow is not installed, or the store cannot be used.
     """
@@ -69,27 +114,33 @@ class MLflow:
         self.client = mlflow.MlflowClient(uri)
         try:
             experiment = self.client.get_experiment_by_name("pneumoseg")
-            number = experiment.experiment_id if experiment else self.client.create_experiment("pneumoseg")
-            self.run = self.client.create_run(number, run_name=name).info.run_id
+            identifier = (
+                experiment.experiment_id if experiment else self.client.create_experiment("pneumoseg")
+            )
+            self.run = self.client.create_run(identifier, run_name=name).info.run_id
         except mlflow.MlflowException as error:
             raise UsageError(f"--mlflow {uri}: {str(error).splitlines()[0]}") from None
         for key, value in parameters.items():
             self.client.log_param(self.run, key, value)
 
     def add(self, row: Row) -> None:
-        """Add a point to each curve."""
+        """Add a point to the curve of each score; see `Tracker`."""
         for name, value in numbers(row).items():
             self.client.log_metric(self.run, name, value, step=row["epoch"])
 
     def show(self, name: str, figure: Figure, epoch: int) -> None:
-        """Add a picture."""
+        """Add a picture; see `Tracker`."""
         self.client.log_figure(self.run, figure, f"{name}/epoch{epoch:04d}.png")
 
     def close(self) -> None:
-        """Tell that the run has ended."""
+        """Mark the run as finished."""
         self.client.set_terminated(self.run)
 
 
 def numbers(row: Row) -> dict[str, float]:
-    """What of a row can be drawn over the epochs."""
+    """Select the numbers that can be plotted over the epochs.
+
+    Args:
+        row: Scores of an epoch, by name; None where one does not exist.
+    """
     return {name: float(value) for name, value in row.items() if name != "epoch" and value is not None}

@@ -1,7 +1,7 @@
-"""One training run: its parts, how they are wired together, and its state."""
+"""Assemble the parts of a training run, and validate its weights."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import ignite.distributed as idist
 import numpy as np
@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.core.config import OptimizationConfig, TrainConfig
+from pneumoseg.pipeline.core.config import TrainConfig
 from pneumoseg.pipeline.core.devices import Precision, broadcast_buffers, gather, synchronise_norm
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.interruption import Interruption
@@ -29,6 +29,7 @@ from pneumoseg.pipeline.training.averaging import EpochAverage, average_weights,
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
 from pneumoseg.pipeline.training.engines import On, make_evaluator, use_predictor
 from pneumoseg.pipeline.training.losses import TrainingLoss
+from pneumoseg.pipeline.training.optimizer import make_optimizer
 from pneumoseg.pipeline.training.phases import phase_of, plan_phases
 from pneumoseg.pipeline.training.schedules import Schedule
 from pneumoseg.pipeline.training.step import TrainingStep
@@ -39,20 +40,20 @@ Weights = dict[str, Tensor]
 
 
 class TrainingRun:
-    """Train on some cases and validate on others after each epoch.
+    """Parts of a training run, which `fit` trains, and the validation of weights after it.
 
     Args:
         cases: All cases of the manifest.
-        caches: Their images and labels from the cache, for the image size of each phase.
-        training: Which to train on, by place in the manifest.
-        validation: Which to validate on.
-        config: What the run may be told.
-        precision: In which the network computes, and where.
-        workers: Loader processes.
-        initial: Weights of the whole network to begin with; None initialises them.
-        encoder_weights: Weights of the encoder to begin with, where there are no `initial` ones.
+        caches: Images and labels of the cases, (cases, 2, size, size) in uint8, for the image size of each phase.
+        training: Indices of the cases to train on.
+        validation: Indices of the held-out cases.
+        config: Configuration of the run.
+        precision: Number format and device of the network.
+        workers: Number of loader processes; 0 loads in this one.
+        initial: Initial weights of the whole network; None initialises them.
+        encoder_weights: Initial weights of the encoder, used where *initial* is None.
 
-    Raises: UsageError: If a batch cannot be shared evenly.
+    Raises: UsageError: If a batch or the held-out cases cannot be shared by the processes of the run.
     """
 
     def __init__(
@@ -113,13 +114,21 @@ class TrainingRun:
         optimization = config.optimization
         if self.network.encoder is not None:
             self.network.encoder.norm_frozen = optimization.freeze_norm
-        self.optimizer = _make_optimizer(optimization, self.network)
+        self.optimizer = make_optimizer(optimization, self.network)
         self.schedule = Schedule(optimization, self.optimizer, steps=self.plan.steps, epochs=self.epochs)
         self.scaler = precision.make_scaler()
         self.running_average = (
             None if optimization.ema is None else make_running_average(self.network, optimization.ema)
         )
-        self.epoch_average = EpochAverage(self.evaluated) if optimization.average == "swa" else None
+        self.epoch_average = (
+            EpochAverage(
+                self.evaluated,
+                share_epochs=optimization.average_share * optimization.epochs,
+                last_epoch=self.epochs,
+            )
+            if optimization.average == "swa"
+            else None
+        )
         self.interruption = Interruption()
         self.step = TrainingStep(
             precision,
@@ -128,7 +137,7 @@ class TrainingRun:
             on_bad_step=optimization.on_bad_step,
             seed=config.seed,
             names=[case.id for case in cases],
-            received_signal=lambda: self.interruption.received,
+            interruption=self.interruption,
         )
 
         mine = validation[self.rank :: self.processes]
@@ -148,7 +157,7 @@ class TrainingRun:
         )
         self.metric = ChallengeMetric()
         self.predictor = Predictor([self.evaluated], precision=precision)
-        """Predictor that is validated; at the end of the run, that of the model."""
+        """Predictor that is validated; at the end of the run, the model's."""
         self.validator = make_evaluator(
             self.predictor,
             self.validation_loaders[0],
@@ -172,8 +181,8 @@ class TrainingRun:
 
     @property
     def encoder_parameters(self) -> tuple[nn.Parameter, ...]:
-        """The parameters of a pretrained encoder; none without one."""
-        return _encoder_parameters(self.network)
+        """The parameters of an encoder that can be pretrained; empty without one."""
+        return () if self.network.encoder is None else tuple(self.network.encoder.parameters())
 
     def _broadcast_buffers(self) -> None:
         broadcast_buffers(
@@ -181,7 +190,11 @@ class TrainingRun:
         )  # in the same order in all processes
 
     def make_batches(self, first_step: int = 0) -> DataLoader[Sample]:
-        """This process's share of the batches of all epochs, from one step on."""
+        """Make the loader of this process's share of all batches.
+
+        Args:
+            first_step: Number of steps that are done.
+        """
         return make_training_loader(
             self.drawn,
             BatchPlan(
@@ -195,7 +208,13 @@ class TrainingRun:
         )
 
     def validate(self, weights: Mapping[str, Tensor] | None = None) -> float:
-        """Validate at the final resolution, with other weights if they are given; gives the Dice."""
+        """Validate at the final resolution.
+
+        Args:
+            weights: State dict to load first; None keeps the present weights.
+
+        Returns: Challenge score at the in-sample operating point.
+        """
         if weights is not None:
             self.evaluated.load_state_dict(weights)
         self.validator.data_loader = self.validation_loaders[-1]
@@ -203,13 +222,25 @@ class TrainingRun:
         return float(self.validator.state.metrics["dice"])
 
     def validate_ensemble(self, members: Iterable[Mapping[str, Tensor]]) -> float:
-        """Validate networks with these weights as one ensemble, which is the model from now on; gives the Dice."""
+        """Validate an ensemble, which is the model from now on.
+
+        Args:
+            members: State dict of each member.
+
+        Returns: Challenge score at the in-sample operating point.
+        """
         return self._validate_as(
             Predictor([self._network_with(each) for each in members], precision=self.precision)
         )
 
     def validate_tta(self, tta: Sequence[str]) -> float:
-        """Validate with test-time augmentations, which the model has from now on; gives the Dice."""
+        """Validate with test-time augmentation (TTA), which the model has from now on.
+
+        Args:
+            tta: Names of the augmentations.
+
+        Returns: Challenge score at the in-sample operating point.
+        """
         return self._validate_as(Predictor(self.predictor.networks, precision=self.precision, tta=tta))
 
     def _validate_as(self, predictor: Predictor) -> float:
@@ -226,7 +257,13 @@ class TrainingRun:
         return network.eval()
 
     def averaged(self, best: BestEpochs) -> Weights | None:
-        """The average of weights over epochs that the configuration asks for; None where it asks for none."""
+        """Average the weights of several epochs as the configuration asks for.
+
+        Args:
+            best: Best epochs, for the average of these.
+
+        Returns: State dict; None if no average is asked for, or there is only one epoch.
+        """
         if self.epoch_average is not None and self.epoch_average.epochs > 1:
             return dict(self.epoch_average.model.module.state_dict())
         if self.config.optimization.average == "top" and len(best.entries) > 1:
@@ -234,7 +271,10 @@ class TrainingRun:
         return None
 
     def predict_validation(self) -> dict[int, npt.NDArray[np.uint8]]:
-        """Predict the probability map of each validation case, in steps of 1/255, at no more than `MAP_SIZE` pixels."""
+        """Predict the probability map of each validation case.
+
+        Returns: Maps (size, size) in steps of 1/255, by index of the case; size is at most `MAP_SIZE` pixels.
+        """
         size = min(MAP_SIZE, self.config.data.image_size)
         maps: dict[int, npt.NDArray[np.uint8]] = {}
         for batch in self.validation_loaders[-1]:
@@ -243,40 +283,6 @@ class TrainingRun:
             levels = (small * 255).round().to(torch.uint8).cpu().numpy()
             maps.update(zip(batch["index"].tolist(), levels[:, 0], strict=True))
         return {index: level for shard in gather(maps) for index, level in shard.items()}
-
-    def parts(self) -> dict[str, Any]:
-        """All that has a state of its own, by its name in a checkpoint."""
-        named: dict[str, Any] = {
-            "network": self.network,
-            "optimizer": self.optimizer,
-            "schedule": self.schedule,
-            "scaler": self.scaler,
-            "running_average": self.running_average,
-            "epoch_average": self.epoch_average and self.epoch_average.model,
-        }
-        return {name: part for name, part in named.items() if part is not None}
-
-
-def _encoder_parameters(network: AttentionUNet) -> tuple[nn.Parameter, ...]:
-    return () if network.encoder is None else tuple(network.encoder.parameters())
-
-
-def _make_optimizer(config: OptimizationConfig, network: AttentionUNet) -> torch.optim.Optimizer:
-    """Make the optimizer; the encoder has a group of its own, after that whose learning rate is logged."""
-    encoder = _encoder_parameters(network)
-    in_encoder = set(encoder)
-    others = [parameter for parameter in network.parameters() if parameter not in in_encoder]
-    groups: list[dict[str, Any]] = [{"params": others, "lr": config.learning_rate}]
-    if encoder:
-        groups.append({"params": list(encoder), "lr": config.encoder_rate * config.learning_rate})
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            groups,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            nesterov=config.momentum > 0,
-        )
-    return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
 
 
 def _check_shares(config: TrainConfig, processes: int, validation: int) -> None:

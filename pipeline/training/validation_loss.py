@@ -1,4 +1,4 @@
-"""The loss of the validation, to be compared with that of the training."""
+"""Compute the validation loss, to be compared with the training loss."""
 
 from typing import Any, Final
 
@@ -14,19 +14,19 @@ from pneumoseg.pipeline.scoring.metrics import CURVES
 from pneumoseg.pipeline.training.losses import TrainingLoss
 
 EPS: Final = 1e-6
-"""Probabilities nearer to 0 or 1 are clipped: float32 holds no logit for 1, and a sure error shall stay finite."""
+"""Probabilities nearer to 0 or 1 are clipped: float32 has no logit for 1, and a confident error has a finite loss."""
 
 
 class ValidationLoss(Metric):
     """The mean over images of the training loss, at the resolution of the network.
 
-    A region loss, like Dice, is that of each batch as one image, as in training: of an image without pneumothorax alone
-    it would be at its maximum whatever is predicted. Positives are rarer than among the training's batches, so that
-    the course of the curve compares with that of the training loss, and not its height.
+    A region loss, like Dice, takes each batch as one image, as in training: for a single image without pneumothorax it
+    would be at its maximum whatever is predicted. Positives are rarer than in training batches; so compare the course
+    of the curve with that of the training loss, and not its height.
 
     Args:
-        loss: The loss of the training; deep supervision does not take part.
-        image_head: Whether the network has an image head, whose loss takes part.
+        loss: Training loss; deep supervision is left out.
+        image_head: Whether the network has an image head, whose loss is included.
     """
 
     def __init__(self, loss: TrainingLoss, *, image_head: bool) -> None:
@@ -42,7 +42,11 @@ class ValidationLoss(Metric):
 
     @reinit__is_reduced
     def update(self, output: list[dict[str, Any]]) -> None:
-        """Take in the decollated output of a batch, with ``pred``, ``label`` and the curves of each case."""
+        """Add the images of a batch.
+
+        Args:
+            output: Decollated output, with ``pred``, ``label`` and the curves of each case.
+        """
         predictions = [item[Keys.PRED] for item in output]
         logits = torch.logit(torch.stack([each["probabilities"] for each in predictions]).float(), eps=EPS)
         image_logits = None

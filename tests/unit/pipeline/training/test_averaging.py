@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
 from pneumoseg.pipeline.training.averaging import EpochAverage, average_weights, make_running_average
@@ -82,7 +83,7 @@ def test_the_network_itself_is_left_as_it_is() -> None:
     assert (network.weight.tolist(), network.mean.tolist(), network.seen.item()) == ([2, -2], [20, 0], 4)
 
 
-def test_a_running_average_that_goes_on_is_that_of_a_run_that_never_stopped() -> None:
+def test_a_resumed_running_average_is_that_of_a_run_that_never_stopped() -> None:
     network = Numbers()
     average = make_running_average(network, 0.9)
     for value in (1.0, 2.0, 5.0):
@@ -110,9 +111,10 @@ def test_a_real_normalization_can_be_averaged() -> None:
 
 def test_the_average_over_epochs_is_their_mean() -> None:
     network = Numbers()
-    average = EpochAverage(network)
+    average = EpochAverage(network, share_epochs=3, last_epoch=3)
     for value in (1.0, 2.0, 6.0):
-        average.add(network.set(value, seen=int(value)))
+        network.set(value, seen=int(value))
+        average.add()
     assert isinstance(average.model.module, Numbers)
     assert average.model.module.weight.tolist() == pytest.approx([3.0, -3.0])
     assert average.model.module.mean.tolist() == pytest.approx([30.0, 0.0])
@@ -120,11 +122,31 @@ def test_the_average_over_epochs_is_their_mean() -> None:
 
 
 def test_it_knows_over_how_many_epochs_it_is() -> None:
-    average = EpochAverage(Numbers())
+    average = EpochAverage(Numbers(), share_epochs=2, last_epoch=2)
     assert average.epochs == 0
-    average.add(Numbers())
-    average.add(Numbers())
+    average.add()
+    average.add()
     assert average.epochs == 2
+
+
+def test_the_last_epochs_of_a_run_are_averaged() -> None:
+    network = Numbers()
+    average = EpochAverage(network, share_epochs=1.5, last_epoch=4)
+    engine = Engine(lambda _, __: None)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: network.set(float(engine.state.epoch)))
+    average.attach(engine)
+    engine.run([0], max_epochs=4)
+    assert isinstance(average.model.module, Numbers)
+    assert (average.epochs, average.model.module.weight[0].item()) == (2, 3.5)
+
+
+def test_the_average_over_epochs_starts_again_only_in_a_run_that_has_become_longer() -> None:
+    average = EpochAverage(Numbers(3.0), share_epochs=2, last_epoch=4)
+    average.add()
+    for last_epoch, epochs in ((4, 1), (6, 0)):
+        resumed = EpochAverage(Numbers(), share_epochs=2, last_epoch=last_epoch)
+        resumed.load_state_dict(copy.deepcopy(average.state_dict()))
+        assert resumed.epochs == epochs
 
 
 # --- over files

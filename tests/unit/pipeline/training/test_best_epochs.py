@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.training.best_epochs import BestEpochs, Rank
@@ -17,7 +17,7 @@ def weights(value: float = 0.0) -> dict[str, Tensor]:
 
 def offered(folder: Path, *dices: float, count: int = 2) -> BestEpochs:
     """Epochs from 1 on, the weights of each its number."""
-    best = BestEpochs(folder, count)
+    best = BestEpochs(folder, count, nn.Identity())
     for epoch, dice in enumerate(dices, start=1):
         best.offer(rank(dice), epoch, weights(epoch))
     return best
@@ -50,7 +50,7 @@ def test_among_equals_the_longer_trained_one_is_better(tmp_path: Path) -> None:
 def test_dice_ranks_before_auc_and_auc_before_dice_on_positives(
     tmp_path: Path, better: Rank, worse: Rank
 ) -> None:
-    best = BestEpochs(tmp_path, 1)
+    best = BestEpochs(tmp_path, 1, nn.Identity())
     best.offer(better, 1, weights(1))
     assert best.offer(worse, 2, weights(2)) is False
     assert epochs(best) == [1]
@@ -61,13 +61,13 @@ def test_a_score_that_images_of_one_kind_do_not_have_counts_as_0() -> None:
     assert Rank.of(scores) == Rank(0.8, 0.0, 0.0)
 
 
-def test_it_is_told_whether_an_epoch_is_the_best_one(tmp_path: Path) -> None:
-    best = BestEpochs(tmp_path, 2)
-    told = [
+def test_an_offer_returns_whether_the_epoch_is_the_best_one(tmp_path: Path) -> None:
+    best = BestEpochs(tmp_path, 2, nn.Identity())
+    is_best = [
         best.offer(rank(dice), epoch, weights())
         for epoch, dice in enumerate((0.5, 0.4, 0.6, 0.6, 0.1), start=1)
     ]
-    assert told == [True, False, True, True, False]
+    assert is_best == [True, False, True, True, False]
 
 
 def test_the_weights_of_each_can_be_read_back(tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_an_epoch_that_is_none_of_the_best_is_not_written(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_never_kept(tmp_path: Path, bad: float) -> None:
-    best = BestEpochs(tmp_path, 2)
+def test_non_finite_weights_are_never_kept(tmp_path: Path, bad: float) -> None:
+    best = BestEpochs(tmp_path, 2, nn.Identity())
     assert best.offer(rank(1.0), 1, weights(bad)) is False
     assert (best.entries, list(tmp_path.iterdir())) == ([], [])
 
@@ -103,14 +103,14 @@ def test_on_a_full_disk_what_was_kept_stays(tmp_path: Path, monkeypatch: pytest.
     assert (best.entries, sorted(tmp_path.iterdir())) == (entries, files)
 
 
-def test_files_go_that_no_entry_and_no_older_state_names(tmp_path: Path) -> None:
+def test_files_are_deleted_that_neither_of_the_last_two_states_names(tmp_path: Path) -> None:
     best = offered(tmp_path, 0.1, 0.2, count=2)
-    before = {entry.file for entry in best.entries}
+    best.delete_superseded()
     for epoch, dice in ((3, 0.3), (4, 0.4)):
         best.offer(rank(dice), epoch, weights(epoch))
-    best.delete_others(before)
+    best.delete_superseded()
     assert len(list(tmp_path.iterdir())) == 4
-    best.delete_others(set())
+    best.delete_superseded()
     assert {path.name for path in tmp_path.iterdir()} == {entry.file for entry in best.entries}
     assert epochs(best) == [4, 3]
 
@@ -119,15 +119,15 @@ def test_nothing_but_weights_of_epochs_is_deleted(tmp_path: Path) -> None:
     best = offered(tmp_path, 0.1)
     (tmp_path / "state-000001-ab.pt").touch()
     (tmp_path / "epoch-notes.txt").touch()
-    best.delete_others(set())
+    best.delete_superseded()
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_run_that_goes_on_knows_its_best_epochs(tmp_path: Path) -> None:
+def test_a_resumed_run_knows_its_best_epochs(tmp_path: Path) -> None:
     best = offered(tmp_path, 0.3, 0.9, 0.5)
-    torch.save(best.state(), tmp_path / "state.pt")
-    again = BestEpochs(tmp_path, 2)
-    again.restore(torch.load(tmp_path / "state.pt", weights_only=True))
+    torch.save(best.state_dict(), tmp_path / "state.pt")
+    again = BestEpochs(tmp_path, 2, nn.Identity())
+    again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert again.entries == best.entries
     assert again.offer(rank(0.7), 4, weights(4)) is False
     assert epochs(again) == [2, 4]

@@ -1,8 +1,12 @@
+import io
 from typing import Any
 
 import pytest
+from ignite.engine import Engine, Events
+from rich.console import Console
 
 from pneumoseg.pipeline.training.display import TrainingDisplay, _duration
+from pneumoseg.pipeline.training.handlers import EpochMeter
 
 
 def row(**values: Any) -> dict[str, Any]:
@@ -11,10 +15,9 @@ def row(**values: Any) -> dict[str, Any]:
 
 
 def lines(capsys: pytest.CaptureFixture[str], *rows: dict[str, Any]) -> list[str]:
-    with TrainingDisplay(epochs=10, steps=3) as display:
-        display.step(epoch=1, loss=0.5, images_per_s=12.4)
+    with TrainingDisplay(EpochMeter(4), epochs=10, steps=3) as display:
         for one in rows:
-            display.epoch(one)
+            display.print_epoch(one)
     return capsys.readouterr().out.splitlines()
 
 
@@ -34,7 +37,7 @@ def test_the_score_stands_beside_that_of_predicting_nothing(capsys: pytest.Captu
     assert line.endswith("left")
 
 
-def test_scores_that_there_are_not_are_dashes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_scores_that_do_not_exist_are_dashes(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = lines(capsys, row(dice_positive=None, auc=None))
     assert "positives -  AUC -" in line
 
@@ -44,3 +47,19 @@ def test_scores_that_there_are_not_are_dashes(capsys: pytest.CaptureFixture[str]
 )
 def test_a_time_is_shown_in_hours_minutes_and_seconds(seconds: float, text: str) -> None:
     assert _duration(seconds) == text
+
+
+def test_a_terminal_shows_a_bar_with_the_loss_of_the_meter(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr("pneumoseg.pipeline.training.display.console", screen)
+    meter = EpochMeter(4)
+    display = TrainingDisplay(meter, epochs=10, steps=3)
+    trainer = Engine(lambda _, __: {"loss": 0.25})
+    meter.attach(trainer)
+    display.attach(trainer)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=2), trainer.terminate)
+    with display:
+        trainer.run([0, 1, 2], max_epochs=2)
+    assert "epoch 1/10" in screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "2/30" in screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "loss 0.250  Dice -" in screen.file.getvalue()  # type: ignore[attr-defined]

@@ -67,7 +67,7 @@ def train(network: nn.Module, batches: list[dict[str, Any]], **changes: Any) -> 
         "step": step,
         "epochs": 1,
         "steps": len(batches),
-        "handlers": [],
+        "train_handlers": [],
     }
     trainer = make_trainer(network, batches, **{**parts, **changes})
     trainer.run()
@@ -106,7 +106,7 @@ def test_handlers_are_called_in_their_order() -> None:
     train(
         OneWeight(),
         [batch(), batch()],
-        handlers=[
+        train_handlers=[
             On(Events.ITERATION_COMPLETED, lambda: called.append("a")),
             On(Events.ITERATION_COMPLETED, lambda: called.append("b")),
             On(Events.EPOCH_COMPLETED, lambda: called.append("end")),

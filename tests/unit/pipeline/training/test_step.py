@@ -11,6 +11,7 @@ from torch.nn import functional
 from pneumoseg.models import AttentionUNet, TrainingOutputs
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.interruption import Interruption
 from pneumoseg.pipeline.core.loss_terms import BCETerm, DiceTerm, LovaszTerm
 from pneumoseg.pipeline.training.losses import TrainingLoss
 from pneumoseg.pipeline.training.step import STOP, TrainingForward, TrainingStep
@@ -117,7 +118,9 @@ def test_a_learner_says_all_that_a_loss_may_look_at() -> None:
 
 
 def test_a_signal_is_told_with_the_step_in_which_it_came() -> None:
-    assert make_step(received_signal=lambda: 15)(make_engine(OneWeight()), batch())[STOP] == 15
+    interruption = Interruption()
+    interruption.received = 15
+    assert make_step(interruption=interruption)(make_engine(OneWeight()), batch())[STOP] == 15
 
 
 # --- gradient accumulation

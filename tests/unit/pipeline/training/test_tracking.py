@@ -4,13 +4,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator,
 )
 
 from pneumoseg.pipeline.core.errors import UsageError
-from pneumoseg.pipeline.training.tracking import MLflow, TensorBoard, numbers
+from pneumoseg.pipeline.training.engines import RunEvents
+from pneumoseg.pipeline.training.tracking import MLflow, TensorBoard, TrackerHandler, numbers
 
 
 def board(folder: Path) -> Any:
@@ -21,9 +23,55 @@ def curve(folder: Path, name: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in board(folder).Scalars(name)]
 
 
-def test_what_is_no_score_and_what_there_is_not_cannot_be_drawn() -> None:
+def test_numbers_leave_out_the_epoch_and_scores_that_do_not_exist() -> None:
     row = {"epoch": 3, "loss": 0.5, "image_size": 64, "auc": None}
     assert numbers(row) == {"loss": 0.5, "image_size": 64.0}
+
+
+# --- the handler
+
+
+class Recorder:
+    """A tracker that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.pictures: list[tuple[str, Figure, int]] = []
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+
+    def show(self, name: str, figure: Figure, epoch: int) -> None:
+        self.pictures.append((name, figure, epoch))
+
+    def close(self) -> None:
+        pass
+
+
+def run_epochs(handler: TrackerHandler, *, best: int) -> None:
+    """Run three epochs; one of them is a new best one."""
+    engine = Engine(lambda _, __: None)
+    engine.register_events(*RunEvents)
+    engine.add_event_handler(
+        Events.EPOCH_COMPLETED, lambda: engine.state.metrics.update(epoch=engine.state.epoch)
+    )
+    handler.attach(engine)
+    engine.add_event_handler(Events.EPOCH_COMPLETED(once=best), lambda: engine.fire_event(RunEvents.NEW_BEST))
+    engine.run([0], max_epochs=3)
+
+
+def test_every_tracker_gets_each_row_and_the_pictures_of_the_best_epoch() -> None:
+    trackers, figures = [Recorder(), Recorder()], [("a", Figure()), ("b", Figure())]
+    run_epochs(TrackerHandler(trackers, lambda: figures), best=2)
+    for tracker in trackers:
+        assert tracker.rows == [{"epoch": 1}, {"epoch": 2}, {"epoch": 3}]
+        assert tracker.pictures == [(name, figure, 2) for name, figure in figures]
+
+
+def test_without_trackers_no_picture_is_drawn() -> None:
+    drawn: list[int] = []
+    run_epochs(TrackerHandler([], lambda: drawn.append(1) or []), best=1)  # type: ignore[func-returns-value]
+    assert drawn == []
 
 
 # --- TensorBoard
@@ -38,14 +86,14 @@ def test_tensorboard_shows_the_numbers_by_epoch(tmp_path: Path) -> None:
     assert curve(tmp_path, "auc") == [(2, 0.75)]
 
 
-def test_numbers_can_be_looked_at_while_the_run_goes_on(tmp_path: Path) -> None:
+def test_numbers_can_be_read_while_the_run_continues(tmp_path: Path) -> None:
     tracker = TensorBoard(tmp_path)
     tracker.add({"epoch": 1, "loss": 1.0})
     assert curve(tmp_path, "loss") == [(1, 1.0)]
     tracker.close()
 
 
-def test_a_run_that_goes_on_hides_the_epochs_that_it_does_anew(tmp_path: Path) -> None:
+def test_a_resumed_run_hides_the_epochs_that_it_repeats(tmp_path: Path) -> None:
     tracker = TensorBoard(tmp_path)
     for epoch in (1, 2, 3):
         tracker.add({"epoch": epoch, "loss": float(epoch)})

@@ -1,0 +1,325 @@
+"""Handlers that accompany the steps of a training run; `fit` lists them in the order in which they are called.
+
+A handler that computes numbers of an epoch adds them to the trainer's ``state.metrics``; later ones read them there.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+from ignite.engine import Engine, Events
+from monai.engines import Evaluator
+from monai.handlers import ValidationHandler
+from monai.utils import CommonKeys as Keys
+from torch import nn
+
+from pneumoseg.pipeline.core.console import warn
+from pneumoseg.pipeline.core.interruption import InterruptedRunError, Interruption
+from pneumoseg.pipeline.training.best_epochs import Rank
+from pneumoseg.pipeline.training.checkpoint import State, save_state
+from pneumoseg.pipeline.training.engines import RunEvents
+from pneumoseg.pipeline.training.phases import Phase, phase_of
+from pneumoseg.pipeline.training.step import STOP, TrainingStep
+
+
+class PhaseHandler:
+    """Apply the phase of each epoch: gradient accumulation, frozen encoder and validation images.
+
+    All of these are functions of the epoch alone, so that a resumed run has the same ones.
+
+    Args:
+        phases: Phases of the run, in order.
+        step: Training step; its gradient accumulation and its frozen parameters are set.
+        validator: Evaluator whose validation images are set.
+        validation_loaders: Batches of the validation images, for each phase.
+        encoder_parameters: Parameters to freeze; empty without an encoder.
+        freeze_epochs: Number of epochs at the start in which they are frozen.
+    """
+
+    def __init__(
+        self,
+        phases: tuple[Phase, ...],
+        *,
+        step: TrainingStep,
+        validator: Evaluator,
+        validation_loaders: Sequence[Any],
+        encoder_parameters: Sequence[nn.Parameter],
+        freeze_epochs: int,
+    ) -> None:
+        self.phases = phases
+        self.step = step
+        self.validator = validator
+        self.validation_loaders = validation_loaders
+        self.encoder_parameters = encoder_parameters
+        self.freeze_epochs = freeze_epochs
+
+    def attach(self, engine: Engine) -> None:
+        """Enter the phase at the start of each epoch of the trainer *engine*."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self.enter)
+        # a run that was interrupted in a validation is resumed at the end of an epoch
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.enter)
+
+    def enter(self, engine: Engine) -> None:
+        """Apply the phase of the current epoch; adds ``epoch`` and ``image_size`` to the metrics."""
+        epoch = engine.state.epoch
+        index = phase_of(self.phases, epoch)
+        self.step.accumulate = self.phases[index].accumulate
+        self.step.frozen = self.encoder_parameters if epoch <= self.freeze_epochs else ()
+        self.validator.data_loader = self.validation_loaders[index]
+        engine.state.metrics.update(epoch=epoch, image_size=self.phases[index].image_size)
+
+
+class EpochMeter:
+    """Measure the training loss and the speed of an epoch while it runs.
+
+    Args:
+        batch_size: Images of a step, in all processes together.
+
+    Attributes:
+        epoch: Number of the epoch, from 1.
+        steps: Steps of the epoch that were not skipped.
+        total: Sum of their losses.
+        seconds: Time since the start of the epoch.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.epoch = 1
+        self._reset()
+
+    def _reset(self) -> None:
+        self.steps = 0
+        self.total = 0.0
+        self.started = time.monotonic()
+        self.seconds = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Measure each epoch of the trainer *engine*."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
+
+    def _start(self, engine: Engine) -> None:
+        self.epoch = engine.state.epoch
+        if not engine.state.epoch_length or engine.state.iteration % engine.state.epoch_length == 0:
+            self._reset()  # else a run is resumed within the epoch
+
+    def _add(self, engine: Engine) -> None:
+        loss = engine.state.output[Keys.LOSS]  # type: ignore[index]
+        if math.isfinite(loss):  # else the step was skipped
+            self.steps += 1
+            self.total += loss
+        self.seconds = time.monotonic() - self.started
+
+    def _report(self, engine: Engine) -> None:
+        engine.state.metrics.update(loss=self.loss, images_per_s=self.images_per_s, seconds=self.seconds)
+
+    @property
+    def loss(self) -> float:
+        """Mean loss so far."""
+        return self.total / max(self.steps, 1)
+
+    @property
+    def images_per_s(self) -> float:
+        """Images trained on per second, loading included and validation not."""
+        return self.steps * self.batch_size / max(self.seconds, 1e-9)
+
+    def state_dict(self) -> State:
+        """Return the sums for a checkpoint."""
+        return {"steps": self.steps, "total": self.total, "seconds": self.seconds}
+
+    def load_state_dict(self, state: State) -> None:
+        """Resume the epoch of a checkpoint.
+
+        Args:
+            state: What `state_dict` returned.
+        """
+        self.steps, self.total, self.seconds = state["steps"], state["total"], state["seconds"]
+        self.started = time.monotonic() - self.seconds
+
+
+class ValidationScores(ValidationHandler):
+    """Validate after each epoch, as MONAI's handler does, and add the scores to the trainer's metrics.
+
+    Args:
+        validator: Evaluator with the metrics ``challenge`` and ``validation_loss``.
+    """
+
+    def __init__(self, validator: Evaluator) -> None:
+        super().__init__(interval=1, validator=validator)
+
+    def __call__(self, engine: Engine) -> None:
+        """Validate; called after each epoch of the trainer *engine*."""
+        super().__call__(engine)
+        scores = self.validator.state.metrics  # type: ignore[union-attr]
+        engine.state.metrics.update(scores["challenge"])
+        engine.state.metrics["validation_loss"] = scores["validation_loss"]
+
+
+class EarlyStopping:
+    """End a run when no epoch has ranked higher than the best one for as long as the patience allows.
+
+    Ignite's handler compares one number; here, ranks decide. A network trained from scratch ties with predicting
+    nothing for a long while: patience begins after that. It starts again in a run that is resumed for more epochs.
+
+    Args:
+        patience: Number of epochs to wait for a higher rank; None never ends a run.
+        first_epoch: First epoch that counts, that of the final resolution.
+        last_epoch: Last epoch of the run.
+
+    Attributes:
+        stopped: Whether the run has been ended.
+    """
+
+    def __init__(self, patience: int | None, *, first_epoch: int, last_epoch: int) -> None:
+        self.patience = patience
+        self.first_epoch = first_epoch
+        self.last_epoch = last_epoch
+        self.is_above_nothing = False
+        self.best: Rank | None = None
+        self.stale_epochs = 0
+        self.stopped = False
+
+    def attach(self, engine: Engine) -> None:
+        """Look at the scores of each epoch of the trainer *engine*."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._look)
+
+    def _look(self, engine: Engine) -> None:
+        scores = engine.state.metrics
+        self.is_above_nothing = self.is_above_nothing or scores["dice"] > scores["predict_nothing"]
+        if not self.is_above_nothing or engine.state.epoch < self.first_epoch:
+            return
+        rank = Rank.of(scores)
+        if self.best is None or rank > self.best:
+            self.best, self.stale_epochs = rank, 0
+        else:
+            self.stale_epochs += 1
+        if self.patience and self.stale_epochs >= self.patience:
+            self.stopped = True
+            engine.terminate()
+
+    def state_dict(self) -> State:
+        """Return the best rank, and for how long it has been the best, for a checkpoint."""
+        return {
+            "last_epoch": self.last_epoch,
+            "is_above_nothing": self.is_above_nothing,
+            "best": None if self.best is None else list(self.best),
+            "stale_epochs": self.stale_epochs,
+            "stopped": self.stopped,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Resume from a checkpoint; if the run has become longer since, patience starts again.
+
+        Args:
+            state: What `state_dict` returned.
+        """
+        self.is_above_nothing = state["is_above_nothing"]
+        if state["last_epoch"] == self.last_epoch:
+            self.best = None if state["best"] is None else Rank(*state["best"])
+            self.stale_epochs, self.stopped = state["stale_epochs"], state["stopped"]
+
+
+class CheckpointHandler:
+    """Save the state of a run after each epoch and every few minutes; only the main process does so.
+
+    MONAI's and Ignite's savers delete the old file before the new one is whole: see `save_state`. A full disk is a
+    warning, since the checkpoints that are there stay.
+
+    Args:
+        folder: Folder of the checkpoints.
+        parts: All objects with a state, by name; each has ``state_dict`` and ``load_state_dict``.
+        network: Network that is trained; nothing is saved while it holds non-finite values.
+        header: Plain values that are saved too.
+        save_minutes: Time between two checkpoints within an epoch.
+
+    Attributes:
+        iteration: Steps that are done. The engine's own number also counts one that has failed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        parts: Mapping[str, Any],
+        *,
+        network: nn.Module,
+        header: State,
+        save_minutes: float,
+    ) -> None:
+        self.folder = folder
+        self.parts = parts
+        self.network = network
+        self.header = header
+        self.save_minutes = save_minutes
+        self.iteration = 0
+        self.saved_at = time.monotonic()
+
+    def attach(self, engine: Engine) -> None:
+        """Save the run of the trainer *engine*; attach after all handlers whose state is saved."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._after_step)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def _after_step(self, engine: Engine) -> None:
+        self.iteration += 1
+        if time.monotonic() - self.saved_at > 60 * self.save_minutes:
+            self.save(engine)
+
+    def save(self, engine: Engine) -> None:
+        """Save now, and fire `RunEvents.SAVED` on the trainer *engine*."""
+        self.saved_at = time.monotonic()
+        if idist.get_rank() or not all(
+            bool(value.isfinite().all()) for value in self.network.state_dict().values()
+        ):
+            return
+        try:
+            save_state(self.folder, self.state_dict())
+        except OSError as error:
+            warn(
+                f"step {self.iteration} could not be saved ({error.strerror}); the checkpoint before it is kept"
+            )
+            return
+        engine.fire_event(RunEvents.SAVED)
+
+    def state_dict(self) -> State:
+        """Return the state of the run."""
+        states = {name: dict(part.state_dict()) for name, part in self.parts.items()}
+        return {**self.header, "iteration": self.iteration, **states}
+
+    def load_state_dict(self, state: State) -> None:
+        """Load the states of all parts.
+
+        Args:
+            state: What `state_dict` returned.
+        """
+        self.iteration = state["iteration"]
+        for name, part in self.parts.items():
+            if state[name]:  # the scaler of a run that was not in fp16 has no state
+                part.load_state_dict(state[name])
+
+
+class StopOnSignal:
+    """End a run after the step in which it was told to stop; several processes end after the same one.
+
+    Args:
+        interruption: Signals that this process has received.
+    """
+
+    def __init__(self, interruption: Interruption) -> None:
+        self.interruption = interruption
+
+    def attach(self, engine: Engine) -> None:
+        """Look at the output of each step of the trainer *engine*; attach after the checkpoint has counted it."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._after_step)
+
+    def _after_step(self, engine: Engine) -> None:
+        signal = engine.state.output[STOP]  # type: ignore[index]
+        if signal:
+            raise InterruptedRunError("", signal)
+
+    def stop_validation(self) -> None:
+        """Handler of the validator's steps. Several processes finish the validation, which is short."""
+        if self.interruption.received and idist.get_world_size() == 1:
+            raise InterruptedRunError("", self.interruption.received)
