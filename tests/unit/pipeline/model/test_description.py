@@ -61,6 +61,6 @@ def test_an_image_size_that_the_network_cannot_take_is_an_error(folder: Path) ->
     assert "preprocessing.image_size = 40: the network needs a multiple of 16" in the_error(folder)
 
 
-def test_a_bottom_threshold_above_the_top_is_an_error(folder: Path) -> None:
+def test_a_segmentation_threshold_above_the_top_is_an_error(folder: Path) -> None:
     alter(folder, operating_point={"threshold": 0.25, "min_area_fraction": 0, "segmentation_threshold": 0.5})
     assert "segmentation_threshold has to lie in [0, threshold]" in the_error(folder)
