@@ -11,13 +11,13 @@ from monai.transforms.transform import MapTransform
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 
-_DEFAULT_ACCEPTANCE = AcceptanceFilters()
+_DEFAULT_ACCEPTANCE: Final = AcceptanceFilters()
 _METADATA: Final = ("shape", "spacing_mm", "pixel_aspect", "sop_instance_uid", "view", "burned_in")
 _UNKNOWN: Final = {"spacing_mm": (nan, nan), "sop_instance_uid": "", "view": ""}
 
 
 class LoadRadiographd(MapTransform):
-    """Replace paths, or radiographs that have been read already, by images, and add what their files say.
+    """Replace paths or radiographs by images, and add the metadata of their files.
 
     An image is a plain float32 tensor of shape ``(1, rows, columns)`` in [0, 1], upright; a MetaTensor
     would cost time in each later transform and carry an affine that a radiograph does not have.

@@ -134,7 +134,9 @@ def test_help_imports_neither_torch_nor_monai() -> None:
     assert result.stdout.strip() == "set()"
 
 
-def test_evaluate_takes_aims_augmentations_and_dropout_together(workshop: Workshop, tmp_path: Path) -> None:
+def test_evaluate_takes_an_operating_point_augmentations_and_dropout_together(
+    workshop: Workshop, tmp_path: Path
+) -> None:
     words = ("--operating-point", "specificity=0.5", "--tta", "flip", "--dropout-passes", "2")
     result = run_command("evaluate", workshop.model, workshop.manifest, "-o", tmp_path / "out", *words)
     assert result.returncode == 0, result.stderr
@@ -164,7 +166,7 @@ def test_predict_takes_the_same_options(workshop: Workshop, tmp_path: Path) -> N
     assert len(list((tmp_path / "out" / "uncertainty").iterdir())) == 8
 
 
-def test_an_aim_that_is_none_is_a_usage_error_of_one_line(workshop: Workshop, tmp_path: Path) -> None:
+def test_an_unknown_operating_point_is_a_usage_error_of_one_line(workshop: Workshop, tmp_path: Path) -> None:
     result = run_command(
         "evaluate", workshop.model, workshop.manifest, "-o", tmp_path / "out", "--operating-point", "beauty"
     )

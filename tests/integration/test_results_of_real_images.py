@@ -74,7 +74,7 @@ def results(
 def test_every_image_has_a_result_and_some_are_positive(results: Results) -> None:
     found = list(results.images)
     assert len(found) == len(list((results.folder.parent / "images").iterdir()))
-    assert any(image["operating_point_search"] == "positive" for image in found)
+    assert any(image["decision"] == "positive" for image in found)
 
 
 @pytest.mark.dicom_tools
