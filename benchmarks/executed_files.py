@@ -10,6 +10,7 @@ the decoder in this process; a step from the fetched batch to the moved weights,
 import argparse
 import sys
 import threading
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -47,7 +48,6 @@ def trace_step() -> Tracer:
     """Trace the second step of a tiny run: the first one also makes what is kept."""
     import torch  # noqa: PLC0415  (MONAI takes seconds, and --help should not)
     from ignite.engine import Engine, Events  # noqa: PLC0415
-    from training_step import make_cases, make_run  # noqa: PLC0415
 
     from pneumoseg.pipeline.core.devices import Precision  # noqa: PLC0415
     from pneumoseg.pipeline.training.fitting import fit  # noqa: PLC0415
@@ -62,7 +62,8 @@ def trace_step() -> Tracer:
             engine.add_event_handler(Events.ITERATION_STARTED(once=2), tracer.__enter__)
             engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), tracer.__exit__)
 
-    run = make_run(*make_cases(32), Precision(torch.device("cpu"), torch.float32), 4)
+    benchmark = import_module("training_step")  # beside this file
+    run = benchmark.make_run(*benchmark.make_cases(32), Precision(torch.device("cpu"), torch.float32), 4)
     with TemporaryDirectory() as name:
         fit(run, History(), Path(name), origin={}, reports=[Trace()])
     return tracer
@@ -89,7 +90,11 @@ def main() -> None:
         "--shape", nargs=2, type=int, default=(1024, 1024), help="Rows and columns of the images."
     )
     words = parser.parse_args()
-    tracer = trace_step() if words.what == "step" else trace_submission(*words.paths, tuple(words.shape))
+    if words.what == "step":
+        tracer = trace_step()
+    else:
+        model, images = words.paths
+        tracer = trace_submission(model, images, (words.shape[0], words.shape[1]))
     print(*tracer.files, sep="\n")
     print(f"{len(tracer.files)} files")
 
