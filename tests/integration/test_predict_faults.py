@@ -55,7 +55,7 @@ def test_a_signal_ends_a_run_between_two_files_and_the_next_one_goes_on(
     with signalled(number, lambda: list(out.glob("receipts/*.json"))):
         result = run_command(*words)
     assert result.returncode == 128 + number
-    assert "the same command goes on" in result.stderr
+    assert "the same command continues" in result.stderr
     done = {path.stem for path in out.glob("receipts/*.json")}
     assert 0 < len(done) < 240
     assert (
@@ -108,7 +108,7 @@ def test_parts_are_run_by_the_command_and_the_last_one_writes_the_tables(
     words = ("predict", model_folder, collection.images, "-o", tmp_path / "out", "-d", "cpu", "-t", "csv")
     told = [run_command(*words, "--num-parts", 2, "--part-id", part) for part in (1, 0)]
     assert [part.returncode for part in told] == [0, 0]
-    assert "the part that is done last writes predictions.csv" in told[0].stdout
+    assert "the part that finishes last writes predictions.csv" in told[0].stdout
     assert "6 images segmented" in told[1].stdout
     with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
         assert [row["image"] for row in csv.DictReader(file)] == [f"case{n:02}.dcm" for n in range(12)]
