@@ -3,7 +3,7 @@
 It computes nothing itself: forking a process whose threads have worked may hang the child. A kill comes at a chosen
 access to a file of the job's folder, or in the middle of a write that is longer than a chosen number of bytes.
 
-    python nursery.py train MANIFEST FOLDER
+    python nursery.py train MANIFEST FOLDER          or train-encoder, for a network with an encoder
     python nursery.py predict MODEL IMAGES FOLDER
 """
 
@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,13 +30,14 @@ from pneumoseg.pipeline.jobs.train import train_model
 from pneumoseg.pipeline.results.settings import KINDS
 from pneumoseg.pipeline.training.checkpoint import load_state
 
-CONFIG: Final = {
+CONFIG: Final[dict[str, Any]] = {
     "network": {"features": [4, 8, 8, 8, 8]},
     "data": {"image_size": 32, "batch_size": 4},
     "optimization": {"epochs": 4000, "patience": None, "ema": 0.9, "average": "top"},
     "precision": "float32",
     "save_minutes": 1e-9,  # after each step
 }
+ENCODER: Final = {"encoder": "efficientnet-lite0", "features": [8, 8, 8, 8, 8], "normalization": "group"}
 ACCESSES: Final = {"open", "os.rename", "os.remove"}
 
 
@@ -115,13 +117,13 @@ def _be_child(
         os._exit(1)
 
 
-def kill_training(manifest: Path, run: Path) -> Told:
+def kill_training(manifest: Path, run: Path, network: dict[str, Any] = CONFIG["network"]) -> Told:
     """Kill a training at each access to its checkpoints in turn, and load what each kill has left behind."""
     told = Told()
     checkpoints = run / "checkpoints"
 
     def train() -> None:
-        config = TrainConfig.model_validate(CONFIG)
+        config = TrainConfig.model_validate({**CONFIG, "network": network})
         train_model(manifest, run, config=config, device="cpu", resume=checkpoints.exists(), report=False)
 
     told.run(train, checkpoints, access=("os.remove", 0))  # there are states from now on
@@ -191,6 +193,10 @@ def _compare(output: Path, whole: dict[str, bytes], told: Told) -> int:
 
 
 if __name__ == "__main__":
-    kills: dict[str, Callable[..., Told]] = {"train": kill_training, "predict": kill_predictions}
+    kills: dict[str, Callable[..., Told]] = {
+        "train": kill_training,
+        "train-encoder": partial(kill_training, network=ENCODER),
+        "predict": kill_predictions,
+    }
     kill = kills[sys.argv[1]]
     sys.stdout.write(json.dumps(asdict(kill(*map(Path, sys.argv[2:])))))

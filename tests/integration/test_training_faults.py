@@ -50,12 +50,13 @@ def train_words(collection: Collection, run: Path) -> list[str]:
     return ["train", manifest, "-o", str(run), "-d", "cpu", "--no-report", "--config", config]
 
 
+@pytest.mark.parametrize("job", ["train", "train-encoder"])
 def test_a_kill_at_any_access_to_a_checkpoint_leaves_one_that_loads(
-    collection: Collection, tmp_path: Path
+    collection: Collection, tmp_path: Path, job: str
 ) -> None:
     nursery = Path(__file__).with_name("nursery.py")
     done = subprocess.run(
-        [sys.executable, str(nursery), "train", str(collection.manifest_path), str(tmp_path / "run")],
+        [sys.executable, str(nursery), job, str(collection.manifest_path), str(tmp_path / "run")],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
