@@ -65,7 +65,7 @@ class TrainingDisplay:
 
     def attach(self, engine: Engine) -> None:
         """Follow the trainer *engine*; needs the scores of each epoch in its metrics."""
-        # the bar reads the meter whenever it is drawn
+        # the bar reads the meter whenever it is rendered
         engine.add_event_handler(
             Events.ITERATION_COMPLETED, partial(self.progress.update, self.task, advance=1)
         )

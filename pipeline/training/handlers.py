@@ -301,7 +301,7 @@ class CheckpointHandler:
 
 
 class StopOnSignal:
-    """End a run after the step in which it was told to stop; several processes end after the same one.
+    """End a run after the step in which a signal came; several processes end after the same one.
 
     Args:
         interruption: Signals that this process has received.

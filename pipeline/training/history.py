@@ -65,7 +65,7 @@ class HistoryFiles:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
 
     def write(self) -> None:
-        """Write both files anew."""
+        """Write both files."""
         write_csv(self.run_dir / "metrics.csv", self.history.rows, COLUMNS)
         draw_progress(self.history.rows, self.run_dir / "progress.png")
 

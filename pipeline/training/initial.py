@@ -23,8 +23,8 @@ class StartingWeights:
     Attributes:
         origin: Where they come from, in plain values for checkpoints: ``weights_sha256`` of the model, ``seen``, the
             digests of the images that it was trained on, and ``encoder_origin``.
-        network: State dict of the whole network; None initialises it anew.
-        encoder: State dict of the encoder; None initialises it anew.
+        network: State dict of the whole network; None initialises it.
+        encoder: State dict of the encoder; None initialises it.
     """
 
     origin: State

@@ -87,7 +87,7 @@ class TrainingRun:
             batch_size=config.data.batch_size,
             seed=config.seed,
         )
-        self.drawn = PhasedCases(
+        self.sampled_cases = PhasedCases(
             [
                 CachedCases(
                     caches[phase.image_size],
@@ -196,7 +196,7 @@ class TrainingRun:
             first_step: Number of steps that are done.
         """
         return make_training_loader(
-            self.drawn,
+            self.sampled_cases,
             BatchPlan(
                 self.plan,
                 phases=[phase_of(self.phases, epoch) for epoch in range(1, self.epochs + 1)],
