@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import ignite.distributed as idist
-import torch
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
 from pneumoseg.pipeline.core.console import warn
-from pneumoseg.pipeline.training.checkpoint import State, load_file, save_weights_file
+from pneumoseg.pipeline.training.checkpoint import State, is_finite, load_file, save_weights_file
 from pneumoseg.pipeline.training.engines import RunEvents
 
 
@@ -95,7 +94,7 @@ class BestEpochs:
 
         Raises: OSError: If the disk is full; what was kept stays.
         """
-        if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
+        if not is_finite(weights):
             return False
         ranked = sorted([*self.entries, Entry(rank, epoch, "")], reverse=True)[: self.count]
         if epoch not in {entry.epoch for entry in ranked}:

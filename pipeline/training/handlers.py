@@ -19,7 +19,7 @@ from torch import nn
 from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.interruption import InterruptedRunError, Interruption
 from pneumoseg.pipeline.training.best_epochs import Rank
-from pneumoseg.pipeline.training.checkpoint import State, save_state
+from pneumoseg.pipeline.training.checkpoint import State, is_finite, save_state
 from pneumoseg.pipeline.training.engines import RunEvents
 from pneumoseg.pipeline.training.phases import Phase, phase_of
 from pneumoseg.pipeline.training.step import STOP, TrainingStep
@@ -270,9 +270,7 @@ class CheckpointHandler:
     def save(self, engine: Engine) -> None:
         """Save now, and fire `RunEvents.SAVED` on the trainer *engine*."""
         self.saved_at = time.monotonic()
-        if idist.get_rank() or not all(
-            bool(value.isfinite().all()) for value in self.network.state_dict().values()
-        ):
+        if idist.get_rank() or not is_finite(self.network.state_dict()):
             return
         try:
             save_state(self.folder, self.state_dict())

@@ -53,7 +53,7 @@ class Told:
     counts: list[int] = field(default_factory=list)
     """After each kill: the step of the state that loads, or the number of files with final names."""
     files: int = 0
-    """Of a prediction that nothing has interrupted."""
+    """Files that a prediction without an interruption writes."""
 
     def run(
         self,

@@ -54,7 +54,7 @@ def test_a_fair_coin_has_the_mean_and_the_standard_deviation_of_a_fair_coin() ->
 
 
 def test_the_image_is_as_uncertain_as_its_highest_pixels() -> None:
-    """Of 256 coins some show heads in every sample: the largest probability hardly varies."""
+    """Some of 256 coins show heads in every sample, so that the largest probability hardly varies."""
     *_, pixel_std, image_std = fields(torch.ones(1, 1, 16, 16), Coins(), passes=50)
     assert image_std.item() < 0.01 < pixel_std.mean().item()
 
