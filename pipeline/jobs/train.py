@@ -26,7 +26,7 @@ from pneumoseg.pipeline.jobs.starting_point import read_starting_point
 from pneumoseg.pipeline.jobs.trained_model import KeptWeights, describe_training, write_model, write_summary
 from pneumoseg.pipeline.reporting.run import EVALUATION
 from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores, score_point
-from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, OutOfFold, save_out_of_fold
+from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, save_out_of_fold
 from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
 from pneumoseg.pipeline.training.fitting import fit
@@ -178,9 +178,7 @@ def train_model(
         )
 
         kept = _keep_the_better(run, best)
-        if config.tta:
-            run.validate_tta(config.tta)
-        out_of_fold = OutOfFold(run.metric.all_curves(), run.predict_validation())
+        out_of_fold = run.validate_model(config.tta)
         tuned = tune(out_of_fold, cases)
         scores = score_point(out_of_fold.curves, tuned.point)
         if is_main_process:
@@ -248,14 +246,14 @@ def _keep_the_better(run: TrainingRun, best: BestEpochs) -> KeptWeights:
         raise JobError("no epoch at the final resolution left finite weights; look at metrics.csv")
     entry = best.entries[0]
     if run.config.optimization.average == "ensemble" and len(best.entries) > 1:
-        run.validate_ensemble(best.load(each) for each in best.entries)
+        run.use_ensemble(best.load(each) for each in best.entries)
         epochs = tuple(each.epoch for each in best.entries)
         return KeptWeights(entry.epoch, members=epochs)
     average = run.averaged(best)
     averaged_dice = None if average is None else run.validate(average)
     if average is not None and averaged_dice is not None and averaged_dice > entry.rank.dice:
         return KeptWeights(entry.epoch, averaged=True, averaged_dice=averaged_dice)
-    run.validate(best.load(entry))
+    run.evaluated.load_state_dict(best.load(entry))
     return KeptWeights(entry.epoch, averaged_dice=averaged_dice)
 
 

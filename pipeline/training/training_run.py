@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import ignite.distributed as idist
-import numpy as np
-import numpy.typing as npt
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
+from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -23,8 +22,8 @@ from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.dataset.sampling import BatchPlan, DrawPlan
 from pneumoseg.pipeline.inference.predictor import Predictor
 from pneumoseg.pipeline.model.weights import make_network, place
-from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
-from pneumoseg.pipeline.scoring.out_of_fold import MAP_SIZE
+from pneumoseg.pipeline.scoring.metrics import CURVES, ChallengeMetric, MeasureCurves
+from pneumoseg.pipeline.scoring.out_of_fold import MAP_SIZE, OutOfFold
 from pneumoseg.pipeline.training.averaging import EpochAverage, average_weights, make_running_average
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
 from pneumoseg.pipeline.training.engines import On, make_evaluator, use_predictor
@@ -221,32 +220,40 @@ class TrainingRun:
         self.validator.run()
         return float(self.validator.state.metrics["dice"])
 
-    def validate_ensemble(self, members: Iterable[Mapping[str, Tensor]]) -> float:
-        """Validate an ensemble, which is the model from now on.
+    def use_ensemble(self, members: Iterable[Mapping[str, Tensor]]) -> None:
+        """Make an ensemble the model of the run.
 
         Args:
             members: State dict of each member.
-
-        Returns: Challenge score at the in-sample operating point.
         """
-        return self._validate_as(
-            Predictor([self._network_with(each) for each in members], precision=self.precision)
-        )
+        self._use(Predictor([self._network_with(each) for each in members], precision=self.precision))
 
-    def validate_tta(self, tta: Sequence[str]) -> float:
-        """Validate with test-time augmentation (TTA), which the model has from now on.
+    def validate_model(self, tta: Sequence[str] = ()) -> OutOfFold:
+        """Validate the model that the run ends with, at the final resolution; one pass gives curves and maps.
 
         Args:
-            tta: Names of the augmentations.
+            tta: Test-time augmentations (TTA), which the model has from now on.
 
-        Returns: Challenge score at the in-sample operating point.
+        Returns: Threshold curves of the validation cases, and probability maps of shape (size, size) in steps of 1/255,
+            where size is at most `MAP_SIZE` pixels.
         """
-        return self._validate_as(Predictor(self.predictor.networks, precision=self.precision, tta=tta))
+        self._use(Predictor(self.predictor.networks, precision=self.precision, tta=tta))
+        size = min(MAP_SIZE, self.config.data.image_size)
+        maps: dict[int, Bytes] = {}
 
-    def _validate_as(self, predictor: Predictor) -> float:
+        def keep(engine: Engine) -> None:
+            for item in engine.state.output:  # type: ignore[union-attr]
+                small = functional.adaptive_avg_pool2d(item[Keys.PRED]["probabilities"], size)
+                maps[item[CURVES].index] = (small * 255).round().to(torch.uint8).cpu().numpy()[0]
+
+        with self.validator.add_event_handler(Events.ITERATION_COMPLETED, keep):
+            self.validate()
+        everywhere = {index: level for shard in gather(maps) for index, level in shard.items()}
+        return OutOfFold(self.metric.all_curves(), everywhere)
+
+    def _use(self, predictor: Predictor) -> None:
         self.predictor = predictor
         use_predictor(self.validator, predictor)
-        return self.validate()
 
     def _network_with(self, weights: Mapping[str, Tensor]) -> AttentionUNet:
         config = self.config
@@ -269,20 +276,6 @@ class TrainingRun:
         if self.config.optimization.average == "top" and len(best.entries) > 1:
             return average_weights(best.load(entry) for entry in best.entries)
         return None
-
-    def predict_validation(self) -> dict[int, npt.NDArray[np.uint8]]:
-        """Predict the probability map of each validation case.
-
-        Returns: Maps (size, size) in steps of 1/255, by index of the case; size is at most `MAP_SIZE` pixels.
-        """
-        size = min(MAP_SIZE, self.config.data.image_size)
-        maps: dict[int, npt.NDArray[np.uint8]] = {}
-        for batch in self.validation_loaders[-1]:
-            probabilities = self.predictor.predict_batch(batch["image"]).probabilities
-            small = functional.adaptive_avg_pool2d(probabilities, size)
-            levels = (small * 255).round().to(torch.uint8).cpu().numpy()
-            maps.update(zip(batch["index"].tolist(), levels[:, 0], strict=True))
-        return {index: level for shard in gather(maps) for index, level in shard.items()}
 
 
 def _check_shares(config: TrainConfig, processes: int, validation: int) -> None:
