@@ -218,7 +218,7 @@ def _write_ensemble(
             members.append(member.model_copy(update={"unseen_digests": unseen}))
     held_out_seen = sum(training.held_out_seen for training in trainings)
     point = TunedPoint.of(found.point)
-    scores = {**found.score.as_dict(), "auc": found.auc}
+    scores = found.as_dict()
     save_description(
         run_dir / "model",
         descriptions[0].model_copy(

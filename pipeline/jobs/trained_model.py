@@ -105,7 +105,7 @@ def write_model(
         tta=config.tta,
         precision=run.precision.name,
         trained_on=trained_on,
-        validation={**scores.score.as_dict(), "auc": scores.auc},
+        validation=scores.as_dict(),
         versions={name: version(name) for name in LIBRARIES},
     )
     save_description(run_dir / "model", description)
@@ -155,7 +155,7 @@ def write_summary(
             "seed": run.config.seed,
             "config": run.config.model_dump(mode="json"),
             "operating_point": asdict(scores.point),
-            "validation": {**scores.score.as_dict(), "auc": scores.auc},
+            "validation": scores.as_dict(),
             "versions": {name: version(name) for name in LIBRARIES},
         },
     )

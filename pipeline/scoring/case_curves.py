@@ -7,7 +7,7 @@ exactly, so that a search reads each probability map only once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -106,6 +106,10 @@ class OperatingPointScores:
     dices: Floats
     score: ChallengeScore
     auc: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the parts of the score and the AUC by name, for JSON."""
+        return {**self.score.as_dict(), "auc": self.auc}
 
 
 def score_point(curves: Sequence[CaseCurves], point: OperatingPoint) -> OperatingPointScores:

@@ -210,8 +210,7 @@ class ChallengeMetric(Metric):
         point = self.point or search_thresholds(curves)
         found = score_point(curves, point)
         return {
-            **found.score.as_dict(),
-            "auc": found.auc,
+            **found.as_dict(),
             "dice_positive_fixed": score_point(curves, OperatingPoint()).score.dice_positive,
             "threshold": point.threshold,
             "min_area_fraction": point.min_area_fraction,
