@@ -7,7 +7,7 @@ from monai.transforms import Compose, EnsureTyped, ScaleIntensityRanged
 
 from pneumoseg.transforms.augmentation import DEFAULT_AUGMENTATIONS, Augmentation
 from pneumoseg.transforms.cropping import RandCropd
-from pneumoseg.transforms.geometry import ToNetworkSized
+from pneumoseg.transforms.geometry import MarkContentd, ToNetworkSized
 from pneumoseg.transforms.labels.rle import RLEError
 from pneumoseg.transforms.loading import LoadRadiographd
 from pneumoseg.transforms.reader.radiograph import AcceptanceFilters
@@ -89,7 +89,7 @@ def standardization_chain() -> Compose:
     exposure of a radiograph is arbitrary, and a network without normalization learns several times faster from centred
     images.
     """
-    return Compose([MeasurePixelsd("image"), StandardizePixelsd("image")])
+    return Compose([MarkContentd("image"), MeasurePixelsd("image"), StandardizePixelsd("image")])
 
 
 def training_chain(

@@ -15,7 +15,14 @@ from monai.transforms import MapTransform
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Placement", "ToNetworkSized", "ToOriginalSized", "to_network_size", "to_original_size"]
+__all__ = [
+    "MarkContentd",
+    "Placement",
+    "ToNetworkSized",
+    "ToOriginalSized",
+    "to_network_size",
+    "to_original_size",
+]
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,31 @@ class ToNetworkSized(MapTransform):
         for key in self.key_iterator(sample):
             square = to_network_size(torch.as_tensor(sample[key]), self.size)
             sample[key] = square.mul_(255).round_().clamp_(0, 255).div_(255)
+        return sample
+
+
+class MarkContentd(MapTransform):
+    """Add a mask of the pixels that are not padding.
+
+    Args:
+        keys: Items of shape ``(channels, size, size)``.
+        shape_key: Item that holds the size of the original image as ``(rows, columns)`` in pixels.
+        content_key: Item for the mask: booleans of shape ``(1, size, size)``, False for padding.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, *, shape_key: str = "shape", content_key: str = "content"
+    ) -> None:
+        super().__init__(keys)
+        self.shape_key = shape_key
+        self.content_key = content_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add the mask to a copy of *data*."""
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            size = sample[key].shape[-1]
+            sample[self.content_key] = Placement.of(sample[self.shape_key], size).mask(size)
         return sample
 
 

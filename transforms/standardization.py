@@ -58,7 +58,7 @@ def standardize(image: Tensor, statistics: PixelStatistics) -> Tensor:
 
 
 class MeasurePixelsd(MapTransform):
-    """Add the statistics of images, and a mask of the pixels that are not padding.
+    """Add the statistics of images.
 
     The transform precedes augmentations of contrast and brightness, since statistics of the augmented image would undo
     them.
@@ -66,24 +66,17 @@ class MeasurePixelsd(MapTransform):
     Args:
         keys: Items of shape ``(channels, size, size)``; the statistics of KEY are added as ``KEY_statistics``.
         shape_key: Item that holds the size of the original image as ``(rows, columns)`` in pixels.
-        content_key: Item for the mask: booleans of shape ``(1, size, size)``, False for padding.
     """
 
-    def __init__(
-        self, keys: KeysCollection, *, shape_key: str = "shape", content_key: str = "content"
-    ) -> None:
+    def __init__(self, keys: KeysCollection, *, shape_key: str = "shape") -> None:
         super().__init__(keys)
         self.shape_key = shape_key
-        self.content_key = content_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Measure each of `keys` in a copy of *data*."""
         sample = dict(data)
-        shape = sample[self.shape_key]
         for key in self.key_iterator(sample):
-            sample[f"{key}_statistics"] = pixel_statistics(sample[key], shape)
-            size = sample[key].shape[-1]
-            sample[self.content_key] = Placement.of(shape, size).mask(size)
+            sample[f"{key}_statistics"] = pixel_statistics(sample[key], sample[self.shape_key])
         return sample
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from pneumoseg.transforms.geometry import (
+    MarkContentd,
     Placement,
     ToNetworkSized,
     ToOriginalSized,
@@ -52,6 +53,11 @@ def test_the_mask_of_a_placement_marks_its_window() -> None:
     assert mask.shape == (1, 64, 64)
     assert mask[0, 16:48].all()
     assert mask.sum() == 32 * 64
+
+
+def test_the_pixels_of_the_image_are_counted() -> None:
+    sample = MarkContentd("image")({"image": torch.zeros(1, 64, 64), "shape": (300, 200)})
+    assert sample["content"].sum() == 64 * 43  # 200 of 300 rows are 42.67 of 64
 
 
 def test_a_very_thin_image_keeps_a_pixel_of_its_width() -> None:
