@@ -7,6 +7,7 @@ as long.
 
 import math
 from collections.abc import Callable, Hashable, Mapping
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -44,6 +45,7 @@ def warp(image: Tensor, control: Tensor, *, border: str = "zeros") -> Tensor:
     return functional.grid_sample(image[None], grid, padding_mode=border, align_corners=True)[0]
 
 
+@cache
 def _weights(size: int, points: int) -> Tensor:
     """Compute the weight of each control point at each pixel of one axis, shape ``(size, points)``.
 
