@@ -18,7 +18,6 @@ from pneumoseg.transforms.reader.reasons import RadiographError as RadiographErr
 from pneumoseg.transforms.reader.reasons import Reason
 from pneumoseg.transforms.reader.record import Radiograph as Radiograph  # noqa: PLC0414
 
-_START_BYTES = 132  # preamble and prefix
 _DEFAULT_ACCEPTANCE = AcceptanceFilters()
 
 
@@ -71,19 +70,6 @@ def read_radiograph(
         raise RadiographError(Reason.BAD_HEADER, f"unexpected content ({type(error).__name__})") from error
     reason = Reason.NOT_PNG if named is FileKind.PNG else Reason.NOT_DICOM
     raise RadiographError(reason, f"the file begins with {show(data[:8].decode('latin-1'))}")
-
-
-def sniff(path: str | os.PathLike[str]) -> FileKind:
-    """Determine the format of a file by its first bytes, or else by its name.
-
-    A file that is named as DICOM or PNG and is not gets its reason from `read_radiograph`.
-
-    Args:
-        path: Path of the file.
-
-    Returns: Format; OTHER where neither content nor name is DICOM or PNG.
-    """
-    return kind_of(path, read_start(path, _START_BYTES))
 
 
 def read_start(path: str | os.PathLike[str], size: int) -> bytes:

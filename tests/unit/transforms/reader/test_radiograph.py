@@ -12,13 +12,19 @@ from pneumoseg.transforms.reader.radiograph import (
     AcceptanceFilters,
     FileKind,
     RadiographError,
+    kind_of,
     read_radiograph,
-    sniff,
+    read_start,
 )
 from pneumoseg.transforms.reader.reasons import Reason
 
 WriteDicom = Callable[..., Path]
 PIXELS = (np.arange(16 * 24, dtype=np.uint16) * 7).reshape(16, 24)
+
+
+def sniff(path: str | os.PathLike[str]) -> FileKind:
+    """The kind of a file as `find_radiographs` tells it: by its first bytes, or else by its name."""
+    return kind_of(path, read_start(path, 132))  # preamble and prefix
 
 
 def refusal(path: Path, acceptance: AcceptanceFilters | None = None) -> Reason:
