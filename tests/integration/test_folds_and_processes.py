@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.conftest import Collection
+from tests.integration.settings import CONFIG, SETTINGS, STILL
 
-from pneumoseg.pipeline.core.config import TrainConfig
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.manifest import write_manifest
@@ -25,16 +25,6 @@ from pneumoseg.pipeline.model.description import read_description
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, load_out_of_fold
 
 pytestmark = pytest.mark.slow
-SETTINGS: dict[str, Any] = {
-    "network": {"features": [4, 8, 8, 8, 8], "dropout": 0.0},
-    "data": {"image_size": 32, "batch_size": 4},
-    "optimization": {"epochs": 2, "patience": None},
-    "precision": "float32",
-}
-CONFIG = TrainConfig.model_validate(SETTINGS)
-STILL = TrainConfig.model_validate(  # stays where it begins
-    {**SETTINGS, "optimization": {"epochs": 1, "learning_rate": 1e-30, "weight_decay": 0}}
-)
 # batch normalization and its running average have buffers, which each process updates from its own images
 BATCH_NORM: dict[str, Any] = {
     "network": {**SETTINGS["network"], "normalization": "batch"},

@@ -7,15 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from tests.conftest import Collection
 from tests.integration.command import run_command, signalled
+from tests.integration.settings import CONFIG, SETTINGS, STILL
 
-from pneumoseg.pipeline.core.config import TrainConfig
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import locked
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
@@ -23,16 +22,6 @@ from pneumoseg.pipeline.jobs.train import train_model
 from pneumoseg.pipeline.training.checkpoint import load_state
 
 pytestmark = pytest.mark.slow
-SETTINGS: dict[str, Any] = {
-    "network": {"features": [4, 8, 8, 8, 8], "dropout": 0.0},
-    "data": {"image_size": 32, "batch_size": 4},
-    "optimization": {"epochs": 2, "patience": None},
-    "precision": "float32",
-}
-CONFIG = TrainConfig.model_validate(SETTINGS)
-STILL = TrainConfig.model_validate(  # stays where it begins
-    {**SETTINGS, "optimization": {"epochs": 1, "learning_rate": 1e-30, "weight_decay": 0}}
-)
 ENDLESS = {**SETTINGS, "optimization": {"epochs": 100000, "patience": None}}
 
 
