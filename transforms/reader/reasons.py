@@ -5,8 +5,9 @@ Each reason has one sentence: what it means, and what to do. `docs/reasons.md` s
 """
 
 import sys
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
 
 
 class Outcome(StrEnum):
@@ -149,6 +150,23 @@ class Reason(StrEnum):
 
 Warnings = list[tuple[Reason, str]]
 """Reasons of the outcome WARNED with what was found, in the order found."""
+
+
+REVIEW_REASONS: Final = frozenset(
+    {Reason.LOOKS_TURNED, Reason.LOOKS_INVERTED, Reason.LOOKS_UNLIKE_CHEST, Reason.LOW_CONTRAST}
+)
+"""Warnings with which a result has to be reviewed: the network was trained on upright images with a lung to see."""
+
+
+def reasons_for_review(warnings: Iterable[tuple[Reason, str]]) -> tuple[Reason, ...]:
+    """Select the warnings with which the result of an image has to be reviewed by a person.
+
+    Args:
+        warnings: Warnings of a radiograph.
+
+    Returns: Reasons in the order of the warnings; empty where the result may stand.
+    """
+    return tuple(reason for reason, _ in warnings if reason in REVIEW_REASONS)
 
 
 class RadiographError(ValueError):
