@@ -47,8 +47,8 @@ class CheckReport:
 
 
 def check_folder(
-    folder: Path,
-    output: Path,
+    folder: str | Path,
+    output: str | Path,
     *,
     acceptance: AcceptanceFilters | None = None,
     workers: int = 1,
@@ -73,6 +73,7 @@ def check_folder(
         UsageError: If an argument does not fit.
         JobError: If the folder holds no radiograph.
     """
+    folder, output = Path(folder), Path(output)
     claim_file(output, overwrite=overwrite, inputs=[folder])
     with Readers(read_facts, acceptance=acceptance, workers=workers, window=_WINDOW) as readers:
         found = find_radiographs(folder, leave_out=[output], follow_links=follow_links)

@@ -67,16 +67,16 @@ class CrossValidateReport:
 
 
 def cross_validate(
-    manifest_path: Path | None,
-    run_dir: Path,
+    manifest_path: str | Path | None,
+    run_dir: str | Path,
     *,
     config: TrainConfig | None = None,
     device: str = "auto",
     workers: int = 0,
     resume: bool = False,
     overwrite: bool = False,
-    cache: Path | None = None,
-    initial: Path | None = None,
+    cache: str | Path | None = None,
+    initial: str | Path | None = None,
     allow_seen: bool = False,
     mlflow: str | None = None,
     report: bool = True,
@@ -104,6 +104,10 @@ def cross_validate(
 
     Raises: As `train_model` does.
     """
+    run_dir = Path(run_dir)
+    manifest_path = None if manifest_path is None else Path(manifest_path)
+    cache = None if cache is None else Path(cache)
+    initial = None if initial is None else Path(initial)
     record = make_record(
         run_dir,
         resume=resume,

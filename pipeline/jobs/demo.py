@@ -59,7 +59,9 @@ def demo_config(seed: int) -> TrainConfig:
     )
 
 
-def run_demo(output: Path, *, device: str = "auto", seed: int = 0, overwrite: bool = False) -> DemoReport:
+def run_demo(
+    output: str | Path, *, device: str = "auto", seed: int = 0, overwrite: bool = False
+) -> DemoReport:
     """Render phantoms, then prepare, train, evaluate, submit, score and predict.
 
     Args:
@@ -70,6 +72,7 @@ def run_demo(output: Path, *, device: str = "auto", seed: int = 0, overwrite: bo
 
     Raises: UsageError: If *output* is taken.
     """
+    output = Path(output)
     started = time.monotonic()
     claim_folder(output, overwrite=overwrite, command="demo")
     write_text(output / NOTICE, NOTICE_TEXT)

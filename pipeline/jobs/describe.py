@@ -14,7 +14,7 @@ from pneumoseg.pipeline.model.layer_table import Layer, describe_network
 
 
 def describe_model(
-    network: AttentionUNet, *, image_size: tuple[int, int] = (160, 160), output: Path | None = None
+    network: AttentionUNet, *, image_size: tuple[int, int] = (160, 160), output: str | Path | None = None
 ) -> str:
     """Make the table of layers as text and, if *output* is given, draw the picture of the blocks.
 
@@ -27,6 +27,7 @@ def describe_model(
         UsageError: If the network refuses the image size, or the picture is of another kind.
         JobError: If Graphviz is missing.
     """
+    output = None if output is None else Path(output)
     layers = describe_network(network, image_size=image_size)
     if output is not None:
         draw_layers(layers, output)

@@ -75,9 +75,9 @@ class EvaluateReport:
 
 
 def evaluate_model(
-    model_folder: Path,
-    manifest_path: Path,
-    output: Path,
+    model_folder: str | Path,
+    manifest_path: str | Path,
+    output: str | Path,
     *,
     fold: int | None = None,
     all_folds: bool = False,
@@ -110,6 +110,7 @@ def evaluate_model(
         UsageError: If an argument does not fit.
         JobError: If model, manifest or an image cannot be used.
     """
+    model_folder, manifest_path, output = Path(model_folder), Path(manifest_path), Path(output)
     model = load_model(model_folder, resolve_device(runtime.device), options)
     manifest = read_manifest(manifest_path)
     plan = _plan(model, manifest, fold, all_folds=all_folds)

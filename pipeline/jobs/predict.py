@@ -63,9 +63,9 @@ class PredictReport:
 
 
 def predict_folder(
-    model_folder: Path,
-    folder: Path,
-    output: Path,
+    model_folder: str | Path,
+    folder: str | Path,
+    output: str | Path,
     *,
     kinds: Collection[str] = DEFAULT_KINDS,
     options: ModelOptions = ModelOptions(),
@@ -100,6 +100,7 @@ def predict_folder(
         JobError: If the model cannot be used, the folder holds no radiograph, another process uses *output*, or a
             signal was received.
     """
+    model_folder, folder, output = Path(model_folder), Path(folder), Path(output)
     check_kinds(kinds, dropout_passes=options.dropout_passes)
     acceptance = acceptance or AcceptanceFilters()
     model = load_model(model_folder, resolve_device(runtime.device), options)

@@ -74,11 +74,11 @@ class PrepareReport:
 
 
 def prepare_manifest(
-    images: Path,
-    labels: Sequence[Path],
-    output: Path,
+    images: str | Path,
+    labels: Sequence[str | Path],
+    output: str | Path,
     *,
-    groups: Path | None = None,
+    groups: str | Path | None = None,
     folds: int = 5,
     seed: int = 0,
     id_column: str = "ImageId",
@@ -110,8 +110,11 @@ def prepare_manifest(
         UsageError: If an argument does not fit.
         JobError: If a label file cannot be trusted, the folder holds no radiograph, or nothing in it has a label.
     """
-    claim_file(output, overwrite=overwrite, inputs=[images, *labels, *filter(None, [groups])])
-    known = _Known.read(labels, id_column, label_shape)
+    images, output = Path(images), Path(output)
+    groups = None if groups is None else Path(groups)
+    label_files = [Path(path) for path in labels]
+    claim_file(output, overwrite=overwrite, inputs=[images, *label_files, *filter(None, [groups])])
+    known = _Known.read(label_files, id_column, label_shape)
     group_of = read_groups(groups) if groups else None
 
     found = find_radiographs(images, leave_out=[output])
@@ -137,7 +140,7 @@ def prepare_manifest(
             images_sha256=hashlib.sha256(
                 "".join(image.facts.file_sha256 for image in readable).encode()
             ).hexdigest(),
-            labels_sha256=tuple(sha256_of(path) for path in labels),
+            labels_sha256=tuple(sha256_of(path) for path in label_files),
             groups_sha256=sha256_of(groups) if groups else None,
         ),
         folds=folds,

@@ -12,7 +12,7 @@ from pneumoseg.pipeline.reporting.prediction import prediction_page
 from pneumoseg.pipeline.reporting.run import run_page
 
 
-def write_report(folder: Path, output: Path | None = None) -> Path:
+def write_report(folder: str | Path, output: str | Path | None = None) -> Path:
     """Write the HTML report of a folder; the same files give the same bytes.
 
     Args:
@@ -25,6 +25,8 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
         UsageError: If the folder was written by another command, or *output* may be one of its results.
         JobError: If a file in the folder is damaged.
     """
+    folder = Path(folder)
+    output = None if output is None else Path(output)
     path = output or folder / REPORT
     if path.suffix != ".html" and path.resolve().is_relative_to(folder.resolve()):
         raise UsageError(

@@ -61,7 +61,11 @@ class SubmissionScore:
 
 
 def score_submission(
-    submission: Path, truth: Path, *, groups: Path | None = None, shape: tuple[int, int] = CHALLENGE_SHAPE
+    submission: str | Path,
+    truth: str | Path,
+    *,
+    groups: str | Path | None = None,
+    shape: tuple[int, int] = CHALLENGE_SHAPE,
 ) -> SubmissionScore:
     """Score a submission against a truth, both label CSVs of any generation.
 
@@ -82,10 +86,10 @@ def score_submission(
 
 
 def score_submissions(
-    submissions: Sequence[Path],
-    truth: Path,
+    submissions: Sequence[str | Path],
+    truth: str | Path,
     *,
-    groups: Path | None = None,
+    groups: str | Path | None = None,
     shape: tuple[int, int] = CHALLENGE_SHAPE,
 ) -> list[SubmissionScore | InvalidSubmissionError]:
     """Score several submissions against one truth.
@@ -99,16 +103,16 @@ def score_submissions(
     Returns: For each submission, in order, its score or the error that lists its faults.
     Raises: JobError: If the truth cannot be read or trusted.
     """
-    labels = _read_truth(truth, shape)
+    labels = _read_truth(Path(truth), shape)
     patients = (
         None
         if groups is None
-        else group_by_file([[name] for name in labels.images], read_groups(groups)).names
+        else group_by_file([[name] for name in labels.images], read_groups(Path(groups))).names
     )
     results: list[SubmissionScore | InvalidSubmissionError] = []
     for submission in submissions:
         try:
-            results.append(_score(submission, labels, patients, shape))
+            results.append(_score(Path(submission), labels, patients, shape))
         except InvalidSubmissionError as error:
             results.append(error)
     return results

@@ -57,11 +57,11 @@ class SubmitReport:
 
 
 def write_submission(
-    model_folder: Path,
-    images: Path,
-    output: Path,
+    model_folder: str | Path,
+    images: str | Path,
+    output: str | Path,
     *,
-    sample: Path | None = None,
+    sample: str | Path | None = None,
     shape: tuple[int, int] = CHALLENGE_SHAPE,
     options: ModelOptions = ModelOptions(),
     runtime: Runtime = Runtime(),
@@ -88,6 +88,8 @@ def write_submission(
         JobError: If an image of the sample is missing or cannot be read, an image has another size, or an id is
             ambiguous or cannot be written in a submission. Nothing is written then.
     """
+    model_folder, images, output = Path(model_folder), Path(images), Path(output)
+    sample = None if sample is None else Path(sample)
     claim_file(output, overwrite=overwrite, inputs=[images, *filter(None, [sample])])
     model = load_model(model_folder, resolve_device(runtime.device), options)
     found = find_radiographs(images, leave_out=[output]).images

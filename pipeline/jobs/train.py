@@ -67,8 +67,8 @@ class TrainReport:
 
 
 def train_model(
-    manifest_path: Path | None,
-    run_dir: Path,
+    manifest_path: str | Path | None,
+    run_dir: str | Path,
     *,
     fold: int | None = None,
     config: TrainConfig | None = None,
@@ -76,8 +76,8 @@ def train_model(
     workers: int = 0,
     resume: bool = False,
     overwrite: bool = False,
-    cache: Path | None = None,
-    initial: Path | None = None,
+    cache: str | Path | None = None,
+    initial: str | Path | None = None,
     allow_seen: bool = False,
     mlflow: str | None = None,
     report: bool = True,
@@ -114,6 +114,10 @@ def train_model(
         InterruptedRunError: If a signal was received; the run was saved.
         JobError: If the manifest or its images cannot be used, or the run cannot be continued.
     """
+    run_dir = Path(run_dir)
+    manifest_path = None if manifest_path is None else Path(manifest_path)
+    cache = None if cache is None else Path(cache)
+    initial = None if initial is None else Path(initial)
     record = make_record(
         run_dir,
         resume=resume,
