@@ -3,8 +3,9 @@
     python benchmarks/executed_files.py step
     python benchmarks/executed_files.py submission MODEL IMAGES
 
-A file counts when any function of it is called, from the first step or image to its end. A submission is traced with
-the decoder in this process; a step from the fetched batch to the moved weights, with all handlers of a step.
+A file counts when any function of it is called. A submission is traced with the decoder in this process, from the
+loaded model to the rows of the images, before they are written and read back; a step from the fetched batch to the
+moved weights, with all handlers of a step.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any, Final
+from unittest.mock import patch
 
 ROOT: Final = Path(__file__).parents[1]
 PACKAGES: Final = ("models", "pipeline", "transforms")
@@ -70,12 +72,29 @@ def trace_step() -> Tracer:
 
 
 def trace_submission(model: Path, images: Path, shape: tuple[int, int]) -> Tracer:
-    """Trace the job from its call to the rows of the images, which are of one *shape*."""
-    from pneumoseg.pipeline import write_submission  # noqa: PLC0415
+    """Trace the job from the loaded model to the rows of the images, which are of one *shape*."""
     from pneumoseg.pipeline.core.runtime import Runtime  # noqa: PLC0415
+    from pneumoseg.pipeline.jobs import submit  # noqa: PLC0415
 
-    with TemporaryDirectory() as name, Tracer() as tracer:
-        write_submission(
+    tracer = Tracer()
+    load_model = submit.load_model
+
+    def load_and_trace(*words: Any) -> Any:
+        loaded = load_model(*words)
+        tracer.__enter__()
+        return loaded
+
+    def stop_and_write(*words: Any) -> None:
+        tracer.__exit__()
+        write(*words)
+
+    write = submit._write
+    with (
+        TemporaryDirectory() as name,
+        patch.object(submit, "load_model", load_and_trace),
+        patch.object(submit, "_write", stop_and_write),
+    ):
+        submit.write_submission(
             model, images, Path(name) / "submission.csv", shape=shape, runtime=Runtime(workers=0)
         )
     return tracer

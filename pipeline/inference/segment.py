@@ -5,13 +5,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from queue import SimpleQueue
+from threading import Event, Semaphore, Thread
+from typing import Final, TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pneumoseg.pipeline.inference.ahead import ahead
 from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.inference.predictor import Prediction
 from pneumoseg.pipeline.inference.segmentation import Segmentation, postprocess
@@ -21,6 +22,8 @@ from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
 
+_END: Final = object()
+_Item = TypeVar("_Item")
 _MOST_FILES: Final = 16  # files per image of a batch, so that the reasons of unreadable files are not delayed
 
 
@@ -177,3 +180,46 @@ def _fetch(prediction: Prediction) -> tuple[Prediction, torch.cuda.Event | None]
         )
     )
     return fetched, torch.cuda.current_stream(device).record_event()
+
+
+def ahead(source: Generator[_Item], *, depth: int = 1) -> Generator[_Item]:
+    """Run a generator in a thread ahead of its consumer; the items keep their order.
+
+    An exception of the generator is raised here after the items that precede it. Closing this generator early waits
+    until the current item is complete, and then closes *source* in the thread in which it has run.
+
+    Args:
+        source: Generator, used by this function only.
+        depth: Largest number of items that are in memory, complete or being made.
+    """
+    room, left = Semaphore(depth), Event()
+    ready: SimpleQueue[tuple[object, BaseException | None]] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            with closing(source):
+                item: object = None
+                while item is not _END:
+                    room.acquire()
+                    if left.is_set():
+                        return
+                    item = next(source, _END)
+                    ready.put((item, None))
+        except BaseException as error:  # noqa: BLE001  (it is raised where somebody waits)
+            ready.put((_END, error))
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            room.release()
+            yield cast("_Item", item)
+    finally:
+        left.set()
+        room.release()
+        thread.join()

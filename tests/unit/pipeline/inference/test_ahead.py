@@ -3,7 +3,7 @@ from collections.abc import Generator
 
 import pytest
 
-from pneumoseg.pipeline.inference.ahead import ahead
+from pneumoseg.pipeline.inference.segment import ahead
 
 PATIENCE_S = 60
 
