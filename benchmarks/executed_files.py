@@ -77,7 +77,7 @@ def trace_submission(model: Path, images: Path, shape: tuple[int, int]) -> Trace
     from pneumoseg.pipeline.jobs import submit  # noqa: PLC0415
 
     tracer = Tracer()
-    load_model = submit.load_model
+    load_model = submit.load_model  # type: ignore[attr-defined]  # imported there
 
     def load_and_trace(*words: Any) -> Any:
         loaded = load_model(*words)

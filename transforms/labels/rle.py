@@ -6,13 +6,14 @@ and pixels are numbered down each column. ``-1`` denotes an empty mask.
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from operator import index
-from typing import Any, Literal, NoReturn
+from typing import Any, Final, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pneumoseg.transforms.labels.runs import NO_RUNS, Runs, draw_runs, find_runs, merge_runs
+from pneumoseg.transforms.labels.runs import NO_RUNS, Runs, draw_lengths, draw_runs, find_runs, merge_runs
 
 RLEErrorKind = Literal[
     "BAD_LENGTH", "BAD_MASK", "BAD_SHAPE", "CONFLICT", "EMPTY", "NEGATIVE_START", "NOT_INTEGER",
@@ -22,6 +23,11 @@ RLEErrorKind = Literal[
 _EMPTY_MASK = re.compile(r"-1(\.0+)?")  # pandas and spreadsheets convert a column of -1 to floats
 _UNKNOWN = frozenset({"", "nan", "none", "null", "na", "<na>"})
 _BLANK = " \t\r\n"
+_ONE_DIGIT: Final = np.uint16(ord("0") | ord(" ") << 8)
+"""The bytes of ``0`` and a space, as a little-endian number."""
+_LONG: Final = 2**13
+"""Characters of a text from which on its numbers are read digit by digit, all at once."""
+_MOST_DIGITS: Final = 18  # of any int64
 _PLAIN = f"0123456789{_BLANK}".encode()
 _TOKEN = re.compile(rf"[^{_BLANK}]+")
 _INTEGER = re.compile(r"(-?[0-9]+)(?:\.0+)?")  # int() would accept `1_0` and digits of other scripts
@@ -59,8 +65,10 @@ def decode_rle(rle: str | Sequence[str], shape: tuple[int, int]) -> NDArray[np.u
     """
     texts = [rle] if isinstance(rle, str) else rle
     shape = _checked_shape(shape)
+    if len(texts) == 1:
+        return draw_lengths(_read_lengths(texts[0], shape), shape)
     parts = [parse_runs(text, shape) for text in texts]
-    if len(parts) > 1 and len({len(part) > 0 for part in parts}) == 2:
+    if len({len(part) > 0 for part in parts}) == 2:
         raise RLEError("CONFLICT", "one row says -1 and another draws a mask; which is right?")
     return draw_runs(merge_runs(parts), shape)
 
@@ -89,9 +97,14 @@ def parse_runs(text: str, shape: tuple[int, int]) -> Runs:
 
     Raises: RLEError: If the numbers are not pairs of integers, or a run leaves the image.
     """
+    return np.cumsum(_read_lengths(text, shape)).reshape(-1, 2)
+
+
+def _read_lengths(text: str, shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Read the lengths of gaps and runs from a text, none from ``-1``, and check them."""
     numbers = _parse_numbers(text)
     if numbers is None:
-        return NO_RUNS
+        return NO_RUNS.ravel()
     if numbers.size % 2:
         raise RLEError(
             "ODD_TOKENS", f"{numbers.size} numbers are not pairs of gap and length; is the row cut?"
@@ -104,10 +117,11 @@ def parse_runs(text: str, shape: tuple[int, int]) -> Runs:
         )
     if lengths.min() < 1:
         raise RLEError("BAD_LENGTH", f"a run of {lengths.min()} pixels; an empty mask is written -1")
-    stops = np.cumsum(numbers)
-    if numbers.max() > pixels or stops[-1] > pixels:  # no number above `pixels`: the sum cannot have wrapped
+    if (
+        numbers.max() > pixels or numbers.sum() > pixels
+    ):  # no number above `pixels`: the sum cannot have wrapped
         _raise_past_end(numbers, shape)
-    return stops.reshape(-1, 2)
+    return numbers
 
 
 def format_runs(runs: Runs) -> str:
@@ -123,7 +137,7 @@ def format_runs(runs: Runs) -> str:
     borders = runs.ravel()
     numbers = borders.copy()
     numbers[1:] -= borders[:-1]
-    return str(numbers.tolist())[1:-1].replace(",", "")  # a third faster than str.join
+    return _format_numbers(numbers)
 
 
 def looks_absolute(text: str, shape: tuple[int, int]) -> bool:
@@ -137,9 +151,52 @@ def looks_absolute(text: str, shape: tuple[int, int]) -> bool:
     return numbers is not None and _fits_as_absolute(numbers, shape[0] * shape[1])
 
 
+def _format_numbers(numbers: NDArray[np.int64]) -> str:
+    """Write non-negative whole numbers, separated by spaces, without a loop over them."""
+    largest = numbers.max()
+    if largest < 10:
+        return (numbers.astype("<u2") + _ONE_DIGIT).tobytes()[:-1].decode("ascii")
+    if largest >= 10**7:
+        return " ".join(map(str, numbers.tolist()))
+    if largest < 1000:
+        fields = _low_digits()[numbers]
+    else:
+        high, low = np.divmod(numbers, 1000)
+        fields = np.stack([_high_digits()[high], _low_digits()[low + 1000 * (high > 0)]], axis=1)
+    return fields.tobytes().translate(None, b"\0")[:-1].decode("ascii")
+
+
+@cache
+def _high_digits() -> NDArray[np.uint32]:
+    """Make the digits of 0 to 9999 as four bytes, with NULs instead of leading zeros, also for 0."""
+    return _digits(np.arange(10**4), places=4)
+
+
+@cache
+def _low_digits() -> NDArray[np.uint32]:
+    """Make three digits and a space for 0 to 999, first with NULs instead of leading zeros, then with these zeros."""
+    blank = _digits(np.arange(10**3), places=3)
+    blank[0] = ord("0") << 16
+    with_zeros = _digits(np.arange(10**3, 2 * 10**3), places=3)
+    return np.concatenate([blank, with_zeros]) | np.uint32(ord(" ") << 24)
+
+
+def _digits(numbers: NDArray[np.int64], *, places: int) -> NDArray[np.uint32]:
+    """Write the last digits of numbers into bytes, the first one lowest; NULs stand for leading zeros."""
+    words = np.zeros(numbers.size, dtype="<u4")
+    for place in range(places):
+        shifted = numbers // 10 ** (places - 1 - place)
+        words |= np.where(shifted > 0, ord("0") + shifted % 10, 0).astype(np.uint32) << np.uint32(8 * place)
+    return words
+
+
 def _parse_numbers(text: str) -> NDArray[np.int64] | None:
     """Read the numbers of a text; None for an empty mask."""
     text = text.strip(_BLANK)
+    if len(text) % 2 and text.isascii():
+        digits = np.frombuffer(f"{text} ".encode(), dtype="<u2") - _ONE_DIGIT  # anything else is more than 9
+        if digits.max() <= 9:
+            return digits.astype(np.int64)
     is_plain = text.isascii() and not text.encode().translate(None, _PLAIN)
     if not text or not is_plain:
         if _EMPTY_MASK.fullmatch(text):
@@ -147,7 +204,22 @@ def _parse_numbers(text: str) -> NDArray[np.int64] | None:
         if text.lower() in _UNKNOWN:
             raise RLEError("EMPTY", f"{text!r} says nothing about the image; no pneumothorax is written -1")
         text = " ".join(_whole_number(token) for token in _TOKEN.findall(text))
+    if len(text) > _LONG:
+        blanks = np.flatnonzero(np.frombuffer(f" {text} ".encode(), dtype=np.uint8) < ord("0"))
+        lengths = np.diff(blanks) - 1
+        if lengths.min() > 0 and lengths.max() <= _MOST_DIGITS:
+            return _parse_digits(text.encode(), blanks[1:] - 1, lengths)
     return np.fromstring(text, dtype=np.int64, sep=" ")  # a number beyond int64 becomes its largest
+
+
+def _parse_digits(text: bytes, stops: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Read the numbers that end before *stops*: all last digits first, then all digits before these, and so on."""
+    digits = np.frombuffer(text, dtype=np.uint8) - ord("0")
+    numbers = digits[stops - 1].astype(np.int64)
+    for place in range(1, int(lengths.max())):
+        longer = np.flatnonzero(lengths > place)
+        numbers[longer] += digits[stops[longer] - 1 - place] * np.int64(10**place)
+    return numbers
 
 
 def _whole_number(token: str) -> str:

@@ -4,8 +4,9 @@ import os
 import pickle
 import subprocess
 import sys
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,7 +15,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from pneumoseg.transforms.labels.rle import RLEError, decode_rle, encode_rle, looks_absolute, parse_runs
+from pneumoseg.transforms.labels.rle import (
+    RLEError,
+    decode_rle,
+    encode_rle,
+    format_runs,
+    looks_absolute,
+    parse_runs,
+)
 
 quick = settings(max_examples=200, derandomize=True, deadline=None, database=None)
 
@@ -296,6 +304,35 @@ def test_a_second_decoder_draws_10_000_random_masks_alike() -> None:
 def test_a_second_decoder_draws_real_masks_alike(real_texts: list[str]) -> None:
     for text in [text for text in real_texts if text != "-1"][::500]:
         assert (np.array(decode_pixel_by_pixel(text, 1024, 1024)) == decode_rle(text, (1024, 1024))).all()
+
+
+def test_numbers_of_any_length_are_written_and_read() -> None:
+    random = np.random.default_rng(2)
+    for largest in (9, 10, 99, 999, 1000, 9999, 10**4, 10**7 - 1, 10**7, 10**9):
+        edges = [1, largest, largest - 1, 1000, 1001, 9, 10, 100, 90, 1]
+        numbers = [min(each, largest) for each in edges] + random.integers(
+            1, largest, 2000, "i8", True
+        ).tolist()
+        text = " ".join(map(str, numbers))
+        runs = parse_runs(text, (sum(numbers), 1))
+        assert runs.ravel().tolist() == list(accumulate(numbers))
+        assert format_runs(runs) == text
+
+
+def test_long_texts_may_hold_any_white_space() -> None:
+    text = "1 12\t2 3\r\n4 1 " * 2000
+    assert (
+        parse_runs(text, (1024, 1024)).tolist() == parse_runs(" ".join(text.split()), (1024, 1024)).tolist()
+    )
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_masks_with_many_borders_come_back(order: Literal["C", "F"]) -> None:
+    random = np.random.default_rng(3)
+    for shape in ((64, 64), (63, 41), (1, 200), (200, 1), (100, 8)):
+        for mask in (np.indices(shape).sum(0) % 2, random.random(shape) < 0.4, np.ones(shape)):
+            text = encode_rle(np.asarray(mask, dtype=np.uint8, order=order))
+            assert decode_pixel_by_pixel(text, *shape) == np.asarray(mask, dtype=int).tolist()
 
 
 # properties
