@@ -9,7 +9,7 @@ from typing import Final
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.transforms.reader.description import read_uid
 from pneumoseg.transforms.reader.dicom_file import peek
-from pneumoseg.transforms.reader.quiet import quiet_libraries
+from pneumoseg.transforms.reader.elements import quiet_libraries
 from pneumoseg.transforms.reader.radiograph import FileKind, kind_of, read_start
 
 _MARK: Final = ".pneumoseg-"  # `claim_folder` leaves a file of this name in each folder of results

@@ -1,12 +1,17 @@
-"""Elements of a DICOM data set, converted from their bytes.
+"""Elements of a DICOM data set, converted from their bytes, without the warnings of the DICOM libraries.
 
 pydicom finds the elements. Their values are converted here, because pydicom's conversion emits warnings that contain
 the values, and raises many kinds of errors. Here a value exists, is missing, or raises a `ValueError`; the VR that a
 file declares is ignored.
 """
 
-from collections.abc import Iterable
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from threading import Lock
 from typing import Literal
 
 from pydicom.datadict import tag_for_keyword
@@ -138,3 +143,59 @@ def _tag(keyword: str) -> int:
     if tag is None:
         raise KeyError(keyword)
     return tag
+
+
+_reading: ContextVar[bool] = ContextVar("reading", default=False)
+_NOISY_MODULES = r"(pydicom|highdicom|PIL|openjpeg|imagecodecs)\b"
+_NOISY_LOGGERS = (
+    "pydicom",
+    "pydicom.pixels.decoders.base",
+    "pydicom.pixels.utils",
+    "highdicom.base",
+    "highdicom.sc.sop",
+)
+
+for _name in _NOISY_LOGGERS:
+    logging.getLogger(_name).addFilter(lambda _record: not _reading.get())
+
+
+class _SharedSilence:
+    """Filter warnings while at least one thread reads.
+
+    Before Python 3.14 the filters are shared by the whole process. If each thread saved and restored them itself, the
+    last one to leave could restore the filters of another thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._readers = 0
+        self._filters = warnings.catch_warnings()
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._readers == 0:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=_NOISY_MODULES)
+            self._readers += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._readers -= 1
+            if self._readers == 0:
+                self._filters.__exit__(None, None, None)
+
+
+_silence = _SharedSilence()
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Suppress warnings and log records of pydicom and the decoders; thread-safe."""
+    token = _reading.set(True)
+    _silence.enter()
+    try:
+        yield
+    finally:
+        _silence.leave()
+        _reading.reset(token)

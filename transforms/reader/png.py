@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
+from pneumoseg.transforms.reader.elements import quiet_libraries
 from pneumoseg.transforms.reader.grey import GreyScale
-from pneumoseg.transforms.reader.quiet import quiet_libraries
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason
 from pneumoseg.transforms.reader.record import Radiograph
 

@@ -12,7 +12,7 @@ from pydicom.uid import UID, generate_uid
 
 from pneumoseg.pipeline.core.files import written_atomically
 from pneumoseg.pipeline.results.dicom.source import Source
-from pneumoseg.transforms.reader.quiet import quiet_libraries
+from pneumoseg.transforms.reader.elements import quiet_libraries
 
 MANUFACTURER: Final = "pneumoseg developers"
 MODEL_NAME: Final = "pneumoseg"

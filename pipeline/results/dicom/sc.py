@@ -8,7 +8,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from pneumoseg.pipeline.results.dicom.origin import NOTICE, Origin, finish
 from pneumoseg.pipeline.results.dicom.source import Source
-from pneumoseg.transforms.reader.quiet import quiet_libraries
+from pneumoseg.transforms.reader.elements import quiet_libraries
 
 
 def make_sc(source: Source, picture: npt.NDArray[np.uint8], origin: Origin) -> SCImage:

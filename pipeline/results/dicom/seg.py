@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from pneumoseg.pipeline.results.dicom.origin import NOTICE, Origin, finish
 from pneumoseg.pipeline.results.dicom.source import Source
-from pneumoseg.transforms.reader.quiet import quiet_libraries
+from pneumoseg.transforms.reader.elements import quiet_libraries
 
 _PLACEHOLDER = (1.0, 1.0)  # viewers fail without any spacing; no measurement uses this one
 

@@ -17,8 +17,7 @@ from pydicom.valuerep import TEXT_VR_DELIMS
 
 from pneumoseg.transforms.reader.description import read_uid
 from pneumoseg.transforms.reader.dicom_file import looks_like_dicom, read_dicom_file
-from pneumoseg.transforms.reader.elements import Elements
-from pneumoseg.transforms.reader.quiet import quiet_libraries
+from pneumoseg.transforms.reader.elements import Elements, quiet_libraries
 from pneumoseg.transforms.reader.radiograph import Radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
 

@@ -27,7 +27,7 @@ from pydicom.sr.coding import Code
 from pneumoseg.pipeline.results.dicom.origin import MANUFACTURER, MODEL_NAME, Origin, finish
 from pneumoseg.pipeline.results.dicom.source import Source
 from pneumoseg.transforms.measurements import Component, Measurements, outlines
-from pneumoseg.transforms.reader.quiet import quiet_libraries
+from pneumoseg.transforms.reader.elements import quiet_libraries
 
 _PRESENCE = Code("705057003", "SCT", "Presence")
 
