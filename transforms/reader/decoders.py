@@ -3,11 +3,18 @@
 The choice was tested on damaged and foreign streams: these decoders do not crash the process or change a grey level of
 lossless data. `imagecodecs.ljpeg_decode` and `jpegsof3_decode` crash it, GDCM crashes on some headers, and the JPEG
 plugin of pylibjpeg is licensed under the GPL.
+
+Decoders handle damaged streams unsafely: half a stream gives a whole image, and an altered size allocates gigabytes.
+Therefore the header and the end marker of a stream are checked first, which takes microseconds.
+
+Source: ITU-T T.81 (JPEG), T.87 (JPEG-LS), T.800 and T.814 (JPEG 2000, HTJ2K), DICOM PS3.5 Annex G (RLE).
 """
 
 import io
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import imagecodecs
@@ -17,16 +24,173 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import uid
 
-from pneumoseg.transforms.reader.layout import Layout
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason
-from pneumoseg.transforms.reader.streams import (
-    J2K_BEGIN,
-    JPEG_BEGIN,
-    StreamInfo,
-    read_j2k_header,
-    read_jpeg_header,
-    rle_segments,
-)
+
+JPEG_BEGIN = b"\xff\xd8\xff"
+J2K_BEGIN = b"\xff\x4f\xff\x51"
+
+_END_OF_IMAGE = b"\xff\xd9"  # EOI of JPEG and JPEG-LS, EOC of JPEG 2000: no coded data can look like it
+_MOST_TRAILING_BYTES = 64
+_RLE_HEADER_BYTES = 64
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """Size in pixels and bit depth of the image in a stream."""
+
+    rows: int
+    columns: int
+    samples: int
+    precision: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the decoded image: ``(rows, columns)`` or ``(rows, columns, samples)``."""
+        return (self.rows, self.columns) if self.samples == 1 else (self.rows, self.columns, self.samples)
+
+
+def read_jpeg_header(stream: bytes, processes: frozenset[int]) -> StreamInfo:
+    """Read the frame header of a JPEG or JPEG-LS stream and check that the stream is complete.
+
+    Args:
+        stream: Stream from SOI to EOI, with or without padding.
+        processes: Second bytes of the frame markers (SOF0, SOF3, ...) that the transfer syntax allows.
+
+    Raises:
+        RadiographError: DECODE_ERROR.
+    """
+    if not stream.startswith(JPEG_BEGIN):
+        raise _broken("the JPEG stream does not begin with SOI")
+    info = None
+    position = 2
+    while True:
+        marker, position = _next_marker(stream, position)
+        segment = _segment(stream, position)
+        if marker == 0xDA:  # start of scan: end of the header
+            break
+        if _is_frame_header(marker):
+            if marker not in processes:
+                raise _broken(f"JPEG process SOF{marker - 0xC0} is not what the transfer syntax names")
+            if info is not None:
+                raise _broken("the JPEG stream has two frame headers")
+            info = _frame_header(segment)
+        position += 2 + len(segment)
+    if info is None:
+        raise _broken("the JPEG stream has no frame header")
+    _check_end(stream, stream.find(_END_OF_IMAGE, position))
+    return info
+
+
+def _check_end(stream: bytes, end: int) -> None:
+    """Refuse a stream without an end marker, or with one before its end."""
+    if end < 0:
+        raise _broken("the compressed stream has no end marker: it is cut")
+    rest = stream[end + 2 :].strip(b"\0\xff ")
+    if len(rest) > _MOST_TRAILING_BYTES:
+        raise _broken(f"{len(rest)} bytes follow the end marker of the compressed stream")
+
+
+def _next_marker(stream: bytes, position: int) -> tuple[int, int]:
+    """Return the marker at *position* and the offset of its segment; fill bytes may precede it."""
+    while stream[position : position + 2] == b"\xff\xff":
+        position += 1
+    if len(stream) < position + 2 or stream[position] != 0xFF:
+        raise _broken("the JPEG header is damaged")
+    return stream[position + 1], position + 2
+
+
+def _segment(stream: bytes, position: int) -> bytes:
+    length = int.from_bytes(stream[position : position + 2], "big")
+    segment = stream[position + 2 : position + length]
+    if length < 2 or len(segment) != length - 2:
+        raise _broken("the JPEG header is damaged")
+    return segment
+
+
+def _is_frame_header(marker: int) -> bool:
+    return marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC})
+
+
+def _frame_header(segment: bytes) -> StreamInfo:
+    if len(segment) < 6 or len(segment) < 6 + 3 * segment[5]:
+        raise _broken("the JPEG frame header is cut")
+    precision, rows, columns, samples = struct.unpack(">BHHB", segment[:6])
+    return StreamInfo(rows, columns, samples, precision)
+
+
+def read_j2k_header(stream: bytes) -> StreamInfo:
+    """Read the SIZ segment of a JPEG 2000 or HTJ2K codestream and check that the stream is complete.
+
+    Args:
+        stream: Codestream from SOC to EOC, with or without padding.
+
+    Raises:
+        RadiographError: DECODE_ERROR, or UNSUPPORTED_PIXEL where components differ.
+    """
+    if not stream.startswith(J2K_BEGIN):
+        raise _broken("the JPEG 2000 stream does not begin with SOC and SIZ")
+    if len(stream) < 42:
+        raise _broken("the JPEG 2000 header is cut")
+    right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, samples = struct.unpack(
+        ">8IH", stream[8:42]
+    )
+    components = stream[42 : 42 + 3 * samples]
+    if samples == 0 or len(components) != 3 * samples:
+        raise _broken("the JPEG 2000 header is cut")
+    if (
+        len({components[at : at + 3] for at in range(0, len(components), 3)}) > 1
+        or components[1:3] != b"\1\1"
+    ):
+        raise RadiographError(
+            Reason.UNSUPPORTED_PIXEL, "the JPEG 2000 components differ in depth or sampling"
+        )
+    if left >= right or top >= bottom:
+        raise _broken("the JPEG 2000 image has no area")
+    _check_tiles((right, bottom), (left, top), (tile_width, tile_height), (tile_left, tile_top))
+    _check_end(
+        stream, stream.rfind(_END_OF_IMAGE, 42)
+    )  # tile lengths may look like an end marker: use the last
+    depth = components[0]
+    return StreamInfo(bottom - top, right - left, samples, (depth & 0x7F) + 1)
+
+
+def _check_tiles(
+    end: tuple[int, int], begin: tuple[int, int], tile: tuple[int, int], tile_begin: tuple[int, int]
+) -> None:
+    """Check that the tile grid covers the image, and has not so many tiles that they exhaust the memory."""
+    count = 1
+    for stop, start, size, origin in zip(end, begin, tile, tile_begin, strict=True):
+        if size == 0 or origin > start or origin + size <= start:
+            raise _broken("the JPEG 2000 tile grid does not cover the image")
+        count *= -(-(stop - origin) // size)
+    if count > 65535:
+        raise _broken(f"the JPEG 2000 stream claims {count} tiles")
+
+
+def rle_segments(stream: bytes, count: int) -> list[bytes]:
+    """Divide an RLE frame into its segments, one for each byte of a pixel, the most significant first.
+
+    Args:
+        stream: RLE header and segments.
+        count: Expected number of segments.
+
+    Raises:
+        RadiographError: DECODE_ERROR.
+    """
+    if len(stream) < _RLE_HEADER_BYTES:
+        raise _broken("the RLE header is cut")
+    found, *offsets = struct.unpack("<16I", stream[:_RLE_HEADER_BYTES])
+    if found != count:
+        raise _broken(f"{found} RLE segments; pixels of {count} bytes need {count}")
+    bounds = [*offsets[:count], len(stream)]
+    if bounds[0] < _RLE_HEADER_BYTES or any(begin >= end for begin, end in pairwise(bounds)):
+        raise _broken("the RLE segment offsets are not in order within the stream")
+    return [stream[begin:end] for begin, end in pairwise(bounds)]
+
+
+def _broken(detail: str) -> RadiographError:
+    return RadiographError(Reason.DECODE_ERROR, detail)
+
 
 BitPatterns = NDArray[np.unsignedinteger[Any]]
 """Decoded pixels, before sign and unused bits are interpreted."""
@@ -66,8 +230,7 @@ def _decode_with_jpegls(stream: bytes, _info: StreamInfo) -> BitPatterns:
 def _decode_with_openjpeg(stream: bytes, info: StreamInfo) -> BitPatterns:
     buffer = openjpeg.utils.decode_pixel_data(stream, version=2)
     pixels = np.frombuffer(buffer, dtype="<u1" if info.precision <= 8 else "<u2")
-    shape = (info.rows, info.columns) if info.samples == 1 else (info.rows, info.columns, info.samples)
-    return pixels.reshape(shape)
+    return pixels.reshape(info.shape)
 
 
 def _jpeg(*processes: int, decode: Callable[[bytes, StreamInfo], BitPatterns]) -> Codec:
@@ -102,29 +265,29 @@ NATIVE_SYNTAXES = frozenset(
 )
 
 
-def decode_rle_frame(stream: bytes, layout: Layout) -> BitPatterns:
+def decode_rle_frame(stream: bytes, info: StreamInfo) -> BitPatterns:
     """Decode an RLE frame: PackBits segments, each a plane of bytes.
 
     pydicom's decoder gives the same result thirty times slower, and a small stream can exhaust the memory.
 
     Args:
         stream: RLE header and segments.
-        layout: Layout of the pixels.
+        info: Size and container of the pixels as the header gives them, since the stream does not.
 
     Returns: Bit patterns, shape ``(rows, columns)`` or ``(rows, columns, samples)``.
     Raises: RadiographError: DECODE_ERROR or CONFLICTING_SIZE.
     """
-    sample_bytes = layout.bits_allocated // 8
-    segments = rle_segments(stream, layout.samples * sample_bytes)
-    planes = np.stack([_unpack(segment, layout) for segment in segments], axis=-1)
-    return planes.view(f">u{sample_bytes}").reshape(layout.shape)
+    sample_bytes = info.precision // 8
+    segments = rle_segments(stream, info.samples * sample_bytes)
+    planes = np.stack([_unpack(segment, info) for segment in segments], axis=-1)
+    return planes.view(f">u{sample_bytes}").reshape(info.shape)
 
 
-def _unpack(segment: bytes, layout: Layout) -> NDArray[np.uint8]:
+def _unpack(segment: bytes, info: StreamInfo) -> NDArray[np.uint8]:
     """Decode a segment into a buffer of fixed size; less than a row of excess counts as padding."""
-    pixels = layout.rows * layout.columns
+    pixels = info.rows * info.columns
     try:
-        plane = imagecodecs.packbits_decode(segment, out=pixels + layout.columns - 1)
+        plane = imagecodecs.packbits_decode(segment, out=pixels + info.columns - 1)
     except imagecodecs.PackbitsError as error:
         if "TOO_SMALL" in str(error):
             raise RadiographError(

@@ -2,7 +2,7 @@
 
 import io
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from pydicom import uid
@@ -15,6 +15,7 @@ from pneumoseg.transforms.reader.reasons import RadiographError, Reason, Warning
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_DATA, _FLOAT_PIXEL_DATA, _DOUBLE_FLOAT_PIXEL_DATA = 0x7FE00010, 0x7FE00008, 0x7FE00009
 _PIXEL_TAGS = {_PIXEL_DATA, _FLOAT_PIXEL_DATA, _DOUBLE_FLOAT_PIXEL_DATA}
+_ITEM, _SEQUENCE_DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,39 @@ def peek(start: bytes, keyword: str) -> Elements:
         return Elements(scan.read(implicit=implicit, little_endian=little_endian, tags=[tag]), little_endian)
     except RadiographError:
         return nothing
+
+
+def pixel_items(body: bytes, pixels: PixelElement) -> Iterator[memoryview]:
+    """Iterate over the items of encapsulated pixel data: the offset table, then the fragments.
+
+    `pydicom.encaps` raises the same error for truncated and for invalid items, and accepts a last fragment that is cut.
+
+    Args:
+        body: Bytes of the data set.
+        pixels: Position of the pixels.
+
+    Raises: RadiographError: TRUNCATED or DECODE_ERROR.
+    Source: DICOM PS3.5 Annex A.4.
+    """
+    value = memoryview(body)[
+        pixels.position : None if pixels.length is None else pixels.position + pixels.length
+    ]
+    if len(value) < 8:
+        raise RadiographError(Reason.TRUNCATED, "the file ends where the pixels begin")
+    position = 0
+    while position + 8 <= len(value):
+        tag, length = value[position : position + 4], value[position + 4 : position + 8]
+        if tag == _SEQUENCE_DELIMITER:
+            return
+        if tag != _ITEM:
+            raise RadiographError(Reason.DECODE_ERROR, "the compressed pixels are not in items")
+        begin, end = position + 8, position + 8 + int.from_bytes(length, "little")
+        if end > len(value):
+            raise RadiographError(
+                Reason.TRUNCATED, f"{len(value) - begin} of {end - begin} bytes of a fragment are there"
+            )
+        yield value[begin:end]
+        position = end
 
 
 def _read_meta(data: bytes, start: int) -> tuple[Elements, int]:

@@ -1,9 +1,9 @@
-"""Conversion of the pixel data of a file to stored integers: size checks first, then decoding.
+"""Conversion of the pixel data of a file to stored integers: the layout by the header, size checks, then decoding.
 
-Source: DICOM PS3.5 8 (pixel encoding) and Annex A.4 (encapsulation).
+Source: DICOM PS3.3 C.7.6.3.1 (Image Pixel module), PS3.5 8 (pixel encoding) and Annex A.4 (encapsulation).
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,147 @@ from numpy.typing import NDArray
 from pydicom import uid
 
 from pneumoseg.transforms.reader.acceptance import show
-from pneumoseg.transforms.reader.decoders import CODECS, NATIVE_SYNTAXES, BitPatterns, decode_rle_frame
-from pneumoseg.transforms.reader.dicom_file import DicomFile, PixelElement
-from pneumoseg.transforms.reader.layout import YBR, Layout
+from pneumoseg.transforms.reader.decoders import (
+    CODECS,
+    J2K_BEGIN,
+    JPEG_BEGIN,
+    NATIVE_SYNTAXES,
+    BitPatterns,
+    StreamInfo,
+    decode_rle_frame,
+)
+from pneumoseg.transforms.reader.dicom_file import DicomFile, PixelElement, pixel_items
+from pneumoseg.transforms.reader.elements import Elements
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason, Warnings
-from pneumoseg.transforms.reader.streams import J2K_BEGIN, JPEG_BEGIN, StreamInfo
+
+GREY = ("MONOCHROME1", "MONOCHROME2")
+RGB = ("RGB", "YBR_RCT", "YBR_ICT")  # the JPEG 2000 decoder converts the latter two to RGB
+YBR = ("YBR_FULL", "YBR_FULL_422")
+
+_NUMBERS = (
+    "SamplesPerPixel",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+)
+LAYOUT_KEYWORDS = (*_NUMBERS, "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Size, bit depth and interpretation of the pixels of one frame."""
+
+    photometric: str
+    samples: int
+    rows: int
+    columns: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+    planar: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the decoded frame: ``(rows, columns)`` or ``(rows, columns, samples)``."""
+        return self.container.shape
+
+    @property
+    def container(self) -> StreamInfo:
+        """Size of the frame, with all allocated bits."""
+        return StreamInfo(self.rows, self.columns, self.samples, self.bits_allocated)
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of one uncompressed row in bytes."""
+        return self.columns * self.samples * self.bits_allocated // 8
+
+    @property
+    def frame_bytes(self) -> int:
+        """Size of the uncompressed frame in bytes."""
+        return self.rows * self.row_bytes
+
+
+def read_layout(elements: Elements) -> Layout:
+    """Read the layout of the pixels, and refuse unsupported and contradictory ones.
+
+    Args:
+        elements: Elements of the data set.
+
+    Raises:
+        RadiographError: MISSING_TAG, BAD_HEADER, MULTIFRAME or UNSUPPORTED_PIXEL.
+    """
+    photometric = elements.code("PhotometricInterpretation")
+    if not photometric:
+        raise RadiographError(Reason.MISSING_TAG, "PhotometricInterpretation is missing")
+    try:
+        numbers = {keyword: elements.unsigned(keyword) for keyword in _NUMBERS}
+        planar = elements.unsigned("PlanarConfiguration") == 1
+        frames = elements.decimals("NumberOfFrames")
+    except ValueError as error:
+        raise RadiographError(
+            Reason.BAD_HEADER, "an element that describes the pixels is not a number"
+        ) from error
+    for keyword, number in numbers.items():
+        if number is None:
+            raise RadiographError(Reason.MISSING_TAG, f"{keyword} is missing")
+    samples, rows, columns, *bits = (number or 0 for number in numbers.values())
+    _check_frames(frames)
+    _check_samples(photometric, samples)
+    _check_bits(*bits)
+    if rows == 0 or columns == 0:
+        raise RadiographError(Reason.BAD_HEADER, f"{rows} rows and {columns} columns")
+    allocated, stored, high_bit, representation = bits
+    return Layout(
+        photometric=photometric,
+        samples=samples,
+        rows=rows,
+        columns=columns,
+        bits_allocated=allocated,
+        bits_stored=stored,
+        high_bit=high_bit,
+        signed=representation == 1,
+        planar=planar,
+    )
+
+
+def _check_frames(frames: list[float] | None) -> None:
+    number = frames[0] if frames else 1
+    if number > 1:
+        raise RadiographError(Reason.MULTIFRAME, f"NumberOfFrames is {number:.0f}")
+    if number not in {0, 1}:  # 0 denotes an unknown number; NaN and fractions are refused
+        raise RadiographError(Reason.BAD_HEADER, "NumberOfFrames is not a count")
+
+
+def _check_samples(photometric: str, samples: int) -> None:
+    if samples not in {1, 3}:
+        raise RadiographError(Reason.BAD_HEADER, f"SamplesPerPixel is {samples}, not 1 or 3")
+    if photometric not in (*GREY, *RGB, *YBR):
+        raise RadiographError(
+            Reason.UNSUPPORTED_PIXEL, f"PhotometricInterpretation is {show(photometric)}, not MONOCHROME"
+        )
+    if (samples == 1) != (photometric in GREY):
+        raise RadiographError(Reason.BAD_HEADER, f"{samples} samples per pixel cannot be {photometric}")
+
+
+def _check_bits(allocated: int, stored: int, high_bit: int, representation: int) -> None:
+    if allocated in {1, 32}:
+        raise RadiographError(Reason.UNSUPPORTED_PIXEL, f"BitsAllocated is {allocated}, not 8 or 16")
+    if allocated not in {8, 16}:
+        raise RadiographError(Reason.BAD_HEADER, f"BitsAllocated is {allocated}, not 8 or 16")
+    if not 1 <= stored <= allocated or not stored - 1 <= high_bit < allocated:
+        raise RadiographError(
+            Reason.BAD_HEADER,
+            f"BitsAllocated {allocated}, BitsStored {stored} and HighBit {high_bit} do not fit together",
+        )
+    if representation not in {0, 1}:
+        raise RadiographError(Reason.BAD_HEADER, f"PixelRepresentation is {representation}, not 0 or 1")
+
 
 StoredPixels = NDArray[np.integer[Any]]
-
-_ITEM, _SEQUENCE_DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 
 
 def read_frame(file: DicomFile, pixels: PixelElement, layout: Layout, warnings: Warnings) -> StoredPixels:
@@ -39,7 +171,7 @@ def read_frame(file: DicomFile, pixels: PixelElement, layout: Layout, warnings: 
     if syntax in NATIVE_SYNTAXES:
         patterns = _native_patterns(file, pixels, layout, warnings)
     elif syntax == uid.RLELossless:
-        patterns = decode_rle_frame(_only_stream(file.body, pixels), layout)
+        patterns = decode_rle_frame(_only_stream(file.body, pixels), layout.container)
     elif syntax in CODECS:
         patterns, precision = _decode(syntax, _only_stream(file.body, pixels), layout)
     else:
@@ -136,8 +268,7 @@ def _only_stream(body: bytes, pixels: PixelElement) -> bytes:
     Raises:
         RadiographError: TRUNCATED, DECODE_ERROR, or MULTIFRAME where they begin several streams.
     """
-    end = len(body) if pixels.length is None else pixels.position + pixels.length
-    fragments = list(_items(memoryview(body)[pixels.position : end]))[1:]  # the first is the offset table
+    fragments = list(pixel_items(body, pixels))[1:]  # the first is the offset table
     if not any(fragments):
         raise RadiographError(Reason.DECODE_ERROR, "there is no compressed stream")
     begins = (JPEG_BEGIN, J2K_BEGIN)
@@ -145,29 +276,6 @@ def _only_stream(body: bytes, pixels: PixelElement) -> bytes:
     if starts > 1:
         raise RadiographError(Reason.MULTIFRAME, f"{starts} compressed streams for one frame")
     return b"".join(fragments)
-
-
-def _items(value: memoryview) -> Iterator[memoryview]:
-    """Iterate over the items of encapsulated pixel data: the offset table, then the fragments.
-
-    `pydicom.encaps` raises the same error for truncated and for invalid items, and accepts a last fragment that is cut.
-    """
-    if len(value) < 8:
-        raise RadiographError(Reason.TRUNCATED, "the file ends where the pixels begin")
-    position = 0
-    while position + 8 <= len(value):
-        tag, length = value[position : position + 4], value[position + 4 : position + 8]
-        if tag == _SEQUENCE_DELIMITER:
-            return
-        if tag != _ITEM:
-            raise RadiographError(Reason.DECODE_ERROR, "the compressed pixels are not in items")
-        begin, end = position + 8, position + 8 + int.from_bytes(length, "little")
-        if end > len(value):
-            raise RadiographError(
-                Reason.TRUNCATED, f"{len(value) - begin} of {end - begin} bytes of a fragment are there"
-            )
-        yield value[begin:end]
-        position = end
 
 
 def _only_grey(patterns: BitPatterns, layout: Layout) -> BitPatterns:

@@ -7,7 +7,7 @@ pydicom's `apply_modality_lut` and `apply_voi_lut` compute the same but raise a 
 import numpy as np
 
 from pneumoseg.transforms.reader.elements import Elements
-from pneumoseg.transforms.reader.frame import StoredPixels
+from pneumoseg.transforms.reader.frame import Layout, StoredPixels
 from pneumoseg.transforms.reader.grey import (
     GreyScale,
     LookupTable,
@@ -16,7 +16,6 @@ from pneumoseg.transforms.reader.grey import (
     WindowFunction,
     levels_between,
 )
-from pneumoseg.transforms.reader.layout import Layout
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason, Warnings
 
 GREY_KEYWORDS = (
