@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 from pneumoseg.pipeline.core.errors import JobError, UsageError
-from pneumoseg.transforms.reader.description import read_uid
 from pneumoseg.transforms.reader.dicom_file import peek
 from pneumoseg.transforms.reader.elements import quiet_libraries
 from pneumoseg.transforms.reader.radiograph import FileKind, kind_of, read_start
@@ -80,7 +79,7 @@ def find_radiographs(
 def _peek_uid(start: bytes) -> str | None:
     """Read the SOPInstanceUID from the first bytes of a file."""
     with quiet_libraries():
-        return read_uid(peek(start, "SOPInstanceUID"), "SOPInstanceUID")
+        return peek(start, "SOPInstanceUID").uid("SOPInstanceUID")
 
 
 def _cannot_be_read(path: Path) -> bool:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from pneumoseg.transforms.reader.elements import Elements
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason
 
 SMALLEST_SIDE_PX = 8
@@ -86,6 +87,65 @@ class AcceptanceFilters:
             raise RadiographError(
                 Reason.TOO_SMALL, f"{rows} x {columns} pixels; each side needs at least {SMALLEST_SIDE_PX}"
             )
+
+
+def read_view(elements: Elements) -> str:
+    """Read the view from ViewPosition, or else ViewCodeSequence.
+
+    Args:
+        elements: Elements of the data set.
+
+    Returns: View in capitals; empty where unknown.
+    """
+    meaning = elements.code("ViewPosition") or _meaning(elements, "ViewCodeSequence")
+    words = re.sub(r"\W+", "-", meaning)
+    short = {
+        "ANTERO-POSTERIOR": "AP",
+        "POSTERO-ANTERIOR": "PA",
+        "ANTEROPOSTERIOR": "AP",
+        "POSTEROANTERIOR": "PA",
+    }
+    return short.get(words, meaning)
+
+
+def read_body_part(elements: Elements) -> str:
+    """Read the body part from BodyPartExamined, or else AnatomicRegionSequence.
+
+    Args:
+        elements: Elements of the data set.
+
+    Returns: Body part in capitals; empty where unknown.
+    """
+    return elements.code("BodyPartExamined") or _meaning(elements, "AnatomicRegionSequence")
+
+
+def _meaning(elements: Elements, keyword: str) -> str:
+    try:
+        items = elements.items(keyword)
+    except Exception:  # noqa: BLE001  (pydicom raises all kinds; a damaged optional sequence is ignored)
+        return ""
+    return items[0].text("CodeMeaning").upper() if items else ""
+
+
+def read_orientation(elements: Elements) -> tuple[str, str] | None:
+    """Read the directions of rows and columns from PatientOrientation.
+
+    Args:
+        elements: Elements of the data set.
+
+    Returns: Two directions of letters ``A P R L H F``; None where they are missing or invalid.
+    Source: DICOM PS3.3 C.7.6.1.1.1.
+    """
+    directions = [part.strip().upper() for part in elements.text("PatientOrientation").split("\\")]
+    if len(directions) != 2 or not all(map(_is_direction, directions)):
+        return None
+    return directions[0], directions[1]
+
+
+def _is_direction(text: str) -> bool:
+    """Check whether *text* names one to three of the three axes, each once."""
+    axes = [axis for letter in text for axis in ("AP", "LR", "HF") if letter in axis]
+    return 0 < len(text) == len(axes) == len(set(axes))
 
 
 def show(text: str) -> str:

@@ -4,17 +4,15 @@ The order: header, acceptance filters, sizes, the compressed stream's own header
 shape, and then grey. This module does not import torch or MONAI, since a decode worker has to start quickly.
 """
 
-from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
-from pneumoseg.transforms.reader.description import (
-    DESCRIPTION_KEYWORDS,
-    check_uids,
-    read_age,
-    read_aspect,
+import math
+import re
+
+from pneumoseg.transforms.reader.acceptance import (
+    AcceptanceFilters,
     read_body_part,
     read_orientation,
-    read_spacing,
-    read_uid,
     read_view,
+    show,
 )
 from pneumoseg.transforms.reader.dicom_file import read_dicom_file
 from pneumoseg.transforms.reader.elements import Elements, quiet_libraries
@@ -22,6 +20,112 @@ from pneumoseg.transforms.reader.frame import LAYOUT_KEYWORDS, read_frame, read_
 from pneumoseg.transforms.reader.grey_header import GREY_KEYWORDS, read_grey_scale
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason, Warnings
 from pneumoseg.transforms.reader.record import Radiograph
+
+_AGE = re.compile(r"([0-9]{1,3})([DWMY]?)")
+_PER_YEAR = {"D": 365.25, "W": 52.18, "M": 12, "Y": 1, "": 1}
+_OLDEST = 130
+_SMALLEST, _LARGEST = 0.001, 50.0  # mm; no pixel of a chest radiograph is smaller or larger
+
+DESCRIPTION_KEYWORDS = (
+    *("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"),
+    *("PatientID", "PatientSex", "PatientAge"),
+    *("ViewPosition", "ViewCodeSequence", "ImageLaterality", "Laterality", "PatientOrientation"),
+    *("BodyPartExamined", "AnatomicRegionSequence"),
+    *("PixelSpacing", "ImagerPixelSpacing", "EstimatedRadiographicMagnificationFactor", "PixelAspectRatio"),
+)
+
+
+def check_uids(elements: Elements, meta: Elements, warnings: Warnings) -> None:
+    """Warn about an invalid SOPInstanceUID, and about different ones in file header and data set.
+
+    Args:
+        elements: Elements of the data set.
+        meta: File Meta Information.
+        warnings: List to which warnings are added.
+    """
+    text = elements.text("SOPInstanceUID")
+    if elements.uid("SOPInstanceUID") is None:
+        warnings.append((Reason.BAD_UID, f"SOPInstanceUID is {show(text)}"))
+    elif meta.text("MediaStorageSOPInstanceUID") not in {"", text}:
+        warnings.append((Reason.UID_MISMATCH, "MediaStorageSOPInstanceUID differs from SOPInstanceUID"))
+
+
+def read_age(elements: Elements) -> int | None:
+    """Read the age of the patient.
+
+    Args:
+        elements: Elements of the data set; PatientAge is like ``058Y``, ``006M``, or ``58`` as in the challenge.
+
+    Returns: Full years; None where it is missing or invalid.
+    """
+    match = _AGE.fullmatch(elements.code("PatientAge"))
+    if match is None:
+        return None
+    years = int(int(match[1]) / _PER_YEAR[match[2]])
+    return years if years <= _OLDEST else None
+
+
+def read_spacing(elements: Elements, warnings: Warnings) -> tuple[float, float] | None:
+    """Read the pixel spacing: the calibrated one, or else that of the detector.
+
+    Args:
+        elements: Elements of the data set.
+        warnings: List to which warnings are added.
+
+    Returns: Spacing of rows and of columns in mm; None where unknown.
+    Source: DICOM PS3.3 10.7.1.3; detector spacing is divided by the magnification where that is known.
+    """
+    given = [name for name in ("PixelSpacing", "ImagerPixelSpacing") if elements.text(name)]
+    if not given:
+        warnings.append((Reason.NO_SPACING, "there is neither PixelSpacing nor ImagerPixelSpacing"))
+    for name in given:
+        spacing = _pair(elements, name)
+        if spacing is not None and all(_SMALLEST < length < _LARGEST for length in spacing):
+            magnification = _magnification(elements) if name == "ImagerPixelSpacing" else 1.0
+            return spacing[0] / magnification, spacing[1] / magnification
+        warnings.append((Reason.BAD_SPACING, f"{name} is {show(elements.text(name))}"))
+    return None
+
+
+def read_aspect(elements: Elements, spacing_mm: tuple[float, float] | None, warnings: Warnings) -> float:
+    """Compute the height of a pixel over its width, from the spacing or else PixelAspectRatio.
+
+    Args:
+        elements: Elements of the data set.
+        spacing_mm: Spacing of rows and of columns in mm; None where unknown.
+        warnings: List to which warnings are added.
+
+    Returns: Ratio; 1 where unknown.
+    """
+    ratio = _pair(elements, "PixelAspectRatio")
+    sources = {"spacing": spacing_mm, "PixelAspectRatio": ratio}
+    aspects = {name: pair[0] / pair[1] for name, pair in sources.items() if pair is not None}
+    for name, aspect in aspects.items():
+        if not math.isclose(aspect, 1, rel_tol=0.01):
+            detail = f"pixels are {aspect:.3g} times as high as wide by their {name}"
+            warnings.append((Reason.NON_SQUARE, detail))
+            break
+    return next(iter(aspects.values()), 1.0)
+
+
+def _pair(elements: Elements, keyword: str) -> tuple[float, float] | None:
+    """Read two finite and positive numbers; None otherwise."""
+    try:
+        numbers = elements.decimals(keyword) or []
+    except ValueError:
+        return None
+    if len(numbers) != 2 or not all(0 < number < math.inf for number in numbers):
+        return None
+    return numbers[0], numbers[1]
+
+
+def _magnification(elements: Elements) -> float:
+    try:
+        factors = elements.decimals("EstimatedRadiographicMagnificationFactor") or []
+    except ValueError:
+        return 1.0
+    return factors[0] if factors and math.isfinite(factors[0]) and factors[0] >= 1 else 1.0
+
 
 _KEYWORDS = frozenset(
     {*LAYOUT_KEYWORDS, *DESCRIPTION_KEYWORDS, *GREY_KEYWORDS}
@@ -65,9 +169,9 @@ def _read(data: bytes, acceptance: AcceptanceFilters) -> Radiograph:
         grey=grey,
         spacing_mm=spacing_mm,
         pixel_aspect=read_aspect(elements, spacing_mm, warnings),
-        sop_instance_uid=read_uid(elements, "SOPInstanceUID"),
-        study_instance_uid=read_uid(elements, "StudyInstanceUID"),
-        series_instance_uid=read_uid(elements, "SeriesInstanceUID"),
+        sop_instance_uid=elements.uid("SOPInstanceUID"),
+        study_instance_uid=elements.uid("StudyInstanceUID"),
+        series_instance_uid=elements.uid("SeriesInstanceUID"),
         patient_id=elements.text("PatientID") or None,
         view=read_view(elements) or None,
         laterality=elements.code("ImageLaterality") or elements.code("Laterality") or None,

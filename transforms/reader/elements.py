@@ -6,6 +6,7 @@ file declares is ignored.
 """
 
 import logging
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 
 
 def tags_of(keywords: Iterable[str]) -> list[int]:
@@ -78,6 +81,18 @@ class Elements:
         Returns: Code in capitals; empty where the element is absent.
         """
         return self.text(keyword).split("\\")[0].strip().upper()
+
+    def uid(self, keyword: str) -> str | None:
+        """Return a UID.
+
+        Args:
+            keyword: Keyword of the element.
+
+        Returns: UID; None where it is missing or invalid, since any other text could be a path.
+        Source: DICOM PS3.5 9.1: digits and dots, at most 64.
+        """
+        text = self.text(keyword)
+        return text if len(text) <= 64 and _UID.fullmatch(text) else None
 
     def decimals(self, keyword: str) -> list[float] | None:
         """Return the numbers of a DS or IS element.

@@ -15,7 +15,6 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import TEXT_VR_DELIMS
 
-from pneumoseg.transforms.reader.description import read_uid
 from pneumoseg.transforms.reader.dicom_file import looks_like_dicom, read_dicom_file
 from pneumoseg.transforms.reader.elements import Elements, quiet_libraries
 from pneumoseg.transforms.reader.radiograph import Radiograph
@@ -112,7 +111,7 @@ def _header(elements: Elements, radiograph: Radiograph, *, with_identity: bool) 
     header = Dataset()
     header.SpecificCharacterSet = "ISO_IR 192"
     for keyword in _UIDS:
-        value = read_uid(elements, keyword)
+        value = elements.uid(keyword)
         if value is None:
             raise NoDicomResultError(f"{keyword} is missing or no UID")
         setattr(header, keyword, value)

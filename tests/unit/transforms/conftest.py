@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydicom import dcmwrite
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
+from pneumoseg.transforms.reader.elements import Elements
+
 WriteDicom = Callable[..., Path]
+MakeHeader = Callable[..., Elements]
 
 
 @pytest.fixture(scope="session")
@@ -82,3 +87,24 @@ def make_dataset(pixels: NDArray[Any] | bytes, shape: tuple[int, int]) -> Datase
     data.HighBit = bits - 1
     data["PixelData"].VR = "OB" if bits == 8 else "OW"
     return data
+
+
+@pytest.fixture
+def header() -> MakeHeader:
+    """Make elements as they come out of a file: each a text, or a sequence given as the meaning of its code."""
+
+    def make(**texts: str) -> Elements:
+        data = _raw({keyword: text for keyword, text in texts.items() if not keyword.endswith("Sequence")})
+        for keyword, meaning in texts.items():
+            if keyword.endswith("Sequence"):
+                data.add_new(Tag(keyword), "SQ", [_raw({"CodeMeaning": meaning})])
+        return Elements(data)
+
+    return make
+
+
+def _raw(texts: dict[str, str]) -> Dataset:
+    tags = {BaseTag(Tag(keyword)): text.encode() for keyword, text in texts.items()}
+    return Dataset(
+        {tag: RawDataElement(tag, "UN", len(raw), raw, 0, False, True) for tag, raw in tags.items()}
+    )

@@ -1,7 +1,20 @@
-import pytest
+from collections.abc import Callable
+from typing import Any
 
-from pneumoseg.transforms.reader.acceptance import AcceptanceFilters, show
+import pytest
+from pydicom.dataset import Dataset
+
+from pneumoseg.transforms.reader.acceptance import (
+    AcceptanceFilters,
+    read_body_part,
+    read_orientation,
+    read_view,
+    show,
+)
+from pneumoseg.transforms.reader.elements import Elements
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason
+
+MakeHeader = Callable[..., Elements]
 
 
 @pytest.mark.parametrize("view", ["", "AP", "PA", "AP AXIAL", "PA_ERECT", "FRONTAL", "POSTERO-ANTERIOR"])
@@ -58,3 +71,41 @@ def test_quoted_text_is_short_and_sends_no_control_characters() -> None:
     assert show("LL") == "'LL'"
     assert show("\x1b[31m\n\u202ex") == r"'\x1b[31m\n\u202ex'"
     assert len(show("A" * 60000)) < 50
+
+
+@pytest.mark.parametrize(
+    ("meaning", "view"),
+    [("postero-anterior", "PA"), ("antero-posterior", "AP"), ("left lateral", "LEFT LATERAL")],
+)
+def test_the_view_may_be_a_code(header: MakeHeader, meaning: str, view: str) -> None:
+    assert read_view(header(ViewCodeSequence=meaning)) == view
+
+
+def test_the_body_part_may_be_a_code(header: MakeHeader) -> None:
+    assert read_body_part(header(AnatomicRegionSequence="Chest")) == "CHEST"
+    assert read_body_part(header(BodyPartExamined="hand")) == "HAND"
+
+
+def test_a_damaged_code_sequence_tells_nothing() -> None:
+    class Damaged(Elements):
+        def items(self, keyword: str) -> Any:
+            raise OSError(keyword)
+
+    assert read_view(Damaged(Dataset())) == ""
+
+
+def test_the_orientation_is_two_directions_or_none(header: MakeHeader) -> None:
+    table: list[tuple[str, tuple[str, str] | None]] = [
+        ("L\\F", ("L", "F")),
+        ("r \\ f", ("R", "F")),
+        ("LF\\FAR", ("LF", "FAR")),
+        ("A\\F", ("A", "F")),
+        ("", None),
+        ("L", None),
+        ("L\\F\\P", None),
+        ("LR\\F", None),
+        ("LEFT\\F", None),
+        ("L\\", None),
+    ]
+    for text, orientation in table:
+        assert read_orientation(header(PatientOrientation=text)) == orientation

@@ -10,8 +10,12 @@ from pydicom import dcmread
 from pydicom.pixels.decoders.base import get_decoder
 
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
+from pneumoseg.transforms.reader.dicom import check_uids, read_age, read_aspect, read_spacing
+from pneumoseg.transforms.reader.elements import Elements
 from pneumoseg.transforms.reader.radiograph import RadiographError, read_radiograph
-from pneumoseg.transforms.reader.reasons import Outcome, Reason
+from pneumoseg.transforms.reader.reasons import Outcome, Reason, Warnings
+
+MakeHeader = Callable[..., Elements]
 
 WriteDicom = Callable[..., Path]
 PIXELS = np.arange(16 * 24, dtype=np.uint16).reshape(16, 24)
@@ -185,3 +189,115 @@ def test_files_of_other_kinds_are_read_with_the_acceptance_filters_open(real_dat
             assert radiograph.image.min() >= 0
             assert radiograph.image.max() <= 1
             assert radiograph.image.std() > 0.05
+
+
+def test_an_age_is_full_years_or_nothing(header: MakeHeader) -> None:
+    table: list[tuple[str, int | None]] = [
+        ("058Y", 58),
+        ("58", 58),
+        ("006M", 0),
+        ("018M", 1),
+        ("100W", 1),
+        ("300D", 0),
+        ("000Y", 0),
+        ("413Y", None),
+        ("", None),
+        ("Y", None),
+        ("-5Y", None),
+        ("58 years", None),
+        ("5.5", None),
+    ]
+    for text, years in table:
+        assert read_age(header(PatientAge=text)) == years
+
+
+@pytest.mark.parametrize("uid", ["1.2.840.10008.1.2", "0.0", "1." + "9" * 62])
+def test_a_uid_is_kept(header: MakeHeader, uid: str) -> None:
+    assert header(SOPInstanceUID=uid).uid("SOPInstanceUID") == uid
+
+
+def test_what_could_be_a_path_is_no_uid(header: MakeHeader) -> None:
+    for uid in [
+        "",
+        "CON",
+        "../../x",
+        "1..2",
+        "1.2.",
+        "1.02",
+        "1.2;rm",
+        "1.2\0.3",
+        "1.2\n",
+        "1." + "9" * 63,
+        "1",
+    ]:
+        warnings: Warnings = []
+        elements = header(SOPInstanceUID=uid)
+        assert elements.uid("SOPInstanceUID") is None
+        check_uids(elements, header(), warnings)
+        assert [reason for reason, _ in warnings] == [Reason.BAD_UID]
+        assert warnings[0][1].isprintable()
+
+
+def test_two_uids_that_differ_are_told_of(header: MakeHeader) -> None:
+    warnings: Warnings = []
+    meta = header(MediaStorageSOPInstanceUID="1.2.4")
+    check_uids(header(SOPInstanceUID="1.2.3"), meta, warnings)
+    assert [reason for reason, _ in warnings] == [Reason.UID_MISMATCH]
+
+
+def test_spacing_is_calibrated_before_detector_before_unknown(header: MakeHeader) -> None:
+    table: list[tuple[dict[str, str], tuple[float, float] | None, list[Reason]]] = [
+        ({"PixelSpacing": "0.3\\0.15"}, (0.3, 0.15), []),
+        ({"PixelSpacing": "0.3\\0.15", "ImagerPixelSpacing": "0.6\\0.6"}, (0.3, 0.15), []),
+        ({"ImagerPixelSpacing": "0.3\\0.15"}, (0.3, 0.15), []),
+        (
+            {"ImagerPixelSpacing": "0.3\\0.15", "EstimatedRadiographicMagnificationFactor": "1.5"},
+            (0.2, 0.1),
+            [],
+        ),
+        (
+            {"ImagerPixelSpacing": "0.3\\0.15", "EstimatedRadiographicMagnificationFactor": "0"},
+            (0.3, 0.15),
+            [],
+        ),
+        ({}, None, [Reason.NO_SPACING]),
+        ({"PixelSpacing": ""}, None, [Reason.NO_SPACING]),
+        ({"PixelSpacing": "0.000\\0.000"}, None, [Reason.BAD_SPACING]),
+        ({"PixelSpacing": "-0.1\\0.1"}, None, [Reason.BAD_SPACING]),
+        ({"PixelSpacing": "abc"}, None, [Reason.BAD_SPACING]),
+        ({"PixelSpacing": "nan\\nan"}, None, [Reason.BAD_SPACING]),
+        ({"PixelSpacing": "0.1"}, None, [Reason.BAD_SPACING]),
+        ({"PixelSpacing": "1000\\1000"}, None, [Reason.BAD_SPACING]),
+        ({"PixelSpacing": "1e-9\\1e-9"}, None, [Reason.BAD_SPACING]),
+        ({"PixelSpacing": "0\\0", "ImagerPixelSpacing": "0.2\\0.2"}, (0.2, 0.2), [Reason.BAD_SPACING]),
+    ]
+    for elements, spacing_mm, reasons in table:
+        warnings: Warnings = []
+        found = read_spacing(header(**elements), warnings)
+        assert found == (None if spacing_mm is None else pytest.approx(spacing_mm))
+        assert [reason for reason, _ in warnings] == reasons
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "ratio", "aspect", "told"),
+    [
+        ((0.3, 0.15), "", 2.0, True),
+        (None, "2\\1", 2.0, True),
+        (None, "300\\150", 2.0, True),
+        ((0.2, 0.2), "2\\1", 1.0, True),  # they contradict each other: the spacing is used
+        ((1.2, 1.2012), "", 1.2 / 1.2012, False),  # a rounded square
+        (None, "1\\1", 1.0, False),
+        (None, "", 1.0, False),
+    ],
+)
+def test_pixels_that_are_not_square_are_told_of(
+    header: MakeHeader,
+    spacing_mm: tuple[float, float] | None,
+    ratio: str,
+    aspect: float,
+    told: bool,
+) -> None:
+    warnings: Warnings = []
+    found = read_aspect(header(PixelAspectRatio=ratio), spacing_mm, warnings)
+    assert found == pytest.approx(aspect)
+    assert [reason for reason, _ in warnings] == ([Reason.NON_SQUARE] if told else [])
