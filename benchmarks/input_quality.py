@@ -28,8 +28,17 @@ from pneumoseg.pipeline.phantom.draw import draw_phantom
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.grey import GreyScale, Window
-from pneumoseg.transforms.reader.pose import TEMPLATE_FILE, Template, find_pose, shrink, standardized
-from pneumoseg.transforms.reader.quality import LEAST_GAIN, lit_field, look_at, sample
+from pneumoseg.transforms.reader.quality import (
+    LEAST_GAIN,
+    TEMPLATE_FILE,
+    Template,
+    find_pose,
+    lit_field,
+    look_at,
+    sample,
+    shrink,
+    standardized,
+)
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason
 from pneumoseg.transforms.reader.record import Radiograph
