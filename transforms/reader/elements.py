@@ -2,7 +2,7 @@
 
 pydicom finds the elements. Their values are converted here, because pydicom's conversion emits warnings that contain
 the values, and raises many kinds of errors. Here a value exists, is missing, or raises a `ValueError`; the VR that a
-file declares is ignored.
+file declares does not change how it is converted.
 """
 
 import logging
@@ -56,6 +56,15 @@ class Elements:
         if isinstance(element, RawDataElement):
             return element.value or b""
         return element.value if isinstance(element.value, bytes) else None
+
+    def vr(self, keyword: str) -> str | None:
+        """Return the VR that the file declares for an element; None where it is absent or the VR implicit.
+
+        Args:
+            keyword: Keyword of the element.
+        """
+        tag = _tag(keyword)
+        return self.dataset.get_item(tag).VR if tag in self.dataset else None
 
     def text(self, keyword: str) -> str:
         """Return a text without its padding.

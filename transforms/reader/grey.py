@@ -1,7 +1,8 @@
 """Conversion of stored integers to grey: modality transform, VOI transform, and one inversion.
 
 A stored integer has at most 16 bits, so each rule is evaluated in float64 once for each possible integer, and the image
-is looked up in that table. This is exact, fast, and the same for all rules.
+is looked up in that table. This is exact, fast, and the same for all rules. pydicom's `apply_modality_lut` and
+`apply_voi_lut` compute the same but raise a TypeError for an empty item, overflow in 8 bits, and ignore padding.
 
 Source: DICOM PS3.3, C.11.1 (Modality LUT), C.11.2 (VOI LUT), C.7.6.3.1.2 (MONOCHROME1),
 C.7.5.1.1.2 (pixel padding), C.11.6 (presentation LUT shape).
@@ -10,23 +11,25 @@ C.7.5.1.1.2 (pixel padding), C.11.6 (presentation LUT shape).
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Integers = NDArray[np.integer[Any]]
+from pneumoseg.transforms.reader.elements import Elements
+from pneumoseg.transforms.reader.frame import Layout, StoredPixels
+from pneumoseg.transforms.reader.reasons import RadiographError, Reason, Warnings
+
+GREY_KEYWORDS = (
+    *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
+    *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit"),
+)
+
 Numbers = NDArray[np.float64]
 
 _BLOCK_PX = 2**20
 DARKEST_PERCENT, BRIGHTEST_PERCENT = 0.5, 99.5  # window of an image without a VOI transform
-
-
-class Curve(Protocol):
-    """Rule that is applied to each number."""
-
-    def __call__(self, x: Numbers, /) -> Numbers:
-        """Apply the rule."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,11 @@ class LookupTable:
         low, high = self.entries.min(), self.entries.max()
         return replace(self, entries=(self.entries - low) / (high - low))
 
+    def separates(self, levels: tuple[float, float]) -> bool:
+        """Check whether some modality values between the extreme *levels* of an image get different entries."""
+        first, last = (int(np.clip(level - self.first, 0, len(self.entries) - 1)) for level in levels)
+        return bool(np.ptp(self.entries[first : last + 1]) > 0)
+
 
 class WindowFunction(StrEnum):
     """VOILUTFunction (0028,1056)."""
@@ -85,10 +93,15 @@ class Window:
             center, width = center - 0.5, width - 1
         return np.clip((x - center) / width + 0.5, 0, 1)
 
-    @property
-    def reach(self) -> tuple[float, float]:
-        """Range of the modality values that the window does not clip."""
-        return self.center - self.width / 2, self.center + self.width / 2
+    def separates(self, levels: tuple[float, float]) -> bool:
+        """Check whether the window shows more than black and white of the range *levels* of modality values."""
+        low, high = self.center - self.width / 2, self.center + self.width / 2
+        narrowest = 1.0  # a window of this width gives black and white only
+        if self.function is not WindowFunction.LINEAR:  # these may be defined for fractions
+            narrowest = min(1.0, (levels[1] - levels[0]) / 128)
+        if not (np.isfinite(low) and np.isfinite(high) and self.width > narrowest):
+            return False
+        return levels[0] == levels[1] or (low < levels[1] and high > levels[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +129,7 @@ class GreyScale:
         """Whether high integers are dark; MONOCHROME1 and INVERSE together invert only once."""
         return self.monochrome1 or self.inverse
 
-    def values(self, stored: Integers) -> NDArray[np.float32]:
+    def values(self, stored: StoredPixels) -> NDArray[np.float32]:
         """Compute modality values in MONOCHROME2 sense: stored integers are inverted, then transformed.
 
         Args:
@@ -130,7 +143,7 @@ class GreyScale:
             integers = highest - integers
         return _look_up(self.modality(integers), stored)
 
-    def image(self, stored: Integers) -> NDArray[np.float32]:
+    def image(self, stored: StoredPixels) -> NDArray[np.float32]:
         """Compute greys in [0, 1]: the VOI transform applies to modality values before the inversion.
 
         Args:
@@ -149,24 +162,13 @@ class GreyScale:
         return _look_up(grey, stored)
 
 
-def levels_between(modality: Curve, stored: Integers) -> tuple[float, float]:
-    """Find the lowest and highest modality value between the extreme integers of an image.
-
-    Args:
-        modality: Modality transform.
-        stored: Stored integers, shape ``(rows, columns)``.
-    """
-    levels = modality(np.arange(int(stored.min()), int(stored.max()) + 1, dtype=np.float64))
-    return float(levels.min()), float(levels.max())
-
-
 def _all_integers(dtype: np.dtype[np.integer]) -> Numbers:
     """List all integers that a container can hold, in the order of their bit patterns."""
     patterns = np.arange(2 ** (8 * dtype.itemsize), dtype=f"u{dtype.itemsize}")
     return patterns.view(dtype).astype(np.float64)
 
 
-def _look_up(table: Numbers, stored: Integers) -> NDArray[np.float32]:
+def _look_up(table: Numbers, stored: StoredPixels) -> NDArray[np.float32]:
     patterns = _patterns(stored)
     grey = np.empty(stored.shape, dtype=np.float32)
     with np.errstate(over="ignore"):  # integers beyond BitsStored are in the table, not in the image
@@ -176,7 +178,7 @@ def _look_up(table: Numbers, stored: Integers) -> NDArray[np.float32]:
     return grey
 
 
-def _percentiles(stored: Integers, levels: Numbers, counted: NDArray[np.bool_]) -> Window:
+def _percentiles(stored: StoredPixels, levels: Numbers, counted: NDArray[np.bool_]) -> Window:
     """Make a window from the percentiles of the image."""
     patterns = _patterns(stored)
     counts = np.zeros(len(levels), dtype=np.intp)
@@ -196,12 +198,152 @@ def _percentiles(stored: Integers, levels: Numbers, counted: NDArray[np.bool_]) 
     return Window((low + high) / 2, high - low, WindowFunction.LINEAR_EXACT)
 
 
-def _patterns(stored: Integers) -> NDArray[np.unsignedinteger[Any]]:
+def _patterns(stored: StoredPixels) -> NDArray[np.unsignedinteger[Any]]:
     """View stored integers as bit patterns, which count from 0."""
     return stored.view(f"u{stored.dtype.itemsize}")
 
 
-def _blocks(stored: Integers) -> Iterator[slice]:
+def _blocks(stored: StoredPixels) -> Iterator[slice]:
     """Divide an image into blocks of rows, since NumPy widens indices to 8 bytes per pixel."""
     step = max(1, _BLOCK_PX // stored.shape[1])
     return (slice(begin, begin + step) for begin in range(0, stored.shape[0], step))
+
+
+def read_grey_scale(
+    elements: Elements, layout: Layout, stored: StoredPixels, warnings: Warnings
+) -> GreyScale:
+    """Read the transforms of stored integers to grey.
+
+    Args:
+        elements: Elements of the data set.
+        layout: Layout of the pixels.
+        stored: Stored integers, shape ``(rows, columns)``.
+        warnings: List to which warnings are added.
+
+    Raises:
+        RadiographError: BAD_RESCALE.
+    """
+    modality = _read_modality(elements, layout, warnings)
+    levels = modality(np.arange(int(stored.min()), int(stored.max()) + 1, dtype=np.float64))
+    found = float(levels.min()), float(levels.max())
+    signed = bool(
+        modality(_possible_integers(layout)).min() < 0
+    )  # by the header, since the image may lack these
+    return GreyScale(
+        bits_stored=layout.bits_stored,
+        modality=modality,
+        voi=_read_voi_table(elements, found, warnings, signed=signed)
+        or _read_window(elements, found, warnings),
+        monochrome1=layout.photometric == "MONOCHROME1",
+        inverse=elements.code("PresentationLUTShape") == "INVERSE",
+        padding=_read_padding(elements, layout, stored),
+    )
+
+
+def _read_modality(elements: Elements, layout: Layout, warnings: Warnings) -> Rescale | LookupTable:
+    try:
+        tables = _read_tables(elements, "ModalityLUTSequence", signed=layout.signed)
+        if tables:
+            if not np.ptp(tables[0].entries):
+                raise ValueError("one value for all stored integers")
+            return tables[0]
+        slopes, intercepts = elements.decimals("RescaleSlope"), elements.decimals("RescaleIntercept")
+    except Exception as error:  # our ValueError, or whatever pydicom raises in a damaged sequence
+        raise RadiographError(
+            Reason.BAD_RESCALE, "the Modality LUT or rescale is unreadable or constant"
+        ) from error
+    if tables is not None or slopes == [] or intercepts == []:
+        warnings.append((Reason.BAD_RESCALE, "the Modality LUT or rescale is there and empty"))
+    rescale = Rescale((slopes or [1.0])[0], (intercepts or [0.0])[0])
+    if rescale != Rescale():
+        _check_rescale(rescale, layout)
+    return rescale
+
+
+def _check_rescale(rescale: Rescale, layout: Layout) -> None:
+    """Refuse a rescale that float32 cannot hold, or that makes different stored integers equal."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = rescale(_possible_integers(layout)).astype(np.float32)
+        distinct = bool(np.isfinite(values).all() and np.diff(values).all())
+    if not distinct:
+        raise RadiographError(
+            Reason.BAD_RESCALE, f"RescaleSlope {rescale.slope:g} and RescaleIntercept {rescale.intercept:g}"
+        )
+
+
+def _possible_integers(layout: Layout) -> Numbers:
+    low = -(2 ** (layout.bits_stored - 1)) if layout.signed else 0
+    return np.arange(low, low + 2**layout.bits_stored, dtype=np.float64)
+
+
+def _read_voi_table(
+    elements: Elements, levels: tuple[float, float], warnings: Warnings, *, signed: bool
+) -> LookupTable | None:
+    """Return the first table that distinguishes some of the image's levels."""
+    try:
+        tables = _read_tables(elements, "VOILUTSequence", signed=signed)
+    except Exception:  # noqa: BLE001  (our ValueError, or whatever pydicom raises in a damaged sequence)
+        warnings.append((Reason.BAD_WINDOW, "VOILUTSequence is unreadable"))
+        return None
+    usable = [table.to_unit_range() for table in tables or () if table.separates(levels)]
+    if tables is not None and not usable:
+        warnings.append((Reason.BAD_WINDOW, "no VOI LUT is usable: empty, or one grey for the whole image"))
+    return usable[0] if usable else None
+
+
+def _read_window(elements: Elements, levels: tuple[float, float], warnings: Warnings) -> Window | None:
+    """Return the first window that distinguishes some of the image's levels."""
+    try:
+        centers, widths = elements.decimals("WindowCenter") or [], elements.decimals("WindowWidth") or []
+    except ValueError:
+        centers = widths = [np.nan]
+    code = elements.code("VOILUTFunction")
+    function = WindowFunction(code) if code in set(WindowFunction) else WindowFunction.LINEAR
+    for center, width in zip(centers, widths, strict=False):
+        window = Window(center, width, function)
+        if window.separates(levels):
+            return window
+    if centers or widths:
+        warnings.append((Reason.BAD_WINDOW, "no window is usable"))
+    return None
+
+
+def _read_tables(elements: Elements, keyword: str, *, signed: bool) -> list[LookupTable] | None:
+    """Read the LUTs of a sequence (C.11.1.1): descriptor and entries, of 8 or 16 bits each; empty items are left out.
+
+    The first number that a table maps is negative where the numbers that it is applied to can be (*signed*), or where
+    the VR says so. A ValueError is raised where descriptor and entries do not match.
+    """
+    items = elements.items(keyword)
+    if items is None:
+        return None
+    return [_read_table(item, signed) for item in items if item.raw("LUTDescriptor") or item.raw("LUTData")]
+
+
+def _read_table(item: Elements, signed: bool) -> LookupTable:
+    descriptor, data = item.raw("LUTDescriptor"), item.raw("LUTData")
+    if descriptor is None or data is None or len(descriptor) != 6:
+        raise ValueError("LUTDescriptor or LUTData is missing")
+    order = "<" if item.little_endian else ">"
+    count, first, _bits = np.frombuffer(descriptor, dtype=f"{order}u2").tolist()
+    if first >= 2**15 and (signed or item.vr("LUTDescriptor") == "SS"):
+        first -= 2**16
+    count = count or 2**16
+    if len(data) == 2 * count:
+        entries = np.frombuffer(data, dtype=f"{order}u2")
+    elif len(data) - count in {0, 1}:
+        entries = np.frombuffer(data[:count], dtype="u1")
+    else:
+        raise ValueError(f"{len(data)} bytes of LUTData for {count} entries")
+    return LookupTable(first, entries.astype(np.float64))
+
+
+def _read_padding(elements: Elements, layout: Layout, stored: StoredPixels) -> tuple[int, int] | None:
+    """Return the range of stored integers that denote padding; None if it covers the whole image."""
+    value, limit = (elements.raw(name) or b"" for name in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
+    if len(value) != 2:
+        return None
+    ends = [value, limit] if len(limit) == 2 else [value]
+    integers = [int.from_bytes(end, elements.byte_order, signed=layout.signed) for end in ends]
+    first, last = min(integers), max(integers)
+    return None if first <= stored.min() and stored.max() <= last else (first, last)
