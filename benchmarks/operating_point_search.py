@@ -1,9 +1,9 @@
-"""Time of the search of the operating point, on synthetic maps that contain no radiographs.
+"""Time of the search of the operating point, on curves of synthetic maps that contain no radiographs.
 
     python benchmarks/operating_point_search.py [--cases 960] [--positives 214] [--side 256] [--rounds 3]
 
-Every map has faint blobs and noise, so that masks have specks and holes; that of a positive has a brighter blob near
-its label. The benchmark searches the points of all objectives, and then one without each inner fold, as training does.
+Every map has faint blobs and noise; that of a positive has a brighter blob near its label. The benchmark searches the
+points of all objectives, and then one without each inner fold, as training does.
 Processor seconds are printed beside wall-clock seconds, since they do not depend on other programs.
 """
 
@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from pneumoseg.pipeline.scoring.case_curves import MIN_AREA_FRACTIONS, STEPS, CaseCurves
-from pneumoseg.pipeline.scoring.measured_cases import CLEANINGS, SearchCase
-from pneumoseg.pipeline.scoring.search import STRIDES, Search
+from pneumoseg.pipeline.scoring.case_curves import STEPS, CaseCurves
+from pneumoseg.pipeline.scoring.search import MIN_AREA_FRACTIONS, Search, cross_fit
 from pneumoseg.pipeline.scoring.tuning import OBJECTIVES
 
 MAX_SECONDS = 20
@@ -31,9 +30,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     words = parser.parse_args()
     cases = draw_cases(words.cases, words.positives, words.side)
+    combinations = len(MIN_AREA_FRACTIONS) * STEPS * (STEPS + 1) // 2
     print(
         f"{words.cases} maps of {words.side} px, {words.positives} positive; "
-        f"{count_combinations():,} combinations or more for each objective and inner fold; limit {MAX_SECONDS} s"
+        f"{combinations:,} combinations or more for each objective and inner fold; limit {MAX_SECONDS} s"
     )
     for _ in range(words.rounds):
         wall, processor = time.perf_counter(), time.process_time()
@@ -41,7 +41,7 @@ def main() -> None:
         for objective in OBJECTIVES:
             search.best(objective)
         objectives = time.perf_counter() - wall, time.process_time() - processor
-        search.cross_fit()
+        cross_fit(cases, [f"patient{number // 2}" for number in range(len(cases))])
         both = time.perf_counter() - wall, time.process_time() - processor
         print(
             "all objectives {:.1f} s (processor {:.1f} s), ".format(*objectives)
@@ -49,15 +49,8 @@ def main() -> None:
         )
 
 
-def count_combinations() -> int:
-    """Count the combinations of both thresholds and areas without cleaning, and on a coarse grid with it."""
-    plain = STEPS * (STEPS + 1) // 2
-    cleaned = sum(STEPS - bottom for bottom in range(0, STEPS, STRIDES[0])) * (len(CLEANINGS) - 1)
-    return len(MIN_AREA_FRACTIONS) * (plain + cleaned)
-
-
-def draw_cases(count: int, positives: int, side: int) -> list[SearchCase]:
-    """Sample cases with typical predictions of a network, the positives first, two of each patient.
+def draw_cases(count: int, positives: int, side: int) -> list[CaseCurves]:
+    """Sample cases with typical predictions of a network, the positives first.
 
     Args:
         count: Number of cases.
@@ -65,13 +58,10 @@ def draw_cases(count: int, positives: int, side: int) -> list[SearchCase]:
         side: Side of the maps in pixels.
     """
     random = np.random.default_rng(0)
-    return [
-        _draw_case(random, side, positive=number < positives, group=f"patient{number // 2}")
-        for number in range(count)
-    ]
+    return [_draw_case(random, side, positive=number < positives) for number in range(count)]
 
 
-def _draw_case(random: np.random.Generator, side: int, *, positive: bool, group: str) -> SearchCase:
+def _draw_case(random: np.random.Generator, side: int, *, positive: bool) -> CaseCurves:
     coarse = ndimage.gaussian_filter(random.normal(size=(side // 8 + 1, side // 8 + 1)), 1.6)
     faint = ndimage.zoom(coarse / coarse.std(), 8, order=1)[:side, :side]
     logits = -4 + 1.2 * faint + random.normal(0, 0.5, (side, side))
@@ -83,13 +73,9 @@ def _draw_case(random: np.random.Generator, side: int, *, positive: bool, group:
         label = ((rows - row) / high) ** 2 + ((columns - column) / wide) ** 2 < 1
         moved = np.roll(label, random.integers(-5, 6, 2), (0, 1)).astype(np.float64)
         logits += random.uniform(2, 8) * ndimage.gaussian_filter(moved, side / 40)
-    levels = (255 / (1 + np.exp(-logits))).round().astype(np.uint8)
-    probabilities = torch.from_numpy(levels.astype(np.float64) / 255)
+    probabilities = torch.from_numpy(1 / (1 + np.exp(-logits)))
     probability = 1 / (1 + np.exp(-random.normal(0.5 if positive else -1.5, 1.5)))
-    curves = CaseCurves.measure(
-        probabilities, torch.from_numpy(label), index=0, image_probability=probability
-    )
-    return SearchCase(curves, levels, label, group)
+    return CaseCurves.measure(probabilities, torch.from_numpy(label), index=0, image_probability=probability)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
-__all__ = ["OperatingPoint", "clean", "to_mask"]
+__all__ = ["OperatingPoint", "to_mask"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,23 +14,20 @@ class OperatingPoint:
     """The rule that turns probabilities into a mask.
 
     An image is predicted positive when more than `min_area_fraction` of its pixels exceed `threshold`, and its image
-    probability exceeds `image_threshold`. Its mask then holds all pixels above `segmentation_threshold`, except the
-    components that are not larger than `min_component_fraction`; holes are filled if `fill_holes` is set. The largest
-    component always stays, so that an image that is predicted positive has a mask. Areas are shares of the image, so
-    that one rule serves images of all sizes: 0.001 is 1,048 of the 1024 x 1024 pixels of the challenge.
+    probability exceeds `image_threshold`. Its mask then holds all pixels above `segmentation_threshold`. The minimum
+    area is a share of the image, so that one rule serves images of all sizes: 0.001 is 1,048 of the 1024 x 1024 pixels
+    of the challenge.
     """
 
     threshold: float = 0.5
     min_area_fraction: float = 0.0
     segmentation_threshold: float | None = None
     """At most `threshold`; None stands for the same value."""
-    min_component_fraction: float = 0.0
-    fill_holes: bool = False
     image_threshold: float = 0.0
     """An image whose image probability does not exceed this is negative, whatever its pixels are; 0 is no criterion."""
 
     def __post_init__(self) -> None:
-        shares = self.threshold, self.min_area_fraction, self.min_component_fraction, self.image_threshold
+        shares = self.threshold, self.min_area_fraction, self.image_threshold
         if not all(0 <= share < 1 for share in shares):
             raise ValueError(f"operating point {self}: thresholds and shares have to lie in [0, 1)")
         if self.segmentation_threshold is not None and not 0 <= self.segmentation_threshold <= self.threshold:
@@ -51,11 +47,6 @@ class OperatingPoint:
     def mask_threshold(self) -> float:
         """Threshold of the mask's pixels."""
         return self.threshold if self.segmentation_threshold is None else self.segmentation_threshold
-
-    @property
-    def cleans(self) -> bool:
-        """Whether the rule drops components or fills holes."""
-        return self.min_component_fraction > 0 or self.fill_holes
 
     def min_area_px(self, shape: tuple[int, int]) -> int:
         """Compute the largest area in pixels that counts as negative.
@@ -104,37 +95,6 @@ def to_mask(
     mask = probabilities > np.float64(point.threshold)
     if np.count_nonzero(mask) <= point.min_area_px(shape) or not point.accepts(image_probability):
         mask[:] = False
-    else:
-        if point.segmentation_threshold is not None:
-            mask = probabilities > np.float64(point.segmentation_threshold)
-        if point.cleans:
-            smallest = min_area_px(point.min_component_fraction, mask.size)
-            mask = clean(mask, min_component_px=smallest, fill_holes=point.fill_holes)
+    elif point.segmentation_threshold is not None:
+        mask = probabilities > np.float64(point.segmentation_threshold)
     return mask.view(np.uint8)
-
-
-def clean(mask: npt.NDArray[np.bool_], *, min_component_px: int, fill_holes: bool) -> npt.NDArray[np.bool_]:
-    """Drop small components of a mask, then fill the holes of those that are left.
-
-    Args:
-        mask: Mask of shape ``(rows, columns)``.
-        min_component_px: Components that do not exceed this number of pixels are dropped, but never the largest.
-            Pixels that touch at a corner belong to one component.
-        fill_holes: Whether to fill holes, the background that is not connected to the border of the image.
-    """
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if rows.size else np.s_[:0, :0]
-    components, count = ndimage.label(mask[box], structure=np.ones((3, 3)))
-    areas = np.bincount(components.ravel(), minlength=count + 1)
-    areas[0] = 0
-    inside = (areas > min(min_component_px, max(areas.max() - 1, 0)))[components]
-    cleaned = np.zeros_like(mask)
-    cleaned[box] = _without_holes(inside) if fill_holes else inside
-    return cleaned
-
-
-def _without_holes(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Fill holes like `scipy.ndimage.binary_fill_holes`, several times as fast."""
-    background, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
-    filled: npt.NDArray[np.bool_] = background[1:-1, 1:-1] != background[0, 0]
-    return filled

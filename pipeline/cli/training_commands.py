@@ -195,7 +195,7 @@ def _print_scores(
     if search and search.cross_fitted:
         in_sample = search.objectives["challenge"].dice
         say(
-            f"Dice at the size of the stored maps: {in_sample:.4f} at the in-sample operating point, "
+            f"Dice: {in_sample:.4f} at the in-sample operating point, "
             f"{search.cross_fitted.dice:.4f} at the cross-fitted ones, which were tuned without the patient"
         )
     say(f"wrote {model}")

@@ -29,10 +29,9 @@ from pneumoseg.pipeline.model.description import (
     TunedPoint,
     read_description,
 )
-from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores, score_point
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, OperatingPointScores, score_point
 from pneumoseg.pipeline.scoring.out_of_fold import (
     OUT_OF_FOLD,
-    OutOfFold,
     load_out_of_fold,
     save_out_of_fold,
 )
@@ -54,7 +53,7 @@ class CrossValidateReport:
 
     Attributes:
         model: Model folder with the networks of all folds.
-        out_of_fold: Scores of all cases, each by the network that held it out, at the size of the stored maps.
+        out_of_fold: Scores of all cases, each by the network that held it out.
         folds: Number of folds.
         evaluation: Evaluation of all cases, at the original image size and with intervals; None without a report.
     """
@@ -151,7 +150,7 @@ def cross_validate(
         idist.barrier()
         found = _all_folds(run_dir, manifest.folds)
         tuned = tune(found, manifest.training)
-        scores = score_point(found.curves, tuned.point)
+        scores = score_point(found, tuned.point)
         if rank == 0:
             save_out_of_fold(run_dir / OUT_OF_FOLD, found)
             _write_ensemble(run_dir, manifest, scores, tuned.search)
@@ -201,10 +200,9 @@ def _is_done(folder: Path, config: TrainConfig) -> bool:
     return bool(summary["config"] == config.model_dump(mode="json"))
 
 
-def _all_folds(run_dir: Path, folds: int) -> OutOfFold:
+def _all_folds(run_dir: Path, folds: int) -> list[CaseCurves]:
     parts = [load_out_of_fold(run_dir / f"fold{fold}" / OUT_OF_FOLD) for fold in range(folds)]
-    curves = sorted((each for part in parts for each in part.curves), key=lambda each: each.index)
-    return OutOfFold(curves, {index: level for part in parts for index, level in part.maps.items()})
+    return sorted((each for part in parts for each in part), key=lambda each: each.index)
 
 
 def _write_ensemble(

@@ -1,7 +1,7 @@
 """Score a model on labelled cases of a manifest, at the model's own operating point."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,16 @@ from pneumoseg.pipeline.reporting.evaluation import SURFACE
 from pneumoseg.pipeline.reporting.gallery import save_gallery
 from pneumoseg.pipeline.scoring.calibration import image_reliability, pixel_reliability
 from pneumoseg.pipeline.scoring.case_curves import (
-    MIN_AREA_FRACTIONS,
     STEPS,
     CaseCurves,
     Floats,
     OperatingPointScores,
     score_point,
-    surface,
 )
 from pneumoseg.pipeline.scoring.case_rows import COLUMNS as CASE_COLUMNS
 from pneumoseg.pipeline.scoring.case_rows import case_rows
-from pneumoseg.pipeline.scoring.challenge import dice_from_counts, summarise
 from pneumoseg.pipeline.scoring.headline import OperatingPointKind, ScoredImages, as_numbers
-from pneumoseg.pipeline.scoring.measured_cases import inner_fold_of
+from pneumoseg.pipeline.scoring.search import MIN_AREA_FRACTIONS, Search, inner_fold_of
 from pneumoseg.pipeline.scoring.subgroups import COLUMNS as SUBGROUP_COLUMNS
 from pneumoseg.pipeline.scoring.subgroups import subgroup_rows
 from pneumoseg.transforms.masks import OperatingPoint
@@ -200,21 +197,12 @@ def _cross_fitted_point(model: Model) -> Callable[[Case], OperatingPoint | None]
 
 
 def _report(model: Model, plan: _Plan, measured: MeasuredCases) -> EvaluateReport:
-    """Compute the scores at the operating point of the model, from the masks after postprocessing."""
-    images = measured.images
-    counts = images.pred_px, images.true_px, images.shared_px
+    """Compute the scores at the operating point of the model."""
     return EvaluateReport(
         fold=plan.fold,
-        scores=replace(
-            score_point(
-                measured.curves, model.operating_point
-            ),  # the curves are of masks before postprocessing
-            areas=images.pred_px,
-            dices=dice_from_counts(*counts),
-            score=summarise(*counts),
-        ),
+        scores=score_point(measured.curves, model.operating_point),
         trained_on=sum(measured.seen),
-        images=images,
+        images=measured.images,
         in_sample=plan.in_sample,
         cross_fitted=measured.cross_fitted_images,
     )
@@ -270,7 +258,7 @@ def _score_surface(curves: Sequence[CaseCurves], point: OperatingPoint) -> dict[
 
     Each score has one row for each minimum area, with null where it is undefined.
     """
-    scores = surface(curves, image_threshold=point.image_threshold)
+    search = Search(curves, levels=(point.image_threshold,))
 
     def rows(values: Floats) -> list[list[float | None]]:
         return [[None if np.isnan(value) else round(value, 6) for value in row] for row in values.tolist()]
@@ -279,7 +267,7 @@ def _score_surface(curves: Sequence[CaseCurves], point: OperatingPoint) -> dict[
         "thresholds": [step / STEPS for step in range(STEPS)],
         "min_area_fractions": MIN_AREA_FRACTIONS,
         "image_threshold": point.image_threshold,
-        "dice": rows(scores.dice),
-        "sensitivity": rows(scores.sensitivity),
-        "specificity": rows(scores.specificity),
+        "dice": rows(search.scores()[0]),
+        "sensitivity": rows(search.sensitivity[0]),
+        "specificity": rows(search.specificity[0]),
     }

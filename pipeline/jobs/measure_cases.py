@@ -17,7 +17,6 @@ from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.scoring.calibration import calibrate, pixel_gaps
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves, Floats, image_probabilities
 from pneumoseg.pipeline.scoring.headline import ScoredImages
-from pneumoseg.pipeline.scoring.measured_cases import inner_fold_of
 from pneumoseg.pipeline.scoring.metrics import (
     CaseMasks,
     ChallengeMetric,
@@ -25,6 +24,7 @@ from pneumoseg.pipeline.scoring.metrics import (
     MaskScores,
     MeasureMasks,
 )
+from pneumoseg.pipeline.scoring.search import inner_fold_of
 from pneumoseg.pipeline.scoring.temperature import cross_fitted_temperatures
 from pneumoseg.pipeline.training.engines import make_evaluator
 from pneumoseg.transforms.chains import evaluation_chain
@@ -42,8 +42,8 @@ class MeasuredCases:
         indices: Index of each case among the training cases of the manifest.
         cases: The cases.
         seen: Whether the weights that scored a case were trained on it.
-        curves: Dice and area of each case at every threshold, without postprocessing.
-        masks: Scores of the masks of each case, with postprocessing.
+        curves: Dice and area of each case at every threshold, as the masks are thresholded.
+        masks: Scores of the masks of each case.
         temperatures: Temperature of each case's calibrated probability; None where none was requested.
     """
 

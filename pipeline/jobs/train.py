@@ -51,7 +51,7 @@ class TrainReport:
         model: Model folder.
         fold: Held-out fold.
         best_epoch: Epoch with the best validation.
-        validation: Scores on the held-out fold, at the size of the stored probability maps.
+        validation: Scores on the held-out fold.
         members: Number of networks of the model; those besides the best epoch's come from the next best epochs.
         evaluation: Evaluation on the held-out fold, at the original image size and with intervals; None without a
             report.
@@ -184,7 +184,7 @@ def train_model(
         kept = _keep_the_better(run, best)
         out_of_fold = run.validate_model(config.tta)
         tuned = tune(out_of_fold, cases)
-        scores = score_point(out_of_fold.curves, tuned.point)
+        scores = score_point(out_of_fold, tuned.point)
         if is_main_process:
             trained_on = describe_training(
                 start.manifest, start.training, seen=start.origin["initial"]["seen"]

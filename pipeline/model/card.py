@@ -58,7 +58,7 @@ Research software. **Not a medical device; not for diagnosis.**
 - **Trained on**: {markdown(training.manifest)}: {training.cases} images, {training.positive} with a \
 pneumothorax. {leak}
 - **Operating point**: an image is positive when more than {point.min_area_fraction:.4%} of its pixels exceed \
-{point.threshold:.3f}{_image_criterion(point)}; {_how_drawn(point)}
+{point.threshold:.3f}{_image_criterion(point)}; {_mask_criterion(point)}
 
 ## Scores on the held-out fold
 
@@ -94,11 +94,7 @@ def _image_criterion(point: TunedPoint) -> str:
     return f" and its image probability exceeds {point.image_threshold:.3f}" if point.image_threshold else ""
 
 
-def _how_drawn(point: TunedPoint) -> str:
+def _mask_criterion(point: TunedPoint) -> str:
     if point.segmentation_threshold is None:
-        text = "these pixels are its mask"
-    else:
-        text = f"the pixels above {point.segmentation_threshold:.3f} are its mask"
-    if point.min_component_fraction:
-        text += f", without components of {point.min_component_fraction:.4%} of the image or less"
-    return text + (", with holes filled." if point.fill_holes else ".")
+        return "these pixels are its mask."
+    return f"the pixels above {point.segmentation_threshold:.3f} are its mask."

@@ -37,10 +37,6 @@ class TunedPoint(_Part):
     """An image in which no larger share of the pixels exceeds the threshold is predicted negative."""
     segmentation_threshold: Annotated[float, Field(ge=0, lt=1, multiple_of=1 / 256)] | None = None
     """Threshold of the mask of an image that is predicted positive; null stands for the classification threshold."""
-    min_component_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Components that do not exceed this share of the pixels are dropped, but never the largest."""
-    fill_holes: bool = False
-    """Whether holes in the mask are filled."""
     image_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """An image whose image probability does not exceed this is predicted negative, whatever its pixels are."""
 
@@ -92,7 +88,7 @@ class CrossFittedPoints(_Part):
     points: Annotated[tuple[TunedPoint, ...], Field(min_length=2)]
     """For each inner fold, the point found on the others; `inner_fold_of` gives the inner fold of a patient."""
     dice: float
-    """Challenge score, with each case at the point of its inner fold and masks of the size of the stored maps."""
+    """Challenge score, with each case at the point of its inner fold."""
 
 
 class OperatingPointSearch(_Part):

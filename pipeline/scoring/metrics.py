@@ -15,8 +15,9 @@ from torch import Tensor
 
 from pneumoseg.pipeline.core.devices import gather
 from pneumoseg.pipeline.dataset.manifest import Case
-from pneumoseg.pipeline.scoring.case_curves import CaseCurves, score_point, search_thresholds
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, score_point
 from pneumoseg.pipeline.scoring.distances import outline_distances
+from pneumoseg.pipeline.scoring.search import Search
 from pneumoseg.transforms.geometry import to_original_size
 from pneumoseg.transforms.labels.rle import decode_rle
 from pneumoseg.transforms.masks import OperatingPoint, to_mask
@@ -207,7 +208,7 @@ class ChallengeMetric(Metric):
             and the operating point.
         """
         curves = self.all_curves()
-        point = self.point or search_thresholds(curves)
+        point = self.point or Search(curves).best_thresholds()
         found = score_point(curves, point)
         return {
             **found.as_dict(),

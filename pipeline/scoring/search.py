@@ -1,52 +1,48 @@
 """Search of the operating point: the rule that classifies an image and the rule that makes its mask.
 
 Whether an image is predicted positive depends only on the classification threshold, the minimum area and the image
-threshold. Its curves and its image probability determine that exactly, at the original size. The Dice of a positive
-depends only on the segmentation threshold and the cleaning. It is measured on the stored map of at most 256 pixels. A
-negative that is predicted positive scores 0 whatever its mask is. The scores of all combinations are therefore a
-product of small matrices. The search first chooses the image threshold, jointly with all classification thresholds,
-minimum areas and every eighth segmentation threshold. It then compares all segmentation thresholds, and cleanings from
-coarse to fine, both with that image threshold and without one.
+threshold. The Dice of a positive that is predicted positive depends only on the segmentation threshold. A negative that
+is predicted positive scores 0 whatever its mask is. The scores of all combinations are therefore a product of small
+matrices, and threshold curves determine them exactly, at the original size of each image. The search first chooses the
+image threshold, jointly with all classification thresholds, minimum areas and every eighth segmentation threshold. It
+then compares all segmentation thresholds, both with that image threshold and without one.
 """
 
-from collections.abc import Sequence, Set
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
-from pneumoseg.pipeline.scoring.case_curves import (
-    IMAGE_THRESHOLDS,
-    MIN_AREA_FRACTIONS,
-    STEPS,
-    TOLERANCE,
-    image_gain,
-)
-from pneumoseg.pipeline.scoring.measured_cases import (
-    CLEANINGS,
-    INNER_FOLDS,
-    NO_CLEANING,
-    Bools,
-    Floats,
-    MaskRule,
-    MeasuredCases,
-    SearchCase,
-    inner_fold_of,
-)
-from pneumoseg.transforms.masks import OperatingPoint, accepts_image
+from pneumoseg.pipeline.scoring.case_curves import STEPS, CaseCurves, image_probabilities, score_point
+from pneumoseg.pipeline.scoring.challenge import dice_from_counts
+from pneumoseg.transforms.masks import OperatingPoint, accepts_image, min_area_px
 
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 Objective = Literal["challenge", "specificity", "screening"]
 LEAST: Final[dict[Objective, float]] = {"specificity": 0.95, "screening": 0.95}
 """Constraint of each objective: ``specificity`` maximises the sensitivity at no less than this specificity, and
 ``screening`` maximises the specificity at no less than this sensitivity. ``challenge`` has no constraint."""
-STRIDES: Final = (32, 8, 2)
-"""Strides of the segmentation thresholds at which cleanings are compared, in steps of 1/256: the first covers all
-thresholds, the others the neighbourhood of the best one."""
-CLEANING_GAIN: Final = 0.001
-"""Gain in score that cleaning must exceed to be used; a smaller gain is chance."""
+MIN_AREA_FRACTIONS: Final = (
+    0.0, 0.00005, 0.0001, 0.0002, 0.0004, 0.0006, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012, 0.016,
+    0.024, 0.032, 0.048, 0.064,
+)  # fmt: skip
+IMAGE_THRESHOLDS: Final = (0.0, *(float(value) for value in expit(np.linspace(-4.5, 4.5, 25)).round(4)))
+"""Image thresholds of the search: none, and 0.011 to 0.989 in equal steps of log-odds, since image probabilities
+cluster near 0 and 1. The values are fixed, so that the candidates do not depend on the images."""
+MIN_IMAGE_GAIN: Final = 0.001
+"""Least gain in score of an image threshold, see `image_gain`."""
+TOLERANCE: Final = 1e-9
+"""Scores that differ by less count as equal, since the order of a sum changes its rounding."""
+INNER_FOLDS: Final = 5
 _COARSE: Final = 8
 """Stride of the segmentation thresholds at which the image threshold is chosen."""
+_SAME: Final = np.arange(STEPS)
+"""For each classification threshold, the equal segmentation threshold."""
 
 
 @dataclass(frozen=True)
@@ -72,77 +68,160 @@ class CrossFitted:
     dice: float
 
 
-class Search(MeasuredCases):
-    """Search over cases; all objectives and inner folds share the measurements.
+def image_gain(images: int) -> float:
+    """Compute the gain in a mean over images that an image threshold must exceed to be used.
+
+    An image threshold is one more parameter that is tuned on the same images. A gain of one image, or of less than
+    0.001, is chance: with random image probabilities, a search on 400 images without the limit of one image used an
+    image threshold in some inner folds, and lost Dice by it.
 
     Args:
-        cases: Cases whose probability maps come from networks that were not trained on them.
-        cleaning_gain: Gain in score that cleaning must exceed to be used.
+        images: Number of images in the mean.
+    """
+    return max(MIN_IMAGE_GAIN, 1 / max(images, 1))
+
+
+def inner_fold_of(group: str, inner_folds: int = INNER_FOLDS) -> int:
+    """Assign a patient to an inner fold: to the same one in every collection that contains the patient.
+
+    Args:
+        group: Patient.
+        inner_folds: Number of inner folds.
+
+    Returns: Index of the inner fold, from 0.
+    """
+    return int.from_bytes(hashlib.sha256(group.encode()).digest()[:8]) % inner_folds
+
+
+def cross_fit(
+    curves: Sequence[CaseCurves], groups: Sequence[str], inner_folds: int = INNER_FOLDS
+) -> CrossFitted | None:
+    """Search once without each inner fold, and score that fold at the point found on the others.
+
+    Args:
+        curves: Threshold curves of each case.
+        groups: Patient of each case.
+        inner_folds: Number of inner folds; all cases of a patient are in one.
+
+    Returns: None where all patients are in one inner fold.
+    """
+    fold_of = [inner_fold_of(group, inner_folds) for group in groups]
+    if len(set(fold_of)) < 2:
+        return None
+    points = []
+    total = 0.0
+    for fold in range(inner_folds):
+        others = [case for case, own in zip(curves, fold_of, strict=True) if own != fold]
+        points.append(Search(others).best().point)
+        held_out = [case for case, own in zip(curves, fold_of, strict=True) if own == fold]
+        total += float(score_point(held_out, points[-1]).dices.sum()) if held_out else 0.0
+    return CrossFitted(points=tuple(points), dice=total / len(curves))
+
+
+class _Combination(NamedTuple):
+    """Indices of the parts of an operating point, and its score."""
+
+    level: int
+    area: int
+    classification: int
+    segmentation: int
+    score: float
+
+
+class Search:
+    """Scores of all combinations on some cases; no array is changed after the start.
+
+    Arrays of scores are of shape (image thresholds, minimum areas, classification thresholds).
+
+    Args:
+        curves: Threshold curves of each case, of networks that were not trained on it.
+        levels: Image thresholds to compare, the preferred one first.
+
+    Attributes:
+        sensitivity: Share of the positives that are predicted positive; NaN where there are none.
+        specificity: Share of the negatives that are predicted negative; NaN where there are none.
     """
 
-    def __init__(self, cases: Sequence[SearchCase], *, cleaning_gain: float = CLEANING_GAIN) -> None:
-        super().__init__(cases)
-        self.cleaning_gain = cleaning_gain
+    def __init__(self, curves: Sequence[CaseCurves], *, levels: Sequence[float] = IMAGE_THRESHOLDS) -> None:
+        self.levels = levels
+        area = np.array([case.area for case in curves]).reshape(-1, STEPS)
+        overlap = np.array([case.overlap for case in curves]).reshape(-1, STEPS)
+        label_area = np.array([case.label_area for case in curves])
+        least = [[min_area_px(share, case.pixels) for case in curves] for share in MIN_AREA_FRACTIONS]
+        positive = label_area > 0
+        called = np.array(least)[:, None] < area.T  # (minimum areas, classification thresholds, cases)
+        accepted = accepts_image(image_probabilities(curves)[:, None], levels).astype(np.float64)
 
-    def best(self, objective: Objective = "challenge", *, where: Bools | None = None) -> ScoredPoint:
+        self._count, self._positives = len(curves), int(positive.sum())
+        self._called, self._accepted = called[..., positive].astype(np.float64), accepted[positive]
+        self._dice = dice_from_counts(area, label_area[:, None], overlap)[positive]  # (positives, 256)
+        negatives = self._count - self._positives
+        self._right_negatives = negatives - _matrix_product(called[..., ~positive], accepted[~positive])
+        hits = _matrix_product(self._called, self._accepted)
+        undefined = np.full(hits.shape, np.nan)
+        self.sensitivity = hits / self._positives if self._positives else undefined
+        self.specificity = self._right_negatives / negatives if negatives else undefined
+
+    def scores(self, segmentations: npt.NDArray[np.int64] = _SAME) -> Floats:
+        """Compute the mean Dice of all combinations.
+
+        Args:
+            segmentations: For each classification threshold, the segmentation threshold in steps of 1/256.
+
+        Returns: Scores, shape (image thresholds, minimum areas, 256).
+        """
+        dice = self._dice[:, segmentations].T
+        right = _matrix_product(self._called * dice, self._accepted)
+        scores: Floats = (self._right_negatives + right) / self._count
+        return scores
+
+    def best(self, objective: Objective = "challenge") -> ScoredPoint:
         """Find the best operating point for an objective.
 
-        Among equals the search prefers the point without image threshold, then without cleaning, then with the
-        segmentation threshold at the classification threshold, then with the smaller area, then with the lower
-        threshold.
+        Among equals the search prefers the point without image threshold, then with the segmentation threshold at the
+        classification threshold, then with the smaller area, then with the lower threshold.
 
         Args:
             objective: Objective of the search; `LEAST` lists the constraints.
-            where: Whether to search on each case, shape ``(cases,)``; None selects all.
         """
-        table = _ScoreTable(self, self._everywhere if where is None else where, objective)
-        for level in dict.fromkeys((0, table.best_level())):
-            table.offer_thresholds(level)
-            table.offer_cleanings(level, {*range(0, STEPS, STRIDES[0]), table.rule.segmentation})
-            for stride in (
-                STRIDES[1:] if objective == "challenge" and table.rule.cleaning != NO_CLEANING else ()
-            ):
-                middle = table.rule.segmentation
-                table.offer_cleanings(level, set(range(middle - 4 * stride, middle + 4 * stride + 1, stride)))
-        return table.found()
+        allowed = self._allowed(objective)
+        found, *others = (
+            candidate
+            for level in dict.fromkeys((0, self._best_level(allowed)))
+            for candidate in self._candidates(level, allowed[level])
+        )
+        for other in others:
+            gained = other.score - self._required_gain(other.level)
+            if gained > found.score - self._required_gain(found.level) + TOLERANCE:
+                found = other
+        return self._scored(found)
 
-    @property
-    def _everywhere(self) -> Bools:
-        return np.ones(len(self.cases), dtype=np.bool_)
+    def best_thresholds(self) -> OperatingPoint:
+        """Find the best operating point for the challenge whose two pixel thresholds are equal.
 
-    def cross_fit(self, inner_folds: int = INNER_FOLDS) -> CrossFitted | None:
-        """Search once without each inner fold, and score that fold at the point found on the others.
-
-        Args:
-            inner_folds: Number of inner folds; all cases of a patient are in one.
-
-        Returns: None where all patients are in one inner fold.
+        It is preferred among equals as in `best`. Its score on the same cases is an in-sample score and too high.
         """
-        folds = np.array([inner_fold_of(case.group, inner_folds) for case in self.cases])
-        if len(np.unique(folds)) < 2:
-            return None
-        points = []
-        total = 0.0
-        for fold in range(inner_folds):
-            found = self.best(where=folds != fold)
-            points.append(found.point)
-            total += float(self.dices(found.point)[folds == fold].sum())
-        return CrossFitted(points=tuple(points), dice=total / len(self.cases))
+        scores = self.scores()
+        scores[1:] -= self._required_gain(1)
+        first = int(np.argmax(scores >= scores.max() - TOLERANCE))  # of all equals
+        level, area, classification = (int(index) for index in np.unravel_index(first, scores.shape))
+        return self._scored(_Combination(level, area, classification, classification, 0.0)).point
 
     def curve(self, point: OperatingPoint, *, stride: int = 4) -> list[ScoredPoint]:
         """Score each classification threshold with its own best minimum area.
 
         Args:
-            point: Operating point that gives the image threshold and the rule of the masks.
+            point: Operating point that gives the segmentation threshold and the image threshold, one of *levels*.
             stride: Distance of the classification thresholds in steps of 1/256.
         """
-        table = _ScoreTable(self, self._everywhere, "challenge", levels=(point.image_threshold,))
-        rows = []
-        for classification in range(0, STEPS, stride):
-            rule = MaskRule.at(point, classification)
-            scores = table.scores(classification, rule)[0]
-            rows.append(table.at(0, int(np.argmax(scores)), classification, rule, float(scores.max())))
-        return rows
+        segmentations = _segmentations(point)
+        level = self.levels.index(point.image_threshold)
+        scores = self.scores(segmentations)[level]
+        return [
+            self._scored(_Combination(level, area, step, int(segmentations[step]), float(scores[area, step])))
+            for step in range(0, STEPS, stride)
+            for area in [int(np.argmax(scores[:, step]))]
+        ]
 
     def frontier(self, point: OperatingPoint) -> list[ScoredPoint]:
         """List the operating points on the Pareto frontier of sensitivity and specificity.
@@ -151,87 +230,32 @@ class Search(MeasuredCases):
         higher Dice is listed, and an image threshold only where it adds at least `image_gain` to the sensitivity.
 
         Args:
-            point: Operating point that gives the rule of the masks.
+            point: Operating point that gives the segmentation threshold.
 
         Returns: Points in descending order of specificity; none where all cases are positive, or all negative.
         """
-        if self.positive.all() or not self.positive.any():
+        if self._positives in (0, self._count):
             return []
-        table = _ScoreTable(self, self._everywhere, "challenge")
-        rules = [MaskRule.at(point, classification) for classification in range(STEPS)]
-        dice = np.stack(
-            [table.scores(classification, rule) for classification, rule in enumerate(rules)], axis=2
-        )
-        sensitivity = table.sensitivity.copy()
-        sensitivity[1:] -= image_gain(int(self.positive.sum()))
+        segmentations = _segmentations(point)
+        scores = self.scores(segmentations)
+        sensitivity = self.sensitivity.copy()
+        sensitivity[1:] -= image_gain(self._positives)
         rows: list[ScoredPoint] = []
         highest = -1.0
-        ranks = np.lexsort([-dice.ravel(), -sensitivity.ravel(), -table.specificity.ravel()])
-        for place in ranks:
+        for place in np.lexsort([-scores.ravel(), -sensitivity.ravel(), -self.specificity.ravel()]):
             if sensitivity.flat[place] > highest + TOLERANCE:
-                level, area, classification = (int(each) for each in np.unravel_index(place, dice.shape))
-                highest = float(table.sensitivity[level, area, classification])
-                rows.append(
-                    table.at(
-                        level,
-                        area,
-                        classification,
-                        rules[classification],
-                        float(dice[level, area, classification]),
-                    )
-                )
+                level, area, step = (int(index) for index in np.unravel_index(place, scores.shape))
+                highest = float(self.sensitivity[level, area, step])
+                score = float(scores[level, area, step])
+                rows.append(self._scored(_Combination(level, area, step, int(segmentations[step]), score)))
         return rows
-
-
-class _ScoreTable:
-    """Scores of all combinations on some of the cases, and the best combination so far.
-
-    Arrays are of shape (image thresholds, areas, classification thresholds), or begin with these axes.
-
-    Args:
-        search: All cases with their measurements.
-        where: Whether to use each case, shape ``(cases,)``.
-        objective: Objective of the search.
-        levels: Image thresholds to compare, the preferred one first.
-    """
-
-    def __init__(
-        self,
-        search: Search,
-        where: Bools,
-        objective: Objective,
-        *,
-        levels: Sequence[float] = IMAGE_THRESHOLDS,
-    ) -> None:
-        self.search = search
-        self.levels = levels
-        positive = search.positive[where]
-        self.rows = where[search.positive]
-        self.count = len(positive)
-        accepted = accepts_image(search.image_probabilities[where, None], levels).astype(np.float64)
-        self.accepted = accepted[positive]  # (positives, image thresholds)
-        called = search.called[:, :, where]
-        self.called = called[:, :, positive].astype(
-            np.float64
-        )  # (areas, classification thresholds, positives)
-        negatives = self.count - int(positive.sum())
-        alarms = _matrix_product(called[:, :, ~positive], accepted[~positive])
-        self.right_negatives = negatives - alarms
-        hits = _matrix_product(self.called, self.accepted)
-        self.sensitivity = hits / positive.sum() if positive.any() else np.full(hits.shape, np.nan)
-        self.specificity = self.right_negatives / negatives if negatives else np.full(hits.shape, np.nan)
-        self.allowed = self._allowed(objective)
-        self.value = -np.inf  # score minus the required gains of image threshold and cleaning
-        self.score = 0.0
-        self.level, self.area, self.classification, self.rule = 0, 0, 0, MaskRule(0)
 
     def _allowed(self, objective: Objective) -> Bools:
         """Select the combinations that satisfy the objective; the best of these is the one with the best masks."""
-        positives = len(self.accepted)
         held, wanted, images = (
-            (self.specificity, self.sensitivity, positives)
+            (self.specificity, self.sensitivity, self._positives)
             if objective == "specificity"
-            else (self.sensitivity, self.specificity, self.count - positives)
+            else (self.sensitivity, self.specificity, self._count - self._positives)
         )
         if objective == "challenge" or np.isnan(held).any() or np.isnan(wanted).any():
             return np.ones(held.shape, dtype=np.bool_)
@@ -241,104 +265,71 @@ class _ScoreTable:
         allowed: Bools = enough & (wanted >= wanted[enough].max())
         return allowed
 
-    def _to_add(self, level: int) -> float:
+    def _required_gain(self, level: int) -> float:
         """Gain in score that an image threshold must exceed."""
-        return image_gain(self.count) if level else 0.0
+        return image_gain(self._count) if level else 0.0
 
-    def best_level(self) -> int:
+    def _best_level(self, allowed: Bools) -> int:
         """Choose the image threshold, by its index, with masks at every eighth segmentation threshold."""
-        segmentations = np.arange(0, STEPS, _COARSE)
-        uncleaned = self.search.uncleaned[np.ix_(self.rows, segmentations)]
-        too_high = np.arange(STEPS)[:, None] < segmentations
-        values = np.empty(len(self.levels))
-        for level in range(len(self.levels)):
-            right = np.tensordot(self.called, self.accepted[:, level, None] * uncleaned, axes=1)
-            right[:, too_high] = -np.inf
-            scores = (right.max(axis=-1) + self.right_negatives[level]) / self.count
-            values[level] = np.where(self.allowed[level], scores, -np.inf).max() - self._to_add(level)
+        values = np.array(
+            [
+                self._all_scores(level, allowed[level], _SAME[::_COARSE]).max() - self._required_gain(level)
+                for level in range(len(self.levels))
+            ]
+        )
         return int(np.argmax(values >= values.max() - TOLERANCE))
 
-    def offer_thresholds(self, level: int) -> None:
-        """Compare all thresholds and areas without cleaning; masks at the classification threshold come first."""
-        uncleaned = self._accepted_dices(level, self.search.uncleaned)
-        same = (self.right_negatives[level] + np.einsum("atn,nt->at", self.called, uncleaned)) / self.count
-        area, classification = divmod(int(np.argmax(np.where(self.allowed[level], same, -np.inf))), STEPS)
-        if self.allowed[level].any():
-            self._take(
-                float(same[area, classification]), level, area, classification, MaskRule(classification)
-            )
-        self._offer(level, uncleaned, [MaskRule(segmentation) for segmentation in range(STEPS)])
-
-    def offer_cleanings(self, level: int, segmentations: Set[int]) -> None:
-        """Compare all cleanings at some segmentation thresholds."""
-        within = sorted(segmentation for segmentation in segmentations if 0 <= segmentation < STEPS)
-        rules = [MaskRule(segmentation, cleaning) for segmentation in within for cleaning in CLEANINGS]
-        cleaned = np.concatenate([self.search.cleaned(segmentation) for segmentation in within], axis=1)
-        self._offer(level, self._accepted_dices(level, cleaned), rules)
-
-    def _accepted_dices(self, level: int, uncleaned: Floats) -> Floats:
-        """Set the Dice of the positives that the image threshold rejects to 0."""
-        dices: Floats = uncleaned[self.rows] * self.accepted[:, level, None]
-        return dices
-
-    def _offer(self, level: int, dices: Floats, rules: Sequence[MaskRule]) -> None:
-        """Compare all thresholds and areas with some rules; *dices* has the shape ``(positives, rules)``."""
-        right = np.tensordot(self.called, dices, axes=1)
-        scores: Floats = (right + self.right_negatives[level, ..., None]) / self.count
-        scores[~self.allowed[level]] = -np.inf
-        too_high = np.arange(STEPS)[:, None] < np.array([each.segmentation for each in rules])
-        scores[:, too_high] = -np.inf
+    def _candidates(self, level: int, allowed: Bools) -> Iterator[_Combination]:
+        """Yield the best combination with equal thresholds, then the best of all for each minimum area."""
+        scores = self._all_scores(level, allowed, _SAME)
+        same = np.diagonal(scores, axis1=1, axis2=2)
+        area, classification = divmod(int(np.argmax(same)), STEPS)
+        yield _Combination(level, area, classification, classification, float(same[area, classification]))
         for area, part in enumerate(scores):
-            classification, index = divmod(int(np.argmax(part)), len(rules))
-            self._take(float(part[classification, index]), level, area, classification, rules[index])
+            classification, segmentation = divmod(int(np.argmax(part)), STEPS)
+            score = float(part[classification, segmentation])
+            yield _Combination(level, area, classification, segmentation, score)
 
-    def _take(self, score: float, level: int, area: int, classification: int, rule: MaskRule) -> None:
-        cleaning = (rule.cleaning != NO_CLEANING) * self.search.cleaning_gain
-        value = score - cleaning - self._to_add(level)
-        if value > self.value + TOLERANCE:
-            self.value, self.score = value, score
-            self.level, self.area, self.classification, self.rule = level, area, classification, rule
+    def _all_scores(self, level: int, allowed: Bools, segmentations: npt.NDArray[np.int64]) -> Floats:
+        """Score an image threshold with each of some segmentation thresholds; -inf where a combination is not allowed.
 
-    def scores(self, classification: int, rule: MaskRule) -> Floats:
-        """Score all image thresholds and minimum areas with a classification threshold and a rule."""
-        dices = self.search.mask_dices(rule)[self.rows, None] * self.accepted
-        right = np.moveaxis(self.called[:, classification] @ dices, -1, 0)
-        scores: Floats = (self.right_negatives[:, :, classification] + right) / self.count
+        Returns: Scores, shape (minimum areas, classification thresholds, segmentation thresholds).
+        """
+        dice = self._dice[:, segmentations] * self._accepted[:, level, None]
+        right = np.tensordot(self._called, dice, axes=1)
+        scores: Floats = (right + self._right_negatives[level, ..., None]) / self._count
+        scores[~allowed] = -np.inf
+        scores[:, _SAME[:, None] < segmentations] = -np.inf
         return scores
 
-    def at(self, level: int, area: int, classification: int, rule: MaskRule, score: float) -> ScoredPoint:
+    def _scored(self, found: _Combination) -> ScoredPoint:
         """Make the operating point of a combination."""
-        self.level, self.area, self.classification, self.rule, self.score = (
-            level,
-            area,
-            classification,
-            rule,
-            score,
-        )
-        return self.found()
-
-    def found(self) -> ScoredPoint:
-        """Make the operating point of the best combination so far."""
-        segmentation = self.rule.segmentation
-        place = self.level, self.area, self.classification
+        place = found.level, found.area, found.classification
         sensitivity, specificity = (
-            None if np.isnan(each) else float(each)
-            for each in (self.sensitivity[place], self.specificity[place])
+            None if np.isnan(rate[place]) else float(rate[place])
+            for rate in (self.sensitivity, self.specificity)
         )
+        same = found.segmentation == found.classification
         return ScoredPoint(
             point=OperatingPoint(
-                threshold=self.classification / STEPS,
-                min_area_fraction=MIN_AREA_FRACTIONS[self.area],
-                segmentation_threshold=None if segmentation == self.classification else segmentation / STEPS,
-                image_threshold=self.levels[self.level],
-                **self.rule.cleaning._asdict(),
+                threshold=found.classification / STEPS,
+                min_area_fraction=MIN_AREA_FRACTIONS[found.area],
+                segmentation_threshold=None if same else found.segmentation / STEPS,
+                image_threshold=self.levels[found.level],
             ),
-            dice=self.score,
+            dice=found.score,
             sensitivity=sensitivity,
             specificity=specificity,
         )
 
 
+def _segmentations(point: OperatingPoint) -> npt.NDArray[np.int64]:
+    """Adapt the segmentation threshold of a point to each classification threshold, which it may not exceed."""
+    if point.segmentation_threshold is None:
+        return _SAME
+    return np.minimum(_SAME, int(point.segmentation_threshold * STEPS))
+
+
 def _matrix_product(called: npt.NDArray[Any], accepted: Floats) -> Floats:
-    """Count cases: ``(areas, thresholds, cases)`` times ``(cases, levels)`` gives ``(levels, areas, thresholds)``."""
+    """Multiply ``(areas, thresholds, cases)`` by ``(cases, levels)``, giving ``(levels, areas, thresholds)``."""
     return np.stack([(each.astype(np.float64) @ accepted).T for each in called], axis=1)

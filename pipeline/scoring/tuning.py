@@ -12,9 +12,8 @@ from pneumoseg.pipeline.model.description import (
     OperatingPointSearch,
     TunedPoint,
 )
-from pneumoseg.pipeline.scoring.measured_cases import search_cases
-from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
-from pneumoseg.pipeline.scoring.search import Objective, ScoredPoint, Search
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves
+from pneumoseg.pipeline.scoring.search import Objective, ScoredPoint, Search, cross_fit
 from pneumoseg.pipeline.scoring.temperature import fit_temperature
 from pneumoseg.transforms.masks import OperatingPoint
 
@@ -29,18 +28,18 @@ class Tuned:
     search: OperatingPointSearch
 
 
-def tune(found: OutOfFold, cases: Sequence[Case]) -> Tuned:
+def tune(curves: Sequence[CaseCurves], cases: Sequence[Case]) -> Tuned:
     """Search the operating point on out-of-fold predictions.
 
     Args:
-        found: Maps, curves and image probabilities of networks that were not trained on the cases.
+        curves: Curves and image probabilities, of networks that were not trained on the cases.
         cases: All cases of the manifest.
     """
-    search = Search(search_cases(found, cases))
+    search = Search(curves)
     best = search.best()
-    fitted = search.cross_fit()
+    fitted = cross_fit(curves, [cases[each.index].group for each in curves])
     record = OperatingPointSearch(
-        cases=len(search.cases),
+        cases=len(curves),
         objectives={
             objective: _objective_point(best if objective == "challenge" else search.best(objective))
             for objective in OBJECTIVES
@@ -50,7 +49,7 @@ def tune(found: OutOfFold, cases: Sequence[Case]) -> Tuned:
         cross_fitted=None
         if fitted is None
         else CrossFittedPoints(points=tuple(map(TunedPoint.of, fitted.points)), dice=fitted.dice),
-        temperature=fit_temperature(found.curves),
+        temperature=fit_temperature(curves),
     )
     return Tuned(best.point, record)
 

@@ -5,15 +5,13 @@ from typing import cast
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Engine, Events
-from monai.utils import CommonKeys as Keys
+from ignite.engine import Events
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.config import TrainConfig
-from pneumoseg.pipeline.core.devices import Precision, broadcast_buffers, gather, synchronise_norm
+from pneumoseg.pipeline.core.devices import Precision, broadcast_buffers, synchronise_norm
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.interruption import Interruption
 from pneumoseg.pipeline.dataset.cases import Bytes, CachedCases, PhasedCases, Sample
@@ -22,8 +20,8 @@ from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.dataset.sampling import BatchPlan, DrawPlan
 from pneumoseg.pipeline.inference.predictor import Predictor
 from pneumoseg.pipeline.model.weights import make_network, place
-from pneumoseg.pipeline.scoring.metrics import CURVES, ChallengeMetric, MeasureCurves
-from pneumoseg.pipeline.scoring.out_of_fold import MAP_SIZE, OutOfFold
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves
+from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
 from pneumoseg.pipeline.training.averaging import EpochAverage, average_weights, make_running_average
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
 from pneumoseg.pipeline.training.engines import On, make_evaluator, use_predictor
@@ -228,28 +226,17 @@ class TrainingRun:
         """
         self._use(Predictor([self._network_with(each) for each in members], precision=self.precision))
 
-    def validate_model(self, tta: Sequence[str] = ()) -> OutOfFold:
-        """Validate the model that the run ends with, at the final resolution; one pass gives curves and maps.
+    def validate_model(self, tta: Sequence[str] = ()) -> list[CaseCurves]:
+        """Validate the model that the run ends with, at the final resolution.
 
         Args:
             tta: Test-time augmentations (TTA), which the model has from now on.
 
-        Returns: Threshold curves of the validation cases, and probability maps of shape (size, size) in steps of 1/255,
-            where size is at most `MAP_SIZE` pixels.
+        Returns: Threshold curves of the validation cases.
         """
         self._use(Predictor(self.predictor.networks, precision=self.precision, tta=tta))
-        size = min(MAP_SIZE, self.config.data.image_size)
-        maps: dict[int, Bytes] = {}
-
-        def keep(engine: Engine) -> None:
-            for item in engine.state.output:  # type: ignore[union-attr]
-                small = functional.adaptive_avg_pool2d(item[Keys.PRED]["probabilities"], size)
-                maps[item[CURVES].index] = (small * 255).round().to(torch.uint8).cpu().numpy()[0]
-
-        with self.validator.add_event_handler(Events.ITERATION_COMPLETED, keep):
-            self.validate()
-        everywhere = {index: level for shard in gather(maps) for index, level in shard.items()}
-        return OutOfFold(self.metric.all_curves(), everywhere)
+        self.validate()
+        return self.metric.all_curves()
 
     def _use(self, predictor: Predictor) -> None:
         self.predictor = predictor

@@ -19,7 +19,10 @@ from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 from pneumoseg.pipeline.jobs.train import train_model
 from pneumoseg.pipeline.model.description import read_description
 from pneumoseg.pipeline.model.weights import load_member
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, load_out_of_fold
+from pneumoseg.transforms.geometry import to_original_size
+from pneumoseg.transforms.labels.rle import decode_rle
 
 pytestmark = pytest.mark.slow
 
@@ -67,13 +70,21 @@ def test_what_is_tuned_on_are_the_mean_probabilities_of_the_members(
     members = [load_member(folder, description, member).eval() for member in description.members]
     path = collection.manifest_path
     cache = open_cache(collection.manifest, path, image_size=32, folder=cache_folder(path))
-    maps = load_out_of_fold(crossed / "fold1" / OUT_OF_FOLD).maps
-    for index, found in maps.items():
-        image = CachedCases(cache, collection.manifest.training, [index])[0]["image"][None]
+    for found in load_out_of_fold(crossed / "fold1" / OUT_OF_FOLD):
+        image = CachedCases(cache, collection.manifest.training, [found.index])[0]["image"][None]
         with torch.no_grad():
-            one, other = (torch.sigmoid(member(image))[0, 0].numpy() for member in members)
-        assert np.abs(one - other).max() > 0.01
-        np.testing.assert_allclose(found / 255, (one + other) / 2, rtol=0, atol=0.6 / 255)
+            one, other = (torch.sigmoid(member(image))[0] for member in members)
+        assert (one - other).abs().max() > 0.01
+        case = collection.manifest.training[found.index]
+        expected = CaseCurves.measure(
+            to_original_size((one + other) / 2, case.shape)[0],
+            torch.from_numpy(decode_rle(case.label, case.shape)),
+            index=found.index,
+            image_probability=found.image_probability,
+        )
+        # a pixel at a threshold may lie on either side of it
+        assert np.abs(found.area - expected.area).max() <= 3
+        assert np.abs(found.overlap - expected.overlap).max() <= 3
 
 
 def test_a_model_of_one_fold_is_evaluated_as_it_was_tuned(

@@ -54,12 +54,10 @@ def test_every_case_is_predicted_by_the_network_that_never_saw_it(
     collection: Collection, crossed: Path
 ) -> None:
     whole = load_out_of_fold(crossed / OUT_OF_FOLD)
-    assert [curves.index for curves in whole.curves] == list(range(12))
+    assert [curves.index for curves in whole] == list(range(12))
     for fold in range(3):
         mine = [index for index, case in enumerate(collection.manifest.training) if case.fold == fold]
-        assert [
-            curves.index for curves in load_out_of_fold(crossed / f"fold{fold}" / OUT_OF_FOLD).curves
-        ] == mine
+        assert [curves.index for curves in load_out_of_fold(crossed / f"fold{fold}" / OUT_OF_FOLD)] == mine
 
 
 def test_evaluation_of_all_folds_gives_the_scores_of_the_cross_validation(

@@ -6,10 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy import ndimage
-from skimage.morphology import remove_small_objects
 
-from pneumoseg.transforms.masks import OperatingPoint, accepts_image, clean, min_area_px, to_mask
+from pneumoseg.transforms.masks import OperatingPoint, accepts_image, min_area_px, to_mask
 
 GRADED = np.array([[0.1, 0.4], [0.6, 0.9]], dtype=np.float32)
 
@@ -101,7 +99,6 @@ def test_a_point_that_decides_nothing_is_refused() -> None:
         {"threshold": 0.5, "segmentation_threshold": 0.6},
         {"threshold": 0.5, "segmentation_threshold": -0.1},
         {"threshold": 0.5, "segmentation_threshold": float("nan")},
-        {"min_component_fraction": 1.0},
         {"image_threshold": 1.0},
     ]
     for values in table:
@@ -109,7 +106,7 @@ def test_a_point_that_decides_nothing_is_refused() -> None:
             OperatingPoint(**values)
 
 
-# drawing and cleaning
+# the segmentation threshold
 
 
 def test_pixels_above_the_segmentation_threshold_are_drawn_where_enough_exceed_the_top() -> None:
@@ -124,72 +121,19 @@ def test_a_segmentation_threshold_at_the_top_is_the_top() -> None:
     np.testing.assert_array_equal(to_mask(GRADED, apart, 0.5), to_mask(GRADED, together, 0.5))
 
 
-SPECK_AND_RING = np.array(
-    [
-        [1, 0, 0, 0, 0, 0, 0, 0],
-        [0, 1, 0, 1, 1, 1, 1, 0],
-        [0, 0, 0, 1, 0, 0, 1, 0],
-        [0, 0, 0, 1, 0, 0, 1, 0],
-        [0, 0, 0, 1, 1, 1, 1, 0],
-    ],
-    dtype=np.bool_,
-)  # two pixels that touch at a corner, and a ring of twelve about a hole of four
-
-
-@pytest.mark.parametrize(("least", "area"), [(0, 14), (1, 14), (2, 12), (11, 12), (12, 12), (39, 12)])
-def test_components_that_are_not_larger_are_dropped_but_never_the_largest(least: int, area: int) -> None:
-    assert clean(SPECK_AND_RING, min_component_px=least, fill_holes=False).sum() == area
-
-
-def test_holes_are_filled_and_bays_are_not() -> None:
-    assert clean(SPECK_AND_RING, min_component_px=0, fill_holes=True).sum() == 18
-    bay = SPECK_AND_RING.copy()
-    bay[4, 4] = False
-    assert clean(bay, min_component_px=0, fill_holes=True).sum() == 13
-    at_the_border = SPECK_AND_RING.copy()
-    at_the_border[4, 4:6] = False  # now the hole is open to the border of the image
-    np.testing.assert_array_equal(clean(at_the_border, min_component_px=0, fill_holes=True), at_the_border)
-
-
-def test_a_point_cleans_what_it_draws() -> None:
-    probabilities = np.where(SPECK_AND_RING, 0.8, 0.1).astype(np.float32)
-    point = OperatingPoint(threshold=0.5, min_component_fraction=0.05, fill_holes=True)  # 2 of 40 pixels
-    assert to_mask(probabilities, point, 0.5).sum() == 16
-    assert to_mask(probabilities, OperatingPoint(threshold=0.9, fill_holes=True), 0.5).sum() == 0
-
-
-@given(
-    noise=arrays(np.float64, (20, 24), elements=st.floats(0, 1)),
-    threshold=st.floats(0.3, 0.6),
-    least=st.integers(0, 30),
-)
-@settings(deadline=None)
-def test_cleaning_is_that_of_scikit_image_and_scipy(noise: Any, threshold: float, least: int) -> None:
-    mask = ndimage.gaussian_filter(noise, 1) > threshold
-    expected = remove_small_objects(mask, max_size=least, connectivity=2)
-    if expected.any():
-        found = clean(mask, min_component_px=least, fill_holes=True)
-        np.testing.assert_array_equal(found, ndimage.binary_fill_holes(expected))
-    else:
-        assert clean(mask, min_component_px=least, fill_holes=False).any() == mask.any()
-
-
 @given(
     probabilities=arrays(np.float32, (6, 7), elements=st.floats(0, 1, width=32)),
     top=st.floats(0, 0.9),
     bottom=st.floats(0, 1),
-    least=st.floats(0, 0.5),
 )
 @settings(deadline=None)
 def test_a_mask_is_empty_exactly_when_the_image_is_called_negative(
-    probabilities: Any, top: float, bottom: float, least: float
+    probabilities: Any, top: float, bottom: float
 ) -> None:
     point = OperatingPoint(
         threshold=top,
         segmentation_threshold=top * bottom,
         min_area_fraction=0.05,
-        min_component_fraction=least,
-        fill_holes=True,
     )
     enough = np.count_nonzero(probabilities > np.float64(top)) > 2  # 5 % of 42 pixels
     assert to_mask(probabilities, point, 0.5).any() == enough

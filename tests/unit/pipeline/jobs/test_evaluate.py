@@ -29,7 +29,7 @@ from pneumoseg.pipeline.reporting.content import Chart, Tiles
 from pneumoseg.pipeline.reporting.evaluation import evaluation_page
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves
 from pneumoseg.pipeline.scoring.headline import TITLES
-from pneumoseg.pipeline.scoring.measured_cases import inner_fold_of
+from pneumoseg.pipeline.scoring.search import inner_fold_of
 from pneumoseg.pipeline.scoring.temperature import LIMIT
 
 
@@ -331,9 +331,9 @@ def test_another_aim_decides_otherwise(collection: Collection, tmp_path: Path) -
         evaluate(model, collection, tmp_path, aim="beauty", overwrite=True)
 
 
-def test_a_mask_is_scored_as_it_is_cleaned(collection: Collection, tmp_path: Path) -> None:
-    """A bottom threshold of 0 draws the whole image; without cleaning, curves would say the same."""
-    point = TunedPoint(threshold=0.5, min_area_fraction=0.0, segmentation_threshold=0.0, fill_holes=True)
+def test_a_mask_is_scored_at_its_segmentation_threshold(collection: Collection, tmp_path: Path) -> None:
+    """A segmentation threshold of 0 gives the whole image."""
+    point = TunedPoint(threshold=0.5, min_area_fraction=0.0, segmentation_threshold=0.0)
     model = write_model(tmp_path / "model", bright_pixel_network(), point=point)
     report, rows = evaluate(model, collection, tmp_path, all_folds=True)
     assert rows[0]["area_px"] == str(48 * 32)

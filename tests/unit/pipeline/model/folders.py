@@ -30,8 +30,6 @@ WHOLE = TunedPoint(
     threshold=0.75,
     min_area_fraction=0.001,
     segmentation_threshold=0.375,
-    min_component_fraction=0.0005,
-    fill_holes=True,
     image_threshold=0.125,
 )
 

@@ -26,8 +26,6 @@ def test_a_whole_operating_point_comes_back(tmp_path: Path, network: AttentionUN
         threshold=0.75,
         min_area_fraction=0.001,
         segmentation_threshold=0.375,
-        min_component_fraction=0.0005,
-        fill_holes=True,
         image_threshold=0.125,
     )
     assert load_model(write_model(tmp_path, network, point=WHOLE), CPU).operating_point == expected

@@ -5,8 +5,9 @@ from ignite.engine import Engine
 from monai.metrics import DiceMetric
 from tests.conftest import make_case
 
-from pneumoseg.pipeline.scoring.case_curves import CaseCurves, score_point, search_thresholds
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, score_point
 from pneumoseg.pipeline.scoring.metrics import CURVES, ChallengeMetric, MeasureCurves
+from pneumoseg.pipeline.scoring.search import Search
 from pneumoseg.transforms.labels.rle import encode_rle
 from pneumoseg.transforms.masks import OperatingPoint
 
@@ -67,7 +68,7 @@ def test_without_a_point_the_best_one_is_taken() -> None:
     cases = [curves(0.3, 0), curves(0.6, 1)]
     found = run(ChallengeMetric(), [cases])
     assert found["dice"] == 1.0
-    assert found["threshold"] == search_thresholds(cases).threshold
+    assert found["threshold"] == Search(cases).best_thresholds().threshold
 
 
 def test_the_image_threshold_of_the_best_point_is_reported() -> None:

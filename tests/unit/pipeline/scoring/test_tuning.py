@@ -6,17 +6,16 @@ from tests.conftest import make_case
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.model.description import OperatingPointSearch
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves, score_point
-from pneumoseg.pipeline.scoring.out_of_fold import OutOfFold
 from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.transforms.labels.rle import encode_rle
 
 SHAPE = (32, 32)
 
 
-def learned(count: int = 40) -> tuple[OutOfFold, list[Case]]:
+def learned(count: int = 40) -> tuple[list[CaseCurves], list[Case]]:
     """What a network said that finds most of what there is, and the manifest's cases, of which it saw two thirds."""
     random = np.random.default_rng(0)
-    cases, curves, maps = [], [], {}
+    cases, curves = [], []
     for number in range(count):
         mask = np.zeros(SHAPE, dtype=np.uint8)
         if number % 4 == 0:
@@ -33,8 +32,7 @@ def learned(count: int = 40) -> tuple[OutOfFold, list[Case]]:
                     probabilities, torch.from_numpy(mask), index=number, image_probability=levels.max() / 255
                 )
             )
-            maps[number] = levels
-    return OutOfFold(curves, maps), cases
+    return curves, cases
 
 
 def test_the_point_is_the_best_for_the_challenge_and_its_score_is_that_of_its_masks() -> None:
@@ -42,10 +40,9 @@ def test_the_point_is_the_best_for_the_challenge_and_its_score_is_that_of_its_ma
     tuned = tune(found, cases)
     challenge = tuned.search.objectives["challenge"]
     assert challenge.point.as_point() == tuned.point
-    if not tuned.point.cleans:
-        assert score_point(found.curves, tuned.point).score.dice == pytest.approx(challenge.dice)
+    assert score_point(found, tuned.point).score.dice == pytest.approx(challenge.dice)
     assert challenge.dice >= max(row.dice for row in tuned.search.curve) - 1e-9
-    assert challenge.dice >= score_point(found.curves, tuned.point).score.predict_nothing
+    assert challenge.dice >= score_point(found, tuned.point).score.predict_nothing
 
 
 def test_all_that_was_found_goes_through_json() -> None:
