@@ -44,7 +44,7 @@ def evaluate(
         str | None,
         typer.Option(help="Fold to score, or `all`; default: the fold held out.", show_default=False),
     ] = None,
-    aim: OperatingPointName = None,
+    operating_point: OperatingPointName = None,
     tta: Tta = None,
     calibrated: Calibrated = False,
     dropout_passes: DropoutPasses = 0,
@@ -71,7 +71,10 @@ def evaluate(
         manifest,
         output,
         options=ModelOptions(
-            aim=aim, tta=parse_tta(tta), calibrated=calibrated, dropout_passes=dropout_passes
+            operating_point=operating_point,
+            tta=parse_tta(tta),
+            calibrated=calibrated,
+            dropout_passes=dropout_passes,
         ),
         runtime=Runtime(device=device, batch_size=batch_size, workers=workers),
         fold=int(fold) if fold not in (None, "all") else None,
@@ -95,7 +98,7 @@ def submit(
     sample: Annotated[
         Path | None, typer.Option(help="sample_submission.csv, which lists the images in order.")
     ] = None,
-    aim: OperatingPointName = None,
+    operating_point: OperatingPointName = None,
     tta: Tta = None,
     any_view: AnyView = False,
     any_modality: AnyModality = False,
@@ -117,7 +120,7 @@ def submit(
         model,
         images,
         output,
-        options=ModelOptions(aim=aim, tta=parse_tta(tta)),
+        options=ModelOptions(operating_point=operating_point, tta=parse_tta(tta)),
         runtime=Runtime(device=device, batch_size=batch_size, workers=workers),
         sample=sample,
         acceptance=acceptance_filters(
@@ -205,7 +208,7 @@ def predict(
             "--dropout-passes; white is 0.5).",
         ),
     ] = "csv,json,png,nifti,overlay",
-    aim: OperatingPointName = None,
+    operating_point: OperatingPointName = None,
     tta: Tta = None,
     calibrated: Calibrated = False,
     dropout_passes: DropoutPasses = 0,
@@ -245,7 +248,10 @@ def predict(
         folder,
         output,
         options=ModelOptions(
-            aim=aim, tta=parse_tta(tta), calibrated=calibrated, dropout_passes=dropout_passes
+            operating_point=operating_point,
+            tta=parse_tta(tta),
+            calibrated=calibrated,
+            dropout_passes=dropout_passes,
         ),
         runtime=Runtime(device=device, batch_size=batch_size, workers=workers),
         kinds=[kind.strip() for kind in kinds.split(",") if kind.strip()],

@@ -23,14 +23,14 @@ class ModelOptions:
     """How to use a model, where that differs from its own settings.
 
     Attributes:
-        aim: Operating point to use: see `point_for`; None takes the model's own.
+        operating_point: Name of the operating point to use: see `point_for`; None takes the model's own.
         tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
         calibrated: Whether to report probabilities at the temperature that training has fitted; masks do not change.
         dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate: their mean is thresholded, and their
             standard deviation is the uncertainty. 0 leaves dropout off.
     """
 
-    aim: str | None = None
+    operating_point: str | None = None
     tta: Sequence[str] | None = None
     calibrated: bool = False
     dropout_passes: int = 0
@@ -46,8 +46,8 @@ class Model:
     """Network of each member."""
     precision: Precision
     """Number format and device of the networks."""
-    aim: str | None = None
-    """Operating point to use; None takes the one of ``model.json``."""
+    objective: str | None = None
+    """Name of the operating point in use; None is the one of ``model.json``."""
     tta: tuple[str, ...] = ()
     """Test-time augmentations."""
     temperature: float = 1.0
@@ -96,9 +96,9 @@ class Model:
     def operating_point(self) -> OperatingPoint:
         """Operating point in use.
 
-        Raises: UsageError: If the model has no point for its aim.
+        Raises: UsageError: If the model has no point for its objective.
         """
-        return point_for(self.description, self.aim)
+        return point_for(self.description, self.objective)
 
     @cached_property
     def _digests(self) -> frozenset[str]:
@@ -123,12 +123,12 @@ def load_model(folder: str | Path, device: torch.device, options: ModelOptions =
         options: How to use the model.
 
     Raises:
-        UsageError: If the model has no operating point for the aim, no temperature, or no dropout to sample from.
+        UsageError: If the model has no operating point of that name, no temperature, or no dropout to sample from.
         JobError: If the folder is no model, or its weights are missing, altered or of another network.
     """
     folder = Path(folder)
     description = read_description(folder)
-    point_for(description, options.aim)  # refuses an unknown word before the weights are read
+    point_for(description, options.operating_point)  # refuses an unknown word before the weights are read
     temperature = _temperature(description) if options.calibrated else 1.0
     networks = [
         place(load_member(folder, description, member), device).eval() for member in description.members
@@ -138,7 +138,7 @@ def load_model(folder: str | Path, device: torch.device, options: ModelOptions =
         description,
         tuple(networks),
         precision_of_model(description.precision, device),
-        aim=options.aim,
+        objective=options.operating_point,
         tta=description.tta if options.tta is None else tuple(options.tta),
         temperature=temperature,
         dropout_passes=options.dropout_passes,

@@ -144,7 +144,7 @@ def load_predictor(
         Path(model_folder),
         resolve_device(device),
         ModelOptions(
-            aim=operating_point,
+            operating_point=operating_point,
             tta=None if tta is None else check_tta(tta),
             calibrated=calibrated,
             dropout_passes=dropout_passes,

@@ -190,7 +190,7 @@ def _plan(model: Model, manifest: Manifest, fold: int | None, *, all_folds: bool
 def _cross_fitted_point(model: Model) -> Callable[[Case], OperatingPoint | None]:
     """Make a function that gives the operating point that training has tuned without the patient of a case."""
     search = model.description.operating_point_search
-    if model.aim is not None or search is None or search.cross_fitted is None:
+    if model.objective is not None or search is None or search.cross_fitted is None:
         return lambda _: None
     points = [point.as_point() for point in search.cross_fitted.points]
     return lambda case: points[inner_fold_of(case.group, len(points))]
@@ -234,7 +234,7 @@ def _scores(
         "operating_point": report.operating_point,
         "trained_on": report.trained_on,
         **report.scores.as_dict(),
-        "aim": model.aim,
+        "objective": model.objective,
         "tta": list(model.tta),
         "computed_in": model.precision.name,
         "temperature": model.temperature,

@@ -136,7 +136,7 @@ def write_submission(
         )
     _write(output, texts, shape)
     predicted_positive = sum(text != "-1" for text in texts.values())
-    validation = None if options.aim else _predicted_positive_in_validation(model)
+    validation = None if options.operating_point else _predicted_positive_in_validation(model)
     return SubmitReport(
         images=len(texts),
         predicted_positive=predicted_positive,

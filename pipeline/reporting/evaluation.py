@@ -138,8 +138,9 @@ def how_it_was_made(scores: Mapping[str, Any]) -> Section:
     facts = {
         name: scores.get(name)
         for name in (
-            "threshold", "segmentation_threshold", "min_area_fraction", "image_threshold", "operating_point", "aim",
-            "tta", "temperature", "dropout_passes", "grouped_by", "manifest_sha256", "model_weights_sha256",
+            "threshold", "segmentation_threshold", "min_area_fraction", "image_threshold", "operating_point",
+            "objective", "tta", "temperature", "dropout_passes", "grouped_by", "manifest_sha256",
+            "model_weights_sha256",
         )
     }  # fmt: skip
     return Section(

@@ -40,7 +40,7 @@ class Settings:
         batch_size: Images per batch.
         precision: Number format in which the networks compute, and the kind of device.
         model_sha256: Hash of the model and of the four settings that follow: see `model_sha256`.
-        aim: Requested operating point; None stands for the model's own.
+        objective: Name of the requested operating point; None stands for the model's own.
         tta: Test-time augmentations.
         temperature: Temperature of the probabilities.
         dropout_passes: Monte-Carlo dropout samples.
@@ -52,7 +52,7 @@ class Settings:
     batch_size: int
     precision: str
     model_sha256: str
-    aim: str | None
+    objective: str | None
     tta: tuple[str, ...]
     temperature: float
     dropout_passes: int
@@ -91,7 +91,7 @@ def make_settings(
         batch_size=batch_size,
         precision=f"{model.precision.name} on {model.precision.device.type}",
         model_sha256=model_sha256(model),
-        aim=model.aim,
+        objective=model.objective,
         tta=model.tta,
         temperature=model.temperature,
         dropout_passes=model.dropout_passes,
@@ -117,4 +117,4 @@ def model_sha256(model: Model) -> str:
     """Hash all that decides a mask or a probability: network, weights, preprocessing, operating point, TTA, ..."""
     informative = {"format_version", "trained_on", "validation", "versions"}  # without effect on results
     description = model.description.model_dump(mode="json", exclude=informative)
-    return digest_of([description, model.aim, model.tta, model.temperature, model.dropout_passes])
+    return digest_of([description, model.objective, model.tta, model.temperature, model.dropout_passes])

@@ -41,7 +41,15 @@ def test_an_option_means_the_same_in_every_command() -> None:
         for name, meaning in options(command).items():
             meanings[name].add(meaning)
     for name in (
-        *("any_view", "any_modality", "any_body_part", "allow_burned_in", "workers", "aim", "tta"),
+        *(
+            "any_view",
+            "any_modality",
+            "any_body_part",
+            "allow_burned_in",
+            "workers",
+            "operating_point",
+            "tta",
+        ),
         *("device", "threads", "batch_size", "overwrite", "quiet", "verbose"),
     ):
         assert len(meanings[name]) == 1, name
@@ -65,5 +73,5 @@ def test_the_help_of_train_names_the_presets_that_there_are() -> None:
 def test_an_operating_point_is_chosen_by_name() -> None:
     group = get_group(cli.app)
     for command in ("evaluate", "predict", "submit"):
-        (option,) = [each for each in group.commands[command].params if each.name == "aim"]
+        (option,) = [each for each in group.commands[command].params if each.name == "operating_point"]
         assert option.opts == ["--operating-point"]

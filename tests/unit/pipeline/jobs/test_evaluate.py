@@ -323,12 +323,12 @@ def test_an_operating_point_is_not_cross_fitted_on_cases_that_it_was_not_tuned_o
     assert (every_fold.cross_fitted, every_fold.operating_point) == (None, "in-sample")
 
 
-def test_another_aim_decides_otherwise(collection: Collection, tmp_path: Path) -> None:
+def test_another_operating_point_decides_otherwise(collection: Collection, tmp_path: Path) -> None:
     model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
-    report, _ = evaluate(model, collection, tmp_path, aim="screening")
+    report, _ = evaluate(model, collection, tmp_path, operating_point="screening")
     assert (report.scores.score.predicted_positive, report.operating_point) == (0, "in-sample")
     with pytest.raises(UsageError, match="--operating-point beauty: screening"):
-        evaluate(model, collection, tmp_path, aim="beauty", overwrite=True)
+        evaluate(model, collection, tmp_path, operating_point="beauty", overwrite=True)
 
 
 def test_a_mask_is_scored_at_its_segmentation_threshold(collection: Collection, tmp_path: Path) -> None:
@@ -356,16 +356,18 @@ def test_test_time_augmentation_is_applied_and_recorded(
 def test_calibrated_probabilities_stand_beside_those_of_the_model_and_masks_stay(
     collection: Collection, tmp_path: Path
 ) -> None:
-    """The temperature of another aim is in-sample; that of the model's own operating point is cross-fitted."""
+    """The temperature of another objective is in-sample; that of the model's own operating point is cross-fitted."""
     plain = model_with_a_search(tmp_path / "plain", collection, BLIND, SHARP)
     with pytest.raises(UsageError, match="--calibrated"):
         evaluate(plain, collection, tmp_path, calibrated=True)
     model = model_with_a_search(
         tmp_path / "model", collection, BLIND, SHARP, network=unsure_network(), temperature=2.0
     )
-    _, before = evaluate(model, collection, tmp_path, aim="screening")
+    _, before = evaluate(model, collection, tmp_path, operating_point="screening")
     assert {row["calibrated_probability"] for row in before} == {""}
-    _, rows = evaluate(model, collection, tmp_path, aim="screening", calibrated=True, overwrite=True)
+    _, rows = evaluate(
+        model, collection, tmp_path, operating_point="screening", calibrated=True, overwrite=True
+    )
     for row, earlier in zip(rows, before, strict=True):
         assert (row["probability"], row["area_px"]) == (earlier["probability"], earlier["area_px"])
         odds = [
@@ -395,11 +397,11 @@ def test_calibrated_probabilities_are_at_the_temperature_that_was_fitted_without
 def test_a_temperature_that_has_seen_these_images_is_warned_of_where_there_is_no_other(
     collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Another aim has no decisions that were searched without a part of the patients."""
+    """Another objective has no cross-fitted operating points."""
     model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP, temperature=2.0)
     evaluate(model, collection, tmp_path, calibrated=True)
     assert "temperature" not in capsys.readouterr().err
-    evaluate(model, collection, tmp_path, calibrated=True, aim="screening", overwrite=True)
+    evaluate(model, collection, tmp_path, calibrated=True, operating_point="screening", overwrite=True)
     assert "the temperature was fitted on these images" in capsys.readouterr().err
 
 

@@ -286,9 +286,12 @@ def test_probabilities_and_attention_have_the_size_of_the_image(
 def test_an_aim_of_the_model_decides(collection: Collection, images: Path, tmp_path: Path) -> None:
     model = searched_model(tmp_path / "model")
     assert predict(model, images, tmp_path)[0].predicted_positive == 2
-    report, _ = predict(model, images, tmp_path, aim="specificity")
+    report, _ = predict(model, images, tmp_path, operating_point="specificity")
     assert (report.predicted_positive, report.kept) == (0, 0)
-    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["settings"]["aim"] == "specificity"
+    assert (
+        json.loads((tmp_path / "out" / "predictions.json").read_text())["settings"]["objective"]
+        == "specificity"
+    )
 
 
 def test_augmentations_make_all_anew(model_folder: Path, images: Path, tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_the_whole_operating_point_draws_the_masks(images: Path, tmp_path: Path)
 
 def test_another_aim_has_to_be_known_to_the_model(model_folder: Path, images: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--operating-point screening"):
-        submit(model_folder, images, tmp_path, aim="screening")
+        submit(model_folder, images, tmp_path, operating_point="screening")
     assert not (tmp_path / "submission.csv").exists()
 
 

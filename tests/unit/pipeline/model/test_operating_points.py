@@ -40,14 +40,16 @@ def test_a_folder_of_an_earlier_release_has_the_point_that_it_had(folder: Path) 
     assert load_model(folder, CPU).operating_point == OperatingPoint(threshold=0.5, min_area_fraction=0.125)
 
 
-def test_an_aim_has_the_point_that_was_searched_for_it(folder: Path) -> None:
+def test_an_objective_has_the_point_that_was_searched_for_it(folder: Path) -> None:
     searched(folder)
     assert load_model(folder, CPU).operating_point.threshold == 0.5
-    assert load_model(folder, CPU, ModelOptions(aim="screening")).operating_point == WHOLE.as_point()
+    assert (
+        load_model(folder, CPU, ModelOptions(operating_point="screening")).operating_point == WHOLE.as_point()
+    )
 
 
 @pytest.mark.parametrize(
-    ("aim", "top", "bottom"),
+    ("name", "top", "bottom"),
     [
         ("specificity=0.85", 0.5, 0.375),
         ("specificity=1", 0.75, 0.375),
@@ -56,9 +58,9 @@ def test_an_aim_has_the_point_that_was_searched_for_it(folder: Path) -> None:
     ],
 )
 def test_an_aim_with_a_number_has_the_best_point_of_the_curve(
-    folder: Path, aim: str, top: float, bottom: float
+    folder: Path, name: str, top: float, bottom: float
 ) -> None:
-    point = point_for(read_description(searched(folder)), aim)
+    point = point_for(read_description(searched(folder)), name)
     assert point == OperatingPoint(threshold=top, min_area_fraction=0.002, segmentation_threshold=bottom)
 
 
@@ -79,13 +81,13 @@ def test_an_aim_with_a_number_has_the_best_of_all_minimum_areas_where_these_are_
 
 
 @pytest.mark.parametrize(
-    "aim", ["", "beauty", "specificity=", "specificity=2", "precision=0.5", "specificity=nan"]
+    "name", ["", "beauty", "specificity=", "specificity=2", "precision=0.5", "specificity=nan"]
 )
-def test_an_aim_that_is_none_is_an_error_that_names_those_there_are(folder: Path, aim: str) -> None:
+def test_an_unknown_operating_point_is_an_error_that_names_the_known_ones(folder: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"screening, specificity=0\.9 or sensitivity=0\.9 would fit"):
-        load_model(searched(folder), CPU, ModelOptions(aim=aim))
+        load_model(searched(folder), CPU, ModelOptions(operating_point=name))
 
 
 def test_a_model_without_a_search_has_no_aims(folder: Path) -> None:
     with pytest.raises(UsageError, match="no search to choose others from"):
-        load_model(folder, CPU, ModelOptions(aim="challenge"))
+        load_model(folder, CPU, ModelOptions(operating_point="challenge"))

@@ -350,7 +350,7 @@ def test_what_was_set_can_be_unfolded(tmp_path: Path) -> None:
     page = made_of(tmp_path, tta=["flip"], model_weights_sha256=[], temperature=1.0)
     (folded,) = [each for each in section(page, "How it was made").blocks if isinstance(each, Folded)]
     lines = folded.text.split("\n")
-    assert {"threshold: 0.5", "tta: flip", "aim: none", "model_weights_sha256: none"} <= set(lines)
+    assert {"threshold: 0.5", "tta: flip", "objective: none", "model_weights_sha256: none"} <= set(lines)
 
 
 # damage

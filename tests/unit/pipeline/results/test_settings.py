@@ -45,7 +45,7 @@ def test_whatever_decides_a_result_changes_the_settings(model: Model) -> None:
         settings(changed(model, operating_point=point)),
         settings(changed(model, members=(member,))),
         settings(replace(model, tta=("flip",))),
-        settings(replace(model, aim="sensitive")),
+        settings(replace(model, objective="sensitive")),
         settings(replace(model, temperature=2.0)),
         settings(replace(model, dropout_passes=2)),
     ]

@@ -291,7 +291,7 @@ def test_the_best_specificity_at_a_sensitivity_for_screening() -> None:
 
 
 @pytest.mark.parametrize("kind", [0, 1])
-def test_cases_of_one_kind_give_a_point_for_every_aim(kind: int) -> None:
+def test_cases_of_one_kind_give_a_point_for_every_objective(kind: int) -> None:
     search = search_of([case for case in blobs() if case.label.any() == kind])
     found = [search.best(objective) for objective in ("challenge", "specificity", "screening")]
     assert all((each.sensitivity is None) == (kind == 0) for each in found)
