@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from pneumoseg.pipeline.cli.notices import warn_some
 from pneumoseg.pipeline.cli.options import (
     AllowBurnedIn,
     AnyBodyPart,
@@ -15,6 +14,7 @@ from pneumoseg.pipeline.cli.options import (
     Overwrite,
     Workers,
     acceptance_filters,
+    parse_shape,
 )
 from pneumoseg.pipeline.core.console import console, say
 
@@ -39,8 +39,11 @@ def prepare(
         str, typer.Option(help="Column of the labels that holds the names of the image files.")
     ] = "ImageId",
     label_shape: Annotated[
-        tuple[int, int], typer.Option(help="Rows and columns of the masks that the run lengths encode.")
-    ] = (1024, 1024),
+        str,
+        typer.Option(
+            metavar="ROWS,COLUMNS", help="Rows and columns of the masks that the run lengths encode."
+        ),
+    ] = "1024,1024",
     name: Annotated[
         str | None,
         typer.Option(help="Name of the data set; default: the folder's name.", show_default=False),
@@ -63,7 +66,7 @@ def prepare(
         folds=folds,
         seed=seed,
         id_column=id_column,
-        label_shape=label_shape,
+        label_shape=parse_shape(label_shape),
         name=name,
         acceptance=acceptance_filters(
             any_view=any_view, any_modality=any_modality, any_body_part=any_body_part
@@ -71,8 +74,6 @@ def prepare(
         workers=workers,
         overwrite=overwrite,
     )
-    warn_some(report.label_problems, "label rows are refused")
-    warn_some(report.label_warnings, "warnings about labels")
     console.print(*prepare_summary(report), sep="\n")
     say(f"wrote {output}")
     raise typer.Exit(report.exit_code)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pneumoseg.pipeline.cli.notices import warn_some, warn_trained_on
+from pneumoseg.pipeline.cli.notices import warn_trained_on
 from pneumoseg.pipeline.cli.options import (
     AllowBurnedIn,
     AnyBodyPart,
@@ -27,7 +27,7 @@ from pneumoseg.pipeline.cli.options import (
     check_fold,
     set_threads,
 )
-from pneumoseg.pipeline.core.console import complain, console, say, warn
+from pneumoseg.pipeline.core.console import complain, console, say, warn, warn_some
 from pneumoseg.pipeline.core.errors import UsageError
 
 

@@ -1,27 +1,11 @@
 """Warnings that several commands print."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from pneumoseg.pipeline.core.console import complain, warn
+from pneumoseg.pipeline.core.console import warn
 
 if TYPE_CHECKING:  # the job loads MONAI
     from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
-
-_SHOWN_LINES: Final = 5
-
-
-def warn_some(lines: Sequence[str], what: str) -> None:
-    """Warn of a number of findings, and print the first of them.
-
-    Args:
-        lines: One line for each finding; nothing is printed where there are none.
-        what: What follows their number in the warning.
-    """
-    if not lines:
-        return
-    warn(f"{len(lines)} {what}" + ("" if len(lines) <= _SHOWN_LINES else f"; the first {_SHOWN_LINES}"))
-    complain(*(f"  {line}" for line in lines[:_SHOWN_LINES]))
 
 
 def warn_trained_on(report: "EvaluateReport") -> None:

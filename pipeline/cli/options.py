@@ -1,5 +1,6 @@
 """Options and arguments that several commands share, and what they translate to."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -112,3 +113,18 @@ def acceptance_filters(
         any_body_part=any_body_part or any_modality,
         allow_burned_in=allow_burned_in,
     )
+
+
+def parse_shape(text: str) -> tuple[int, int]:
+    """Parse the size of an image, such as ``1024,1024`` or ``1024x1024``.
+
+    Args:
+        text: Rows and columns in pixels.
+
+    Raises: UsageError: If these are not two positive numbers.
+    """
+    match = re.fullmatch(r"\s*([0-9]{1,6})\s*[,x ]\s*([0-9]{1,6})\s*", text)
+    rows, columns = (int(part) for part in match.groups()) if match else (0, 0)
+    if not rows or not columns:
+        raise UsageError(f"--label-shape {text}: rows and columns in pixels, such as 1024,1024, would fit")
+    return rows, columns

@@ -6,6 +6,7 @@ import numpy as np
 from rich.table import Table
 
 from pneumoseg.pipeline.cli.summaries import scores_table
+from pneumoseg.pipeline.dataset.groups import PatientCount
 from pneumoseg.pipeline.jobs.score import SubmissionScore
 from pneumoseg.pipeline.scoring.cells import difference_cell, interval_cell, number_cell
 from pneumoseg.pipeline.scoring.challenge import summarise
@@ -31,9 +32,6 @@ def score_table(result: SubmissionScore, *, title: str = "Challenge score") -> T
     if result.unscored:
         images = {issue.image_id for issue in result.unscored}
         table.add_row("not scored (truth refused)", str(len(images)), "", str(len(images)))
-    table.caption = (
-        "resampled by patient" if result.groups else "resampled by image: give --groups for patients"
-    )
     return table
 
 
@@ -54,10 +52,8 @@ def comparison_table(
     first = next((each for each in results if isinstance(each, SubmissionScore)), None)
     if first is not None:
         table.add_row("predict nothing", number_cell(first.images.predicting_nothing()["dice"]), "", "")
-        by = "patient" if first.groups else "image: give --groups for patients"
-        table.caption = (
-            f"{first.score.images} images, {first.score.positives} with a pneumothorax; resampled by {by}"
-        )
+        count = PatientCount.of(first.groups)
+        table.caption = f"{count}, {first.score.positives} with a pneumothorax; {count.resampled_by}"
     for name, result in zip(names, results, strict=True):
         if isinstance(result, InvalidSubmissionError):
             table.add_row(name, f"invalid, faults: {len(result.faults)}", "", "")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Column, Table
 
+from pneumoseg.pipeline.dataset.groups import PatientCount
 from pneumoseg.pipeline.scoring.cells import interval_cell, number_cell
 from pneumoseg.transforms.reader.reasons import Outcome, Reason
 
@@ -114,9 +115,10 @@ def scores_table(
         beside = [number_cell(in_sample[name].value)] if cross_fitted else []
         cells = number_cell(measured.value), interval_cell(measured), *beside, number_cell(nothing[name])
         table.add_row(TITLES[name], *cells)
-    table.caption = f"{len(images)} images of {len(set(images.groups))} patients, resampled by patient"
+    count = PatientCount.of(images.groups)
+    table.caption = f"{count}, {count.resampled_by}"
     if cross_fitted:
-        table.caption += "; cross-fitted: at the operating point tuned without the patient"
+        table.caption += f"; cross-fitted: at the operating point tuned without the {count.unit}"
     elif column == "in-sample":
         table.caption += "; in-sample: at the operating point tuned on these images"
     table.caption_justify = "left"

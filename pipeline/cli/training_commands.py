@@ -185,7 +185,8 @@ def _print_scores(
     from pneumoseg.pipeline.cli.summaries import evaluation_table, operating_point_table
     from pneumoseg.pipeline.model.description import read_description
 
-    search = read_description(model).operating_point_search
+    description = read_description(model)
+    search = description.operating_point_search
     if evaluation is not None:
         console.print(evaluation_table(evaluation, title=title))
         warn_trained_on(evaluation)
@@ -196,6 +197,7 @@ def _print_scores(
         in_sample = search.objectives["challenge"].dice
         say(
             f"Dice: {in_sample:.4f} at the in-sample operating point, "
-            f"{search.cross_fitted.dice:.4f} at the cross-fitted ones, which were tuned without the patient"
+            f"{search.cross_fitted.dice:.4f} at the cross-fitted ones, which were tuned on other "
+            + ("images" if description.trained_on.grouped_by == "nothing" else "patients")
         )
     say(f"wrote {model}")

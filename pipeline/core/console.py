@@ -1,7 +1,7 @@
 """Output of a job while it runs: messages on standard output, warnings on standard error."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -20,6 +20,7 @@ from rich.text import Text
 from pneumoseg.pipeline.core.names import shown
 
 _EVERY_S: Final = 30.0
+_SHOWN_LINES: Final = 5
 
 # without markup: printed texts and tables contain names of files
 console = Console(markup=False, highlight=False, soft_wrap=True, emoji=False)
@@ -43,6 +44,19 @@ def warn(text: str) -> None:
 def complain(*lines: str) -> None:
     """Print lines to standard error without a prefix; control characters are escaped."""
     error_console.print(*map(shown, lines), sep="\n")
+
+
+def warn_some(lines: Sequence[str], what: str) -> None:
+    """Warn of a number of findings, and print the first of them.
+
+    Args:
+        lines: One line for each finding; nothing is printed where there are none.
+        what: What follows their number in the warning.
+    """
+    if not lines:
+        return
+    warn(f"{len(lines)} {what}" + ("" if len(lines) <= _SHOWN_LINES else f"; the first {_SHOWN_LINES}"))
+    complain(*(f"  {line}" for line in lines[:_SHOWN_LINES]))
 
 
 class _RateColumn(ProgressColumn):

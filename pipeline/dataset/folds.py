@@ -36,17 +36,18 @@ def assign_folds(
 
     Args:
         areas: Number of pixels of each label.
-        groups: Patient of each case.
+        groups: Group of each case.
         folds: Number of folds.
         seed: Seed of the order in which groups are assigned.
 
     Returns: Index of the fold of each case, shape ``(cases,)``.
-    Raises: UsageError: If there are not enough patients.
+    Raises: UsageError: If there are not enough groups.
     """
-    patients = len(set(groups))
-    if folds < 2 or patients < folds:
+    count = len(set(groups))
+    if folds < 2 or count < folds:
         raise UsageError(
-            f"--folds {folds}: at least 2 and at most the {patients} patients would fit; see --groups"
+            f"--folds {folds}: the {len(groups)} labelled images are of {count} groups, which are never divided; "
+            f"{f'2 to {count} folds' if count > 1 else 'labels of images of further patients'} would fit"
         )
     sizes = size_classes(areas)
     splits = (

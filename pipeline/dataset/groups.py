@@ -1,15 +1,79 @@
 """Patient of each image, so that no patient is on both sides of a split."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
+from typing import Final, Literal, Self
 
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.transforms.labels.text_table import LabelFileError, read_rows
+from pneumoseg.transforms.labels.text_table import (
+    UNKNOWN,
+    LabelFileError,
+    is_rounded,
+    may_be_rounded,
+    read_rows,
+)
 
-COLUMNS = ("ImageId", "PatientGroup")
+COLUMNS: Final = ("ImageId", "PatientGroup")
+GroupSource = Literal["groups file", "PatientID", "groups file and PatientID", "nothing"]
+_UNKNOWN_PATIENT: Final = "image:"
+"""Prefix of the group of an image whose patient is unknown; the image is a group of its own."""
+_SUFFIXES: Final = frozenset({".dcm", ".dicom", ".png"})
+
+
+def patient_is_known(group: str) -> bool:
+    """Check whether a group is a patient, and not an image whose patient is unknown.
+
+    Args:
+        group: Name of a group.
+    """
+    return not group.startswith(_UNKNOWN_PATIENT)
+
+
+@dataclass(frozen=True)
+class PatientCount:
+    """Number of patients of some images, as far as they are known.
+
+    Attributes:
+        images: Number of images.
+        patients: Number of known patients.
+        unknown: Number of images whose patient is unknown.
+    """
+
+    images: int
+    patients: int
+    unknown: int
+
+    @classmethod
+    def of(cls, groups: Iterable[str]) -> Self:
+        """Count the patients of images.
+
+        Args:
+            groups: Group of each image.
+        """
+        names = list(groups)
+        known = [name for name in names if patient_is_known(name)]
+        return cls(len(names), len(set(known)), len(names) - len(known))
+
+    @property
+    def unit(self) -> str:
+        """What is never divided, and is resampled: "patient", or "image" where all patients are unknown."""
+        return "patient" if self.patients else "image"
+
+    @property
+    def resampled_by(self) -> str:
+        """What the resamples of a confidence interval consist of."""
+        if not self.unknown:
+            return "resampled by patient"
+        where = " where it is known" if self.patients else ""
+        return f"resampled by {self.unit}{where}: give --groups for patients"
+
+    def __str__(self) -> str:
+        if not self.patients:
+            return f"{self.images} images"
+        rest = f"; the patients of {self.unknown} images are unknown" if self.unknown else ""
+        return f"{self.images} images of {self.patients} patients{rest}"
 
 
 @dataclass(frozen=True)
@@ -19,90 +83,158 @@ class Grouping:
     Attributes:
         names: Name of the group of each case.
         source: Source of the groups; with "nothing" each image is its own group.
-        alone: Number of cases without a group in the source; each is its own group.
         twins: Number of cases with the pixels of an earlier case, which share its group.
     """
 
     names: tuple[str, ...]
-    source: Literal["groups file", "PatientID", "nothing"]
-    alone: int
+    source: GroupSource
     twins: int = 0
 
     @property
     def leakage(self) -> str:
         """One line that states whether a patient can be in two folds."""
         twins = f"; {self.twins} images have the pixels of another, and its group" if self.twins else ""
-        if self.source == "nothing":
-            return f"PatientID is unique per file: leakage cannot be checked, give --groups{twins}"
-        alone = f" ({self.alone} images without a group are groups of their own)" if self.alone else ""
-        return f"no patient in two folds: {len(set(self.names))} groups by {self.source}{alone}{twins}"
+        count = PatientCount.of(self.names)
+        by_source = f"{count.patients} groups by {self.source}"
+        if not count.unknown:
+            return f"no patient in two folds: {by_source}{twins}"
+        rest = f"; {count.images - count.unknown} images are in {by_source}" if count.patients else ""
+        advice = "complete the groups file" if "groups file" in self.source else "give --groups"
+        return (
+            f"leakage cannot be checked for {count.unknown} images, whose patients are unknown; {advice}"
+            f"{rest}{twins}"
+        )
 
 
-def read_groups(path: Path) -> dict[str, str]:
-    """Read a CSV with the columns ``ImageId,PatientGroup``.
+class GroupsFile:
+    """Groups by the names of images; a name may have folders and a suffix that the image has not, or lack them.
 
     Args:
-        path: Path of the file.
+        path: CSV file with the columns ``ImageId,PatientGroup``, in any order and case. An empty group, or one such as
+            ``nan``, is unknown.
 
-    Returns: Group by name of the image.
-    Raises: JobError: If it cannot be read, lacks a column, or gives an image two groups.
+    Raises: JobError: If the file cannot be read, lacks a column, gives an image two groups, or holds no group.
     """
-    groups: dict[str, str] = {}
-    try:
-        rows = read_rows(path)
-        names = [name.strip() for name in next(rows)[1]]
-        missing = [column for column in COLUMNS if column not in names]
-        if missing:
-            raise JobError(f"{path} has no column {missing[0]}, only {', '.join(map(repr, names))}")
-        image_at, group_at = map(names.index, COLUMNS)
-        for line, cells in rows:
-            image, group = (cells[at].strip() if at < len(cells) else "" for at in (image_at, group_at))
-            if not (image + group).isprintable():
-                raise JobError(f"{path}, line {line}: holds {image + group!r}; names in UTF-8 would fit")
-            if image and group and groups.setdefault(image, group) != group:
-                raise JobError(
-                    f"{path}, line {line}: {image} is in group {group} here and in {groups[image]} above; "
-                    "one patient an image would fit"
-                )
-    except LabelFileError as error:
-        raise JobError(str(error)) from None
-    return groups
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        groups: dict[str, str] = {}
+        try:
+            rows = read_rows(path)
+            names = [name.strip() for name in next(rows)[1]]
+            folded = [name.casefold() for name in names]
+            missing = [column for column in COLUMNS if column.casefold() not in folded]
+            if missing:
+                raise JobError(f"{path} has no column {missing[0]}, only {', '.join(map(repr, names))}")
+            image_at, group_at = (folded.index(column.casefold()) for column in COLUMNS)
+            for line, cells in rows:
+                image, group = (cells[at].strip() if at < len(cells) else "" for at in (image_at, group_at))
+                _check_row(path, line, image, group)
+                if group.casefold() in UNKNOWN or not image:
+                    continue
+                if groups.setdefault(image, group) != group:
+                    raise JobError(
+                        f"{path}, line {line}: {image} is in group {group} here and in {groups[image]} above; "
+                        "one patient an image would fit"
+                    )
+        except LabelFileError as error:
+            raise JobError(str(error)) from None
+        if not groups:
+            raise JobError(f"{path} holds no group; a row for each image, with its patient, would fit")
+        self._first = next(iter(groups))
+        self._groups: dict[str, set[str]] = {}
+        for image, group in groups.items():
+            for name in _endings(image):
+                self._groups.setdefault(name, set()).add(group)
+
+    def find(self, ids: Sequence[Sequence[str]]) -> list[str | None]:
+        """Look up the group of each image.
+
+        Args:
+            ids: Names of each image: its id, path or UID.
+
+        Returns: Groups; None where the file has none, or only under a name of images in different groups.
+        Raises: JobError: If all are None.
+        """
+        found = [self._group_of(names) for names in ids]
+        if not any(found):
+            rounded = "; did a spreadsheet round them?" if may_be_rounded(self._first) else ""
+            raise JobError(
+                f"{self.path}: none of {len(ids)} images has a group in it; images are called like {ids[0][0]}, "
+                f"its ids like {self._first}{rounded}"
+            )
+        return found
+
+    def _group_of(self, names: Iterable[str]) -> str | None:
+        endings = [ending for name in names for ending in _endings(name)]
+        for ending in sorted(endings, key=lambda each: -each.count("/")):  # the most precise one first
+            if len(found := self._groups.get(ending, set())) == 1:
+                return next(iter(found))
+        return None
 
 
-def group_by_file(ids: Sequence[Sequence[str | None]], groups: dict[str, str]) -> Grouping:
-    """Group cases by a groups file.
+def _check_row(path: Path, line: int, image: str, group: str) -> None:
+    """Refuse a row whose cells are not what they were, or cannot be written."""
+    if not (image + group).isprintable():
+        raise JobError(f"{path}, line {line}: holds {image + group!r}; names in UTF-8 would fit")
+    if is_rounded(image) or is_rounded(group):
+        raise JobError(
+            f"{path}, line {line}: {image},{group} was rounded by a spreadsheet; save the column as text"
+        )
+    if group.startswith(_UNKNOWN_PATIENT):
+        raise JobError(f"{path}, line {line}: a group cannot begin with {_UNKNOWN_PATIENT}; rename it")
+
+
+def _endings(name: str) -> Iterator[str]:
+    """Yield the path of an image without suffix, and without more and more of its folders."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.suffix.casefold() in _SUFFIXES:
+        path = path.with_suffix("")
+    parts = [part for part in path.parts if part not in ("/", ".", "..")]
+    for first in range(len(parts)):
+        yield "/".join(parts[first:])
+
+
+def group_cases(
+    ids: Sequence[Sequence[str]], patients: Sequence[str | None], groups: GroupsFile | None = None
+) -> Grouping:
+    """Group cases by a groups file and, where it has no group, by PatientID.
+
+    PatientID identifies a person and is not written to any file. It does not identify patients where every file has a
+    different one, as in the challenge, or all files have the same one.
 
     Args:
-        ids: Names of each case that the file may use.
-        groups: Group by name of the image.
-    """
-    names = [next((groups[name] for name in known if name in groups), None) for known in ids]
-    return Grouping(
-        names=tuple(name or f"image:{known[0]}" for name, known in zip(names, ids, strict=True)),
-        source="groups file",
-        alone=names.count(None),
-    )
-
-
-def group_by_patient_id(ids: Sequence[Sequence[str | None]], patients: Sequence[str | None]) -> Grouping:
-    """Group cases by PatientID, which identifies a person and is not written to any file.
-
-    Where every file has a different PatientID, as in the challenge, it does not identify patients.
-
-    Args:
-        ids: Names of each case.
+        ids: Names of each case that the file may use, the id first.
         patients: PatientID of each case; None or empty where it is missing.
+        groups: Groups file.
+
+    Raises: JobError: If no case is in the groups file.
     """
+    by_file = [None] * len(ids) if groups is None else groups.find(ids)
     counts = Counter(patient for patient in patients if patient)
-    alone = patients.count(None) + patients.count("")
-    if not any(count > 1 for count in counts.values()):
-        return Grouping(tuple(f"image:{known[0]}" for known in ids), "nothing", len(ids))
+    usable = len(counts) > 1 and max(counts.values()) > 1
     number = {patient: index for index, patient in enumerate(counts)}
-    names = (
-        f"patient:{number[patient]:05}" if patient else f"image:{known[0]}"
-        for patient, known in zip(patients, ids, strict=True)
-    )
-    return Grouping(tuple(names), "PatientID", alone)
+    files_of: dict[str, set[str]] = {}
+    for patient, group in zip(patients, by_file, strict=True):
+        if patient and group:
+            files_of.setdefault(patient, set()).add(group)
+
+    def by_patient_id(patient: str | None) -> str | None:
+        if not patient or not usable:
+            return None
+        known = files_of.get(patient, set())
+        # where the groups file tells its images apart, PatientID is no person
+        return None if len(known) > 1 else next(iter(known), f"patient:{number[patient]:05}")
+
+    found = [group or by_patient_id(patient) for group, patient in zip(by_file, patients, strict=True)]
+    used = found != by_file
+    source: GroupSource = "nothing"
+    if groups is not None:
+        source = "groups file and PatientID" if used else "groups file"
+    elif used:
+        source = "PatientID"
+    names = (group or f"{_UNKNOWN_PATIENT}{known[0]}" for group, known in zip(found, ids, strict=True))
+    return Grouping(tuple(names), source)
 
 
 def keep_twins_together(grouping: Grouping, pixels: Sequence[str]) -> Grouping:
@@ -123,5 +255,6 @@ def keep_twins_together(grouping: Grouping, pixels: Sequence[str]) -> Grouping:
     for name, image in zip(grouping.names, pixels, strict=True):
         first, own = resolve(group_of.setdefault(image, name)), resolve(name)
         if first != own:
-            joined[own] = first
+            kept, other = (first, own) if patient_is_known(first) else (own, first)
+            joined[other] = kept
     return replace(grouping, names=tuple(map(resolve, grouping.names)), twins=len(pixels) - len(group_of))

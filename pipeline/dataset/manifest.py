@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import to_json, write_text
+from pneumoseg.pipeline.dataset.groups import GroupSource, patient_is_known
 
 FORMAT_VERSION: Final = 1
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -30,7 +31,7 @@ class Case(_Part):
     id: str
     """Name of the image in the label CSV."""
     group: str
-    """Patient; a group is never divided between folds."""
+    """Patient; a group is never divided between folds. Where the patient is unknown, "image:" and the id."""
     fold: Annotated[int, Field(ge=0)]
     """Fold in which this case is held out."""
     shape: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
@@ -94,14 +95,19 @@ class Manifest(_Part):
     """Number of folds."""
     seed: int
     """Seed of the assignment to folds."""
-    grouped_by: Literal["groups file", "PatientID", "nothing"]
-    """Source of the groups; with "nothing" patients may be divided between folds."""
+    grouped_by: GroupSource
+    """Source of the groups; with "nothing" all patients are unknown, and may be divided between folds."""
     training: tuple[Case, ...]
     """Cases, sorted by id."""
     unlabelled: tuple[Unlabelled, ...] = ()
     """Images without a label."""
     refused: tuple[Refused, ...] = ()
     """Files that could not be used."""
+
+    @property
+    def unknown_patients(self) -> int:
+        """Number of cases whose patient is unknown."""
+        return sum(not patient_is_known(case.group) for case in self.training)
 
     @model_validator(mode="after")
     def _check(self) -> "Manifest":

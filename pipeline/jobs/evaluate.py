@@ -12,6 +12,7 @@ from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import claim_folder, write_csv, write_json
 from pneumoseg.pipeline.core.runtime import Runtime
+from pneumoseg.pipeline.dataset.groups import PatientCount
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.jobs.exhibits import choose_cases, make_exhibits
@@ -227,6 +228,7 @@ def _scores(
     images = report.images
     reported = measured.probabilities if images.calibrated is None else images.calibrated
     temperature = measured.temperatures or 1.0
+    count = PatientCount.of(images.groups)
     return {
         "manifest": manifest.name,
         "grouped_by": manifest.grouped_by,
@@ -240,7 +242,9 @@ def _scores(
         "temperature": model.temperature,
         "dropout_passes": model.dropout_passes,
         **asdict(report.scores.point),
-        "patients": len(set(images.groups)),
+        "patients": count.patients or None,
+        "unknown_patients": count.unknown,
+        "leakage_unchecked": manifest.unknown_patients,
         "numbers": as_numbers(images.measure()),
         "cross_fitted": as_numbers(report.cross_fitted.measure()) if report.cross_fitted else None,
         "predict_nothing_numbers": images.predicting_nothing(),

@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pneumoseg.pipeline.core.console import tracked
+from pneumoseg.pipeline.core.console import tracked, warn_some
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import claim_file, sha256_of
 from pneumoseg.pipeline.core.names import shown
 from pneumoseg.pipeline.dataset.folds import assign_folds
 from pneumoseg.pipeline.dataset.groups import (
     Grouping,
-    group_by_file,
-    group_by_patient_id,
+    GroupsFile,
+    group_cases,
     keep_twins_together,
-    read_groups,
 )
 from pneumoseg.pipeline.dataset.manifest import (
     Case,
@@ -33,6 +32,7 @@ from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.labels.challenge_csv import ImageLabel
 from pneumoseg.transforms.labels.runs import area_px, merge_runs
+from pneumoseg.transforms.labels.text_table import may_be_rounded
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import Outcome, RadiographError, Reason
 
@@ -94,7 +94,8 @@ def prepare_manifest(
         images: Folder of DICOM and PNG files, with subfolders.
         labels: Label CSV files of any generation; an image in several of them gets all of its masks.
         output: Path of the manifest.
-        groups: CSV with the columns ``ImageId,PatientGroup``; None groups by PatientID.
+        groups: CSV with the columns ``ImageId,PatientGroup``; images that it does not list, and all images without
+            it, are grouped by PatientID where that identifies patients.
         folds: Number of folds.
         seed: Seed of the assignment to folds.
         id_column: Column of the label files whose values are file names, with or without suffix, or SOP UIDs.
@@ -115,7 +116,9 @@ def prepare_manifest(
     label_files = [Path(path) for path in labels]
     claim_file(output, overwrite=overwrite, inputs=[images, *label_files, *filter(None, [groups])])
     known = _Known.read(label_files, id_column, label_shape)
-    group_of = read_groups(groups) if groups else None
+    warn_some(known.problems, "label rows are refused")
+    warn_some(known.warnings, "warnings about labels")
+    groups_file = GroupsFile(groups) if groups else None
 
     found = find_radiographs(images, leave_out=[output])
     readable, refused = _read_images(found.images, acceptance, output.parent, workers)
@@ -123,11 +126,10 @@ def prepare_manifest(
     if not labelled:
         raise JobError(_why_nothing_matches(readable, refused, known))
 
-    ids = [(name, *image.names) for name, image, _ in labelled]
-    grouping = (
-        group_by_file(ids, group_of)
-        if group_of is not None
-        else group_by_patient_id(ids, [image.facts.patient_id for _, image, _ in labelled])
+    grouping = group_cases(
+        [(name, image.where, *image.names) for name, image, _ in labelled],
+        [image.facts.patient_id for _, image, _ in labelled],
+        groups_file,
     )
     grouping = keep_twins_together(grouping, [image.facts.pixel_sha256 for _, image, _ in labelled])
     fold_of = assign_folds(
@@ -290,7 +292,9 @@ def _why_nothing_matches(images: Sequence[_Image], refused: Sequence[Refused], k
         return f"none of {len(refused)} files could be used; the first, {first.image}: {first.reason}: {first.detail}"
     if not known.labels:
         return ": ".join(["no row of the labels can be used", *(known.problems + known.warnings)[:1]])
+    first = next(iter(known.labels))
+    hint = "did a spreadsheet round the ids?" if may_be_rounded(first) else "look at --labels and --id-column"
     return (
         f"none of {len(images)} images has a label: files are called like {images[0].path.name}, "
-        f"labels like {next(iter(known.labels))}; look at --labels and --id-column"
+        f"labels like {first}; {hint}"
     )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.dataset.groups import group_by_file, read_groups
+from pneumoseg.pipeline.dataset.groups import GroupsFile, group_cases
 from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
 from pneumoseg.pipeline.scoring.challenge import ChallengeScore, dice_from_counts, summarise
 from pneumoseg.pipeline.scoring.headline import ScoredImages
@@ -27,7 +27,7 @@ class SubmissionScore:
         pred_px: Pixels of each predicted mask, shape (images,).
         true_px: Pixels of each true mask, shape (images,).
         shared_px: Pixels that are in both masks, shape (images,).
-        groups: Patient of each image; None where patients are unknown, and each image counts as a patient.
+        groups: Patient of each image; an image of an unknown patient is a group of its own.
         unscored: Rows of the truth that cannot be trusted; their images are left out.
     """
 
@@ -36,14 +36,14 @@ class SubmissionScore:
     pred_px: NDArray[np.int64]
     true_px: NDArray[np.int64]
     shared_px: NDArray[np.int64]
-    groups: tuple[str, ...] | None
+    groups: tuple[str, ...]
     unscored: tuple[LabelIssue, ...]
 
     @property
     def images(self) -> ScoredImages:
         """The counts of all images, for numbers with intervals."""
         return ScoredImages(
-            groups=self.groups or self.ids,
+            groups=self.groups,
             pred_px=self.pred_px,
             true_px=self.true_px,
             shared_px=self.shared_px,
@@ -104,11 +104,11 @@ def score_submissions(
     Raises: JobError: If the truth cannot be read or trusted.
     """
     labels = _read_truth(Path(truth), shape)
-    patients = (
-        None
-        if groups is None
-        else group_by_file([[name] for name in labels.images], read_groups(Path(groups))).names
-    )
+    patients = group_cases(
+        [[name] for name in labels.images],
+        [None] * len(labels.images),
+        None if groups is None else GroupsFile(Path(groups)),
+    ).names
     results: list[SubmissionScore | InvalidSubmissionError] = []
     for submission in submissions:
         try:
@@ -119,7 +119,7 @@ def score_submissions(
 
 
 def _score(
-    submission: Path, labels: Labels, patients: tuple[str, ...] | None, shape: tuple[int, int]
+    submission: Path, labels: Labels, patients: tuple[str, ...], shape: tuple[int, int]
 ) -> SubmissionScore:
     unscored = {issue.image_id for issue in labels.errors}
     predictions = read_submission(submission, labels.images, tolerated=unscored, shape=shape)

@@ -66,6 +66,7 @@ def describe_training(manifest: Manifest, training: Sequence[int], *, seen: Iter
         initial_images=len(set(seen)),
         held_out_seen=len(held_out.intersection(seen)),
         grouped_by=manifest.grouped_by,
+        unknown_patients=manifest.unknown_patients,
     )
 
 

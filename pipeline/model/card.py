@@ -30,8 +30,9 @@ def model_card(description: ModelDescription) -> str:
         for name, value in description.validation.items()
     )
     leak = (
-        "Patients were not kept together: the scores may be too high."
-        if training.grouped_by == "nothing"
+        f"Leakage cannot be checked for {training.unknown_patients} images, whose patients are unknown: the scores may "
+        "be too high."
+        if training.unknown_patients
         else f"No patient of the held-out fold was trained on (grouped by {training.grouped_by})."
     )
     members = len(description.members)
@@ -43,8 +44,9 @@ def model_card(description: ModelDescription) -> str:
         if training.held_out_seen
         else ""
     )
+    others = "images" if training.grouped_by == "nothing" else "patients"
     honest = (
-        f": at cross-fitted operating points, each tuned on other patients, Dice is {crossed.dice:.4f}"
+        f": at cross-fitted operating points, each tuned on other {others}, Dice is {crossed.dice:.4f}"
         if crossed
         else ""
     )

@@ -142,6 +142,8 @@ class Training(_Part):
     valid for new images."""
     grouped_by: str
     """Source of the patients of the folds: a groups file, PatientID, or nothing."""
+    unknown_patients: int = 0
+    """Number of training and held-out images whose patient is unknown, which may be on both sides of the split."""
 
 
 class EncoderOrigin(_Part):

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from pneumoseg.pipeline.dataset.groups import PatientCount
 from pneumoseg.pipeline.reporting import charts
 from pneumoseg.pipeline.reporting.content import (
     Chart,
@@ -37,7 +38,7 @@ _HEADLINES: Final = ("dice", "dice_positive", "sensitivity", "specificity", "auc
 _MEANINGS: Final = (
     "Dice is the challenge's: of each image at its own size, 1 where truth and prediction are both empty, 0 where "
     "exactly one is; the mean over all images. Compare it with the score of predicting nothing.",
-    "Intervals contain 95 % of 2,000 bootstrap resamples of the patients, since images of one patient are correlated.",
+    "Intervals contain 95 % of 2,000 bootstrap resamples, {resampled_by}.",
     "Distances and surface Dice are of images where both masks contain pixels and the spacing is known. The "
     "calibration error is the mean gap between the probability and the share of positives, over ten bins.",
     "AUC and average precision are of the image probability as the model outputs it; they do not depend on the "
@@ -76,10 +77,7 @@ def subtitle(scores: Mapping[str, Any]) -> str:
     """
     fold = scores.get("fold")
     which = "all folds" if fold is None else f"fold {fold}, held out"
-    return (
-        f"{scores['manifest']}: {which}; {scores['images']} images of {scores['patients']} patients, "
-        f"{scores['positives']} with a pneumothorax"
-    )
+    return f"{scores['manifest']}: {which}; {_count(scores)}, {scores['positives']} with a pneumothorax"
 
 
 def warnings(scores: Mapping[str, Any]) -> list[str]:
@@ -94,12 +92,17 @@ def warnings(scores: Mapping[str, Any]) -> list[str]:
             f"The model was trained on {scores['trained_on']} of these {scores['images']} images: the scores "
             "are not valid for new ones."
         )
-    if scores.get("grouped_by") == "nothing":
+    if scores["leakage_unchecked"]:
         found.append(
-            "The patients are unknown: a patient may be in training and validation at once, and intervals may be too "
-            "narrow. Give `prepare` a file with --groups."
+            f"Leakage cannot be checked for {scores['leakage_unchecked']} images of the manifest: images of one person "
+            "may be in training and validation at once, and intervals may be too narrow. Give `prepare` a file with "
+            "--groups."
         )
     return found
+
+
+def _count(scores: Mapping[str, Any]) -> PatientCount:
+    return PatientCount(scores["images"], scores["patients"] or 0, scores["unknown_patients"])
 
 
 def result_sections(folder: Path) -> list[Section]:
@@ -146,7 +149,7 @@ def how_it_was_made(scores: Mapping[str, Any]) -> Section:
     return Section(
         "How it was made",
         [
-            *map(Text, _MEANINGS),
+            *(Text(each.format(resampled_by=_count(scores).resampled_by)) for each in _MEANINGS),
             Folded("settings", "\n".join(f"{name}: {_plain(value)}" for name, value in facts.items())),
         ],
     )
@@ -192,7 +195,9 @@ def _summary(scores: Mapping[str, Any]) -> Section:
             rows.append(
                 [title, measured["value"], measured["low"], measured["high"], *beside, nothing.get(name)]
             )
-    return Section("Summary", [Text(MEANINGS[kind]), Tiles(tiles), Table(columns, rows)])
+    return Section(
+        "Summary", [Text(MEANINGS[kind].format(unit=_count(scores).unit)), Tiles(tiles), Table(columns, rows)]
+    )
 
 
 def _interval(measured: Mapping[str, float | None]) -> str:

@@ -40,13 +40,13 @@ TITLES: Final = {
 }
 OperatingPointKind: TypeAlias = Literal["cross-fitted", "in-sample", "fixed"]
 MEANINGS: Final[dict[OperatingPointKind, str]] = {
-    "cross-fitted": "Each image is scored at the cross-fitted operating point, which was tuned without its patient: "
+    "cross-fitted": "Each image is scored at the cross-fitted operating point, which was tuned without the {unit}: "
     "quote these scores. The in-sample scores beside them use the operating point of the model, which was tuned on all "
     "of these images, and are somewhat too high.",
     "in-sample": "The operating point was tuned on these same images: these in-sample scores are somewhat too high.",
     "fixed": "According to the manifest, the operating point of the model was not tuned on these images.",
 }
-"""Explanation of each kind of operating point."""
+"""Explanation of each kind of operating point; ``{unit}`` stands for what is never divided, patient or image."""
 AT_ANY_POINT: Final = frozenset(
     {"auc", "average_precision", "image_calibration_error", "pixel_calibration_error"}
 )

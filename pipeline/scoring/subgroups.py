@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from pneumoseg.pipeline.dataset.groups import PatientCount
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.scoring.headline import ScoredImages
 
@@ -54,7 +55,7 @@ def subgroup_rows(cases: Sequence[Case], images: ScoredImages) -> list[dict[str,
             "subgroup": name,
             "value": value,
             "images": len(part),
-            "patients": len(set(part.groups)),
+            "patients": PatientCount.of(part.groups).patients or None,
             "positives": int((part.true_px > 0).sum()),
             "predicted_positive": int((part.pred_px > 0).sum()),
         }

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def prepare(workshop: Workshop, images: Path, labels: Path, output: Path) -> subprocess.CompletedProcess[str]:
-    shape = ("--label-shape", SIZE, SIZE)
+    shape = ("--label-shape", f"{SIZE},{SIZE}")
     return run_command("prepare", images, "--labels", labels, "-o", output, "--folds", 2, *shape)
 
 

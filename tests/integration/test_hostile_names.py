@@ -88,7 +88,7 @@ def test_prepare_finds_each_again(images: Path, tmp_path: Path) -> None:
     with labels.open("w", newline="") as file:
         csv.writer(file).writerows([("ImageId", "EncodedPixels"), *((name, "-1") for name in names)])
     manifest_path = tmp_path / "manifest.json"
-    shape = ("--label-shape", *SHAPE)
+    shape = ("--label-shape", ",".join(map(str, SHAPE)))
     result = pneumoseg("prepare", images, "--labels", labels, "-o", manifest_path, "--folds", 2, *shape)
     assert result.returncode == 3
     assert all(line.isprintable() for line in manifest_path.read_text(encoding="utf-8").split("\n"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pneumoseg.transforms.labels.rle import RLEError, looks_absolute, parse_runs
 from pneumoseg.transforms.labels.runs import Runs, area_px, merge_runs
-from pneumoseg.transforms.labels.text_table import MAX_BYTES, LabelFileError, read_rows
+from pneumoseg.transforms.labels.text_table import MAX_BYTES, LabelFileError, is_rounded, read_rows
 
 RLE_COLUMN = "EncodedPixels"
 
@@ -156,6 +156,10 @@ class _Reading:
             self._refuse(
                 line, _shown(image_id), "BAD_ID", f"id '{_shown(image_id)}'; a name without / , = would fit"
             )
+            return
+        if is_rounded(image_id):
+            message = f"id {image_id} was rounded by a spreadsheet; save the column as text"
+            self._refuse(line, image_id, "BAD_ID", message)
             return
         if any(cell.strip() for cell in cells[columns.count :]):
             self._refuse(line, image_id, "EXTRA_CELL", f"{len(cells)} cells under {columns.count} columns")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pneumoseg.transforms.labels.runs import NO_RUNS, Runs, draw_lengths, draw_runs, find_runs, merge_runs
+from pneumoseg.transforms.labels.text_table import UNKNOWN
 
 RLEErrorKind = Literal[
     "BAD_LENGTH", "BAD_MASK", "BAD_SHAPE", "CONFLICT", "EMPTY", "NEGATIVE_START", "NOT_INTEGER",
@@ -21,7 +22,6 @@ RLEErrorKind = Literal[
 ]  # fmt: skip
 
 _EMPTY_MASK = re.compile(r"-1(\.0+)?")  # pandas and spreadsheets convert a column of -1 to floats
-_UNKNOWN = frozenset({"", "nan", "none", "null", "na", "<na>"})
 _BLANK = " \t\r\n"
 _ONE_DIGIT: Final = np.uint16(ord("0") | ord(" ") << 8)
 """The bytes of ``0`` and a space, as a little-endian number."""
@@ -105,6 +105,8 @@ def _read_lengths(text: str, shape: tuple[int, int]) -> NDArray[np.int64]:
     numbers = _parse_numbers(text)
     if numbers is None:
         return NO_RUNS.ravel()
+    if numbers.size == 1:
+        raise RLEError("ODD_TOKENS", f"{text.strip()[:40]!r} is no run; no pneumothorax is written -1")
     if numbers.size % 2:
         raise RLEError(
             "ODD_TOKENS", f"{numbers.size} numbers are not pairs of gap and length; is the row cut?"
@@ -201,7 +203,7 @@ def _parse_numbers(text: str) -> NDArray[np.int64] | None:
     if not text or not is_plain:
         if _EMPTY_MASK.fullmatch(text):
             return None
-        if text.lower() in _UNKNOWN:
+        if text.lower() in UNKNOWN:
             raise RLEError("EMPTY", f"{text!r} says nothing about the image; no pneumothorax is written -1")
         text = " ".join(_whole_number(token) for token in _TOKEN.findall(text))
     if len(text) > _LONG:

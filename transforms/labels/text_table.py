@@ -4,6 +4,7 @@ import codecs
 import csv
 import gzip
 import itertools
+import re
 import stat
 import zlib
 from collections.abc import Iterable, Iterator
@@ -15,9 +16,13 @@ LabelFileErrorKind = Literal[
     "DUPLICATE_COLUMN", "EMPTY_FILE", "ENCODING", "MALFORMED", "MISSING_COLUMN", "TOO_LARGE", "UNREADABLE",
 ]  # fmt: skip
 
+UNKNOWN = frozenset({"", "nan", "none", "null", "na", "<na>", "n/a", "#n/a"})
+"""Cells, in lower case, that mean that a value is unknown."""
 MAX_BYTES = 256 * 2**20
 MAX_LINES = 2**20  # the size of a full spreadsheet; a file of line ends alone would take long
 
+_ROUNDED = re.compile(r"[0-9]([.,][0-9]+)?[eE]\+[0-9]{2,}")
+_MAYBE_ROUNDED = re.compile(r"[0-9]{15}0+")
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _WIDE_TEXT = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -36,6 +41,24 @@ class LabelFileError(ValueError):
 
     def __str__(self) -> str:
         return str(self.args[1])
+
+
+def is_rounded(text: str) -> bool:
+    """Check whether a spreadsheet has taken a text for a number and rounded it, like ``1.23457E+17``.
+
+    Args:
+        text: Id of an image or a patient.
+    """
+    return _ROUNDED.fullmatch(text) is not None
+
+
+def may_be_rounded(text: str) -> bool:
+    """Check whether a text is a number whose digits end where those of a spreadsheet's numbers do, at the fifteenth.
+
+    Args:
+        text: Id of an image or a patient.
+    """
+    return is_rounded(text) or _MAYBE_ROUNDED.fullmatch(text) is not None
 
 
 def read_rows(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[tuple[int, list[str]]]:

@@ -1,6 +1,6 @@
 import pytest
 
-from pneumoseg.pipeline.cli.options import acceptance_filters, check_fold
+from pneumoseg.pipeline.cli.options import acceptance_filters, check_fold, parse_shape
 from pneumoseg.pipeline.core.errors import UsageError
 
 
@@ -19,3 +19,14 @@ def test_a_fold_is_a_number_or_all_of_them(fold: str | None) -> None:
 def test_another_text_is_no_fold(fold: str) -> None:
     with pytest.raises(UsageError, match=f"--fold {fold}: a number or `all` would fit"):
         check_fold(fold)
+
+
+@pytest.mark.parametrize("text", ["256,128", "256, 128", "256x128", " 256 128 "])
+def test_a_shape_is_rows_and_columns(text: str) -> None:
+    assert parse_shape(text) == (256, 128)
+
+
+@pytest.mark.parametrize("text", ["256", "0,5", "-1,5", "256,128,1", "a,b", "", "9999999,1", "1.5,2"])
+def test_another_text_is_no_shape(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--label-shape .*: rows and columns in pixels, such as 1024,1024"):
+        parse_shape(text)

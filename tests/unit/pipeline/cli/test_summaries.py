@@ -57,7 +57,7 @@ def prepared(**changes: object) -> PrepareReport:
             Refused(image="c.dcm", reason="WRONG_VIEW", detail=""),
         ),
     )
-    grouping = Grouping(names=("group0", "group1", "group2", "group2"), source="groups file", alone=0)
+    grouping = Grouping(names=("group0", "group1", "group2", "group2"), source="groups file")
     values: dict[str, object] = {
         "manifest": manifest, "grouping": grouping, "other_files": 7, "label_problems": (), "label_warnings": (),
         "labels_without_image": ("n1", "n2"), **changes,

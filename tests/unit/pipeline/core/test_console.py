@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from pneumoseg.pipeline.core.console import complain, console, say, tracked, warn
+from pneumoseg.pipeline.core.console import complain, console, say, tracked, warn, warn_some
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,17 @@ def test_on_a_terminal_there_is_a_bar_with_rate_and_time_left(monkeypatch: pytes
     assert "3/4" in screen.getvalue()
     assert re.search(r"\d/s", screen.getvalue())
     assert re.search(r"\d:\d\d:\d\d", screen.getvalue())
+
+
+@pytest.mark.parametrize(("count", "shown", "head"), [(5, 5, "5 rows"), (7, 5, "7 rows; the first 5")])
+def test_the_first_five_lines_follow_their_number(
+    capsys: pytest.CaptureFixture[str], count: int, shown: int, head: str
+) -> None:
+    warn_some([f"row {index}" for index in range(count)], "rows")
+    lines = [f"  row {index}" for index in range(shown)]
+    assert capsys.readouterr().err.splitlines() == [f"warning: {head}", *lines]
+
+
+def test_nothing_is_printed_without_findings(capsys: pytest.CaptureFixture[str]) -> None:
+    warn_some([], "rows")
+    assert capsys.readouterr().err == ""

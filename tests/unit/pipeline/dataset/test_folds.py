@@ -77,6 +77,6 @@ def test_no_fold_is_empty_even_with_few_patients() -> None:
 
 
 @pytest.mark.parametrize("folds", [0, 1, 4])
-def test_a_number_of_folds_that_does_not_fit_names_how_many_patients_there_are(folds: int) -> None:
-    with pytest.raises(UsageError, match="3 patients"):
+def test_a_number_of_folds_that_does_not_fit_names_how_many_groups_there_are(folds: int) -> None:
+    with pytest.raises(UsageError, match="3 groups"):
         assign_folds([0, 1, 2, 3], ["a", "b", "c", "a"], folds=folds, seed=0)

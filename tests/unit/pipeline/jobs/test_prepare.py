@@ -95,7 +95,9 @@ def test_a_groups_file_is_said_to_prevent_leakage(copy: Collection) -> None:
 
 def test_patient_ids_that_all_differ_are_said_to_prove_nothing(copy: Collection) -> None:
     report = prepare(copy, groups=None)
-    assert report.grouping.leakage == "PatientID is unique per file: leakage cannot be checked, give --groups"
+    assert report.grouping.leakage == (
+        "leakage cannot be checked for 12 images, whose patients are unknown; give --groups"
+    )
     assert report.manifest.grouped_by == "nothing"
 
 
@@ -278,3 +280,51 @@ def test_a_labelled_image_that_looks_odd_is_trained_on(tmp_path: Path) -> None:
         workers=0,
     )
     assert (report.manifest.size, report.exit_code) == (2, 0)
+
+
+def test_label_problems_are_printed_although_nothing_matches(
+    copy: Collection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy.labels.write_text("ImageId,EncodedPixels\ncase00,0\nother,1 2\ncase01,-1 -1\ncase02,nan\n")
+    with pytest.raises(JobError, match="none of 12 images has a label"):
+        prepare(copy)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == [
+        "warning: 2 label rows are refused",
+        "  labels.csv, line 2: ODD_TOKENS: '0' is no run; no pneumothorax is written -1",
+    ]
+    assert lines[2].startswith("  labels.csv, line 4: NEGATIVE_START")
+    assert lines[3:5] == [
+        "warning: 1 warnings about labels",
+        "  labels.csv, line 5: EMPTY: 'nan' says nothing about the image; no pneumothorax is written -1",
+    ]
+
+
+def test_too_few_labels_for_the_folds_are_counted_after_what_is_wrong_with_them(
+    copy: Collection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy.labels.write_text("ImageId,EncodedPixels\ncase00,0 5\ncase01,nan\n")
+    with pytest.raises(UsageError, match="the 1 labelled images are of 1 groups"):
+        prepare(copy)
+    assert "line 3: EMPTY: 'nan'" in capsys.readouterr().err
+
+
+def test_ids_that_a_spreadsheet_rounded_are_refused_by_line(copy: Collection) -> None:
+    add_rows(copy, "1.23457E+17,-1")
+    assert prepare(copy).label_problems == (
+        "labels.csv, line 14: BAD_ID: id 1.23457E+17 was rounded by a spreadsheet; save the column as text",
+    )
+
+
+def test_digits_that_a_spreadsheet_may_have_rounded_are_named_where_nothing_matches(copy: Collection) -> None:
+    copy.labels.write_text("ImageId,EncodedPixels\n123456789012345000,-1\n")
+    with pytest.raises(JobError, match="did a spreadsheet round the ids"):
+        prepare(copy)
+
+
+def test_images_of_unknown_patients_are_counted_in_the_manifest(copy: Collection) -> None:
+    copy.groups.write_text("imageid,patientgroup\n/old/case00.dcm,p\n/old/case01.dcm,nan\n")
+    report = prepare(copy)
+    assert report.manifest.unknown_patients == 11
+    assert "leakage cannot be checked for 11 images" in report.grouping.leakage
+    assert report.manifest.grouped_by == "groups file"

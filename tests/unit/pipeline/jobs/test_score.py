@@ -198,8 +198,20 @@ def test_an_image_that_the_groups_do_not_know_is_a_patient_of_its_own(write: Wri
     truth, groups = four_of_two_patients(write)
     groups.write_text("ImageId,PatientGroup\na,p\nb,p\n")
     result = score_submission(write("s", "a,-1\nb,-1\nc,-1\nd,-1\n"), truth, groups=groups, shape=SHAPE)
-    assert result.groups is not None
-    assert len(set(result.groups)) == 3
+    assert result.groups == ("p", "p", "image:c", "image:d")
+    assert "resampled by patient where it is known" in " ".join(printed(score_table(result)).split())
+
+
+@pytest.mark.parametrize("content", ["", "ImageId,PatientGroup\n", "ImageId,PatientGroup\nx,p\ny,p\n"])
+def test_groups_that_are_empty_or_match_nothing_are_an_error(write: Write, content: str) -> None:
+    truth, groups = four_of_two_patients(write)
+    groups.write_text(content)
+    with pytest.raises(JobError, match=r"holds no|none of 4 images"):
+        score_submission(write("s", "a,-1\nb,-1\nc,-1\nd,-1\n"), truth, groups=groups, shape=SHAPE)
+
+
+def test_unknown_patients_are_not_mentioned(score: Score) -> None:
+    assert "patients" not in printed(score_table(score("a,-1\n", "a,-1\n"))).replace("for patients", "")
 
 
 def test_several_submissions_are_compared_with_the_first_on_the_same_images(write: Write) -> None:

@@ -38,3 +38,10 @@ def test_the_card_says_how_a_mask_is_drawn(tmp_path: Path, network: AttentionUNe
     card = model_card(read_description(write_model(tmp_path, network, point=WHOLE)))
     assert "more than 0.1000% of its pixels exceed 0.750 and its image probability exceeds 0.125; " in card
     assert "the pixels above 0.375 are its mask." in card
+
+
+def test_the_card_says_for_how_many_images_leakage_cannot_be_checked(folder: Path) -> None:
+    description = read_description(folder)
+    training = description.trained_on.model_copy(update={"unknown_patients": 3, "grouped_by": "nothing"})
+    card = model_card(description.model_copy(update={"trained_on": training}))
+    assert "Leakage cannot be checked for 3 images, whose patients are unknown" in card

@@ -96,6 +96,16 @@ def test_the_first_line_says_what_was_scored(page: Page) -> None:
     assert page.subtitle == "made up: fold 0, held out; 4 images of 3 patients, 2 with a pneumothorax"
 
 
+def test_patients_that_are_not_known_are_not_mentioned(tmp_path: Path) -> None:
+    unknown = {"patients": None, "unknown_patients": 4}
+    page = made_of(tmp_path, **unknown)
+    assert "; 4 images, 2 with a pneumothorax" in page.subtitle
+    assert "2,000 bootstrap resamples, resampled by image" in str(page.sections[-1])
+    assert "tuned without the image:" in words(
+        made_of(tmp_path, TURNED, **CROSS_FITTED, **unknown), "Summary"
+    )
+
+
 def test_all_folds_are_called_so(tmp_path: Path) -> None:
     assert "made up: all folds; 4 images" in made_of(tmp_path, fold=None).subtitle
 
@@ -216,7 +226,10 @@ def test_a_number_that_there_is_not_is_an_empty_cell_and_a_dash(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("scores", "warning"),
-    [({"trained_on": 3}, "trained on 3 of these 4 images"), ({"grouped_by": "nothing"}, "--groups")],
+    [
+        ({"trained_on": 3}, "trained on 3 of these 4 images"),
+        ({"leakage_unchecked": 4}, "Leakage cannot be checked for 4 images"),
+    ],
 )
 def test_what_takes_worth_from_the_scores_is_a_warning(
     tmp_path: Path, scores: dict[str, Any], warning: str
@@ -382,7 +395,10 @@ def swap(name: str, old: str, new: str) -> Callable[[Path], object]:
         drop("gallery/01-1.jpg"),
         put("scores.json", "{}"),
         put("scores.json", "[]"),
-        put("scores.json", '{"manifest": "x", "images": 1, "patients": 1, "positives": 1}'),
+        put(
+            "scores.json",
+            '{"manifest": "x", "images": 1, "patients": 1, "unknown_patients": 0, "positives": 1}',
+        ),
         swap("scores.json", '"value": 0.75', '"value": "much"'),
         swap("scores.json", '"reliability": {', '"reliability": [], "was": {'),
         swap("scores.json", '"images": [{', '"images": [3, {'),
