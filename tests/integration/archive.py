@@ -76,7 +76,9 @@ class Archive:
 
     def query(self, path: str) -> list[dict[str, Any]]:
         """Search with QIDO-RS."""
-        status, _, body = self.request("GET", f"/dicom-web/{path}", headers={"Accept": "application/dicom+json"})
+        status, _, body = self.request(
+            "GET", f"/dicom-web/{path}", headers={"Accept": "application/dicom+json"}
+        )
         assert status == 200, body
         found: list[dict[str, Any]] = json.loads(body)
         return found
@@ -109,7 +111,9 @@ class Archive:
             headers={"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'},
         )
         assert status == 200, body
-        answer = BytesParser().parsebytes(b"Content-Type: " + headers["Content-Type"].encode() + b"\r\n\r\n" + body)
+        answer = BytesParser().parsebytes(
+            b"Content-Type: " + headers["Content-Type"].encode() + b"\r\n\r\n" + body
+        )
         parts = answer.get_payload()
         assert isinstance(parts, list)
         return [part.get_payload(decode=True) for part in parts]  # type: ignore[misc, union-attr]

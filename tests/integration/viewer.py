@@ -35,10 +35,14 @@ _CONFIGURATION: Final = {
     "showErrorDetails": "always", "investigationalUseDialog": {"option": "never"},
     "defaultDataSourceName": "archive", "dataSources": [_SOURCE],
 }  # fmt: skip
+_START: Final = (
+    "localStorage.setItem('shownTours', '[\"basicViewerTour\"]');"  # else it explains itself over the image
+    f"window.config = {json.dumps(_CONFIGURATION)};"
+)
 _FLAGS: Final = (
-    "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run", "--hide-scrollbars", "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--enable-logging=stderr", "--window-size=1400,1000",
+    "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+    "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--window-size=1400,1000",
 )  # fmt: skip
 _FORWARDED: Final = ("Accept", "Content-Type")
 
@@ -57,8 +61,7 @@ def served(archive: Archive) -> Iterator[str]:
                 status, headers, body = archive.request("GET", self.path, headers=asked)
                 self.answer(status, headers.get("Content-Type", "application/octet-stream"), body)
             elif place == "/app-config.js":
-                told = f"window.config = {json.dumps(_CONFIGURATION)};"
-                self.answer(200, "text/javascript", told.encode())
+                self.answer(200, "text/javascript", _START.encode())
             else:
                 path = SITE / place.lstrip("/")
                 path = path if path.is_file() else SITE / "index.html"  # the site's script reads the address
@@ -74,7 +77,7 @@ def served(archive: Archive) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *args: object) -> None:
             """Print nothing."""
 
     if not (SITE / "index.html").is_file():
