@@ -156,7 +156,7 @@ class GreyScale:
         grey[self._is_padding(integers)] = 0
         return _look_up(grey, stored)
 
-    def display_voi(self, stored: Integers) -> Window | LookupTable:
+    def display_voi(self, stored: StoredPixels) -> Window | LookupTable:
         """Return the VOI transform of the file or, where it has none, a window over most of the image's values.
 
         Args:

@@ -31,8 +31,8 @@ from pydicom.valuerep import DS
 from pneumoseg.pipeline.results.dicom.origin import NOTICE, Origin, copy_if_given, finish
 from pneumoseg.pipeline.results.dicom.source import NoDicomResultError, Source
 from pneumoseg.transforms.measurements import outlines
+from pneumoseg.transforms.reader.elements import quiet_libraries
 from pneumoseg.transforms.reader.grey import LookupTable, Rescale, Window
-from pneumoseg.transforms.reader.quiet import quiet_libraries
 from pneumoseg.transforms.reader.radiograph import Radiograph
 
 _LAYER: Final = GraphicLayer(
