@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
@@ -21,6 +21,7 @@ import pytest
 HOST: Final = "127.0.0.1"
 AE_TITLE: Final = "PNEUMOSEG"
 DICOMWEB_PLUGIN: Final = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+_NAME: Final = "ARCHIVE"
 _MAX_START_S: Final = 60
 
 
@@ -124,15 +125,19 @@ class Archive:
         for study in json.loads(body):
             self.request("DELETE", f"/studies/{study}")
 
-    def run_tool(self, name: str, *arguments: object) -> str:
+    def run_tool(self, name: str, *arguments: object, files: Sequence[Path] = ()) -> str:
         """Run a program of DCMTK against the archive; returns what it prints."""
-        words = [name, "-aet", AE_TITLE, "-aec", "ARCHIVE", *map(str, arguments[:-1])]
+        command = [name, "-aet", AE_TITLE, "-aec", _NAME, *arguments, HOST, self.dicom_port, *files]
         told = subprocess.run(
-            [*words, HOST, str(self.dicom_port), *([str(arguments[-1])] if arguments else [])],
-            capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
-        assert told.returncode == 0, told.stdout + told.stderr
-        return told.stdout + told.stderr
+            list(map(str, command)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            check=False,
+            timeout=120,
+        )
+        assert told.returncode == 0, told.stdout
+        return told.stdout
 
 
 @contextmanager
@@ -147,7 +152,7 @@ def running_archive(folder: Path) -> Iterator[Archive]:
         pytest.skip("Orthanc and its DICOMweb plugin are not installed")
     archive = Archive(free_port(), free_port(), free_port(), secrets.token_hex(16), folder)
     configuration = {
-        "Name": "ARCHIVE",
+        "Name": _NAME,
         "StorageDirectory": str(folder / "storage"),
         "IndexDirectory": str(folder / "storage"),
         "Plugins": [str(DICOMWEB_PLUGIN)],
@@ -157,7 +162,7 @@ def running_archive(folder: Path) -> Iterator[Archive]:
         "AuthenticationEnabled": True,
         "RegisteredUsers": {"tests": archive.password},
         "DicomPort": archive.dicom_port,
-        "DicomAet": "ARCHIVE",
+        "DicomAet": _NAME,
         "DicomCheckCalledAet": True,
         "DicomCheckModalityHost": True,
         "DicomAlwaysAllowEcho": False,
