@@ -11,7 +11,7 @@ from pneumoseg.pipeline.results.receipts import digest_of
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
 KINDS: Final = (
-    "csv", "json", "png", "nifti", "seg", "sr", "sc", "overlay", "attention", "probability", "uncertainty",
+    "csv", "json", "png", "nifti", "seg", "sr", "sc", "gsps", "overlay", "attention", "probability", "uncertainty",
 )  # fmt: skip
 DEFAULT_KINDS: Final = ("csv", "json", "png", "nifti", "overlay")
 FOLDERS: Final = {
@@ -20,13 +20,14 @@ FOLDERS: Final = {
     "seg": "seg",
     "sr": "sr",
     "sc": "sc",
+    "gsps": "gsps",
     "overlay": "overlays",
     "attention": "attention",
     "probability": "probabilities",
     "uncertainty": "uncertainty",
 }
 """Folder of each kind of files."""
-SUFFIXES: Final = {"nifti": ".nii.gz", "seg": ".dcm", "sr": ".dcm", "sc": ".dcm"}
+SUFFIXES: Final = {"nifti": ".nii.gz", "seg": ".dcm", "sr": ".dcm", "sc": ".dcm", "gsps": ".dcm"}
 
 
 @dataclass(frozen=True)

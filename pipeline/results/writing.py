@@ -10,6 +10,8 @@ from pydicom.dataset import Dataset
 from pneumoseg.pipeline.core.files import sha256_of
 from pneumoseg.pipeline.drawing.pictures import heat, overlay, save_png, std_picture
 from pneumoseg.pipeline.inference.segmentation import Segmentation
+from pneumoseg.pipeline.results.dicom.caption import caption
+from pneumoseg.pipeline.results.dicom.gsps import make_gsps
 from pneumoseg.pipeline.results.dicom.origin import Origin, save_dicom
 from pneumoseg.pipeline.results.dicom.sc import make_sc
 from pneumoseg.pipeline.results.dicom.seg import make_seg
@@ -22,7 +24,7 @@ from pneumoseg.pipeline.scoring.calibration import calibrate
 from pneumoseg.transforms.measurements import Measurements
 
 _SHOW_THE_IMAGE = ("sc", "overlay", "attention")
-_DICOM = ("seg", "sr", "sc")
+_DICOM = ("seg", "sr", "sc", "gsps")
 _FINEST_GATE = -1  # attention maps come deepest first
 
 
@@ -156,7 +158,10 @@ class Writer:
                     origin,
                     uncertainty=result.image_std,
                 )
-            return make_sc(source, overlay(result.radiograph.image, result.mask), origin)
+            lines = caption(measurements, origin)
+            if kind == "gsps":
+                return make_gsps(source, result.radiograph, result.mask, lines, origin)
+            return make_sc(source, overlay(result.radiograph.image, result.mask), lines, origin)
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # a header may surprise us
             raise NoDicomResultError(
                 f"highdicom does not take its header ({type(error).__name__})"

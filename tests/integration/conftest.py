@@ -1,9 +1,12 @@
 """A small set of phantoms and a small model, made once for all integration tests."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.integration.archive import Archive, running_archive
+from tests.integration.phantom_results import Study, write_phantom_results
 
 from pneumoseg.pipeline.core.config import DataConfig, NetworkConfig, OptimizationConfig, TrainConfig
 from pneumoseg.pipeline.jobs.prepare import prepare_manifest
@@ -44,3 +47,16 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     )
     report = train_model(manifest, folder / "run", config=TINY, device="cpu")
     return Workshop(phantoms, manifest, folder / "run", report.model)
+
+
+@pytest.fixture(scope="session")
+def studies(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Study]:
+    """A positive and a negative phantom with all their DICOM results."""
+    return write_phantom_results(model_folder, tmp_path_factory.mktemp("studies"))
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+    """An empty Orthanc with authentication."""
+    with running_archive(tmp_path_factory.mktemp("archive")) as running:
+        yield running

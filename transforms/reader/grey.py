@@ -150,16 +150,27 @@ class GreyScale:
             stored: Stored integers, shape ``(rows, columns)``.
         """
         integers = _all_integers(stored.dtype)
-        levels = self.modality(integers)
-        is_padding = np.zeros(len(integers), dtype=bool)
-        if self.padding is not None:
-            is_padding = (integers >= self.padding[0]) & (integers <= self.padding[1])
-        voi = self.voi or _percentiles(stored, levels, ~is_padding)
-        grey = voi(levels)
+        grey = self.display_voi(stored)(self.modality(integers))
         if self.inverted:
             grey = 1 - grey
-        grey[is_padding] = 0
+        grey[self._is_padding(integers)] = 0
         return _look_up(grey, stored)
+
+    def display_voi(self, stored: StoredPixels) -> Window | LookupTable:
+        """Return the VOI transform of the file or, where it has none, a window over most of the image's values.
+
+        Args:
+            stored: Stored integers, shape ``(rows, columns)``.
+        """
+        if self.voi is not None:
+            return self.voi
+        integers = _all_integers(stored.dtype)
+        return _percentiles(stored, self.modality(integers), ~self._is_padding(integers))
+
+    def _is_padding(self, integers: Numbers) -> NDArray[np.bool_]:
+        if self.padding is None:
+            return np.zeros(len(integers), dtype=bool)
+        return (integers >= self.padding[0]) & (integers <= self.padding[1])
 
 
 def _all_integers(dtype: np.dtype[np.integer]) -> Numbers:

@@ -17,7 +17,12 @@ from pneumoseg.transforms.reader.elements import quiet_libraries
 MANUFACTURER: Final = "pneumoseg developers"
 MODEL_NAME: Final = "pneumoseg"
 NOTICE: Final = "Research software, not for diagnosis"
-_SERIES_NUMBERS: Final = {"seg": 9701, "sr": 9702, "sc": 9703}  # far from those that devices give
+_SERIES_NUMBERS: Final = {
+    "seg": 9701,
+    "sr": 9702,
+    "sc": 9703,
+    "gsps": 9704,
+}  # far from those that devices give
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Origin:
 
         Args:
             source: Source image.
-            kind: ``seg``, ``sr`` or ``sc``.
+            kind: ``seg``, ``sr``, ``sc`` or ``gsps``.
         """
         content_date, content_time = source.date_and_time
         return {
@@ -82,7 +87,12 @@ def finish(dataset: Dataset, source: Source) -> None:
     for keyword in ("InstanceCreationDate", "InstanceCreationTime", "ContributingEquipmentSequence"):
         if keyword in dataset:
             delattr(dataset, keyword)
-    for keyword in ("PatientIdentityRemoved", "DeidentificationMethod"):
+    copy_if_given(source, dataset, "PatientIdentityRemoved", "DeidentificationMethod")
+
+
+def copy_if_given(source: Source, dataset: Dataset, *keywords: str) -> None:
+    """Copy those elements of the source that it has."""
+    for keyword in keywords:
         if keyword in source.header:
             setattr(dataset, keyword, source.header[keyword].value)
 

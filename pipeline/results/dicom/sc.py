@@ -1,45 +1,71 @@
 """Make the overlay a Secondary Capture, for archives whose viewers show neither SEG nor SR."""
 
+from collections.abc import Sequence
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 from highdicom.enum import CoordinateSystemNames, PhotometricInterpretationValues
 from highdicom.sc import SCImage
-from pydicom.uid import ExplicitVRLittleEndian
+from highdicom.sr import CodedConcept
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
-from pneumoseg.pipeline.results.dicom.origin import NOTICE, Origin, finish
+from pneumoseg.pipeline.drawing.captions import with_caption
+from pneumoseg.pipeline.results.dicom.origin import NOTICE, Origin, copy_if_given, finish
 from pneumoseg.pipeline.results.dicom.source import Source
 from pneumoseg.transforms.reader.elements import quiet_libraries
 
+_WORTH_COMPRESSING: Final = 0.5  # compressed pixels must be at most this share of the others
 
-def make_sc(source: Source, picture: npt.NDArray[np.uint8], origin: Origin) -> SCImage:
-    """Make a Secondary Capture of the radiograph with its mask as an overlay.
+
+def make_sc(source: Source, picture: npt.NDArray[np.uint8], lines: Sequence[str], origin: Origin) -> SCImage:
+    """Make a Secondary Capture of the radiograph with its mask as an overlay, and text in a strip below.
 
     Args:
         source: Segmented image.
         picture: RGB overlay, shape ``(rows, columns, 3)``, with the source's rows and columns as stored.
+        lines: Lines of text that state the result and its origin.
         origin: Model and settings that the mask was made with.
+
+    Returns: Image of the source's columns and more rows; JPEG-LS Lossless where that halves the size.
     """
     header = source.header
+    pixels = with_caption(picture, lines)
     with quiet_libraries():
-        image = SCImage.from_ref_dataset(
-            header,
-            pixel_array=picture,
-            photometric_interpretation=PhotometricInterpretationValues.RGB,
-            bits_allocated=8,
-            coordinate_system=CoordinateSystemNames.PATIENT,
-            patient_orientation=source.orientation,
-            pixel_spacing=source.spacing_mm,  # type: ignore[arg-type]  # annotated as whole numbers
-            transfer_syntax_uid=ExplicitVRLittleEndian,
-            **origin.common(source, "sc"),
-        )
+        for syntax in (JPEGLSLossless, ExplicitVRLittleEndian):
+            image = SCImage.from_ref_dataset(
+                header,
+                pixel_array=pixels,
+                photometric_interpretation=PhotometricInterpretationValues.RGB,
+                bits_allocated=8,
+                coordinate_system=CoordinateSystemNames.PATIENT,
+                patient_orientation=source.orientation,
+                pixel_spacing=source.spacing_mm,  # type: ignore[arg-type]  # annotated as whole numbers
+                transfer_syntax_uid=syntax,
+                **origin.common(source, "sc"),
+            )
+            if len(image.PixelData) <= _WORTH_COMPRESSING * pixels.nbytes:
+                break
         image.ImageComments = NOTICE
+        image.DerivationDescription = "Outline of the segmentation, and text below the image"
+        image.SourceImageSequence = [_reference(header)]
         for keyword in ("DateOfSecondaryCapture", "TimeOfSecondaryCapture"):
             delattr(image, keyword)
-        for keyword in (
-            "BodyPartExamined", "Laterality", "PatientOrientation", "LossyImageCompression",
+        copy_if_given(
+            source, image, "BodyPartExamined", "Laterality", "PatientOrientation", "LossyImageCompression",
             "LossyImageCompressionRatio", "LossyImageCompressionMethod", "BurnedInAnnotation",
-        ):  # fmt: skip
-            if keyword in header:
-                setattr(image, keyword, header[keyword].value)
+        )  # fmt: skip
         finish(image, source)
     return image
+
+
+def _reference(header: Dataset) -> Dataset:
+    """Refer to the source image (PS3.3 C.7.6.1, Source Image Sequence)."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = header.SOPClassUID
+    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    purpose = codes.DCM.SourceImageForImageProcessingOperation
+    item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(purpose)]
+    return item

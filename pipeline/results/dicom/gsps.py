@@ -1,0 +1,165 @@
+"""Present a mask over its source image: Grayscale Softcopy Presentation State with outlines and text.
+
+A viewer applies the presentation state instead of the display attributes of the image, so that it has to repeat all of
+them: modality transform, VOI transform and polarity.
+
+Source: DICOM PS3.3 A.33.1, C.10.5 (graphic annotations), C.11.8 (softcopy VOI LUT); PS3.4 N.2 (order of transforms).
+"""
+
+from collections.abc import Iterator, Sequence
+from copy import copy
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from highdicom.color import CIELabColor
+from highdicom.content import PresentationLUTTransformation
+from highdicom.enum import PresentationLUTShapeValues
+from highdicom.pr import (
+    AnnotationUnitsValues,
+    GraphicAnnotation,
+    GraphicLayer,
+    GraphicObject,
+    GraphicTypeValues,
+    GrayscaleSoftcopyPresentationState,
+    TextJustificationValues,
+    TextObject,
+)
+from pydicom.dataset import Dataset
+from pydicom.valuerep import DS
+
+from pneumoseg.pipeline.results.dicom.origin import NOTICE, Origin, copy_if_given, finish
+from pneumoseg.pipeline.results.dicom.source import NoDicomResultError, Source
+from pneumoseg.transforms.measurements import outlines
+from pneumoseg.transforms.reader.elements import quiet_libraries
+from pneumoseg.transforms.reader.grey import LookupTable, Rescale, Window
+from pneumoseg.transforms.reader.radiograph import Radiograph
+
+_LAYER: Final = GraphicLayer(
+    "PNEUMOTHORAX",
+    order=1,
+    description=NOTICE,
+    display_color=CIELabColor(78, 19, 80),  # orange
+)
+_TEXT_BOX: Final = (0.0, 0.85, 1.0, 1.0)  # left, top, right and bottom in shares of the displayed area
+_MAX_POINTS: Final = 8191  # of two float32 each: the length of an FL element has 16 bits
+
+
+def make_gsps(
+    source: Source,
+    radiograph: Radiograph,
+    mask: npt.NDArray[np.uint8],
+    lines: Sequence[str],
+    origin: Origin,
+) -> GrayscaleSoftcopyPresentationState:
+    """Make a presentation state with the outline of each component and text.
+
+    Args:
+        source: Segmented image.
+        radiograph: Radiograph that was read from the same file; the display of its greys is repeated.
+        mask: Zeros and ones, shape ``(rows, columns)`` of the source as stored.
+        lines: Lines of text that state the result and its origin.
+        origin: Model and settings that the mask was made with.
+
+    Raises: NoDicomResultError: If the file stores the image as colour, which the SOP class does not cover.
+    """
+    if radiograph.samples_per_pixel != 1:
+        raise NoDicomResultError("a grayscale presentation state needs a grey image; this file stores colour")
+    image = copy(source.header)
+    image.SamplesPerPixel = 1
+    common = origin.common(source, "gsps")
+    made_on, made_at = common.pop("content_date"), common.pop("content_time")
+    shape = (
+        PresentationLUTShapeValues.INVERSE
+        if radiograph.grey.inverted
+        else PresentationLUTShapeValues.IDENTITY
+    )
+    with quiet_libraries():
+        state = GrayscaleSoftcopyPresentationState(
+            referenced_images=[image],
+            content_label=_LAYER.GraphicLayer,
+            content_description=NOTICE,
+            graphic_layers=[_LAYER],
+            graphic_annotations=[_annotation(image, mask, lines)],
+            presentation_lut_transformation=PresentationLUTTransformation(shape),
+            **common,
+        )
+        state.PresentationCreationDate, state.PresentationCreationTime = made_on, made_at
+        _set_greys(state, radiograph)
+        _set_aspect(state, source, radiograph)
+        copy_if_given(source, state, "BodyPartExamined", "Laterality")
+        finish(state, source)
+    return state
+
+
+def _annotation(image: Dataset, mask: npt.NDArray[np.uint8], lines: Sequence[str]) -> GraphicAnnotation:
+    graphics = [
+        GraphicObject(GraphicTypeValues.POLYLINE, part, units=AnnotationUnitsValues.PIXEL)
+        for outline in outlines(mask)
+        for part in _parts(outline)
+    ]
+    text = TextObject(
+        "\r\n".join(lines),
+        units=AnnotationUnitsValues.DISPLAY,
+        bounding_box=_TEXT_BOX,
+        text_justification=TextJustificationValues.LEFT,
+    )
+    return GraphicAnnotation([image], _LAYER, graphic_objects=graphics or None, text_objects=[text])
+
+
+def _parts(outline: npt.NDArray[np.float64]) -> Iterator[npt.NDArray[np.float64]]:
+    """Divide a line into lines that an element can hold, each of which begins where the one before it ends."""
+    for first in range(0, len(outline) - 1, _MAX_POINTS - 1):
+        yield outline[first : first + _MAX_POINTS]
+
+
+def _set_greys(state: Dataset, radiograph: Radiograph) -> None:
+    """Repeat the modality and VOI transforms with which the radiograph is displayed."""
+    grey = radiograph.grey
+    if isinstance(grey.modality, LookupTable):
+        table = _lookup_table(grey.modality.first, grey.modality.entries)
+        table.ModalityLUTType = "US"
+        state.ModalityLUTSequence = [table]
+    elif grey.modality != Rescale():
+        state.RescaleSlope, state.RescaleIntercept = (
+            _decimal(grey.modality.slope),
+            _decimal(grey.modality.intercept),
+        )
+        state.RescaleType = "US"
+    item = Dataset()
+    match grey.display_voi(radiograph.stored):
+        case Window(center, width, function):
+            item.WindowCenter, item.WindowWidth, item.VOILUTFunction = (
+                _decimal(center),
+                _decimal(width),
+                function,
+            )
+        case LookupTable(first, entries):
+            item.VOILUTSequence = [_lookup_table(first, (entries * 65535).round())]
+    state.SoftcopyVOILUTSequence = [item]
+
+
+def _lookup_table(first: int, entries: npt.NDArray[np.float64]) -> Dataset:
+    """Make an item of a LUT sequence with entries of 16 bits (C.11.1.1)."""
+    item = Dataset()
+    numbers = np.array([len(entries) % 65536, first % 65536, 16], dtype=np.uint16)
+    signed = first < 0
+    item.add_new(
+        "LUTDescriptor", "SS" if signed else "US", numbers.view(np.int16 if signed else np.uint16).tolist()
+    )
+    item.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
+    return item
+
+
+def _set_aspect(state: Dataset, source: Source, radiograph: Radiograph) -> None:
+    """State the size of a pixel or, where that is unknown, its shape; highdicom takes every pixel for a square."""
+    (area,) = state.DisplayedAreaSelectionSequence
+    if source.spacing_mm is not None:
+        del area.PresentationPixelAspectRatio
+        area.PresentationPixelSpacing = [_decimal(length) for length in source.spacing_mm]
+    elif radiograph.pixel_aspect != 1:
+        area.PresentationPixelAspectRatio = [round(1000 * radiograph.pixel_aspect), 1000]
+
+
+def _decimal(value: float) -> DS:
+    return DS(value, auto_format=True)
