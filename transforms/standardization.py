@@ -17,7 +17,7 @@ from pneumoseg.transforms.geometry import Placement
 
 __all__ = ["MeasurePixelsd", "PixelStatistics", "StandardizePixelsd", "pixel_statistics", "standardize"]
 
-_FLAT_STD: Final = 1e-6
+FLAT_STD: Final = 1e-6
 """Smaller than the standard deviation of an image of 2048 x 2048 pixels that differ in one step of one pixel."""
 
 
@@ -42,7 +42,7 @@ def pixel_statistics(image: Tensor, shape: tuple[int, int]) -> PixelStatistics:
     """
     window = Placement.of(shape, image.shape[-1]).window
     std, mean = torch.std_mean(image[(..., *window)], correction=0)
-    return PixelStatistics(mean, torch.where(std > _FLAT_STD, std, 1.0))
+    return PixelStatistics(mean, torch.where(std > FLAT_STD, std, 1.0))
 
 
 def standardize(image: Tensor, statistics: PixelStatistics) -> Tensor:

@@ -1,0 +1,189 @@
+"""Files of a model for ONNX Runtime and OpenVINO, and their comparison with the model.
+
+The exporters are extras: ``pip install 'pneumoseg[onnx]'``, ``pip install 'pneumoseg[openvino]'``.
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.core.files import written_atomically
+from pneumoseg.pipeline.formats.graph import INPUTS, OUTPUTS, InferenceGraph
+from pneumoseg.pipeline.inference.model import Model
+
+Arrays = Mapping[str, npt.NDArray[np.float32]]
+Run = Callable[[Arrays], list[npt.NDArray[np.float32]]]
+"""Function that runs a file on the inputs by name, and returns the outputs in their order."""
+
+OPSET: Final = 20
+_NOTICE: Final = "Research software, not a medical device."
+
+
+def write_onnx(graph: InferenceGraph, path: Path, *, metadata: Mapping[str, str]) -> None:
+    """Write an ONNX file for batches and images of any size.
+
+    Args:
+        graph: Graph of the model.
+        path: Path of the file.
+        metadata: Texts by key for the file's ``metadata_props``.
+
+    Raises: UsageError: If the extra ``onnx`` is not installed.
+    """
+    with _extra("onnx"):
+        import onnxscript  # noqa: F401, PLC0415  (the exporter needs it)
+
+    stride = graph.stride
+    example = torch.rand(2, 1, 2 * stride, 3 * stride)
+    rows, columns = torch.export.Dim("rows"), torch.export.Dim("columns")
+    sizes = {0: torch.export.Dim("batch"), 2: stride * rows, 3: stride * columns}
+    with warnings.catch_warnings(), _quiet("torch.onnx"):
+        warnings.simplefilter("ignore")  # about the names of axes
+        program = torch.onnx.export(
+            graph.eval(),
+            (example, torch.ones_like(example)),
+            dynamo=True,
+            dynamic_shapes=(sizes, sizes),
+            input_names=INPUTS,
+            output_names=OUTPUTS,
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None  # noqa: S101  (dynamo=True returns one)
+    program.model.metadata_props.update(metadata)
+    with written_atomically(path) as temporary:
+        program.save(temporary)
+
+
+def write_openvino(onnx_file: Path, path: Path) -> None:
+    """Convert an ONNX file to OpenVINO's format in float32.
+
+    Args:
+        onnx_file: Path of the ONNX file.
+        path: Path of the ``.xml`` file; the weights are written beside it as ``.bin``.
+
+    Raises: UsageError: If the extra ``openvino`` is not installed.
+    """
+    with _extra("openvino"):
+        import openvino  # noqa: PLC0415  (an extra)
+
+    converted = openvino.convert_model(onnx_file)
+    with written_atomically(path.with_suffix(".bin")) as weights, written_atomically(path) as temporary:
+        openvino.serialize(converted, temporary, weights)
+
+
+def describe(model: Model, graph: InferenceGraph) -> dict[str, str]:
+    """Describe a model for the metadata of its file.
+
+    Args:
+        model: Model.
+        graph: Its graph.
+
+    Returns: Texts by key; ``operating_point`` is JSON.
+    """
+    image = "greys in [0, 1]" if graph.standardizes else "standardised by the mean and deviation of its own pixels"
+    return {
+        "pneumoseg": version("pneumoseg"),
+        "labels": json.dumps(["pneumothorax"]),
+        "image": f"{image}; the longest side scaled to image_size, centred, the rest padded with 0",
+        "content": "1 for the pixels of the image, 0 for padding",
+        "image_size": str(model.image_size),
+        "stride": str(graph.stride),
+        "operating_point": json.dumps(asdict(model.operating_point)),
+        "tta": json.dumps(model.tta),
+        "notice": _NOTICE,
+    }
+
+
+def onnx_runner(path: Path) -> Run:
+    """Open an ONNX file in ONNX Runtime.
+
+    Args:
+        path: Path of the file.
+
+    Raises: UsageError: If the extra ``onnx`` is not installed.
+    """
+    with _extra("onnx"):
+        import onnxruntime  # noqa: PLC0415  (an extra)
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda inputs: session.run(list(OUTPUTS), dict(inputs))
+
+
+def openvino_runner(path: Path) -> Run:
+    """Open an OpenVINO file on the CPU.
+
+    Args:
+        path: Path of the ``.xml`` file.
+
+    Raises: UsageError: If the extra ``openvino`` is not installed.
+    """
+    with _extra("openvino"):
+        import openvino  # noqa: PLC0415  (an extra)
+
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(inputs: Arrays) -> list[npt.NDArray[np.float32]]:
+        outputs = compiled(dict(inputs))
+        return [outputs[index] for index in range(len(OUTPUTS))]
+
+    return run
+
+
+def largest_difference(graph: InferenceGraph, run: Run, *, image_size: int) -> float:
+    """Compare a file with its graph on images with padding, of the model's size and of another.
+
+    Args:
+        graph: Graph that the file was made from.
+        run: Runner of the file.
+        image_size: Side of the model's input in pixels.
+
+    Returns: Largest absolute difference of any probability.
+    """
+    random = torch.Generator().manual_seed(0)
+    other = graph.stride * max(2, image_size // graph.stride // 2)
+    largest = 0.0
+    for shape in ((1, 1, image_size, image_size), (2, 1, other, other + graph.stride)):
+        noise = torch.rand(shape, generator=random)
+        coarse = torch.rand((*shape[:2], 4, 4), generator=random)
+        image = 0.8 * torch.nn.functional.interpolate(coarse, shape[2:], mode="bicubic").clamp(0, 1) + 0.2 * noise
+        content = torch.ones(shape)
+        content[..., : shape[-1] // 8] = 0
+        inputs = {"image": image * content, "content": content}
+        expected: tuple[Tensor, Tensor] = graph(**inputs)
+        found = run({name: tensor.numpy() for name, tensor in inputs.items()})
+        for tensor, array in zip(expected, found, strict=True):
+            largest = max(largest, float(np.abs(tensor.numpy() - array).max()))
+    return largest
+
+
+@contextmanager
+def _extra(name: str) -> Any:
+    """Tell which extra to install where a library is missing."""
+    try:
+        yield
+    except ImportError as error:
+        raise UsageError(f"{error.name} is not installed; pip install 'pneumoseg[{name}]'") from None
+
+
+@contextmanager
+def _quiet(name: str) -> Any:
+    """Keep a library's log lines off the terminal."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,62 @@
+"""Inference of a whole model as one module, for exporters that trace a module."""
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from pneumoseg.pipeline.core.devices import Precision
+from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.inference.model import Model
+from pneumoseg.pipeline.inference.predictor import Predictor
+from pneumoseg.transforms.standardization import FLAT_STD
+
+INPUTS: Final = ("image", "content")
+OUTPUTS: Final = ("probabilities", "image_probability")
+
+
+class InferenceGraph(nn.Module):
+    """Inference of a model in float32 on the CPU: standardisation, ensemble, TTA and image probability.
+
+    Args:
+        model: Model; its networks are used as they are.
+        standardizes: Whether images are standardised in the graph. Otherwise they have to be standardised by their own
+            pixels before.
+
+    Shape:
+        image: (B, 1, H, W), float32, H and W multiples of `stride`: greys in [0, 1], or standardised
+        content: (B, 1, H, W), float32: 1 for the pixels of the image, 0 for padding
+        returns: probabilities, (B, 1, H, W), and image probability, (B,), without the temperature
+
+    Raises: UsageError: If the model's TTA resizes images, which a graph for images of any size does not support.
+    """
+
+    def __init__(self, model: Model, *, standardizes: bool) -> None:
+        super().__init__()
+        if "scale" in model.tta:
+            raise UsageError("--tta scale: a graph for images of any size holds no resizing; flip or none would fit")
+        self.networks = nn.ModuleList(model.networks)  # so that exporters find the weights
+        self.stride = model.networks[0].stride
+        self.standardizes = standardizes
+        self.predictor = Predictor(
+            model.networks, precision=Precision(torch.device("cpu"), torch.float32), tta=model.tta
+        )
+
+    def forward(self, image: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict for a batch.
+
+        Args:
+            image: (B, 1, H, W), float32
+            content: (B, 1, H, W), float32
+
+        Returns: Probabilities, (B, 1, H, W), and image probability, (B,).
+        """
+        own = content > 0.5
+        if self.standardizes:
+            count = own.sum(dim=(1, 2, 3), keepdim=True)
+            mean = (image * own).sum(dim=(1, 2, 3), keepdim=True) / count
+            variance = ((image - mean).square() * own).sum(dim=(1, 2, 3), keepdim=True) / count
+            std = variance.sqrt()
+            image = (image - mean) / torch.where(std > FLAT_STD, std, 1.0)
+        prediction = self.predictor.predict_batch(image, own)
+        return prediction.probabilities, prediction.image_probability
