@@ -6,12 +6,12 @@ The exporters are extras: ``pip install 'pneumoseg[onnx]'``, ``pip install 'pneu
 import json
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,18 +26,21 @@ from pneumoseg.pipeline.inference.model import Model
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 Run = Callable[[Arrays], list[npt.NDArray[np.float32]]]
 """Function that runs a file on the inputs by name, and returns the outputs in their order."""
+Check = Callable[[Run], None]
+"""Function that raises where the outputs of a file are wrong; it is called before the file gets its name."""
 
 OPSET: Final = 20
 _NOTICE: Final = "Research software, not a medical device."
 
 
-def write_onnx(graph: InferenceGraph, path: Path, *, metadata: Mapping[str, str]) -> None:
+def write_onnx(graph: InferenceGraph, path: Path, *, metadata: Mapping[str, str], check: Check) -> None:
     """Write an ONNX file for batches and images of any size.
 
     Args:
         graph: Graph of the model.
         path: Path of the file.
         metadata: Texts by key for the file's ``metadata_props``.
+        check: Check of the outputs.
 
     Raises: UsageError: If the extra ``onnx`` is not installed.
     """
@@ -64,14 +67,16 @@ def write_onnx(graph: InferenceGraph, path: Path, *, metadata: Mapping[str, str]
     program.model.metadata_props.update(metadata)
     with written_atomically(path) as temporary:
         program.save(temporary)
+        check(onnx_runner(temporary))
 
 
-def write_openvino(onnx_file: Path, path: Path) -> None:
+def write_openvino(onnx_file: Path, path: Path, *, check: Check) -> None:
     """Convert an ONNX file to OpenVINO's format in float32.
 
     Args:
         onnx_file: Path of the ONNX file.
         path: Path of the ``.xml`` file; the weights are written beside it as ``.bin``.
+        check: Check of the outputs.
 
     Raises: UsageError: If the extra ``openvino`` is not installed.
     """
@@ -81,6 +86,7 @@ def write_openvino(onnx_file: Path, path: Path) -> None:
     converted = openvino.convert_model(onnx_file)
     with written_atomically(path.with_suffix(".bin")) as weights, written_atomically(path) as temporary:
         openvino.serialize(converted, temporary, weights)
+        check(openvino_runner(temporary, weights))
 
 
 def describe(model: Model, graph: InferenceGraph) -> dict[str, str]:
@@ -92,7 +98,11 @@ def describe(model: Model, graph: InferenceGraph) -> dict[str, str]:
 
     Returns: Texts by key; ``operating_point`` is JSON.
     """
-    image = "greys in [0, 1]" if graph.standardizes else "standardised by the mean and deviation of its own pixels"
+    image = (
+        "greys in [0, 1]"
+        if graph.standardizes
+        else "standardised by the mean and deviation of its own pixels"
+    )
     return {
         "pneumoseg": version("pneumoseg"),
         "labels": json.dumps(["pneumothorax"]),
@@ -121,18 +131,20 @@ def onnx_runner(path: Path) -> Run:
     return lambda inputs: session.run(list(OUTPUTS), dict(inputs))
 
 
-def openvino_runner(path: Path) -> Run:
+def openvino_runner(path: Path, weights: Path) -> Run:
     """Open an OpenVINO file on the CPU.
 
     Args:
         path: Path of the ``.xml`` file.
+        weights: Path of the ``.bin`` file.
 
     Raises: UsageError: If the extra ``openvino`` is not installed.
     """
     with _extra("openvino"):
         import openvino  # noqa: PLC0415  (an extra)
 
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(path, weights), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(inputs: Arrays) -> list[npt.NDArray[np.float32]]:
         outputs = compiled(dict(inputs))
@@ -157,7 +169,9 @@ def largest_difference(graph: InferenceGraph, run: Run, *, image_size: int) -> f
     for shape in ((1, 1, image_size, image_size), (2, 1, other, other + graph.stride)):
         noise = torch.rand(shape, generator=random)
         coarse = torch.rand((*shape[:2], 4, 4), generator=random)
-        image = 0.8 * torch.nn.functional.interpolate(coarse, shape[2:], mode="bicubic").clamp(0, 1) + 0.2 * noise
+        image = (
+            0.8 * torch.nn.functional.interpolate(coarse, shape[2:], mode="bicubic").clamp(0, 1) + 0.2 * noise
+        )
         content = torch.ones(shape)
         content[..., : shape[-1] // 8] = 0
         inputs = {"image": image * content, "content": content}
@@ -169,7 +183,7 @@ def largest_difference(graph: InferenceGraph, run: Run, *, image_size: int) -> f
 
 
 @contextmanager
-def _extra(name: str) -> Any:
+def _extra(name: str) -> Iterator[None]:
     """Tell which extra to install where a library is missing."""
     try:
         yield
@@ -178,7 +192,7 @@ def _extra(name: str) -> Any:
 
 
 @contextmanager
-def _quiet(name: str) -> Any:
+def _quiet(name: str) -> Iterator[None]:
     """Keep a library's log lines off the terminal."""
     logger = logging.getLogger(name)
     before = logger.level

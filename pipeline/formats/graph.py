@@ -34,7 +34,9 @@ class InferenceGraph(nn.Module):
     def __init__(self, model: Model, *, standardizes: bool) -> None:
         super().__init__()
         if "scale" in model.tta:
-            raise UsageError("--tta scale: a graph for images of any size holds no resizing; flip or none would fit")
+            raise UsageError(
+                "--tta scale: a graph for images of any size holds no resizing; flip or none would fit"
+            )
         self.networks = nn.ModuleList(model.networks)  # so that exporters find the weights
         self.stride = model.networks[0].stride
         self.standardizes = standardizes

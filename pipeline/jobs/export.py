@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -10,10 +11,9 @@ import torch
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import claim_file
 from pneumoseg.pipeline.formats.files import (
+    Run,
     describe,
     largest_difference,
-    onnx_runner,
-    openvino_runner,
     write_onnx,
     write_openvino,
 )
@@ -74,19 +74,18 @@ def export_model(
         claim_file(path, overwrite=overwrite)
     model = load_model(model_folder, torch.device("cpu"), ModelOptions(aim=operating_point, tta=tta))
     graph = InferenceGraph(model, standardizes=standardizes)
-    write_onnx(graph, onnx_file, metadata=describe(model, graph))
-    if "openvino" in formats:
-        write_openvino(onnx_file, openvino_file)
+    exported: list[Exported] = []
 
-    exported = []
-    for path in files:
-        run = onnx_runner(path) if path == onnx_file else openvino_runner(path)
+    def compare(path: Path, run: Run) -> None:
         difference = largest_difference(graph, run, image_size=model.image_size)
         if not difference <= TOLERANCE:
-            path.unlink()
             raise JobError(
                 f"{path}: a probability differs by {difference:.1e} from the model's, more than {TOLERANCE:.0e}; "
-                "the file was deleted; another version of the exporter's libraries may fit"
+                "another version of the exporter's libraries may fit"
             )
         exported.append(Exported(path, difference))
+
+    write_onnx(graph, onnx_file, metadata=describe(model, graph), check=partial(compare, onnx_file))
+    if "openvino" in formats:
+        write_openvino(onnx_file, openvino_file, check=partial(compare, openvino_file))
     return exported
