@@ -10,6 +10,7 @@ from .jobs.demo import run_demo as run_demo
 from .jobs.describe import describe_model as describe_model
 from .jobs.doctor import doctor_report as doctor_report
 from .jobs.evaluate import evaluate_model as evaluate_model
+from .jobs.export import export_model as export_model
 from .jobs.predict import predict_folder as predict_folder
 from .jobs.prepare import prepare_manifest as prepare_manifest
 from .jobs.report import write_report as write_report

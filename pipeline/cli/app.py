@@ -12,7 +12,7 @@ import typer
 
 from pneumoseg.pipeline.cli.data_commands import check, prepare
 from pneumoseg.pipeline.cli.model_commands import describe, evaluate, predict, report, score, submit
-from pneumoseg.pipeline.cli.tool_commands import demo, doctor
+from pneumoseg.pipeline.cli.tool_commands import demo, doctor, export
 from pneumoseg.pipeline.cli.training_commands import train
 from pneumoseg.pipeline.cli.verbosity import Verbosity, with_verbosity
 from pneumoseg.pipeline.core.console import complain, say
@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 for _command in (
     *(demo, prepare, train, evaluate, submit, score),
-    *(predict, describe, check, report, doctor),
+    *(predict, export, describe, check, report, doctor),
 ):
     app.command()(with_verbosity(_command))
 

@@ -1,4 +1,4 @@
-"""Commands that need no data: demo and doctor."""
+"""Commands that need no data: demo, export and doctor."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,11 +7,13 @@ import typer
 
 from pneumoseg.pipeline.cli.options import (
     Device,
+    ModelFolder,
+    OperatingPointName,
     Overwrite,
     Threads,
     set_threads,
 )
-from pneumoseg.pipeline.core.console import console
+from pneumoseg.pipeline.core.console import console, say
 
 
 def demo(
@@ -26,6 +28,47 @@ def demo(
 
     set_threads(threads)
     raise typer.Exit(run_demo(output, device=device, seed=seed, overwrite=overwrite).exit_code)
+
+
+def export(
+    model: ModelFolder,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the exported files.", show_default=False)
+    ],
+    formats: Annotated[
+        str, typer.Option("-t", "--type", help="Formats to write, separated by commas: onnx, openvino.")
+    ] = "onnx",
+    operating_point: OperatingPointName = None,
+    tta: Annotated[
+        str | None,
+        typer.Option(
+            help="Test-time augmentation in the graph: flip or none; default: the model's own setting.",
+            show_default=False,
+        ),
+    ] = None,
+    standardized: Annotated[
+        bool,
+        typer.Option(
+            "--standardized", help="Take images that are standardised already, instead of greys in [0, 1]."
+        ),
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a model for ONNX Runtime and OpenVINO, and compare each file with it."""
+    from pneumoseg.pipeline.inference.tta import parse_tta
+    from pneumoseg.pipeline.jobs.export import export_model
+
+    files = export_model(
+        model,
+        output,
+        [word.strip() for word in formats.split(",")],
+        tta=parse_tta(tta),
+        operating_point=operating_point,
+        standardizes=not standardized,
+        overwrite=overwrite,
+    )
+    for file in files:
+        say(f"wrote {file.path}; probabilities differ by at most {file.difference:.1e} from the model's")
 
 
 def doctor() -> None:

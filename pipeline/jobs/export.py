@@ -72,7 +72,9 @@ def export_model(
     files = [onnx_file, *([openvino_file] if "openvino" in formats else [])]
     for path in files:
         claim_file(path, overwrite=overwrite)
-    model = load_model(model_folder, torch.device("cpu"), ModelOptions(aim=operating_point, tta=tta))
+    model = load_model(
+        model_folder, torch.device("cpu"), ModelOptions(operating_point=operating_point, tta=tta)
+    )
     graph = InferenceGraph(model, standardizes=standardizes)
     exported: list[Exported] = []
 

@@ -1,0 +1,109 @@
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import openvino
+import pytest
+import torch
+from PIL import Image
+from tests.conftest import TINY, draw_case, write_model
+
+from pneumoseg.pipeline.core.errors import JobError, UsageError
+from pneumoseg.pipeline.formats import files
+from pneumoseg.pipeline.formats.files import largest_difference
+from pneumoseg.pipeline.formats.graph import InferenceGraph
+from pneumoseg.pipeline.inference.model import load_model
+from pneumoseg.pipeline.inference.segmentation import load_predictor
+from pneumoseg.pipeline.jobs.export import export_model
+from pneumoseg.pipeline.model.weights import make_network
+
+EXAMPLE = Path(__file__).parents[4] / "examples" / "run_onnx.py"
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def exported(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both files of the tiny model with flip TTA."""
+    output = tmp_path_factory.mktemp("exported")
+    results = export_model(model_folder, output, ["onnx", "openvino"], tta=("flip",))
+    assert [result.path.name for result in results] == ["model.onnx", "model.xml"]
+    assert max(result.difference for result in results) < 1e-5
+    return output
+
+
+def test_both_files_take_batches_and_images_of_any_size(exported: Path, model_folder: Path) -> None:
+    predictor = load_predictor(model_folder, "cpu", tta=("flip",)).model.predictor
+    session = onnxruntime.InferenceSession(exported / "model.onnx")
+    compiled = openvino.Core().compile_model(
+        exported / "model.xml",
+        "CPU",
+        {"INFERENCE_PRECISION_HINT": "f32"},  # else bfloat16, where the processor has it
+    )
+    for shape in ((1, 1, 48, 48), (3, 1, 16, 80)):
+        image = torch.rand(shape)
+        standardised = torch.stack([(one - one.mean()) / one.std(correction=0) for one in image])
+        expected = predictor.predict_batch(standardised)
+        inputs = {"image": image.numpy(), "content": np.ones(shape, np.float32)}
+        of_openvino = compiled(inputs)
+        for found in (session.run(None, inputs), [of_openvino[0], of_openvino[1]]):
+            np.testing.assert_allclose(found[0], expected.probabilities, atol=1e-5)
+            np.testing.assert_allclose(found[1], expected.image_probability, atol=1e-5)
+
+
+def test_the_onnx_file_says_how_to_use_it(exported: Path) -> None:
+    metadata = onnxruntime.InferenceSession(exported / "model.onnx").get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["operating_point"])["threshold"] == 0.5
+    assert (metadata["image_size"], metadata["stride"]) == ("48", "16")
+    assert (json.loads(metadata["labels"]), json.loads(metadata["tta"])) == (["pneumothorax"], ["flip"])
+    assert "not a medical device" in metadata["notice"]
+
+
+def test_forty_lines_without_torch_draw_the_same_mask(
+    exported: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(EXAMPLE.read_text().splitlines()) <= 40
+    source, target = tmp_path / "radiograph.png", tmp_path / "mask.png"
+    Image.fromarray(draw_case(1, positive=True)[0]).save(source)
+    monkeypatch.setattr("sys.argv", [str(EXAMPLE), str(exported / "model.onnx"), str(source), str(target)])
+    runpy.run_path(str(EXAMPLE))
+    expected = load_predictor(model_folder, "cpu", tta=("flip",)).predict(source).mask
+    assert expected.any()
+    assert (np.asarray(Image.open(target)) == expected * 255).all()
+
+
+def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TINY.model_copy(update={"image_head": True})
+    folder = write_model(tmp_path / "model", make_network(config), config=config)
+    differences = []
+    onnx_runner = files.onnx_runner
+
+    def altered(path: Path) -> files.Run:
+        run = onnx_runner(path)
+        differences.append(largest_difference(graph, run, image_size=48))
+        return lambda inputs: [output + np.float32(0.001) for output in run(inputs)]
+
+    graph = InferenceGraph(load_model(folder, torch.device("cpu")), standardizes=True)
+    monkeypatch.setattr(files, "onnx_runner", altered)
+    with pytest.raises(JobError, match=r"differs by 1\.0e-03 from the model's"):
+        export_model(folder, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+    assert differences[0] < 1e-5  # as it was made, the file was right
+
+
+def test_an_earlier_file_and_an_unknown_format_are_refused(model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(UsageError, match="--overwrite"):
+        export_model(model_folder, tmp_path)
+    with pytest.raises(UsageError, match="onnx, openvino would fit"):
+        export_model(model_folder, tmp_path / "new", ["tensorrt"])
+
+
+def test_a_missing_library_is_named_with_its_extra(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(UsageError, match=r"pip install 'pneumoseg\[onnx\]'"):
+        export_model(model_folder, tmp_path)
