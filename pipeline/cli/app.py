@@ -16,7 +16,7 @@ from pneumoseg.pipeline.cli.tool_commands import demo, doctor, export
 from pneumoseg.pipeline.cli.training_commands import train
 from pneumoseg.pipeline.cli.verbosity import Verbosity, with_verbosity
 from pneumoseg.pipeline.core.console import complain, say
-from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError, explain
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,12 +41,8 @@ def main() -> None:
         code = _fail(f"{message} See --help.", code=error.exit_code) if message else error.exit_code
     except JobError as error:
         code = _fail(*str(error).split("\n"), code=error.exit_code)
-    except OSError as error:  # like a full disk, or a folder without permission to write
-        code = _fail(f"{error.filename or 'a file'}: {error.strerror or error}", code=1)
     except Exception as error:  # noqa: BLE001  (the last resort: a bug in pneumoseg is reported in one line, too)
-        code = _fail(
-            f"{type(error).__name__}: {error}; this is a bug in pneumoseg, -v prints the traceback", code=1
-        )
+        code = _fail(explain(error), code=1)
     sys.exit(code)
 
 

@@ -1,6 +1,7 @@
 """Atomic writing of files, and protection of existing files and folders."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from pneumoseg.pipeline.core.names import cell
 
 LOCK: Final = ".lock"
 _UNFINISHED: Final = ".writing-"
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 
 @contextmanager
@@ -214,7 +216,7 @@ def locked(folder: Path, *, patience_s: float = 0) -> Iterator[None]:
         folder: Folder to lock, by a file called ``.lock`` in it.
         patience_s: Seconds to wait for another process.
 
-    Raises: JobError: If another process holds the lock.
+    Raises: JobError: If another process holds the lock, or the file system offers no locks.
     """
     lock = FileLock(folder / LOCK)
     try:
@@ -222,6 +224,13 @@ def locked(folder: Path, *, patience_s: float = 0) -> Iterator[None]:
     except Timeout:
         raise JobError(
             f"{folder} is in use by another process; wait until it ends, or give another folder"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        raise JobError(
+            f"{folder / LOCK}: cannot be locked ({getattr(error, 'strerror', None) or 'not supported'}); some network "
+            "drives offer no locks: give a folder on a local disk"
         ) from None
     try:
         yield

@@ -5,12 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from ignite.engine import Events
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError, is_out_of_memory
 from pneumoseg.pipeline.core.interruption import InterruptedRunError
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
 from pneumoseg.pipeline.training.checkpoint import State
@@ -139,12 +138,12 @@ def fit(
                     trainer.run()
         except InterruptedRunError as error:
             checkpoint.save(trainer)
-            raise InterruptedRunError(
-                f"interrupted; saved after step {checkpoint.iteration} of {last_step}, --resume continues from there",
-                error.exit_code - 128,
-            ) from None
+            raise _interrupted(checkpoint.iteration, last_step, error.exit_code - 128) from None
         except Exception as error:
             checkpoint.save(trainer)
+            # Ctrl-C also reaches a loader process that has only just started, and ends it
+            if run.interruption.received and _lost_a_loader(error, run):
+                raise _interrupted(checkpoint.iteration, last_step, run.interruption.received) from None
             raise _explain(error, run) from error
     return best
 
@@ -158,18 +157,30 @@ def _forward_of(run: TrainingRun) -> nn.Module:
     return DistributedDataParallel(forward, device_ids=[device] if device.type == "cuda" else None)
 
 
+def _interrupted(step: int, last_step: int, signal_number: int) -> InterruptedRunError:
+    return InterruptedRunError(
+        f"interrupted; saved after step {step} of {last_step}, --resume continues from there", signal_number
+    )
+
+
+def _lost_a_loader(error: Exception, run: TrainingRun) -> bool:
+    """Tell whether a loader process is gone, or the sender of a tensor no longer answers, which is noticed first."""
+    return "DataLoader worker" in str(error) or (
+        run.workers > 0 and isinstance(error, ConnectionError | EOFError)
+    )
+
+
 def _explain(error: Exception, run: TrainingRun) -> Exception:
     """Return an error that says in one line what happened and what would fit, where the cause is known."""
     if isinstance(error, JobError):
         return error
-    if isinstance(error, torch.OutOfMemoryError):
+    if is_out_of_memory(error):
         data = run.config.data
         return JobError(
             f"{run.precision.device} has too little memory for {data.batch_size} images of {data.image_size} pixels at "
             "once; the run is saved; a higher data.accumulate, a smaller data.batch_size or data.image_size would fit"
         )
-    # what is noticed first is that the process is gone, or that the sender of a tensor no longer answers
-    if "DataLoader worker" in str(error) or (run.workers and isinstance(error, ConnectionError | EOFError)):
+    if _lost_a_loader(error, run):
         what = (str(error) or type(error).__name__).splitlines()[0]
         return JobError(
             f"a loader process ended ({what}); the run is saved and --resume continues it; too little memory is the "

@@ -111,17 +111,17 @@ class MLflow:
             import mlflow  # noqa: PLC0415  (an extra)
         except ImportError:
             raise UsageError("--mlflow: MLflow is not installed; pip install 'pneumoseg[mlflow]'") from None
-        self.client = mlflow.MlflowClient(uri)
         try:
+            self.client = mlflow.MlflowClient(uri)
             experiment = self.client.get_experiment_by_name("pneumoseg")
             identifier = (
                 experiment.experiment_id if experiment else self.client.create_experiment("pneumoseg")
             )
             self.run = self.client.create_run(identifier, run_name=name).info.run_id
-        except mlflow.MlflowException as error:
+            for key, value in parameters.items():
+                self.client.log_param(self.run, key, value)
+        except (mlflow.MlflowException, ImportError) as error:  # some stores need further packages
             raise UsageError(f"--mlflow {uri}: {str(error).splitlines()[0]}") from None
-        for key, value in parameters.items():
-            self.client.log_param(self.run, key, value)
 
     def add(self, row: Row) -> None:
         """Add a point to the curve of each score; see `Tracker`."""

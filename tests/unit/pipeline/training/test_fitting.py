@@ -225,13 +225,40 @@ def test_a_loader_process_that_dies_is_reported_and_the_run_saved(
     assert last(tmp_path)["iteration"] >= 3
 
 
-def test_too_little_memory_is_reported_with_what_to_change(
+def test_a_loader_process_that_an_interruption_ends_is_no_fault(
     cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """Ctrl-C reaches a loader process before it ignores the signal."""
+    run = make_run(cases, pixels, configure(), workers=1)
+
+    def interrupt() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+
+    before_step(run, 2, interrupt)
+    with pytest.raises(InterruptedRunError, match="saved after step 1 of") as caught:
+        train(run, tmp_path)
+    assert caught.value.exit_code == 130
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried ..."
+        ),
+        MemoryError(),
+    ],
+    ids=["device", "torch", "python"],
+)
+def test_too_little_memory_is_reported_with_what_to_change(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path, error: Exception
 ) -> None:
     run = make_run(cases, pixels, configure())
 
     def run_out() -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     before_step(run, 2, run_out)
     with pytest.raises(JobError, match=r"too little memory .* data\.accumulate"):

@@ -187,6 +187,16 @@ def test_runs_are_gathered_in_one_experiment(mlflow: Any) -> None:
     assert tracker.client.told[1:] == [("create_run", "7", "fold 1")]
 
 
+def test_a_store_whose_package_is_missing_is_a_usage_error(mlflow: Any) -> None:
+    class Incomplete:
+        def __init__(self, uri: str) -> None:
+            raise ModuleNotFoundError("No module named 'sqlalchemy'")
+
+    mlflow.MlflowClient = Incomplete
+    with pytest.raises(UsageError, match=r"--mlflow sqlite:///x\.db: No module named 'sqlalchemy'"):
+        MLflow("sqlite:///x.db", name="run", parameters={})
+
+
 def test_a_store_that_cannot_be_used_is_a_usage_error_of_one_line(mlflow: Any) -> None:
     class Closed(Client):
         def get_experiment_by_name(self, name: str) -> Any:
