@@ -11,6 +11,7 @@ PYTEST_ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 # Share of the public functions with parameters, in percent, that document their arguments or shapes.
 DOCSTRINGS ?= 70
+OHIF := 3.13.2
 
 .PHONY: demo test test-fast check clean
 
@@ -42,5 +43,11 @@ $(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --editable '.[test]' --constraint constraints.txt
 	touch $@ $(VENV)/.installed
 
+# The site of the OHIF viewer (50 MB from the npm registry), for the tests that look at results in it.
+.ohif:
+	mkdir -p $@.unpacking
+	cd $@.unpacking && npm pack --silent @ohif/app@$(OHIF) && tar -xzf ohif-app-$(OHIF).tgz && rm ohif-app-$(OHIF).tgz
+	mv $@.unpacking $@
+
 clean:
-	rm -rf $(VENV) demo runs build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .ohif* $(VENV) demo runs build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

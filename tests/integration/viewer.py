@@ -1,20 +1,27 @@
 """The OHIF viewer over an archive, and pictures of what it shows in Chromium."""
 
+import base64
 import json
 import mimetypes
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Final
+from typing import IO, Any, Final
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 from tests.integration.archive import HOST, Archive
 
+Colours = NDArray[np.uint8]
+_MAX_WAIT_S: Final = 60
 SITE: Final = Path(os.environ.get("PNEUMOSEG_OHIF", Path(__file__).parents[2] / ".ohif" / "package" / "dist"))
 """Built site of the npm package ``@ohif/app``; ``make .ohif`` fetches it."""
 
@@ -42,7 +49,7 @@ _START: Final = (
 _FLAGS: Final = (
     "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run", "--hide-scrollbars",
     "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--window-size=1400,1000",
+    "--disable-component-update", "--disable-sync", "--window-size=1400,1000", "--remote-debugging-pipe",
 )  # fmt: skip
 _FORWARDED: Final = ("Accept", "Content-Type")
 
@@ -72,8 +79,6 @@ def served(archive: Archive) -> Iterator[str]:
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
-            self.send_header("Cross-Origin-Opener-Policy", "same-origin")  # for memory that workers share
-            self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
             self.end_headers()
             self.wfile.write(body)
 
@@ -93,16 +98,94 @@ def served(archive: Archive) -> Iterator[str]:
         server.server_close()
 
 
-def screenshot(address: str, picture: Path, *, wait_s: int = 60) -> list[str]:
-    """Take a picture of a page once it is quiet; returns what its console says."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
+class Browser:
+    """A page of Chromium, driven over the pipes of the DevTools protocol.
+
+    Args:
+        commands: Pipe that the browser reads from.
+        answers: Pipe that it writes to.
+    """
+
+    def __init__(self, commands: IO[bytes], answers: IO[bytes]) -> None:
+        self._commands, self._answers = commands, answers
+        self._count = 0
+        self._session: str | None = None
+        self._errors: list[str] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.call("Runtime.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer; errors of scripts in between are kept."""
+        self._count += 1
+        message = {"id": self._count, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        self._commands.write(json.dumps(message).encode() + b"\0")
+        while True:
+            answer = json.loads(self._next())
+            if answer.get("id") == self._count:
+                assert "error" not in answer, answer["error"]
+                result: dict[str, Any] = answer["result"]
+                return result
+            parameters = answer.get("params", {})
+            if answer.get("method") == "Runtime.exceptionThrown" or parameters.get("type") == "error":
+                self._errors.append(json.dumps(parameters))
+
+    def _next(self) -> bytes:
+        message = bytearray()
+        while (byte := self._answers.read(1)) != b"\0":
+            assert byte, "the browser has gone"
+            message += byte
+        return bytes(message)
+
+    def open(self, address: str, picture: Path, *, is_done: Callable[[Colours], bool]) -> list[str]:
+        """Open a page and keep a picture of it, as soon as it shows what is waited for or after a minute.
+
+        Args:
+            address: Address of the page.
+            picture: Path of the PNG file to write.
+            is_done: Whether a picture, of shape ``(rows, columns, 3)``, shows it.
+
+        Returns: Errors of its scripts.
+        """
+        self._errors.clear()
+        self.call("Page.navigate", url=address)
+        end = time.monotonic() + _MAX_WAIT_S
+        while True:
+            time.sleep(0.5)
+            taken = self.call("Page.captureScreenshot", format="png")["data"]
+            picture.write_bytes(base64.b64decode(taken))
+            with Image.open(picture) as opened:
+                done = is_done(np.asarray(opened.convert("RGB")))
+            if done or time.monotonic() > end:
+                return list(self._errors)
+
+
+@contextmanager
+def running_browser(profile: Path) -> Iterator[Browser]:
+    """Start Chromium, and end it at the end.
+
+    Args:
+        profile: Folder for the browser's own files.
+    """
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
         pytest.skip("Chromium is not installed")
-    told = subprocess.run(
-        [
-            browser, *_FLAGS, f"--user-data-dir={picture.with_suffix('.profile')}", f"--screenshot={picture}",
-            f"--virtual-time-budget={1000 * wait_s}", address,
-        ],
-        capture_output=True, encoding="utf-8", errors="replace", timeout=300, check=True,
-    )  # fmt: skip
-    return [line for line in told.stderr.splitlines() if "CONSOLE" in line]
+    (to_read, commands), (answers, to_write) = os.pipe(), os.pipe()
+    with os.fdopen(commands, "wb", buffering=0) as writer, os.fdopen(answers, "rb") as reader:
+        process = subprocess.Popen(
+            # the browser reads commands from descriptor 3 and writes answers to 4
+            [
+                "bash", "-c", f'exec "$@" 3<&{to_read} 4>&{to_write}', "bash",
+                program, *_FLAGS, f"--user-data-dir={profile}",
+            ],
+            pass_fds=(to_read, to_write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(to_read)
+        os.close(to_write)
+        try:
+            yield Browser(writer, reader)
+        finally:
+            process.terminate()
+            process.wait(timeout=30)

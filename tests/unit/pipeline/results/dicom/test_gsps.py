@@ -136,6 +136,8 @@ def test_dcmtk_renders_the_image_with_it_as_the_network_sees_it(
     subprocess.run(
         ["dcmp2pgm", "-p", path, tmp_path / "source.dcm", picture], check=True, capture_output=True
     )
+    checked = subprocess.run(["dcmpschk", path], capture_output=True, text=True, check=True)
+    assert "Test passed" in checked.stdout + checked.stderr
     with Image.open(picture) as rendered:
         np.testing.assert_allclose(np.asarray(rendered), 255 * radiograph.image, atol=1.5)
 
