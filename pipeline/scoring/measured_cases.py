@@ -113,10 +113,10 @@ def search_cases(found: OutOfFold, cases: Sequence[Case]) -> list[SearchCase]:
     made = []
     for curves in found.curves:
         case, square = cases[curves.index], found.maps[curves.index]
-        window = Placement.of(case.shape, square.shape[0]).window
+        window = Placement.of(case.orientation.swap(case.shape), square.shape[0]).window
         label = np.zeros(square.shape, dtype=np.bool_)
         if case.is_positive:
-            whole = torch.from_numpy(decode_rle(case.label, case.shape))[None]
+            whole = case.orientation.apply(torch.from_numpy(decode_rle(case.label, case.shape)))[None]
             label = (to_network_size(whole, square.shape[0])[0] > 0.5).numpy()
         made.append(SearchCase(curves, square[window], label[window], case.group))
     return made
