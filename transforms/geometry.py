@@ -15,6 +15,8 @@ from monai.transforms import MapTransform
 from torch import Tensor
 from torch.nn import functional
 
+from pneumoseg.transforms.reader.record import Orientation, read_directions
+
 __all__ = [
     "MarkContentd",
     "Placement",
@@ -23,6 +25,8 @@ __all__ = [
     "to_network_size",
     "to_original_size",
 ]
+
+_UPRIGHT = Orientation()
 
 
 @dataclass(frozen=True)
@@ -88,17 +92,21 @@ def to_network_size(image: Tensor, size: int) -> Tensor:
     return square
 
 
-def to_original_size(prediction: Tensor, shape: tuple[int, int]) -> Tensor:
+def to_original_size(
+    prediction: Tensor, shape: tuple[int, int], orientation: Orientation = _UPRIGHT
+) -> Tensor:
     """Resize a prediction from the square of the network to the size of the original image.
 
     Args:
-        prediction: Probabilities, not a mask, shape ``(channels, size, size)``.
-        shape: ``(rows, columns)`` of the original image in pixels.
+        prediction: Probabilities, not a mask, shape ``(channels, size, size)``, upright.
+        shape: ``(rows, columns)`` of the stored pixels.
+        orientation: Orientation of the stored pixels.
 
-    Returns: Float32, shape ``(channels, rows, columns)``.
+    Returns: Float32 in the order of the stored pixels, shape ``(channels, rows, columns)``.
     """
-    place = Placement.of(shape, prediction.shape[-1])
-    return _resample(prediction[(..., *place.window)], shape)
+    upright = orientation.swap(shape)
+    place = Placement.of(upright, prediction.shape[-1])
+    return orientation.invert(_resample(prediction[(..., *place.window)], upright)).contiguous()
 
 
 class ToNetworkSized(MapTransform):
@@ -151,23 +159,32 @@ class MarkContentd(MapTransform):
 
 
 class ToOriginalSized(MapTransform):
-    """Resize predictions to the size of the original image.
+    """Resize predictions to the size of the original image, in the order of its stored pixels.
 
     Args:
         keys: Items of shape ``(channels, size, size)``.
-        shape_key: Item that holds the original size as ``(rows, columns)`` in pixels.
+        shape_key: Item that holds the size of the upright image as ``(rows, columns)`` in pixels.
+        orientation_key: Item that holds the PatientOrientation of the stored pixels; without it they are assumed to be
+            upright.
     """
 
     def __init__(
-        self, keys: KeysCollection, *, shape_key: str = "shape", allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        *,
+        shape_key: str = "shape",
+        orientation_key: str = "orientation",
+        allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.shape_key = shape_key
+        self.orientation_key = orientation_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Resize each of `keys` in a copy of *data*."""
         sample = dict(data)
         rows, columns = (int(side) for side in sample[self.shape_key])
+        orientation = Orientation.of(read_directions(sample.get(self.orientation_key, "")))
         for key in self.key_iterator(sample):
-            sample[key] = to_original_size(sample[key], (rows, columns))
+            sample[key] = to_original_size(sample[key], orientation.swap((rows, columns)), orientation)
         return sample

@@ -4,6 +4,7 @@ from collections.abc import Hashable, Mapping
 from math import nan
 from typing import Any, Final
 
+import numpy as np
 import torch
 from monai.config.type_definitions import KeysCollection
 from monai.transforms.transform import MapTransform
@@ -12,19 +13,20 @@ from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 
 _DEFAULT_ACCEPTANCE: Final = AcceptanceFilters()
-_METADATA: Final = ("shape", "spacing_mm", "pixel_aspect", "sop_instance_uid", "view", "burned_in")
-_UNKNOWN: Final = {"spacing_mm": (nan, nan), "sop_instance_uid": "", "view": ""}
 
 
 class LoadRadiographd(MapTransform):
     """Replace paths or radiographs by images, and add the metadata of their files.
 
-    An image is a plain float32 tensor of shape ``(1, rows, columns)`` in [0, 1], upright; a MetaTensor
-    would cost time in each later transform and carry an affine that a radiograph does not have.
+    An image is a plain float32 tensor of shape ``(1, rows, columns)`` in [0, 1]; a MetaTensor would cost time in each
+    later transform and carry an affine that a radiograph does not have. It is upright, with the head at the top and the
+    patient's right on the left, where PatientOrientation tells how the stored pixels lie; otherwise it is as stored.
 
-    Each image is accompanied by the items ``shape`` (rows, columns), ``spacing_mm`` (row, column), ``pixel_aspect``,
-    ``sop_instance_uid``, ``view`` and ``burned_in``. MONAI's `DataLoader` can collate them: an unknown spacing is NaN,
-    and an unknown text is empty.
+    Each image is accompanied by the items ``shape`` (rows, columns), ``spacing_mm`` (row, column) and ``pixel_aspect``
+    of the upright image; ``orientation``, the PatientOrientation of the stored pixels with which
+    `DecodeRLEd` brings a label upright and `ToOriginalSized` returns to the stored pixels; and ``sop_instance_uid``,
+    ``view`` and ``burned_in``. MONAI's `DataLoader` can collate them: an unknown spacing is NaN, and an unknown text is
+    empty.
 
     Args:
         keys: Items that hold a path or a `Radiograph`.
@@ -64,11 +66,23 @@ class LoadRadiographd(MapTransform):
                 if isinstance(source, Radiograph)
                 else read_radiograph(source, acceptance=self.acceptance)
             )
-            sample[key] = torch.from_numpy(radiograph.image).unsqueeze(0)
+            upright = radiograph.orientation.apply(radiograph.image)
+            sample[key] = torch.from_numpy(np.ascontiguousarray(upright)).unsqueeze(0)
             prefix = self.meta_prefix.format(key=key)
-            for name in _METADATA:
-                value = getattr(radiograph, name)
-                sample[f"{prefix}{name}"] = _UNKNOWN[name] if value is None else value
+            sample |= {f"{prefix}{name}": value for name, value in _metadata(radiograph).items()}
             if self.keep_radiograph:
                 sample[f"{prefix}radiograph"] = radiograph
         return sample
+
+
+def _metadata(radiograph: Radiograph) -> dict[str, Any]:
+    orientation, aspect = radiograph.orientation, radiograph.pixel_aspect
+    return {
+        "shape": orientation.swap(radiograph.shape),
+        "spacing_mm": orientation.swap(radiograph.spacing_mm or (nan, nan)),
+        "pixel_aspect": 1 / aspect if orientation.exchanged else aspect,
+        "orientation": "\\".join(radiograph.patient_orientation or ()),
+        "sop_instance_uid": radiograph.sop_instance_uid or "",
+        "view": radiograph.view or "",
+        "burned_in": radiograph.burned_in,
+    }

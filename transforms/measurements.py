@@ -14,6 +14,7 @@ from scipy import ndimage
 from skimage.measure import approximate_polygon, find_contours
 
 from pneumoseg.transforms.reader.reasons import Reason
+from pneumoseg.transforms.reader.record import Orientation
 
 Side = Literal["left", "right"]
 Sides = Literal["left", "right", "both"]
@@ -24,8 +25,8 @@ METHODS: Final = {
     "uncertainty": "standard deviation of the probability, uncalibrated, over passes with dropout on",
     "components": "pixels of the mask that touch, also at corners, are one component",
     "area": "number of pixels, times row spacing times column spacing",
-    "width": "longest horizontal run of pixels within one component, times column spacing",
-    "height": "rows from the highest to the lowest pixel of one component, times row spacing",
+    "width": "longest run of pixels from the patient's left to right within one component, times their spacing",
+    "height": "pixels from the highest to the lowest of one component towards the patient's head, times their spacing",
     "side": "the half of the image that holds the centroid of the component",
     "spacing": "as the file gives it, in the plane of the detector where it was not calibrated",
 }
@@ -52,11 +53,11 @@ class Component:
         side: Side of the patient; None where the orientation is ambiguous.
         area_px: Number of pixels.
         area_mm2: Area in mm2; None where the spacing is unknown, like all lengths in millimetres.
-        width_px: Longest horizontal run in pixels.
-        width_mm: Longest horizontal run in mm.
-        height_px: Number of rows from the highest to the lowest pixel.
-        height_mm: Height in mm.
-        box: First row, first column, row after the last, column after the last.
+        width_px: Longest run of pixels along the axis from the patient's left to right.
+        width_mm: The same in mm.
+        height_px: Number of pixels from the highest to the lowest along the axis from head to feet.
+        height_mm: The same in mm.
+        box: First row, first column, row after the last, column after the last, of the stored pixels.
     """
 
     side: Side | None
@@ -113,7 +114,7 @@ def measure(
     """Measure a mask.
 
     Args:
-        mask: Mask of zeros and ones, shape ``(rows, columns)``.
+        mask: Mask of zeros and ones in the order of the stored pixels, shape ``(rows, columns)``.
         probability: Image probability, for the sentence.
         spacing_mm: Distance between rows and between columns in mm; None gives no values in millimetres.
         patient_orientation: Value of PatientOrientation; None assumes the usual display, with the patient's left on the
@@ -129,11 +130,12 @@ def measure(
     area_px = sum(component.area_px for component in components)
     width_px = max((component.width_px for component in components), default=0)
     height_px = max((component.height_px for component in components), default=0)
+    per_row, per_column = spacing_mm or (None, None)
+    high, wide = Orientation.of(patient_orientation).swap((per_row, per_column))
     sides = {component.side for component in components} - {None}
     side: Sides | None = "both" if len(sides) == 2 else next(iter(sides), None)
-    per_row, per_column = spacing_mm or (None, None)
     area_mm2 = _times(area_px, per_row, per_column)
-    width_mm = _times(width_px, per_column)
+    width_mm = _times(width_px, wide)
     basis = _side_basis(patient_orientation)
     return Measurements(
         components=components,
@@ -142,7 +144,7 @@ def measure(
         width_px=width_px,
         width_mm=width_mm,
         height_px=height_px,
-        height_mm=_times(height_px, per_row),
+        height_mm=_times(height_px, high),
         side=side,
         side_basis=basis,
         sentence=_sentence(
@@ -185,6 +187,8 @@ def _components(
     patient_orientation: tuple[str, str] | None,
 ) -> list[Component]:
     per_row, per_column = spacing_mm or (None, None)
+    orientation = Orientation.of(patient_orientation)
+    high, wide = orientation.swap((per_row, per_column))
     filled = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if filled[0].size == 0:
         return []
@@ -194,7 +198,8 @@ def _components(
     found = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         inside = labels[rows, columns] == number
-        area, width, height = int(np.count_nonzero(inside)), _longest_run(inside), rows.stop - rows.start
+        upright = orientation.apply(inside)
+        area, width, height = int(np.count_nonzero(inside)), _longest_run(upright), len(upright)
         first = top + rows.start, left + columns.start
         centre_row, centre_column = (
             (np.arange(side) @ np.count_nonzero(inside, axis=1 - axis) / area + first[axis] + 0.5)
@@ -207,9 +212,9 @@ def _components(
                 area_px=area,
                 area_mm2=_times(area, per_row, per_column),
                 width_px=width,
-                width_mm=_times(width, per_column),
+                width_mm=_times(width, wide),
                 height_px=height,
-                height_mm=_times(height, per_row),
+                height_mm=_times(height, high),
                 box=(*first, top + rows.stop, left + columns.stop),
             )
         )

@@ -105,7 +105,7 @@ class CachedCases(Dataset[Sample]):
     ) -> None:
         self.cache = cache
         self.indices = indices
-        self.shapes = [cases[index].shape for index in indices]
+        self.shapes = [cases[index].orientation.swap(cases[index].shape) for index in indices]
         # from the mask at its original size, since a small one may vanish at the network's size
         self.positive = [cases[index].is_positive for index in indices]
         self.augmentation = augmentation

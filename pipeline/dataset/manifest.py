@@ -12,9 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import to_json, write_text
 from pneumoseg.pipeline.dataset.groups import GroupSource, patient_is_known
+from pneumoseg.transforms.reader.record import Orientation
 
 FORMAT_VERSION: Final = 1
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+Direction = Annotated[str, Field(pattern=r"^[APRLHF]{1,3}$")]
 
 
 class _Part(BaseModel):
@@ -36,6 +39,8 @@ class Case(_Part):
     """Fold in which this case is held out."""
     shape: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
     """Rows and columns of the image in pixels, to which the runs refer."""
+    patient_orientation: tuple[Direction, Direction] | None = None
+    """PatientOrientation: directions of rows and columns, as in ["L", "F"]; null where it is unknown."""
     area_px: Annotated[int, Field(ge=0)]
     """Number of pixels of the label, all regions together."""
     view: str | None = None
@@ -48,6 +53,11 @@ class Case(_Part):
     """Distance between rows and between columns in mm; null where it is unknown."""
     sha256: Sha256
     """SHA-256 of the file."""
+
+    @property
+    def orientation(self) -> Orientation:
+        """How the stored pixels become an upright image."""
+        return Orientation.of(self.patient_orientation)
 
     @property
     def is_positive(self) -> bool:

@@ -31,7 +31,7 @@ class Segmentation:
     Attributes:
         radiograph: Input radiograph.
         probability: Image probability at the model's temperature.
-        probabilities: Probability of each pixel of the original image without the temperature, shape
+        probabilities: Probability of each stored pixel without the temperature, shape
             ``(rows, columns)``, from which the mask is computed.
         mask: Mask of zeros and ones, of the same shape.
         trained_on: Whether the model was trained on this file.
@@ -166,7 +166,7 @@ def postprocess(
     """
 
     def enlarged(map_: Tensor) -> Map:
-        array: Map = to_original_size(map_, radiograph.shape)[0].numpy()
+        array: Map = to_original_size(map_, radiograph.shape, radiograph.orientation)[0].numpy()
         return array
 
     probabilities = enlarged(prediction.probabilities)

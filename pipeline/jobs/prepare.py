@@ -224,6 +224,7 @@ class _Image:
             group=group,
             fold=fold,
             shape=self.facts.shape,
+            patient_orientation=self.facts.patient_orientation,
             area_px=area_px(label.runs),
             view=self.facts.view,
             sex=self.facts.sex,

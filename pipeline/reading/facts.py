@@ -21,6 +21,7 @@ class Facts:
     pixel_sha256: str
     shape: tuple[int, int]
     spacing_mm: tuple[float, float] | None
+    patient_orientation: tuple[str, str] | None
     sop_instance_uid: str | None
     patient_id: str | None
     view: str | None

@@ -45,7 +45,7 @@ class MeasureCurves(Transform):
         index = int(data["index"])
         case = self.cases[index]
         prediction = data[Keys.PRED]
-        probabilities = to_original_size(prediction["probabilities"], case.shape)[0]
+        probabilities = to_original_size(prediction["probabilities"], case.shape, case.orientation)[0]
         label = decode_rle(case.label, case.shape)
         curves = CaseCurves.measure(
             probabilities,
@@ -126,7 +126,8 @@ class MeasureMasks(MeasureCurves):
             cross_fitted = own if np.array_equal(other_mask, mask) else _score(other_mask, label, case)
         prediction = data[Keys.PRED]
         if "pixel_std" in prediction:
-            self.on_uncertainty(case, to_original_size(prediction["pixel_std"], case.shape)[0].cpu().numpy())
+            pixel_std = to_original_size(prediction["pixel_std"], case.shape, case.orientation)
+            self.on_uncertainty(case, pixel_std[0].cpu().numpy())
         found = CaseMasks(
             index=curves.index,
             own=own,

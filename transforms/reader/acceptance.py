@@ -127,27 +127,6 @@ def _meaning(elements: Elements, keyword: str) -> str:
     return items[0].text("CodeMeaning").upper() if items else ""
 
 
-def read_orientation(elements: Elements) -> tuple[str, str] | None:
-    """Read the directions of rows and columns from PatientOrientation.
-
-    Args:
-        elements: Elements of the data set.
-
-    Returns: Two directions of letters ``A P R L H F``; None where they are missing or invalid.
-    Source: DICOM PS3.3 C.7.6.1.1.1.
-    """
-    directions = [part.strip().upper() for part in elements.text("PatientOrientation").split("\\")]
-    if len(directions) != 2 or not all(map(_is_direction, directions)):
-        return None
-    return directions[0], directions[1]
-
-
-def _is_direction(text: str) -> bool:
-    """Check whether *text* names one to three of the three axes, each once."""
-    axes = [axis for letter in text for axis in ("AP", "LR", "HF") if letter in axis]
-    return 0 < len(text) == len(axes) == len(set(axes))
-
-
 def show(text: str) -> str:
     """Quote a text from a file for a message.
 

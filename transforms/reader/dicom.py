@@ -10,7 +10,6 @@ import re
 from pneumoseg.transforms.reader.acceptance import (
     AcceptanceFilters,
     read_body_part,
-    read_orientation,
     read_view,
     show,
 )
@@ -19,7 +18,7 @@ from pneumoseg.transforms.reader.elements import Elements, quiet_libraries
 from pneumoseg.transforms.reader.frame import LAYOUT_KEYWORDS, read_frame, read_layout
 from pneumoseg.transforms.reader.grey import GREY_KEYWORDS, read_grey_scale
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason, Warnings
-from pneumoseg.transforms.reader.record import Radiograph
+from pneumoseg.transforms.reader.record import Radiograph, read_directions
 
 _AGE = re.compile(r"([0-9]{1,3})([DWMY]?)")
 _PER_YEAR = {"D": 365.25, "W": 52.18, "M": 12, "Y": 1, "": 1}
@@ -175,7 +174,7 @@ def _read(data: bytes, acceptance: AcceptanceFilters) -> Radiograph:
         patient_id=elements.text("PatientID") or None,
         view=read_view(elements) or None,
         laterality=elements.code("ImageLaterality") or elements.code("Laterality") or None,
-        patient_orientation=read_orientation(elements),
+        patient_orientation=read_directions(elements.text("PatientOrientation")),
         body_part=read_body_part(elements) or None,
         sex=elements.code("PatientSex") or None,
         age_years=read_age(elements),

@@ -122,7 +122,7 @@ def look_at(radiograph: Radiograph, *, template: Template | None = None) -> Warn
     """Check the quality of the image.
 
     Args:
-        radiograph: Radiograph; of its header only the pixel spacing is used.
+        radiograph: Radiograph; of its header only pixel spacing and orientation are used.
         template: Template of a frontal chest, see `find_pose`; None selects the project's own.
 
     Returns: Reasons of the outcome WARNED with details.
@@ -144,7 +144,7 @@ def look_at(radiograph: Radiograph, *, template: Template | None = None) -> Warn
 
 
 def sample(radiograph: Radiograph) -> Picture:
-    """Sample every n-th pixel of the image, 128 to 255 of them on its shorter side.
+    """Sample every n-th pixel of the upright image, 128 to 255 of them on its shorter side.
 
     Args:
         radiograph: Radiograph whose sides have at least 128 pixels.
@@ -152,7 +152,8 @@ def sample(radiograph: Radiograph) -> Picture:
     Returns: Greys in [0, 1], shape ``(rows, columns)``.
     """
     step = max(1, min(radiograph.shape) // LEAST_SIDE_PX)
-    return radiograph.grey.image(np.ascontiguousarray(radiograph.stored[::step, ::step]))
+    stored = np.ascontiguousarray(radiograph.stored[::step, ::step])
+    return radiograph.orientation.apply(radiograph.grey.image(stored))
 
 
 def lit_field(picture: Picture) -> Picture:

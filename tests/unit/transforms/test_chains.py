@@ -21,6 +21,7 @@ from pneumoseg.transforms.chains import cache_chain, evaluation_chain, inference
 from pneumoseg.transforms.labels.rle import RLEError, encode_rle
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import RadiographError
+from pneumoseg.transforms.reader.record import Orientation
 
 SIZE = 64
 
@@ -221,3 +222,20 @@ def test_what_moves_pixels_comes_before_the_crop_and_what_does_not_after_it() ->
     names = [type(each).__name__ for each in chain.transforms]
     assert names.index("RandGaussianNoised") < names.index("RandFlipd") < names.index("RandCropd")
     assert names.index("RandCropd") < names.index("RandShiftIntensityd") < names.index("RandCoarseDropoutd")
+
+
+def test_a_case_is_the_same_in_each_orientation_of_its_file(tmp_path: Path) -> None:
+    upright = np.random.default_rng(0).integers(0, 256, (48, 64), dtype=np.uint8)
+    mask = np.zeros((48, 64), dtype=np.uint8)
+    mask[5:20, 40:60] = 1
+    made = []
+    for directions in [("L", "F"), ("R", "F"), ("R", "H"), ("F", "L"), ("H", "L")]:
+        orientation = Orientation.of(directions)
+        stored = np.ascontiguousarray(orientation.invert(upright))
+        file = write_radiograph(tmp_path / "a.dcm", stored, PatientOrientation=list(directions))
+        label = encode_rle(np.ascontiguousarray(orientation.invert(mask)))
+        made.append(evaluation_chain(image_size=32)({"image": file, "label": label}))
+    for each in made[1:]:
+        for key in ("image", "label", "content"):
+            assert torch.equal(each[key], made[0][key])
+        assert each["shape"] == (48, 64)

@@ -8,10 +8,13 @@ import torch
 from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, Flipd, Resized
 
+from pneumoseg.transforms.geometry import ToNetworkSized, ToOriginalSized
+from pneumoseg.transforms.labels.rle import encode_rle
 from pneumoseg.transforms.loading import LoadRadiographd
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
+from pneumoseg.transforms.rle_decoding import DecodeRLEd
 
 WriteDicom = Callable[..., Path]
 PIXELS = np.arange(16 * 24, dtype=np.uint8).reshape(16, 24)
@@ -89,3 +92,28 @@ def test_the_acceptance_filters_are_handed_on(write_dicom: WriteDicom) -> None:
     assert (
         LoadRadiographd("image", acceptance=AcceptanceFilters(any_view=True))({"image": path})["view"] == "LL"
     )
+
+
+def test_an_image_is_upright_with_the_size_and_spacing_of_the_upright_image(write_dicom: WriteDicom) -> None:
+    corner = np.zeros((16, 24), dtype=np.uint8)
+    corner[0, 0] = 255
+    turned = write_dicom(corner, PatientOrientation=["H", "L"], PixelSpacing=[0.5, 0.25])
+    sample = LoadRadiographd("image")({"image": turned})
+    assert (sample["shape"], sample["spacing_mm"], sample["orientation"]) == ((24, 16), (0.25, 0.5), "H\\L")
+    assert sample["pixel_aspect"] == 0.5
+    assert sample["image"].shape == (1, 24, 16)
+    assert np.argwhere(np.asarray(sample["image"][0])).tolist() == [
+        [23, 0]
+    ]  # rows lead to the head: at the feet
+
+
+def test_the_way_back_from_an_upright_image_ends_at_the_stored_pixels(write_dicom: WriteDicom) -> None:
+    mask = np.zeros((16, 24), dtype=np.uint8)
+    mask[2:5, 3:20] = 1
+    given = {"image": write_dicom(255 * mask, PatientOrientation=["F", "R"]), "label": encode_rle(mask)}
+    sample = Compose(
+        [LoadRadiographd("image"), DecodeRLEd("label"), ToNetworkSized(("image", "label"), size=24)]
+    )(given)
+    np.testing.assert_array_equal(sample["label"], sample["image"])
+    back = ToOriginalSized("label")(sample)["label"]
+    np.testing.assert_array_equal(back[0], mask)

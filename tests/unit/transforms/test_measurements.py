@@ -134,3 +134,13 @@ def test_the_sentence_tells_what_puts_the_result_in_doubt() -> None:
         )
     )
     assert doubtful == f"{plain} In doubt, for the image looks turned, looks inverted."
+
+
+def test_width_and_height_follow_the_patient_on_a_rotated_image() -> None:
+    found = measured(
+        LEFT_HALF, orientation=("F", "L")
+    )  # 6 rows of 0.5 mm lead to the left, 10 columns to the feet
+    assert (found.width_px, found.width_mm) == (6, 3.0)
+    assert (found.height_px, found.height_mm) == (10, 2.5)
+    assert found.components[0].box == (2, 3, 8, 13)
+    assert (found.components[0].width_mm, found.components[0].height_mm) == (3.0, 2.5)

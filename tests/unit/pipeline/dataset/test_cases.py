@@ -185,3 +185,10 @@ def test_a_crop_is_positive_where_it_shows_some_of_the_mask(cache: Bytes) -> Non
         shown = [float((each["label"] > 0.5 / 255).any()) for each in found]
         assert [float(each["positive"]) for each in found] == shown
         assert len(set(shown)) == (2 if index == 0 else 1)
+
+
+def test_the_padding_of_a_cached_case_is_that_of_the_upright_image(cache: Bytes) -> None:
+    turned = make_case(0, patient_orientation=("F", "L"))  # 48 stored rows are 48 upright columns
+    content = CachedCases(cache, [turned], [0])[0]["content"]
+    assert content[0, 8:40].all()
+    assert content.sum() == 48 * 32

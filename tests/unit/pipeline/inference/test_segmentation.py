@@ -26,6 +26,7 @@ from pneumoseg.transforms.masks import to_mask
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
+from pneumoseg.transforms.reader.record import Orientation, read_directions
 
 
 @pytest.fixture(scope="module")
@@ -180,3 +181,28 @@ def test_whole_numbers_are_what_a_png_holds(tmp_path: Path) -> None:
     pixels = draw_case(2, positive=True)[0]
     Image.fromarray(pixels).save(tmp_path / "a.png")
     np.testing.assert_array_equal(radiograph_of(pixels).image, read_radiograph(tmp_path / "a.png").image)
+
+
+@pytest.mark.parametrize("directions", ["R\\F", "L\\H", "R\\H", "F\\L", "F\\R", "H\\L", "H\\R"])
+def test_a_rotated_or_mirrored_image_has_the_result_of_the_upright_one(
+    tmp_path: Path, directions: str
+) -> None:
+    predictor = load_predictor(write_model(tmp_path / "model", member()), "cpu", dropout_passes=2)
+    pixels = draw_case(2, positive=True)[0]
+    orientation = Orientation.of(read_directions(directions))
+    stored = np.ascontiguousarray(orientation.invert(pixels))
+    file = write_radiograph(tmp_path / "turned.dcm", stored, PatientOrientation=directions)
+    upright = predictor.predict(write_radiograph(tmp_path / "upright.dcm", pixels), attention=True)
+    turned = predictor.predict(file, attention=True)
+    assert turned.probability == upright.probability
+    assert turned.mask.shape == stored.shape
+    assert upright.attention is not None
+    assert turned.attention is not None
+    pairs = [
+        (turned.mask, upright.mask),
+        (turned.probabilities, upright.probabilities),
+        (turned.pixel_std, upright.pixel_std),
+        *zip(turned.attention, upright.attention, strict=True),
+    ]
+    for found, expected in pairs:
+        np.testing.assert_array_equal(orientation.apply(found), expected)

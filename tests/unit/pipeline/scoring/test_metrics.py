@@ -133,3 +133,15 @@ def test_a_label_of_several_overlapping_rows_is_measured_as_their_union() -> Non
         {"index": 0, "pred": {"probabilities": torch.zeros(1, 48, 48), "image_probability": 0.5}}
     )[CURVES]
     assert found.label_area == 60
+
+
+def test_an_upright_prediction_is_measured_against_the_label_of_the_stored_pixels() -> None:
+    mask = np.zeros((48, 32), dtype=np.uint8)
+    mask[8:20, 4:12] = 1
+    case = make_case(5, patient_orientation=("H", "R"), label=(encode_rle(mask),), area_px=96)
+    upright = case.orientation.apply(mask)  # 32 rows, 48 columns
+    probabilities = torch.full((1, 48, 48), 0.1)
+    probabilities[0, 8:40][torch.from_numpy(upright.copy()) == 1] = 0.9
+    pred = {"probabilities": probabilities, "image_probability": 0.75}
+    found = MeasureCurves([case])({"index": 0, "pred": pred})[CURVES]
+    assert score_point([found], OperatingPoint()).dices.tolist() == [1.0]

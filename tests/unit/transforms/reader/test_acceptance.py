@@ -7,7 +7,6 @@ from pydicom.dataset import Dataset
 from pneumoseg.transforms.reader.acceptance import (
     AcceptanceFilters,
     read_body_part,
-    read_orientation,
     read_view,
     show,
 )
@@ -92,20 +91,3 @@ def test_a_damaged_code_sequence_tells_nothing() -> None:
             raise OSError(keyword)
 
     assert read_view(Damaged(Dataset())) == ""
-
-
-def test_the_orientation_is_two_directions_or_none(header: MakeHeader) -> None:
-    table: list[tuple[str, tuple[str, str] | None]] = [
-        ("L\\F", ("L", "F")),
-        ("r \\ f", ("R", "F")),
-        ("LF\\FAR", ("LF", "FAR")),
-        ("A\\F", ("A", "F")),
-        ("", None),
-        ("L", None),
-        ("L\\F\\P", None),
-        ("LR\\F", None),
-        ("LEFT\\F", None),
-        ("L\\", None),
-    ]
-    for text, orientation in table:
-        assert read_orientation(header(PatientOrientation=text)) == orientation
