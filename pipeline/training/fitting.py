@@ -52,7 +52,7 @@ def fit(
 
     Raises:
         InterruptedRunError: If a signal came; the run was saved.
-        JobError: If the run cannot continue; what was reached was saved.
+        JobError: If the run cannot continue; what was reached was saved, if the disk took it.
     """
     config, steps, final = run.config, run.plan.steps, run.phases[-1]
     count = config.optimization.average_top if config.optimization.average in {"top", "ensemble"} else 1
@@ -83,6 +83,10 @@ def fit(
     )
     if state:
         checkpoint.load_state_dict(state)
+        is_between_epochs = bool(history.rows) and checkpoint.iteration == len(history.rows) * steps
+        if not (best.entries or run.rank) and is_between_epochs:
+            # all files of best epochs are damaged: the last epoch, which the state holds, is the next best
+            best.keep(history.rows[-1], len(history.rows))
     display = TrainingDisplay(meter, epochs=run.epochs, steps=steps, first_step=checkpoint.iteration)
     stop_on_signal = StopOnSignal(run.interruption)
 
@@ -138,14 +142,11 @@ def fit(
                 if checkpoint.iteration < last_step and not early_stopping.stopped:
                     trainer.run()
         except InterruptedRunError as error:
-            checkpoint.save(trainer)
             raise InterruptedRunError(
-                f"interrupted; saved after step {checkpoint.iteration} of {last_step}, --resume continues from there",
-                error.exit_code - 128,
+                f"interrupted; {checkpoint.save_at_the_end(trainer, last_step)}", error.exit_code - 128
             ) from None
         except Exception as error:
-            checkpoint.save(trainer)
-            raise _explain(error, run) from error
+            raise _explain(error, run, checkpoint.save_at_the_end(trainer, last_step)) from error
     return best
 
 
@@ -158,7 +159,7 @@ def _forward_of(run: TrainingRun) -> nn.Module:
     return DistributedDataParallel(forward, device_ids=[device] if device.type == "cuda" else None)
 
 
-def _explain(error: Exception, run: TrainingRun) -> Exception:
+def _explain(error: Exception, run: TrainingRun, saved: str) -> Exception:
     """Return an error that says in one line what happened and what would fit, where the cause is known."""
     if isinstance(error, JobError):
         return error
@@ -166,13 +167,13 @@ def _explain(error: Exception, run: TrainingRun) -> Exception:
         data = run.config.data
         return JobError(
             f"{run.precision.device} has too little memory for {data.batch_size} images of {data.image_size} pixels at "
-            "once; the run is saved; a higher data.accumulate, a smaller data.batch_size or data.image_size would fit"
+            f"once; {saved}; a higher data.accumulate, a smaller data.batch_size or data.image_size would fit"
         )
     # what is noticed first is that the process is gone, or that the sender of a tensor no longer answers
     if "DataLoader worker" in str(error) or (run.workers and isinstance(error, ConnectionError | EOFError)):
         what = (str(error) or type(error).__name__).splitlines()[0]
         return JobError(
-            f"a loader process ended ({what}); the run is saved and --resume continues it; too little memory is the "
-            "usual reason: fewer --workers would fit"
+            f"a loader process ended ({what}); {saved}; too little memory is the usual reason: fewer --workers would "
+            "fit"
         )
     return error
