@@ -20,6 +20,8 @@ from pneumoseg.pipeline.core.names import cell
 LOCK: Final = ".lock"
 _UNFINISHED: Final = ".writing-"
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+_NOT_OFFERED: Final = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
+"""What file systems answer that cannot sync: network drives, WSL and some overlays, mostly for folders."""
 
 
 @contextmanager
@@ -33,34 +35,75 @@ def written_atomically(path: Path) -> Iterator[Path]:
         path: Path of the file; its folder is created if necessary.
 
     Yields: Temporary path beside *path*, of an empty file.
+
+    Raises:
+        JobError: If a folder stands where the file belongs, or a file where its folder belongs.
+        OSError: If the system reports an error; it names *path* and the cause, also where a library has hidden it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() and not path.is_symlink():
+        raise JobError(f"{path} is a folder where a file belongs; remove it, or give another output")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise JobError(
+            f"{path.parent} cannot hold {path.name}, since it is no folder; give another output"
+        ) from None
     temporary = path.with_name(f"{_UNFINISHED}{secrets.token_hex(6)}{''.join(path.suffixes[-2:])}")
     temporary.touch(exist_ok=False)
     try:
         yield temporary
         with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+            _sync(file.fileno())
         temporary.replace(path)
-    except BaseException as error:
+    except OSError as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # the error of a full disk names no file
-            error.filename = str(path)
+        if error.filename is not None:
+            raise
+        cause = _system_error(
+            error
+        )  # that of a full disk names no file, and libraries put a text in its place
+        raise OSError(cause.errno or errno.EIO, cause.strerror or str(error), str(path)) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
         raise
 
 
+def _system_error(error: OSError) -> OSError:
+    """Find the error of the system that led to an error without a number."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno:
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return error
+
+
 def sync_folder(folder: Path) -> None:
-    """Sync the directory entries of a folder to disk, where the system supports it.
+    """Sync the directory entries of a folder to disk, where the system and the file system support it.
 
     Args:
         folder: Folder in which files were created or renamed.
+
+    Raises: OSError: If the entries may be lost.
     """
     if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(descriptor)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except PermissionError:  # it may be written but not read
+            return
+        try:
+            _sync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    """Sync a file or a folder; a file system that does not offer this is no error."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_OFFERED:
+            raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -163,13 +206,16 @@ def claim_folder(
         inputs: Inputs of the command, which must not be deleted with earlier results.
         resume: Whether to continue earlier results of the same command; they are then not deleted.
 
-    Raises: UsageError: If the folder is not empty and may not, or must not, be emptied.
+    Raises:
+        UsageError: If the folder is not empty and may not, or must not, be emptied.
+        JobError: If earlier results that are continued contain a link.
     """
     marker = folder / f".pneumoseg-{command}"
     if folder.is_file():
         raise UsageError(f"{folder} is a file; give a folder for the results")
     if folder.exists() and any(folder.iterdir()):
         if resume and marker.exists():
+            refuse_links(folder)
             return
         if not overwrite and not resume:
             raise UsageError(f"{folder} is not empty; name another folder or give --overwrite")
@@ -198,14 +244,71 @@ def empty_folder(folder: Path, *, keep: Collection[str]) -> None:
             path.unlink()
 
 
+def refuse_links(folder: Path) -> None:
+    """Check that no result in a folder would be read or written through a symbolic link.
+
+    Args:
+        folder: Folder of results; it may itself be reached through a link.
+
+    Raises: JobError: If there is a link in it, at any depth.
+    """
+    for entry in _entries(folder):
+        if entry.is_symlink():
+            raise JobError(
+                f"{entry.path} is a link; results are neither read nor written through links: remove it, or give "
+                "another folder"
+            )
+        if entry.is_dir():
+            refuse_links(Path(entry.path))
+
+
 def remove_unfinished(folder: Path) -> None:
     """Delete the temporary files that killed processes left behind.
 
     Args:
-        folder: Folder to search with its subfolders; no process may be writing there now.
+        folder: Folder to search with its subfolders, except those in use by another process; no other process may be
+            writing there now.
     """
-    for path in folder.rglob(f"{_UNFINISHED}*"):
-        path.unlink(missing_ok=True)
+    for entry in _entries(folder):
+        path = Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            if not is_in_use(path):
+                remove_unfinished(path)
+        elif entry.name.startswith(_UNFINISHED):
+            path.unlink(missing_ok=True)
+
+
+def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+    with os.scandir(folder) as entries:
+        return list(entries)
+
+
+def is_in_use(folder: Path) -> bool:
+    """Tell whether a process holds the lock of a folder.
+
+    Args:
+        folder: Folder that `locked` may have been called with.
+    """
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with locked(folder):
+            return False
+    except JobError:
+        return True
+
+
+def check_place(path: Path) -> None:
+    """Check that a file can be opened for writing at a path without leaving its folder.
+
+    Args:
+        path: Path of a log or a lock, which is not replaced as a whole.
+
+    Raises: JobError: If a link or a folder is there.
+    """
+    if path.is_symlink() or path.is_dir():
+        kind = "link" if path.is_symlink() else "folder"
+        raise JobError(f"{path} is a {kind} where a file belongs; remove it, or give another folder")
 
 
 @contextmanager
@@ -216,8 +319,9 @@ def locked(folder: Path, *, patience_s: float = 0) -> Iterator[None]:
         folder: Folder to lock, by a file called ``.lock`` in it.
         patience_s: Seconds to wait for another process.
 
-    Raises: JobError: If another process holds the lock, or the file system offers no locks.
+    Raises: JobError: If another process holds the lock, no lock can be there, or the file system offers none.
     """
+    check_place(folder / LOCK)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=patience_s)

@@ -16,7 +16,15 @@ from pneumoseg.pipeline.core.config import TrainConfig
 from pneumoseg.pipeline.core.config_files import dump_config, flatten, load_config
 from pneumoseg.pipeline.core.console import console, say
 from pneumoseg.pipeline.core.devices import own_device, process_count, process_group
-from pneumoseg.pipeline.core.files import claim_folder, write_json, write_text, written_atomically
+from pneumoseg.pipeline.core.files import (
+    claim_folder,
+    locked,
+    refuse_links,
+    remove_unfinished,
+    write_json,
+    write_text,
+    written_atomically,
+)
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
 from pneumoseg.pipeline.jobs.train import evaluate_run, train_model
@@ -186,6 +194,9 @@ def _claim(
         if record.initial is not None:
             refuse_seen(record.initial, manifest, range(manifest.folds), allowed=record.allow_seen)
         claim_folder(run_dir, overwrite=overwrite, command="train", inputs=[record.manifest])
+    with locked(run_dir):
+        refuse_links(run_dir)
+        remove_unfinished(run_dir)
     write_text(run_dir / CONFIG, dump_config(config))
     write_record(run_dir, record)
     return config

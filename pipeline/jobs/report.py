@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pneumoseg.pipeline.core.errors import UsageError
-from pneumoseg.pipeline.core.files import write_text
+from pneumoseg.pipeline.core.files import refuse_links, write_text
 from pneumoseg.pipeline.core.names import REPORT
 from pneumoseg.pipeline.reporting import evaluation, prediction
 from pneumoseg.pipeline.reporting.evaluation import evaluation_page
@@ -23,10 +23,12 @@ def write_report(folder: str | Path, output: str | Path | None = None) -> Path:
 
     Raises:
         UsageError: If the folder was written by another command, or *output* may be one of its results.
-        JobError: If a file in the folder is damaged.
+        JobError: If a file in the folder is damaged, or there is a link in it.
     """
     folder = Path(folder)
     output = None if output is None else Path(output)
+    if folder.is_dir():
+        refuse_links(folder)
     path = output or folder / REPORT
     if path.suffix != ".html" and path.resolve().is_relative_to(folder.resolve()):
         raise UsageError(

@@ -15,7 +15,7 @@ from pneumoseg.pipeline.core.config_files import dump_config, flatten, load_conf
 from pneumoseg.pipeline.core.console import console, say, tracked
 from pneumoseg.pipeline.core.devices import deterministic_algorithms, gather, process_group, resolve_precision
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.core.files import claim_folder, locked, write_text
+from pneumoseg.pipeline.core.files import claim_folder, locked, refuse_links, remove_unfinished, write_text
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.dataset.cases import Bytes
@@ -247,7 +247,10 @@ def _keep_the_better(run: TrainingRun, best: BestEpochs) -> KeptWeights:
     """
     best.load_state_dict(gather(best.state_dict())[0])  # only the main process has saved them
     if not best.entries:
-        raise JobError("no epoch at the final resolution left finite weights; look at metrics.csv")
+        raise JobError(
+            "no epoch at the final resolution left weights that can be used: they were non-finite, or are damaged; "
+            "look at metrics.csv and at the warnings"
+        )
     entry = best.entries[0]
     if run.config.optimization.average == "ensemble" and len(best.entries) > 1:
         run.use_ensemble(best.load(each) for each in best.entries)
@@ -263,13 +266,15 @@ def _keep_the_better(run: TrainingRun, best: BestEpochs) -> KeptWeights:
 
 @contextmanager
 def _claimed(run_dir: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
-    """Hold the run folder for this process alone."""
+    """Hold the run folder for this process alone, without what killed processes left in it."""
     if run_dir.is_dir():
         with locked(run_dir):
             pass
     if not resume:
         claim_folder(run_dir, overwrite=overwrite, command="train")
     with locked(run_dir):
+        refuse_links(run_dir)
+        remove_unfinished(run_dir)
         yield
 
 

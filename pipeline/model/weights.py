@@ -1,11 +1,12 @@
 """Networks of a model folder: creation, storage as safetensors, and initial weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from pneumoseg.models import ENCODERS, AttentionUNet
@@ -60,7 +61,7 @@ def save_weights(folder: Path, network: AttentionUNet, *, fold: int, epoch: int 
     name = f"weights/fold{fold}{'' if epoch is None else f'-epoch{epoch:04d}'}.safetensors"
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     with written_atomically(folder / name) as temporary:
-        save_file(weights, temporary)
+        temporary.write_bytes(save(weights))  # safetensors' own errors hide that the disk is full
     return Member(weights=name, sha256=sha256_of(folder / name), held_out_fold=fold)
 
 
@@ -72,7 +73,7 @@ def load_member(folder: Path, description: ModelDescription, member: Member) -> 
         description: Description of the model.
         member: Member to read.
 
-    Raises: JobError: If its weights are missing, altered or of another network.
+    Raises: JobError: If its weights are missing, altered, non-finite or of another network.
     """
     path = folder / member.weights
     if not path.resolve().is_relative_to(folder.resolve()):
@@ -90,7 +91,20 @@ def load_member(folder: Path, description: ModelDescription, member: Member) -> 
         raise JobError(
             f"{path}: does not fit the network of {DESCRIPTION} ({str(error).splitlines()[0]})"
         ) from None
+    if not is_finite(network.state_dict()):
+        raise JobError(
+            f"{path}: holds non-finite weights (NaN or Inf); copy the model folder anew, or train again"
+        )
     return network
+
+
+def is_finite(weights: Mapping[str, Tensor]) -> bool:
+    """Check that a state dict holds no NaN and no Inf.
+
+    Args:
+        weights: State dict of a network.
+    """
+    return all(bool(value.isfinite().all()) for value in weights.values())
 
 
 @dataclass(frozen=True)

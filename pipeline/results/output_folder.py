@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Final
 
 from pneumoseg.pipeline.core.errors import JobError, UsageError
-from pneumoseg.pipeline.core.files import LOCK, claim_folder, empty_folder, locked, remove_unfinished
+from pneumoseg.pipeline.core.files import (
+    LOCK,
+    claim_folder,
+    empty_folder,
+    is_in_use,
+    locked,
+    remove_unfinished,
+)
 from pneumoseg.pipeline.results.planning import Part, Planned
 from pneumoseg.pipeline.results.receipts import FOLDER, withdraw
 
@@ -46,7 +53,7 @@ def claimed(output: Path, *, part: Part | None, overwrite: bool, inputs: Sequenc
         else:
             with locked(output, patience_s=_REGISTRATION_S):
                 for other in _parts(output):
-                    if not other.name.endswith(f"-of-{part.count}") and _is_at_work(other):
+                    if not other.name.endswith(f"-of-{part.count}") and is_in_use(other):
                         raise JobError(
                             f"{output} is in use by part {other.name}; parts that run together need one --num-parts"
                         )
@@ -64,20 +71,12 @@ def remove_unfinished_of_parts(output: Path, own: Part) -> None:
         own: The calling part, which must not be writing.
     """
     with locked(output, patience_s=_REGISTRATION_S):  # no part can start meanwhile
-        if not any(_is_at_work(part) for part in _parts(output) if part.name != str(own)):
+        if not any(is_in_use(part) for part in _parts(output) if part.name != str(own)):
             remove_unfinished(output)
 
 
 def _parts(output: Path) -> list[Path]:
     return sorted((output / _PARTS).glob("*"))
-
-
-def _is_at_work(part: Path) -> bool:
-    try:
-        with locked(part):
-            return False
-    except JobError:
-        return True
 
 
 def remove_leftovers(output: Path, planned: Sequence[Planned]) -> None:

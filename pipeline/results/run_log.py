@@ -7,11 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pneumoseg.pipeline.core.files import check_place
+
 
 class _File(logging.FileHandler):
     """A log file in UTC that loses lines rather than end a run when the disk is full."""
 
     def __init__(self, path: Path) -> None:
+        check_place(path)
         super().__init__(path, encoding="utf-8")
         formatter = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
         formatter.converter = time.gmtime

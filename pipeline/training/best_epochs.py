@@ -1,6 +1,7 @@
 """Keep the weights of the best epochs, for the model, an average or an ensemble."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -9,7 +10,9 @@ from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
 from pneumoseg.pipeline.core.console import warn
-from pneumoseg.pipeline.training.checkpoint import State, is_finite, load_file, save_weights_file
+from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.model.weights import is_finite
+from pneumoseg.pipeline.training.checkpoint import State, load_file, save_weights_file
 from pneumoseg.pipeline.training.engines import RunEvents
 
 
@@ -74,13 +77,32 @@ class BestEpochs:
 
     def _after_epoch(self, engine: Engine) -> None:
         epoch = engine.state.epoch
+        if self.keep(engine.state.metrics, epoch):
+            engine.fire_event(RunEvents.NEW_BEST)
+
+    def keep(self, scores: Mapping[str, Any], epoch: int) -> bool:
+        """Keep the present weights of the network if they are among the best.
+
+        Args:
+            scores: Scores of the epoch.
+            epoch: Number of the epoch, from 1.
+
+        Returns: Whether the epoch is the best one so far.
+
+        Raises: JobError: If the weights cannot be written, and there are none of an earlier epoch.
+        """
         if epoch < self.first_epoch:
-            return
+            return False
         try:
-            if self.offer(Rank.of(engine.state.metrics), epoch, self.network.state_dict()):
-                engine.fire_event(RunEvents.NEW_BEST)
+            return self.offer(Rank.of(scores), epoch, self.network.state_dict())
         except OSError as error:
-            warn(f"the weights of epoch {epoch} could not be saved ({error.strerror}); those before are kept")
+            what = f"the weights of epoch {epoch} could not be saved ({error.strerror or error})"
+            if not self.entries:
+                raise JobError(
+                    f"{self.folder}: {what}, and there are none of an earlier epoch; free some space, then --resume"
+                ) from None
+            warn(f"{what}; those of epoch {self.entries[0].epoch} are kept")
+            return False
 
     def offer(self, rank: Rank, epoch: int, weights: Mapping[str, Tensor]) -> bool:
         """Keep the weights of an epoch if it is one of the best.
@@ -99,7 +121,9 @@ class BestEpochs:
         ranked = sorted([*self.entries, Entry(rank, epoch, "")], reverse=True)[: self.count]
         if epoch not in {entry.epoch for entry in ranked}:
             return False
-        file = save_weights_file(self.folder, f"epoch{epoch:04d}", {"network": dict(weights)})
+        file = save_weights_file(
+            self.folder, f"epoch{epoch:04d}", {"network": dict(weights), "rank": list(rank)}
+        )
         self.entries = [Entry(rank, epoch, file) if entry.epoch == epoch else entry for entry in ranked]
         return self.entries[0].epoch == epoch
 
@@ -129,10 +153,31 @@ class BestEpochs:
         return {"entries": [[*entry.rank, entry.epoch, entry.file] for entry in self.entries]}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue with the entries of a checkpoint.
+        """Continue with the entries of a checkpoint; a damaged file is named, and the next best one takes its place.
 
         Args:
             state: What `state_dict` returned.
         """
-        self.entries = [Entry(Rank(*rank), int(epoch), str(file)) for *rank, epoch, file in state["entries"]]
+        saved = [Entry(Rank(*rank), int(epoch), str(file)) for *rank, epoch, file in state["entries"]]
+        self.entries = [entry for entry in saved if self._is_whole(entry)]
+        if len(self.entries) < len(saved):
+            self.entries = sorted([*self.entries, *self._others(saved)], reverse=True)[: self.count]
         self._in_last_state = {entry.file for entry in self.entries}
+
+    def _is_whole(self, entry: Entry) -> bool:
+        try:
+            self.load(entry)
+        except JobError as error:
+            if idist.get_rank() == 0:
+                warn(f"{error}; the run continues with the next best epoch")
+            return False
+        return True
+
+    def _others(self, saved: Sequence[Entry]) -> Iterator[Entry]:
+        """Yield whole files of epochs before the last of *saved*, which have not been deleted yet."""
+        epochs = {entry.epoch for entry in saved}
+        for path in self.folder.glob("epoch*-*.pt"):
+            with suppress(JobError):
+                epoch = int(path.name[len("epoch") :].partition("-")[0])
+                if epoch < max(epochs) and epoch not in epochs:
+                    yield Entry(Rank(*load_file(path)["rank"]), epoch, path.name)

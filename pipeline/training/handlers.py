@@ -6,6 +6,7 @@ A handler that computes numbers of an epoch adds them to the trainer's ``state.m
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from monai.utils import CommonKeys as Keys
 from torch import nn
 
 from pneumoseg.pipeline.core.console import warn
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.interruption import InterruptedRunError, Interruption
+from pneumoseg.pipeline.model.weights import is_finite
 from pneumoseg.pipeline.training.best_epochs import Rank
-from pneumoseg.pipeline.training.checkpoint import State, is_finite, save_state
+from pneumoseg.pipeline.training.checkpoint import State, has_state, save_state
 from pneumoseg.pipeline.training.engines import RunEvents
 from pneumoseg.pipeline.training.phases import Phase, phase_of
 from pneumoseg.pipeline.training.step import STOP, TrainingStep
@@ -227,7 +230,7 @@ class CheckpointHandler:
     """Save the state of a run after each epoch and every few minutes; only the main process does so.
 
     MONAI's and Ignite's savers delete the old file before the new one is whole: see `save_state`. A full disk is a
-    warning, since the checkpoints that are there stay.
+    warning where there is a checkpoint to resume from, since that stays; without one, it ends the run.
 
     Args:
         folder: Folder of the checkpoints.
@@ -238,6 +241,7 @@ class CheckpointHandler:
 
     Attributes:
         iteration: Steps that are done. The engine's own number also counts one that has failed.
+        saved_iteration: Steps that were done when the last checkpoint was written; None before the first one.
     """
 
     def __init__(
@@ -255,6 +259,7 @@ class CheckpointHandler:
         self.header = header
         self.save_minutes = save_minutes
         self.iteration = 0
+        self.saved_iteration: int | None = None
         self.saved_at = time.monotonic()
 
     def attach(self, engine: Engine) -> None:
@@ -268,18 +273,46 @@ class CheckpointHandler:
             self.save(engine)
 
     def save(self, engine: Engine) -> None:
-        """Save now, and fire `RunEvents.SAVED` on the trainer *engine*."""
+        """Save now, and fire `RunEvents.SAVED` on the trainer *engine*.
+
+        Raises: JobError: If the state cannot be written, and there is no checkpoint to resume from.
+        """
         self.saved_at = time.monotonic()
         if idist.get_rank() or not is_finite(self.network.state_dict()):
             return
         try:
             save_state(self.folder, self.state_dict())
         except OSError as error:
+            if self.saved_iteration is None or not has_state(self.folder):
+                self.saved_iteration = None
+                raise JobError(
+                    f"{self.folder}: step {self.iteration} could not be saved ({error.strerror or error}), and there "
+                    "is no checkpoint before it; free some space, or give another folder"
+                ) from None
             warn(
-                f"step {self.iteration} could not be saved ({error.strerror}); the checkpoint before it is kept"
+                f"step {self.iteration} could not be saved ({error.strerror or error}); the checkpoint of step "
+                f"{self.saved_iteration} is kept"
             )
             return
+        self.saved_iteration = self.iteration
         engine.fire_event(RunEvents.SAVED)
+
+    def save_at_the_end(self, engine: Engine, last_step: int) -> str:
+        """Save a run that has been stopped.
+
+        Args:
+            engine: Trainer.
+            last_step: Number of the steps of the whole run.
+
+        Returns: What there is on disk to resume from, for a message.
+        """
+        if idist.get_rank():
+            return "the main process saves it"
+        with suppress(JobError):  # the message says it
+            self.save(engine)
+        if self.saved_iteration is None:
+            return "nothing could be saved: start the run anew"
+        return f"saved after step {self.saved_iteration} of {last_step}, --resume continues from there"
 
     def state_dict(self) -> State:
         """Return the state of the run."""
@@ -292,7 +325,7 @@ class CheckpointHandler:
         Args:
             state: What `state_dict` returned.
         """
-        self.iteration = state["iteration"]
+        self.iteration = self.saved_iteration = state["iteration"]
         for name, part in self.parts.items():
             if state[name]:  # the scaler of a run that was not in fp16 has no state
                 part.load_state_dict(state[name])

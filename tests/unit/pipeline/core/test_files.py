@@ -19,8 +19,10 @@ from pneumoseg.pipeline.core.files import (
     claim_folder,
     empty_folder,
     locked,
+    refuse_links,
     remove_unfinished,
     sha256_of,
+    sync_folder,
     write_csv,
     write_json,
     write_json_list,
@@ -358,3 +360,137 @@ def test_a_full_disk_is_told_with_the_file_that_was_written(tmp_path: Path) -> N
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert told.value.filename == str(tmp_path / "table.csv")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- what a file system does not offer, and what hides a full disk
+
+
+def fail_to_sync(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF],
+    ids=errno.errorcode.get,
+)
+def test_a_file_system_that_cannot_sync_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    fail_to_sync(monkeypatch, number)
+    write_text(tmp_path / "a", "whole")
+    sync_folder(tmp_path)
+    assert (tmp_path / "a").read_text() == "whole"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT], ids=errno.errorcode.get)
+def test_data_that_may_be_lost_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    fail_to_sync(monkeypatch, number)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        write_text(tmp_path / "a", "whole")
+    with pytest.raises(OSError, match=os.strerror(number)):
+        sync_folder(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_may_not_be_read_is_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "open", refuse)
+    sync_folder(tmp_path)
+
+
+def test_the_cause_of_an_error_is_told_where_a_library_hides_it(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as told, written_atomically(tmp_path / "a.dcm"):  # noqa: PT012
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:  # as pydicom does it
+            raise OSError("With tag (7fe0,0010) got exception: no space") from error
+    assert (told.value.errno, told.value.filename) == (errno.ENOSPC, str(tmp_path / "a.dcm"))
+
+
+def test_an_error_without_a_number_keeps_its_text(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="encoder error -2") as told, written_atomically(tmp_path / "a.png"):
+        raise OSError("encoder error -2")
+    assert told.value.filename == str(tmp_path / "a.png")
+
+
+# --- links and folders in the way
+
+
+def test_a_link_at_any_depth_of_a_folder_of_results_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "a" / "b").mkdir(parents=True)
+    refuse_links(out)
+    for target in (tmp_path, tmp_path / "nowhere"):
+        (out / "a" / "b" / "link").symlink_to(target)
+        with pytest.raises(JobError, match=r"a/b/link is a link") as told:
+            refuse_links(out)
+        assert len(str(told.value).splitlines()) == 1
+        (out / "a" / "b" / "link").unlink()
+
+
+def test_earlier_results_with_a_link_among_them_are_not_continued(tmp_path: Path) -> None:
+    claim_folder(tmp_path / "out", overwrite=False, command="predict", resume=True)
+    (tmp_path / "out" / "masks").symlink_to(tmp_path)
+    with pytest.raises(JobError, match="masks is a link"):
+        claim_folder(tmp_path / "out", overwrite=False, command="predict", resume=True)
+
+
+def test_a_folder_of_results_may_itself_be_reached_through_a_link(tmp_path: Path) -> None:
+    claim_folder(tmp_path / "out", overwrite=False, command="predict", resume=True)
+    (tmp_path / "link").symlink_to("out")
+    claim_folder(tmp_path / "link", overwrite=False, command="predict", resume=True)
+
+
+def test_a_link_is_replaced_by_the_file_and_its_target_stays(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    for target in ("target", "folder"):
+        (tmp_path / "a").symlink_to(target)
+        write_text(tmp_path / "a", "new")
+        assert not (tmp_path / "a").is_symlink()
+        (tmp_path / "a").unlink()
+    assert (tmp_path / "target").read_text() == "mine"
+
+
+def test_a_lock_is_not_taken_through_a_link_or_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("mine")
+    (tmp_path / LOCK).symlink_to("target")
+    with pytest.raises(JobError, match="is a link where a file belongs"), locked(tmp_path):
+        raise AssertionError
+    assert (tmp_path / "target").read_text() == "mine"
+    (tmp_path / LOCK).unlink()
+    (tmp_path / LOCK).mkdir()
+    with pytest.raises(JobError, match="is a folder where a file belongs"), locked(tmp_path):
+        raise AssertionError
+
+
+def test_a_folder_where_a_file_belongs_is_an_error_of_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").mkdir()
+    (tmp_path / "b").touch()
+    for path, what in (
+        (tmp_path / "a.csv", "a folder where a file belongs"),
+        (tmp_path / "b" / "c.csv", "is no folder"),
+        (tmp_path / "b" / "c" / "d.csv", "is no folder"),
+    ):
+        with pytest.raises(JobError, match=what) as told:
+            write_text(path, "x")
+        assert len(str(told.value).splitlines()) == 1
+
+
+def test_what_another_process_is_writing_is_not_removed(tmp_path: Path) -> None:
+    for name in ("fold0", "fold1"):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / name / "checkpoints" / ".writing-0.pt").touch()
+    with another_process_in(tmp_path / "fold0"):
+        remove_unfinished(tmp_path)
+    assert [path.parent.parent.name for path in tmp_path.rglob(".writing-*")] == ["fold0"]
+    remove_unfinished(tmp_path)
+    assert not list(tmp_path.rglob(".writing-*"))

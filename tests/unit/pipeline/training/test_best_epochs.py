@@ -142,3 +142,63 @@ def test_weights_that_were_damaged_are_an_error_that_names_the_file(tmp_path: Pa
     path.unlink()
     with pytest.raises(JobError, match=f"{path.name}: cannot be read"):
         best.load(best.entries[0])
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def resumed(best: BestEpochs) -> BestEpochs:
+    again = BestEpochs(best.folder, best.count, nn.Identity())
+    again.load_state_dict(best.state_dict())
+    return again
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_damaged_file_is_named_on_resume_and_the_next_best_take_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: int
+) -> None:
+    best = offered(tmp_path, 0.3, 0.9, 0.5, count=2)  # the file of epoch 1 has not been deleted yet
+    lost = best.entries[place]
+    damage(tmp_path / lost.file)
+    again = resumed(best)
+    assert epochs(again) == [*(entry.epoch for entry in best.entries if entry is not lost), 1]
+    assert again.load(again.entries[-1])["w"].tolist() == [1, 1, 1]
+    told = capsys.readouterr().err
+    assert lost.file in "".join(told.split())
+    assert told.count("next best epoch") == 1
+
+
+def test_an_epoch_after_the_checkpoint_is_no_next_best_one(tmp_path: Path) -> None:
+    best = offered(tmp_path, 0.3, count=1)
+    state = best.state_dict()
+    best.offer(rank(0.9), 2, weights(2))  # the run was killed before this was part of a checkpoint
+    damage(tmp_path / state["entries"][0][-1])
+    again = BestEpochs(tmp_path, 1, nn.Identity())
+    again.load_state_dict(state)
+    assert again.entries == []
+
+
+def test_whole_files_are_resumed_without_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    best = offered(tmp_path, 0.3, 0.9, 0.5, count=2)
+    assert resumed(best).entries == best.entries
+    assert capsys.readouterr().err == ""
+
+
+def test_the_first_weights_that_cannot_be_saved_end_the_run_and_later_ones_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    scores = {"dice": 0.5, "auc": None, "dice_positive_fixed": None}
+    best = BestEpochs(tmp_path, 1, nn.Linear(1, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(JobError, match=r"epoch 1 could not be saved \(No space left on device\)") as told:
+            best.keep(scores, 1)
+    assert len(str(told.value).splitlines()) == 1
+    assert best.keep(scores, 1)
+    monkeypatch.setattr(os, "fsync", full)
+    assert not best.keep({**scores, "dice": 0.9}, 2)
+    assert "those of epoch 1 are kept" in " ".join(capsys.readouterr().err.split())

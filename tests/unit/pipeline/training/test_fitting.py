@@ -1,6 +1,9 @@
+import errno
 import multiprocessing
 import os
+import shutil
 import signal
+import stat
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +33,8 @@ from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.interruption import InterruptedRunError
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.training.checkpoint import State
+from pneumoseg.pipeline.training.fitting import fit
+from pneumoseg.pipeline.training.history import History
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 5], ids="before step {}".format)
@@ -296,3 +301,97 @@ def test_channels_last_trains_as_the_other_format_does(
         [row["loss"] for row in last(tmp_path / name)["history"]["rows"]] for name in ("True", "False")
     )
     assert one == pytest.approx(other, rel=1e-4)
+
+
+# --- a disk that takes nothing
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+
+
+def test_a_disk_that_is_full_at_the_first_save_ends_the_run_at_once_with_its_cause(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(cases, pixels, configure())
+    steps: list[int] = []
+    before_step(run, 1, lambda: steps.append(1))
+    fill_disk(monkeypatch)
+    with pytest.raises(JobError, match=r"step 0 could not be saved \(No space left on device\)") as caught:
+        train(run, tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+    assert steps == []
+
+
+def test_a_run_whose_checkpoints_have_gone_stops_when_it_cannot_save(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(cases, pixels, configure())
+
+    def lose() -> None:
+        shutil.rmtree(tmp_path / "checkpoints")
+        fill_disk(monkeypatch)
+
+    before_step(run, 4, lose)
+    with pytest.raises(JobError, match="No space left on device"):
+        train(run, tmp_path)
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_an_interrupted_run_claims_only_the_checkpoint_that_is_there(
+    cases: tuple[Case, ...],
+    pixels: NDArray[np.uint8],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_kept: bool,
+) -> None:
+    run = make_run(cases, pixels, configure())
+
+    def stop() -> None:
+        fill_disk(monkeypatch)
+        if not is_kept:
+            shutil.rmtree(tmp_path / "checkpoints")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before_step(run, 1, stop)
+    told = "saved after step 0 of 6, --resume" if is_kept else "nothing could be saved: start the run anew"
+    with pytest.raises(InterruptedRunError, match=f"interrupted; {told}"):
+        train(run, tmp_path)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == is_kept
+
+
+def test_folders_that_cannot_be_synced_change_nothing_in_a_run(
+    cases: tuple[Case, ...],
+    pixels: NDArray[np.uint8],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    expected = train(make_run(cases, pixels, configure()), tmp_path / "synced")
+    really = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert same(train(make_run(cases, pixels, configure()), tmp_path / "other"), expected)
+    assert len(list((tmp_path / "other" / "checkpoints").glob("state-*.pt"))) == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_whose_only_best_epoch_is_damaged_is_resumed_with_the_last_one(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    final = train(make_run(cases, pixels, configure()), tmp_path)
+    for path in (tmp_path / "checkpoints").glob("epoch*.pt"):
+        path.write_bytes(path.read_bytes()[:-1])
+    run = make_run(cases, pixels, configure())
+    best = fit(run, History(), tmp_path / "checkpoints", origin={}, state=last(tmp_path))
+    assert "is damaged" in capsys.readouterr().err
+    assert [entry.epoch for entry in best.entries] == [3]
+    assert same(best.load(best.entries[0]), final)
