@@ -26,7 +26,7 @@ from highdicom.pr import (
     TextObject,
 )
 from pydicom.dataset import Dataset
-from pydicom.valuerep import DS
+from pydicom.valuerep import DSfloat
 
 from pneumoseg.pipeline.results.dicom.origin import NOTICE, Origin, copy_if_given, finish
 from pneumoseg.pipeline.results.dicom.source import NoDicomResultError, Source
@@ -161,5 +161,5 @@ def _set_aspect(state: Dataset, source: Source, radiograph: Radiograph) -> None:
         area.PresentationPixelAspectRatio = [round(1000 * radiograph.pixel_aspect), 1000]
 
 
-def _decimal(value: float) -> DS:
-    return DS(value, auto_format=True)
+def _decimal(value: float) -> DSfloat:
+    return DSfloat(value, auto_format=True)
