@@ -81,8 +81,8 @@ def test_every_image_has_a_result_and_some_are_positive(results: Results) -> Non
 def test_dciodvfy_finds_no_error_in_segmentations_reports_and_pictures(results: Results) -> None:
     if shutil.which("dciodvfy") is None:
         pytest.skip("dciodvfy of dicom3tools is not installed")
-    files = [path for kind in ("seg", "sr", "sc") for path in (results.folder / kind).glob("*.dcm")]
-    assert len(files) == 3 * len(list(results.images))
+    files = [path for kind in ("seg", "sr", "sc", "gsps") for path in (results.folder / kind).glob("*.dcm")]
+    assert len(files) == 4 * len(list(results.images))
     for path in files:
         told = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, check=False)
         assert "Error" not in told.stdout + told.stderr, path
