@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pneumoseg.pipeline.core.console import tracked, warn_some
+from pneumoseg.pipeline.core.console import tracked, warn, warn_some
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import claim_file, sha256_of
 from pneumoseg.pipeline.core.names import shown
@@ -125,6 +125,10 @@ def prepare_manifest(
     labelled, unlabelled = _match(readable, known, label_shape, refused)
     if not labelled:
         raise JobError(_why_nothing_matches(readable, refused, known))
+    matched = {name for name, *_ in labelled}
+    for path, names in known.names.items():
+        if names and not names & matched:
+            warn(f"{path}: none of its {len(names)} ids is that of an image under {images}")
 
     grouping = group_cases(
         [(name, image.where, *image.names) for name, image, _ in labelled],
@@ -162,7 +166,7 @@ def prepare_manifest(
         other_files=found.others,
         label_problems=tuple(known.problems),
         label_warnings=tuple(known.warnings),
-        labels_without_image=tuple(sorted(set(known.labels) - {name for name, *_ in labelled})),
+        labels_without_image=tuple(sorted(set(known.labels) - matched)),
     )
 
 
@@ -171,6 +175,7 @@ class _Known:
     """Labels and problems of all label files together."""
 
     labels: dict[str, ImageLabel] = field(default_factory=dict)
+    names: dict[Path, set[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -185,6 +190,7 @@ class _Known:
                 harmless = issue in found.warnings or issue.kind == "EMPTY"
                 (known.warnings if harmless else known.problems).append(f"{path.name}, {issue}")
             dropped |= {issue.image_id for issue in found.errors}
+            known.names[path] = {*found.images}
             for name, label in found.images.items():
                 known._add(path, name, label, dropped)
         known.labels = {name: label for name, label in known.labels.items() if name not in dropped}
