@@ -100,7 +100,8 @@ def prepare_manifest(
         seed: Seed of the assignment to folds.
         id_column: Column of the label files whose values are file names, with or without suffix, or SOP UIDs.
         label_shape: Image size that the run lengths refer to, as ``(rows, columns)``.
-        name: Name of the collection; None takes the name of the folder.
+        name: Name of the collection, which goes into models and reports; None takes one from a hash of the images,
+            since the name of a folder may identify a hospital or a person.
         acceptance: Which files are accepted as frontal chest radiographs.
         workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
         overwrite: Replace an earlier manifest.
@@ -139,13 +140,14 @@ def prepare_manifest(
     fold_of = assign_folds(
         [area_px(label.runs) for *_, label in labelled], grouping.names, folds=folds, seed=seed
     )
+    images_sha256 = hashlib.sha256(
+        "".join(image.facts.file_sha256 for image in readable).encode()
+    ).hexdigest()
     manifest = Manifest(
-        name=shown(name or images.resolve().name),
+        name=shown(name or f"images {images_sha256[:8]}"),
         size=len(labelled),
         made_from=ManifestOrigin(
-            images_sha256=hashlib.sha256(
-                "".join(image.facts.file_sha256 for image in readable).encode()
-            ).hexdigest(),
+            images_sha256=images_sha256,
             labels_sha256=tuple(sha256_of(path) for path in label_files),
             groups_sha256=sha256_of(groups) if groups else None,
         ),

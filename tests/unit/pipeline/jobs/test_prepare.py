@@ -337,3 +337,12 @@ def test_a_label_file_that_matches_no_image_is_named(
     other.write_text("ImageId,EncodedPixels\nx,-1\ny,-1\n")
     assert prepare(copy, copy.labels, other).manifest.size == 12
     assert f"{other}: none of its 2 ids is that of an image" in capsys.readouterr().err
+
+
+def test_the_name_of_the_folder_is_not_that_of_the_collection(copy: Collection) -> None:
+    """It may identify a hospital or a person, and the name of the collection goes into models and reports."""
+    images = copy.images.rename(copy.folder / "DOE_JANE")
+    report = prepare_manifest(
+        images, [copy.labels], copy.folder / "m.json", folds=3, label_shape=SHAPE, workers=0
+    )
+    assert report.manifest.name == f"images {report.manifest.made_from.images_sha256[:8]}"
