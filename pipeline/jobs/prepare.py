@@ -301,9 +301,9 @@ def _why_nothing_matches(images: Sequence[_Image], refused: Sequence[Refused], k
         return f"none of {len(refused)} files could be used; the first, {first.image}: {first.reason}: {first.detail}"
     if not known.labels:
         return ": ".join(["no row of the labels can be used", *(known.problems + known.warnings)[:1]])
-    first = next(iter(known.labels))
-    hint = "did a spreadsheet round the ids?" if may_be_rounded(first) else "look at --labels and --id-column"
+    label = next(iter(known.labels))
+    hint = "did a spreadsheet round the ids?" if may_be_rounded(label) else "look at --labels and --id-column"
     return (
         f"none of {len(images)} images has a label: files are called like {images[0].path.name}, "
-        f"labels like {first}; {hint}"
+        f"labels like {label}; {hint}"
     )
