@@ -18,6 +18,7 @@ from pneumoseg.transforms.reader.record import Orientation
 
 Side = Literal["left", "right"]
 Sides = Literal["left", "right", "both"]
+SpacingBasis = Literal["calibrated", "at the detector", "unknown"]
 
 METHODS: Final = {
     "probability": "the highest threshold at which the image would still be called positive; "
@@ -84,6 +85,7 @@ class Measurements:
         height_mm: Largest height of a component in mm.
         side: Side of the patient; None where the mask is empty, or the orientation is ambiguous.
         side_basis: Source of the side of the patient.
+        spacing_basis: ``calibrated``, ``at the detector`` or ``unknown``: what the lengths in millimetres refer to.
         sentence: Description for a reader.
     """
 
@@ -96,6 +98,7 @@ class Measurements:
     height_mm: float | None
     side: Sides | None
     side_basis: str
+    spacing_basis: SpacingBasis
     sentence: str
 
     def as_json(self) -> dict[str, object]:
@@ -103,11 +106,25 @@ class Measurements:
         return {**asdict(self), "components": [asdict(component) for component in self.components]}
 
 
+def probability_text(probability: float, *, digits: int = 2) -> str:
+    """Write a probability for a reader; one that is rounded to 0 or 1 is neither, and is given as a bound.
+
+    Args:
+        probability: Probability in [0, 1].
+        digits: Number of decimals.
+    """
+    least = 10**-digits
+    if probability < least / 2:
+        return f"< {least:.{digits}f}"
+    return f"> {1 - least:.{digits}f}" if probability > 1 - least / 2 else f"{probability:.{digits}f}"
+
+
 def measure(
     mask: npt.NDArray[np.uint8],
     *,
     probability: float,
     spacing_mm: tuple[float, float] | None,
+    is_calibrated: bool = False,
     patient_orientation: tuple[str, str] | None,
     warned_of: Collection[Reason] = (),
 ) -> Measurements:
@@ -117,6 +134,8 @@ def measure(
         mask: Mask of zeros and ones in the order of the stored pixels, shape ``(rows, columns)``.
         probability: Image probability, for the sentence.
         spacing_mm: Distance between rows and between columns in mm; None gives no values in millimetres.
+        is_calibrated: Whether the spacing is known to be that in the patient; otherwise the sentence says "at the
+            detector".
         patient_orientation: Value of PatientOrientation; None assumes the usual display, with the patient's left on the
             right of the image.
         warned_of: Warnings of the radiograph; the sentence mentions those that make the result doubtful.
@@ -137,6 +156,7 @@ def measure(
     area_mm2 = _times(area_px, per_row, per_column)
     width_mm = _times(width_px, wide)
     basis = _side_basis(patient_orientation)
+    spacing_basis: SpacingBasis = "calibrated" if is_calibrated else "at the detector"
     return Measurements(
         components=components,
         area_px=area_px,
@@ -147,8 +167,16 @@ def measure(
         height_mm=_times(height_px, high),
         side=side,
         side_basis=basis,
+        spacing_basis="unknown" if spacing_mm is None else spacing_basis,
         sentence=_sentence(
-            probability, len(components), side, basis, area_px=area_px, area_mm2=area_mm2, width_mm=width_mm
+            probability_text(probability),
+            len(components),
+            side,
+            basis,
+            size=f"{area_px} pixels; millimetres are not given, as the file does not tell the spacing"
+            if area_mm2 is None
+            else f"{area_mm2:.0f} mm2, at most {width_mm:.1f} mm wide"
+            + ("" if is_calibrated else " at the detector"),
         )
         + _doubts(warned_of),
     )
@@ -257,18 +285,9 @@ def _side_basis(orientation: tuple[str, str] | None) -> str:
     return "unknown: PatientOrientation is not that of a frontal view"
 
 
-def _sentence(
-    probability: float,
-    components: int,
-    side: Sides | None,
-    basis: str,
-    *,
-    area_px: int,
-    area_mm2: float | None,
-    width_mm: float | None,
-) -> str:
+def _sentence(probability: str, components: int, side: Sides | None, basis: str, *, size: str) -> str:
     if not components:
-        return f"No pneumothorax was found (probability {probability:.2f})."
+        return f"No pneumothorax was found (probability {probability})."
     where = {
         "left": " in the half of the image that is the patient's left",
         "right": " in the half of the image that is the patient's right",
@@ -276,13 +295,8 @@ def _sentence(
         None: "",
     }[side]
     areas = "1 area" if components == 1 else f"{components} areas"
-    size = (
-        f"{area_px} pixels; millimetres are not given, as the file does not tell the spacing"
-        if area_mm2 is None
-        else f"{area_mm2:.0f} mm2, at most {width_mm:.1f} mm wide"
-    )
     assumed = "" if basis == "PatientOrientation" or side in (None, "both") else f" Side {basis}."
-    return f"Pneumothorax suspected (probability {probability:.2f}): {areas}{where}, {size}.{assumed}"
+    return f"Pneumothorax suspected (probability {probability}): {areas}{where}, {size}.{assumed}"
 
 
 def _doubts(warned_of: Collection[Reason]) -> str:

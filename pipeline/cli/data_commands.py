@@ -46,7 +46,10 @@ def prepare(
     ] = "1024,1024",
     name: Annotated[
         str | None,
-        typer.Option(help="Name of the data set; default: the folder's name.", show_default=False),
+        typer.Option(
+            help="Name of the data set in models and reports; default: a hash of its images.",
+            show_default=False,
+        ),
     ] = None,
     any_view: AnyView = False,
     any_modality: AnyModality = False,

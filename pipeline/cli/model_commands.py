@@ -129,6 +129,7 @@ def submit(
         overwrite=overwrite,
     )
     warn_some([f"{item.path.name}: {item.error}" for item in report.refused], "files have no row")
+    warn_some(report.repeated, "ids occur more than once in the sample submission, and have one row each")
     left_out = f"; {report.left_out} images left out, which the sample does not list" if sample else ""
     share = f" ({report.predicted_positive / report.images:.1%})" if report.images else ""
     expected = "" if report.validation_rate is None else f"; in validation {report.validation_rate:.1%}"

@@ -129,25 +129,6 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, to_json(content, indent=1) + "\n")
 
 
-def write_json_list(path: Path, head: Mapping[str, Any], *, key: str, items: Iterable[Any]) -> None:
-    """Write the same bytes as `write_json` for *head* with a list of *items* at its end, without holding the list.
-
-    Args:
-        path: Path of the file.
-        head: Keys and values that come first.
-        key: Key of the list.
-        items: Items of the list; one at a time is in memory.
-    """
-    with written_atomically(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(to_json({**head, key: []}, indent=1).removesuffix("]\n}"))
-        ending = ""
-        for item in items:
-            lines = to_json(item, indent=1).split("\n")
-            file.write(("," if ending else "") + "".join(f"\n  {line}" for line in lines))
-            ending = "\n "
-        file.write(ending + "]\n}\n")
-
-
 def to_json(content: Any, *, indent: int | None = None) -> str:
     """Encode *content* as JSON; characters that cannot be printed are escaped.
 

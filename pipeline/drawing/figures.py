@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from pneumoseg.pipeline.core.files import written_atomically
 from pneumoseg.pipeline.drawing.pictures import overlay
+from pneumoseg.transforms.measurements import probability_text
 
 LABEL_COLOUR = (64, 200, 255)
 
@@ -36,7 +37,7 @@ def make_case_figure(
     panels = (
         (title, overlay(image, label * 0)),
         ("label", overlay(image, label, colour=LABEL_COLOUR)),
-        (f"prediction, probability {probability:.2f}", overlay(image, pred)),
+        (f"prediction, probability {probability_text(probability)}", overlay(image, pred)),
         ("attention gate", None),
     )
     for axes, (name, picture) in zip(figure.subplots(1, 4), panels, strict=True):

@@ -17,6 +17,7 @@ from pneumoseg.pipeline.scoring.examples import Example, choose_examples
 from pneumoseg.pipeline.scoring.headline import ScoredImages
 from pneumoseg.transforms.labels.rle import decode_rle
 from pneumoseg.transforms.masks import OperatingPoint, to_mask
+from pneumoseg.transforms.measurements import probability_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ def make_exhibits(
 def _exhibit(case: Case, example: ExampleCase, result: Segmentation | NotRead) -> Exhibit:
     numbers = {
         "Dice": f"{example.dice:.3f}",
-        "image probability": f"{example.image_probability:.3f}",
+        "image probability": probability_text(example.image_probability, digits=3),
         "truth": f"{case.area_px} px",
         "mask": f"{example.area_px} px",
         "view": case.view,

@@ -196,6 +196,7 @@ def _save(writer: Writer, file: Planned, result: Segmentation | NotRead) -> None
             result.mask,
             probability=result.probability,
             spacing_mm=radiograph.spacing_mm,
+            is_calibrated=radiograph.is_calibrated,
             patient_orientation=radiograph.patient_orientation,
             warned_of=[reason for reason, _ in radiograph.warnings],
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pneumoseg.pipeline.core.console import tracked, warn_some
+from pneumoseg.pipeline.core.console import tracked, warn, warn_some
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import claim_file, sha256_of
 from pneumoseg.pipeline.core.names import shown
@@ -100,7 +100,8 @@ def prepare_manifest(
         seed: Seed of the assignment to folds.
         id_column: Column of the label files whose values are file names, with or without suffix, or SOP UIDs.
         label_shape: Image size that the run lengths refer to, as ``(rows, columns)``.
-        name: Name of the collection; None takes the name of the folder.
+        name: Name of the collection, which goes into models and reports; None takes one from a hash of the images,
+            since the name of a folder may identify a hospital or a person.
         acceptance: Which files are accepted as frontal chest radiographs.
         workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
         overwrite: Replace an earlier manifest.
@@ -125,6 +126,10 @@ def prepare_manifest(
     labelled, unlabelled = _match(readable, known, label_shape, refused)
     if not labelled:
         raise JobError(_why_nothing_matches(readable, refused, known))
+    matched = {name for name, *_ in labelled}
+    for path, names in known.names.items():
+        if names and not names & matched:
+            warn(f"{path}: none of its {len(names)} ids is that of an image under {images}")
 
     grouping = group_cases(
         [(name, image.where, *image.names) for name, image, _ in labelled],
@@ -135,13 +140,14 @@ def prepare_manifest(
     fold_of = assign_folds(
         [area_px(label.runs) for *_, label in labelled], grouping.names, folds=folds, seed=seed
     )
+    images_sha256 = hashlib.sha256(
+        "".join(image.facts.file_sha256 for image in readable).encode()
+    ).hexdigest()
     manifest = Manifest(
-        name=shown(name or images.resolve().name),
+        name=shown(name or f"images {images_sha256[:8]}"),
         size=len(labelled),
         made_from=ManifestOrigin(
-            images_sha256=hashlib.sha256(
-                "".join(image.facts.file_sha256 for image in readable).encode()
-            ).hexdigest(),
+            images_sha256=images_sha256,
             labels_sha256=tuple(sha256_of(path) for path in label_files),
             groups_sha256=sha256_of(groups) if groups else None,
         ),
@@ -162,7 +168,7 @@ def prepare_manifest(
         other_files=found.others,
         label_problems=tuple(known.problems),
         label_warnings=tuple(known.warnings),
-        labels_without_image=tuple(sorted(set(known.labels) - {name for name, *_ in labelled})),
+        labels_without_image=tuple(sorted(set(known.labels) - matched)),
     )
 
 
@@ -171,6 +177,7 @@ class _Known:
     """Labels and problems of all label files together."""
 
     labels: dict[str, ImageLabel] = field(default_factory=dict)
+    names: dict[Path, set[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -185,6 +192,7 @@ class _Known:
                 harmless = issue in found.warnings or issue.kind == "EMPTY"
                 (known.warnings if harmless else known.problems).append(f"{path.name}, {issue}")
             dropped |= {issue.image_id for issue in found.errors}
+            known.names[path] = {*found.images}
             for name, label in found.images.items():
                 known._add(path, name, label, dropped)
         known.labels = {name: label for name, label in known.labels.items() if name not in dropped}
@@ -293,9 +301,9 @@ def _why_nothing_matches(images: Sequence[_Image], refused: Sequence[Refused], k
         return f"none of {len(refused)} files could be used; the first, {first.image}: {first.reason}: {first.detail}"
     if not known.labels:
         return ": ".join(["no row of the labels can be used", *(known.problems + known.warnings)[:1]])
-    first = next(iter(known.labels))
-    hint = "did a spreadsheet round the ids?" if may_be_rounded(first) else "look at --labels and --id-column"
+    label = next(iter(known.labels))
+    hint = "did a spreadsheet round the ids?" if may_be_rounded(label) else "look at --labels and --id-column"
     return (
         f"none of {len(images)} images has a label: files are called like {images[0].path.name}, "
-        f"labels like {first}; {hint}"
+        f"labels like {label}; {hint}"
     )

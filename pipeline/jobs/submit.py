@@ -36,6 +36,7 @@ class SubmitReport:
         images: Number of rows.
         predicted_positive: Number of rows with a mask that is not empty.
         left_out: Number of images of the folder that are not in the sample submission.
+        repeated: Ids that the sample submission lists more than once, each with its lines; they have one row.
         refused: Files that could not be used; without a sample submission they have no row.
         trained_on: Number of images that the model was trained on; their masks say nothing about new images.
         validation_rate: Share of the validation images that were predicted positive; None if it is unknown.
@@ -46,6 +47,7 @@ class SubmitReport:
     predicted_positive: int
     left_out: int
     refused: tuple[NotRead, ...]
+    repeated: tuple[str, ...] = ()
     trained_on: int = 0
     validation_rate: float | None = None
     surprising: bool = False
@@ -94,7 +96,7 @@ def write_submission(
     model = load_model(model_folder, resolve_device(runtime.device), options)
     found = find_radiographs(images, leave_out=[output]).images
     path_of = {path.stem: path for path in reversed(found)}
-    wanted = _read_sample(sample) if sample else sorted(path_of)
+    wanted, repeated = _read_sample(sample) if sample else (sorted(path_of), [])
     requested = set(wanted)
     for path in found:
         if path != path_of[path.stem] and path.stem in requested:
@@ -142,6 +144,7 @@ def write_submission(
         predicted_positive=predicted_positive,
         left_out=len(path_of) - len(wanted),
         refused=tuple(refused),
+        repeated=tuple(repeated),
         trained_on=trained_on,
         validation_rate=validation and validation[0] / validation[1],
         surprising=validation is not None and _is_surprising((predicted_positive, len(texts)), validation),
@@ -160,12 +163,18 @@ def _is_surprising(here: tuple[int, int], there: tuple[int, int]) -> bool:
     return bool(fisher_exact(table).pvalue < SURPRISE)
 
 
-def _read_sample(path: Path) -> list[str]:
+def _read_sample(path: Path) -> tuple[list[str], list[str]]:
+    """Read the ids of a sample submission in order, and those that occur more than once with their lines."""
     found = read_trusted_labels(path)
     if bad := [issue for issue in found.errors if issue.kind != "EMPTY"]:
         raise JobError(f"{path}, {bad[0]}")
-    line_of = {name: label.lines[0] for name, label in found.images.items()} | found.unknown
-    return sorted(line_of, key=line_of.__getitem__)
+    lines_of = {name: list(label.lines) for name, label in found.images.items()}
+    for issue in found.errors:  # empty cells
+        lines_of.setdefault(issue.image_id, []).append(issue.line)
+    repeated = [
+        f"{name}: lines {', '.join(map(str, lines))}" for name, lines in lines_of.items() if len(lines) > 1
+    ]
+    return sorted(lines_of, key=lambda name: lines_of[name][0]), repeated
 
 
 def _write(output: Path, texts: dict[str, str], shape: tuple[int, int]) -> None:

@@ -61,9 +61,10 @@ def _harmless(value: object) -> object:
 
 
 def _number(value: str | float | int | None) -> str:
-    """Format a cell: four digits of a fraction, integers in full."""
+    """Format a cell: four digits of a fraction, or more where it would be rounded to 1; integers in full."""
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+        text = f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+        return repr(value) if text == "1" and value != 1 else text
     return str(value)

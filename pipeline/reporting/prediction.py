@@ -26,6 +26,7 @@ from pneumoseg.pipeline.reporting.content import (
 from pneumoseg.pipeline.reporting.html import data_address
 from pneumoseg.pipeline.reporting.panels import jpeg_of
 from pneumoseg.pipeline.reporting.result_files import Row, number_or_text, read_rows, results_of
+from pneumoseg.transforms.measurements import probability_text
 from pneumoseg.transforms.reader.reasons import Reason
 
 TABLE: Final = "predictions.csv"
@@ -144,7 +145,7 @@ def _gallery(folder: Path, segmented: Sequence[Row]) -> list[Shown]:
                         kind=kind,
                         name=row["image"],
                         facts={
-                            "probability": f"{float(row['probability']):.3f}",
+                            "probability": probability_text(float(row["probability"]), digits=3),
                             "finding": row["sentence"],
                         },
                         panels=pictures,

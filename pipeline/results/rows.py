@@ -11,8 +11,8 @@ from pneumoseg.transforms.measurements import Measurements
 
 COLUMNS: Final = (
     "image", "status", "decision", "probability", "uncertainty", "area_px", "area_mm2", "side", "width_mm", "height_mm",
-    "components", "rows", "columns", "spacing_row_mm", "spacing_column_mm", "sop_instance_uid", "name", "reason",
-    "detail", "left_out", "sentence", "rle",
+    "components", "rows", "columns", "spacing_row_mm", "spacing_column_mm", "spacing_basis", "sop_instance_uid", "name",
+    "reason", "detail", "left_out", "sentence", "rle",
 )  # fmt: skip
 """Columns of ``predictions.csv``."""
 

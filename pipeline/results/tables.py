@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, overload
 
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.core.files import write_csv, write_json_list
+from pneumoseg.pipeline.core.files import write_csv, write_json
 from pneumoseg.pipeline.core.names import REPORT
 from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.results.planning import Planned
@@ -98,7 +98,7 @@ def write_tables(
 
     write_csv(output / CSV, (flat(row) for row, _ in rows()), COLUMNS)
     if "json" in settings.kinds:
-        images = (
+        images = [
             {
                 **row,
                 "trained_on": was_trained_on(model, receipt),
@@ -106,8 +106,8 @@ def write_tables(
                 "outputs": receipt.outputs,
             }
             for row, receipt in rows()
-        )
-        write_json_list(output / JSON, _head(receipts, settings, model), key="images", items=images)
+        ]
+        write_json(output / JSON, {**_head(receipts, settings, model), "images": images})
 
 
 def was_trained_on(model: Model, receipt: Receipt) -> bool:

@@ -109,11 +109,11 @@ def test_the_members_that_never_saw_a_fold_score_it_together(
     )
     assert (whole.scores.score.images, whole.trained_on) == (12, 0)
     # the operating point was tuned on all folds: it is given to each part, too
-    expected = read_description(crossed / "model").operating_point
+    point = read_description(crossed / "model").operating_point
     for fold in range(3):
         part = crossed / f"fold{fold}" / "model"
         described = json.loads((part / "model.json").read_text())
-        described["operating_point"] = expected.model_dump(mode="json")
+        described["operating_point"] = point.model_dump(mode="json")
         (part / "model.json").write_text(json.dumps(described))
         evaluate_model(
             part, collection.manifest_path, tmp_path / f"fold{fold}", runtime=Runtime(device="cpu")

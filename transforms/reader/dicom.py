@@ -30,7 +30,8 @@ DESCRIPTION_KEYWORDS = (
     *("PatientID", "PatientSex", "PatientAge"),
     *("ViewPosition", "ViewCodeSequence", "ImageLaterality", "Laterality", "PatientOrientation"),
     *("BodyPartExamined", "AnatomicRegionSequence"),
-    *("PixelSpacing", "ImagerPixelSpacing", "EstimatedRadiographicMagnificationFactor", "PixelAspectRatio"),
+    *("PixelSpacing", "PixelSpacingCalibrationType", "ImagerPixelSpacing", "PixelAspectRatio"),
+    "EstimatedRadiographicMagnificationFactor",
 )
 
 
@@ -78,12 +79,33 @@ def read_spacing(elements: Elements, warnings: Warnings) -> tuple[float, float] 
     if not given:
         warnings.append((Reason.NO_SPACING, "there is neither PixelSpacing nor ImagerPixelSpacing"))
     for name in given:
-        spacing = _pair(elements, name)
-        if spacing is not None and all(_SMALLEST < length < _LARGEST for length in spacing):
+        spacing = _valid_spacing(elements, name)
+        if spacing is not None:
             magnification = _magnification(elements) if name == "ImagerPixelSpacing" else 1.0
             return spacing[0] / magnification, spacing[1] / magnification
         warnings.append((Reason.BAD_SPACING, f"{name} is {show(elements.text(name))}"))
     return None
+
+
+def is_calibrated(elements: Elements) -> bool:
+    """Check whether the pixel spacing is known to be that in the patient, and not that of the detector.
+
+    Args:
+        elements: Elements of the data set.
+
+    Source: DICOM PS3.3 10.7.1.3: a PixelSpacing without calibration type that equals the spacing of the detector, or
+        stands alone, may be that of the detector.
+    """
+    own, detector = (_valid_spacing(elements, name) for name in ("PixelSpacing", "ImagerPixelSpacing"))
+    if own is None:
+        return detector is not None and _magnification(elements) > 1
+    differs = detector is not None and not all(map(math.isclose, own, detector))
+    return bool(elements.code("PixelSpacingCalibrationType")) or differs
+
+
+def _valid_spacing(elements: Elements, name: str) -> tuple[float, float] | None:
+    spacing = _pair(elements, name)
+    return spacing if spacing and all(_SMALLEST < length < _LARGEST for length in spacing) else None
 
 
 def read_aspect(elements: Elements, spacing_mm: tuple[float, float] | None, warnings: Warnings) -> float:
@@ -167,6 +189,7 @@ def _read(data: bytes, acceptance: AcceptanceFilters) -> Radiograph:
         stored=stored,
         grey=grey,
         spacing_mm=spacing_mm,
+        is_calibrated=is_calibrated(elements),
         pixel_aspect=read_aspect(elements, spacing_mm, warnings),
         sop_instance_uid=elements.uid("SOPInstanceUID"),
         study_instance_uid=elements.uid("StudyInstanceUID"),

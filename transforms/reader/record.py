@@ -115,6 +115,7 @@ class Radiograph:
         stored: Stored integers in a container of 8 or 16 bits, shape ``(rows, columns)``.
         grey: Transforms of stored integers to modality values and to an image.
         spacing_mm: Spacing of rows and of columns in mm; None where it is unknown.
+        is_calibrated: Whether the spacing is known to be that in the patient, and not that of the detector.
         pixel_aspect: Height of a pixel over its width; 1.0 where it is unknown.
         sop_instance_uid: SOPInstanceUID, safe as a file name; None where it is missing or invalid.
         study_instance_uid: StudyInstanceUID; None where it is missing or invalid.
@@ -140,6 +141,7 @@ class Radiograph:
     stored: NDArray[np.integer]
     grey: GreyScale
     spacing_mm: tuple[float, float] | None = None
+    is_calibrated: bool = False
     pixel_aspect: float = 1.0
     sop_instance_uid: str | None = None
     study_instance_uid: str | None = None

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from skimage.draw import polygon2mask
 
-from pneumoseg.transforms.measurements import Measurements, measure, outlines
+from pneumoseg.transforms.measurements import Measurements, measure, outlines, probability_text
 from pneumoseg.transforms.reader.reasons import Reason
 
 SHAPE = (20, 40)
@@ -94,7 +94,7 @@ def test_without_spacing_there_are_no_millimetres_and_the_sentence_says_so() -> 
 def test_the_sentence_is_plain() -> None:
     assert measured(LEFT_HALF).sentence == (
         "Pneumothorax suspected (probability 0.80): 1 area in the half of the image that is the patient's right, "
-        "8 mm2, at most 2.5 mm wide."
+        "8 mm2, at most 2.5 mm wide at the detector."
     )
     assert measured().sentence == "No pneumothorax was found (probability 0.80)."
 
@@ -144,3 +144,30 @@ def test_width_and_height_follow_the_patient_on_a_rotated_image() -> None:
     assert (found.height_px, found.height_mm) == (10, 2.5)
     assert found.components[0].box == (2, 3, 8, 13)
     assert (found.components[0].width_mm, found.components[0].height_mm) == (3.0, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"),
+    [
+        (0.99996, "> 0.99"), (1.0, "> 0.99"), (0.9951, "> 0.99"), (0.9949, "0.99"), (0.5, "0.50"), (0.0051, "0.01"),
+        (0.0049, "< 0.01"), (0.00004, "< 0.01"), (0.0, "< 0.01"),
+    ],
+)  # fmt: skip
+def test_a_probability_is_never_rounded_to_certainty(probability: float, text: str) -> None:
+    assert probability_text(probability) == text
+    found = measure(mask_of(), probability=probability, spacing_mm=None, patient_orientation=None)
+    assert found.sentence == f"No pneumothorax was found (probability {text})."
+
+
+def test_millimetres_are_those_at_the_detector_unless_the_spacing_is_calibrated() -> None:
+    mask = mask_of((slice(2, 6), slice(2, 6)))
+    for calibrated, spacing_mm, basis in (
+        (True, (1.0, 1.0), "calibrated"),
+        (False, (1.0, 1.0), "at the detector"),
+        (False, None, "unknown"),
+    ):
+        found = measure(
+            mask, probability=0.5, spacing_mm=spacing_mm, is_calibrated=calibrated, patient_orientation=None
+        )
+        assert found.spacing_basis == basis
+        assert ("at the detector" in found.sentence) == (basis == "at the detector")

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -25,7 +24,6 @@ from pneumoseg.pipeline.core.files import (
     sync_folder,
     write_csv,
     write_json,
-    write_json_list,
     write_text,
     written_atomically,
 )
@@ -343,16 +341,6 @@ def test_a_lock_can_be_waited_for(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         with locked(tmp_path, patience_s=30):
             pass
-
-
-@pytest.mark.parametrize("items", [[], [1], [{"a": ["x", {}]}, "two\nlines \u2028", None, []]])
-def test_a_list_that_is_written_item_by_item_has_the_bytes_of_the_whole(
-    tmp_path: Path, items: list[Any]
-) -> None:
-    head = {"one": {"two": []}, "text": "]\n}"}
-    write_json(tmp_path / "whole.json", {**head, "items": items})
-    write_json_list(tmp_path / "parts.json", head, key="items", items=iter(items))
-    assert (tmp_path / "parts.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
 
 
 def test_a_full_disk_is_told_with_the_file_that_was_written(tmp_path: Path) -> None:

@@ -328,3 +328,21 @@ def test_images_of_unknown_patients_are_counted_in_the_manifest(copy: Collection
     assert report.manifest.unknown_patients == 11
     assert "leakage cannot be checked for 11 images" in report.grouping.leakage
     assert report.manifest.grouped_by == "groups file"
+
+
+def test_a_label_file_that_matches_no_image_is_named(
+    copy: Collection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = copy.folder / "other.csv"
+    other.write_text("ImageId,EncodedPixels\nx,-1\ny,-1\n")
+    assert prepare(copy, copy.labels, other).manifest.size == 12
+    assert f"{other}: none of its 2 ids is that of an image" in capsys.readouterr().err
+
+
+def test_the_name_of_the_folder_is_not_that_of_the_collection(copy: Collection) -> None:
+    """It may identify a hospital or a person, and the name of the collection goes into models and reports."""
+    images = copy.images.rename(copy.folder / "DOE_JANE")
+    report = prepare_manifest(
+        images, [copy.labels], copy.folder / "m.json", folds=3, label_shape=SHAPE, workers=0
+    )
+    assert report.manifest.name == f"images {report.manifest.made_from.images_sha256[:8]}"

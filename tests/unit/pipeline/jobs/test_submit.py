@@ -226,3 +226,14 @@ def test_images_that_the_model_was_trained_on_are_counted(images: Path, tmp_path
     assert submit(model, images, tmp_path)[0].trained_on == 1
     other = write_model(tmp_path / "other", bright_pixel_network())
     assert submit(other, images, tmp_path, overwrite=True)[0].trained_on == 0
+
+
+@pytest.mark.parametrize("cell", ["-1", "", "0 5"])
+def test_ids_that_the_sample_lists_twice_have_one_row_and_are_reported(
+    model_folder: Path, images: Path, tmp_path: Path, cell: str
+) -> None:
+    path = tmp_path / "sample.csv"
+    path.write_text("ImageId,EncodedPixels\n" + "".join(f"case{number},{cell}\n" for number in (6, 0, 6)))
+    report, rows = submit(model_folder, images, tmp_path, sample=path)
+    assert [row["ImageId"] for row in rows] == ["case6", "case0"]
+    assert report.repeated == ("case6: lines 2, 4",)

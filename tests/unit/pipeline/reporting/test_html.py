@@ -108,3 +108,8 @@ def test_a_picture_becomes_an_address_that_holds_it() -> None:
 def test_a_warning_stands_before_all_sections() -> None:
     page = render(Page("Report", "of nothing", [Section("Part", [Text("words")])], warnings=["beware"]))
     assert re.search(r"beware.*<section", page, flags=re.DOTALL)
+
+
+def test_a_number_is_not_rounded_to_one() -> None:
+    text = render(Page("t", "", [Section("s", [Table(["p"], [[0.99996], [1.0], [0.00004], [0.25678]])])]))
+    assert [each for each in ("0.99996", ">1<", "4e-05", "0.2568") if each not in text.replace(" ", "")] == []

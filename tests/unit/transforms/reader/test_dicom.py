@@ -10,7 +10,7 @@ from pydicom import dcmread
 from pydicom.pixels.decoders.base import get_decoder
 
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
-from pneumoseg.transforms.reader.dicom import check_uids, read_age, read_aspect, read_spacing
+from pneumoseg.transforms.reader.dicom import check_uids, is_calibrated, read_age, read_aspect, read_spacing
 from pneumoseg.transforms.reader.elements import Elements
 from pneumoseg.transforms.reader.radiograph import RadiographError, read_radiograph
 from pneumoseg.transforms.reader.reasons import Outcome, Reason, Warnings
@@ -276,6 +276,26 @@ def test_spacing_is_calibrated_before_detector_before_unknown(header: MakeHeader
         found = read_spacing(header(**elements), warnings)
         assert found == (None if spacing_mm is None else pytest.approx(spacing_mm))
         assert [reason for reason, _ in warnings] == reasons
+
+
+def test_a_spacing_is_calibrated_where_the_header_says_so(header: MakeHeader) -> None:
+    """DICOM PS3.3 10.7.1.3."""
+    own, detector = {"PixelSpacing": "0.2\\0.2"}, {"ImagerPixelSpacing": "0.2\\0.2"}
+    table: list[tuple[dict[str, str], bool]] = [
+        ({}, False),
+        (own, False),
+        (detector, False),
+        ({**own, **detector}, False),
+        ({**own, "ImagerPixelSpacing": "0.25\\0.25"}, True),
+        ({**own, "PixelSpacingCalibrationType": "GEOMETRY"}, True),
+        ({**own, **detector, "PixelSpacingCalibrationType": "FIDUCIAL"}, True),
+        ({**detector, "PixelSpacingCalibrationType": "FIDUCIAL"}, False),
+        ({**detector, "EstimatedRadiographicMagnificationFactor": "1.1"}, True),
+        ({**detector, "EstimatedRadiographicMagnificationFactor": "0"}, False),
+        ({"PixelSpacing": "0\\0", **detector}, False),
+    ]
+    for elements, expected in table:
+        assert is_calibrated(header(**elements)) == expected, elements
 
 
 @pytest.mark.parametrize(
