@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.measure import approximate_polygon, find_contours
 
-from pneumoseg.transforms.reader.reasons import Reason
+from pneumoseg.transforms.reader.reasons import REVIEW_REASONS, Reason
 from pneumoseg.transforms.reader.record import Orientation
 
 Side = Literal["left", "right"]
@@ -148,7 +148,14 @@ def measure(
         side=side,
         side_basis=basis,
         sentence=_sentence(
-            probability, len(components), side, basis, area_px=area_px, area_mm2=area_mm2, width_mm=width_mm
+            probability,
+            len(components),
+            side,
+            basis,
+            area_px=area_px,
+            area_mm2=area_mm2,
+            width_mm=width_mm,
+            review=bool(REVIEW_REASONS.intersection(warned_of)),
         )
         + _doubts(warned_of),
     )
@@ -266,7 +273,10 @@ def _sentence(
     area_px: int,
     area_mm2: float | None,
     width_mm: float | None,
+    review: bool,
 ) -> str:
+    if not components and review:
+        return f"Indeterminate: no pneumothorax was outlined (probability {probability:.2f})."
     if not components:
         return f"No pneumothorax was found (probability {probability:.2f})."
     where = {
@@ -286,5 +296,7 @@ def _sentence(
 
 
 def _doubts(warned_of: Collection[Reason]) -> str:
-    looks = [words for reason, words in _LOOKS.items() if reason in warned_of]
-    return f" In doubt, for the image {', '.join(looks)}." if looks else ""
+    looks = ", ".join(words for reason, words in _LOOKS.items() if reason in warned_of)
+    if REVIEW_REASONS.intersection(warned_of):
+        return f" To be reviewed by a person, since the image {looks}."
+    return f" In doubt, since the image {looks}." if looks else ""

@@ -226,3 +226,13 @@ def test_images_that_the_model_was_trained_on_are_counted(images: Path, tmp_path
     assert submit(model, images, tmp_path)[0].trained_on == 1
     other = write_model(tmp_path / "other", bright_pixel_network())
     assert submit(other, images, tmp_path, overwrite=True)[0].trained_on == 0
+
+
+def test_images_to_review_are_counted_and_have_a_row_like_all_others(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    blank = np.full((SIDE, SIDE), 100, dtype=np.uint8)
+    write_radiograph(tmp_path / "images" / "blank.dcm", blank, PixelSpacing=[0.2, 0.2])
+    report, rows = submit(model_folder, tmp_path / "images", tmp_path)
+    assert (report.images, report.review, report.exit_code) == (1, 1, 0)
+    assert [row["EncodedPixels"] for row in rows] == ["-1"]
