@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.measure import approximate_polygon, find_contours
 
-from pneumoseg.transforms.reader.reasons import Reason
+from pneumoseg.transforms.reader.reasons import REVIEW_REASONS, Reason
 from pneumoseg.transforms.reader.record import Orientation
 
 Side = Literal["left", "right"]
@@ -177,6 +177,7 @@ def measure(
             if area_mm2 is None
             else f"{area_mm2:.0f} mm2, at most {width_mm:.1f} mm wide"
             + ("" if is_calibrated else " at the detector"),
+            review=bool(REVIEW_REASONS.intersection(warned_of)),
         )
         + _doubts(warned_of),
     )
@@ -285,7 +286,11 @@ def _side_basis(orientation: tuple[str, str] | None) -> str:
     return "unknown: PatientOrientation is not that of a frontal view"
 
 
-def _sentence(probability: str, components: int, side: Sides | None, basis: str, *, size: str) -> str:
+def _sentence(
+    probability: str, components: int, side: Sides | None, basis: str, *, size: str, review: bool
+) -> str:
+    if not components and review:
+        return f"Indeterminate: no pneumothorax was outlined (probability {probability})."
     if not components:
         return f"No pneumothorax was found (probability {probability})."
     where = {
@@ -300,5 +305,7 @@ def _sentence(probability: str, components: int, side: Sides | None, basis: str,
 
 
 def _doubts(warned_of: Collection[Reason]) -> str:
-    looks = [words for reason, words in _LOOKS.items() if reason in warned_of]
-    return f" In doubt, for the image {', '.join(looks)}." if looks else ""
+    looks = ", ".join(words for reason, words in _LOOKS.items() if reason in warned_of)
+    if REVIEW_REASONS.intersection(warned_of):
+        return f" To be reviewed by a person, since the image {looks}."
+    return f" In doubt, since the image {looks}." if looks else ""

@@ -134,6 +134,11 @@ def submit(
     share = f" ({report.predicted_positive / report.images:.1%})" if report.images else ""
     expected = "" if report.validation_rate is None else f"; in validation {report.validation_rate:.1%}"
     say(f"{report.images} images, {report.predicted_positive} predicted positive{share}{expected}{left_out}")
+    if report.review:
+        warn(
+            f"{report.review} of {report.images} images look unlike an upright frontal chest and have to be reviewed: "
+            "`pneumoseg predict` lists them"
+        )
     if report.trained_on:
         warn(f"{report.trained_on} of {report.images} images were in the model's training set")
     if report.surprising:

@@ -132,6 +132,10 @@ def predict_summary(report: "PredictReport") -> list[str | Table]:
         f"{report.segmented} images segmented, {report.predicted_positive} predicted positive; "
         f"{report.refused} refused, {skipped} skipped, {report.other_files} unrelated files"
     ]
+    if report.review:
+        lines.append(
+            f"{report.review} of them have to be reviewed: the reason is in the table and the report"
+        )
     if report.kept:
         lines.append(f"{report.kept} of them had their results from an earlier run")
     if report.trained_on:

@@ -1,4 +1,4 @@
-"""Escape texts from files and tags for a line, a file name, a table cell or a Markdown page."""
+"""Names that several packages use, and escapes of texts from files for a line, a file name, a cell or a page."""
 
 import hashlib
 import re
@@ -6,6 +6,10 @@ from typing import Final
 
 REPORT: Final = "report.html"
 """File name of the report in the folder of a run, an evaluation or a prediction."""
+SEGMENTED: Final = "segmented"
+REVIEW: Final = "review"
+RESULTS: Final = frozenset({SEGMENTED, REVIEW})
+"""Statuses of images with a result: one that may stand, and one that a person has to review."""
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _RESERVED: Final = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)")  # devices of Windows
 _FORMULA: Final = tuple("=+-@＝＋－＠")  # Japanese Excel also evaluates the full-width ones

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from pneumoseg.transforms.masks import to_mask
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.grey import GreyScale, Window, WindowFunction
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
+from pneumoseg.transforms.reader.reasons import Reason, reasons_for_review
 
 Map = npt.NDArray[np.float32]
 
@@ -52,6 +53,18 @@ class Segmentation:
     pixel_std: Map | None = None
     attention: tuple[Map, ...] | None = None
     path: Path | None = None
+
+    @property
+    def review(self) -> tuple[Reason, ...]:
+        """Reasons why a person has to review the result; empty where it may stand."""
+        return reasons_for_review(self.radiograph.warnings)
+
+    @property
+    def decision(self) -> Literal["positive", "negative", "indeterminate"]:
+        """What the mask says; an empty one says nothing of an image that has to be reviewed."""
+        if self.area_px:
+            return "positive"
+        return "indeterminate" if self.review else "negative"
 
     @property
     def area_px(self) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from pneumoseg.pipeline.core.console import Pace, tracked
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.interruption import InterruptedRunError, Interruption
+from pneumoseg.pipeline.core.names import REVIEW
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
@@ -40,6 +41,7 @@ class PredictReport:
         reasons: Files without a result, by reason.
         refused: Files without a result that should have been radiographs; the others are skipped as they are none.
         other_files: Unrelated files.
+        review: Segmented images whose result a person has to review.
         kept: Complete results of an earlier run, which were left as they are.
         trained_on: Segmented images that the model was trained on; their results say nothing about new images.
         left_out: Images without a file of a requested kind, by kind and reason.
@@ -51,6 +53,7 @@ class PredictReport:
     reasons: Counter[str]
     refused: int
     other_files: int
+    review: int = 0
     kept: int = 0
     trained_on: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
@@ -58,8 +61,8 @@ class PredictReport:
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 where a file was refused."""
-        return 3 if self.refused else 0
+        """0, or 3 where a file was refused, or a result has to be reviewed."""
+        return 3 if self.refused or self.review else 0
 
 
 def predict_folder(
@@ -157,7 +160,7 @@ def predict_folder(
                 has_tables=receipts is not None,
             )
             log.info(
-                f"segmented {report.segmented}, {report.kept} of them before; "
+                f"segmented {report.segmented}, {report.kept} of them before; to review: {report.review}; "
                 f"without result: {counts(report.reasons)}"
             )
     return report
@@ -213,7 +216,7 @@ def _save(writer: Writer, file: Planned, result: Segmentation | NotRead) -> None
 def _report(
     receipts: Sequence[Receipt], *, model: Model, other_files: int, kept: int, has_tables: bool
 ) -> PredictReport:
-    segmented = predicted_positive = refused = trained_on = 0
+    segmented = predicted_positive = review = refused = trained_on = 0
     reasons: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     for receipt in receipts:
@@ -221,6 +224,7 @@ def _report(
         segmented += receipt.is_result
         trained_on += was_trained_on(model, receipt)
         predicted_positive += row.get("decision") == "positive"
+        review += row["status"] == REVIEW
         refused += row["status"] == Outcome.REFUSED
         if not receipt.is_result:
             reasons[str(row["reason"])] += 1
@@ -228,6 +232,7 @@ def _report(
     return PredictReport(
         segmented=segmented,
         predicted_positive=predicted_positive,
+        review=review,
         reasons=reasons,
         refused=refused,
         other_files=other_files,

@@ -39,6 +39,7 @@ class SubmitReport:
         repeated: Ids that the sample submission lists more than once, each with its lines; they have one row.
         refused: Files that could not be used; without a sample submission they have no row.
         trained_on: Number of images that the model was trained on; their masks say nothing about new images.
+        review: Number of images whose mask a person has to review; their rows are like those of all others.
         validation_rate: Share of the validation images that were predicted positive; None if it is unknown.
         surprising: Whether the share of images predicted positive differs from that in validation by more than chance.
     """
@@ -49,6 +50,7 @@ class SubmitReport:
     refused: tuple[NotRead, ...]
     repeated: tuple[str, ...] = ()
     trained_on: int = 0
+    review: int = 0
     validation_rate: float | None = None
     surprising: bool = False
 
@@ -110,7 +112,7 @@ def write_submission(
     texts: dict[str, str] = {}
     refused: list[NotRead] = []
     paths = [path_of[name] for name in wanted]
-    trained_on = 0
+    trained_on = review = 0
     segmenting = segment_files(
         model, paths, acceptance=acceptance, batch_size=runtime.batch_size, workers=runtime.workers
     )
@@ -129,6 +131,7 @@ def write_submission(
             else:
                 texts[path.stem] = encode_rle(result.mask)
                 trained_on += result.trained_on
+                review += bool(result.review)
             advance()
     if refused and sample:
         first = refused[0]
@@ -142,6 +145,7 @@ def write_submission(
     return SubmitReport(
         images=len(texts),
         predicted_positive=predicted_positive,
+        review=review,
         left_out=len(path_of) - len(wanted),
         refused=tuple(refused),
         repeated=tuple(repeated),

@@ -199,7 +199,7 @@ def histogram_chart(
     note: str = "",
     limits: tuple[float, float] | None,
 ) -> Chart:
-    """Plot a histogram of one or two groups of images.
+    """Plot a histogram of one to three groups of images.
 
     Args:
         values: Values by name of the group.
@@ -219,13 +219,13 @@ def histogram_chart(
             bins=bins.tolist(),
             stacked=True,
             label=list(values),
-            color=[ORANGE, BLUE][: len(values)],
+            color=[ORANGE, BLUE, GREEN][: len(values)],
         )
         axes.set(xlabel=label, ylabel="images")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if len(values) > 1:
             axes.legend(
-                loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2
+                loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(values)
             )  # outside, since bars may be anywhere
     return Chart(title, to_svg(figure, name=title.lower().replace(" ", "-")), note)
 

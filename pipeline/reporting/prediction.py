@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.names import RESULTS, REVIEW
 from pneumoseg.pipeline.reporting import charts
 from pneumoseg.pipeline.reporting.content import (
     Charts,
@@ -34,8 +35,8 @@ PICTURES: Final = {"overlay": "overlays", "attention": "attention", "uncertainty
 _SHOWN_ROWS: Final = 5000
 _SHOWN_CASES: Final = 8  # of a kind
 _COLUMNS: Final = {
-    "image": "image", "decision": "decision", "probability": "probability", "uncertainty": "uncertainty",
-    "side": "side", "area px": "area_px", "area mm2": "area_mm2", "width mm": "width_mm",
+    "image": "image", "status": "status", "decision": "decision", "probability": "probability",
+    "uncertainty": "uncertainty", "side": "side", "area px": "area_px", "area mm2": "area_mm2", "width mm": "width_mm",
     "height mm": "height_mm", "components": "components", "remarks": "reason",
 }  # fmt: skip
 
@@ -54,8 +55,8 @@ def prediction_page(folder: Path) -> Page:
 
 
 def _prediction_page(folder: Path, rows: Sequence[Row]) -> Page:
-    segmented = [row for row in rows if row["status"] == "segmented"]
-    others = [row for row in rows if row["status"] != "segmented"]
+    segmented = [row for row in rows if row["status"] in RESULTS]
+    others = [row for row in rows if row["status"] not in RESULTS]
     sections = [Section("Summary", _summary(segmented, others))]
     if gallery := _gallery(folder, segmented):
         sections.append(Section("Gallery", [Text(_HOW_CHOSEN), PictureGallery(gallery)]))
@@ -64,21 +65,29 @@ def _prediction_page(folder: Path, rows: Sequence[Row]) -> Page:
     if others:
         sections.append(Section("Files without a result", [_reason_table(others), _other_table(others)]))
     refused = sum(row["status"] == "refused" for row in others)
+    review = sum(row["status"] == REVIEW for row in segmented)
+    warnings = []
+    if refused:
+        warnings.append(
+            f"Refused: {refused} of {len(rows)} files should be radiographs, but cannot be read correctly."
+        )
+    if review:
+        warnings.append(
+            f"To be reviewed: {review} of {len(segmented)} images do not look as the model needs them; without an "
+            "outline they are indeterminate, not negative."
+        )
     return Page(
         title="Prediction",
         subtitle=f"{len(rows)} files, {len(segmented)} of them segmented",
         sections=sections,
-        warnings=[
-            f"Refused: {refused} of {len(rows)} files should be radiographs, but cannot be read correctly."
-        ]
-        if refused
-        else (),
+        warnings=warnings,
     )
 
 
 _HOW_CHOSEN: Final = (
-    "Review these images first: the findings with the highest probability, and those next to the threshold between "
-    "positive and negative."
+    "Review these images first: those that do not look as the model needs them, the findings with the highest "
+    "probability, and those next to the threshold between positive and negative. Pictures show the stored pixels, also "
+    "where these are rotated or mirrored according to the header."
 )
 
 
@@ -93,15 +102,23 @@ def _summary(segmented: Sequence[Row], others: Sequence[Row]) -> list[Any]:
             str(positive),
             f"{positive / len(segmented):.1%} of the images" if segmented else "",
         ),
+        Tile(
+            "to be reviewed",
+            str(sum(row["status"] == REVIEW for row in segmented)),
+            "look unlike an upright chest",
+        ),
         Tile("with a remark", str(sum(bool(row["reason"]) for row in segmented)), "of the reader"),
         *(Tile(status, str(count), "files without a result") for status, count in sorted(statuses.items())),
     ]
     blocks: list[Any] = [Tiles(tiles)]
     if segmented:
-        called = np.array([row["decision"] == "positive" for row in segmented])
+        called = np.array([row["decision"] for row in segmented])
         probabilities = np.array([float(row["probability"]) for row in segmented])
+        names = {"positive": "predicted positive", "negative": "predicted negative"}
+        if "indeterminate" in called:
+            names["indeterminate"] = "indeterminate"
         made = charts.histogram_chart(
-            {"predicted positive": probabilities[called], "predicted negative": probabilities[~called]},
+            {name: probabilities[called == decision] for decision, name in names.items()},
             title="Image probability",
             label="image probability",
             limits=(0.0, 1.0),
@@ -124,10 +141,11 @@ def _gallery(folder: Path, segmented: Sequence[Row]) -> list[Shown]:
     """Select the images to review first, among those that have pictures."""
     ranked = sorted(segmented, key=lambda row: (-float(row["probability"]), row["image"]))
     positive = [row for row in ranked if row["decision"] == "positive"]
-    negative = [row for row in ranked if row["decision"] != "positive"]
+    negative = [row for row in ranked if row["decision"] == "negative"]
     shown: list[Shown] = []
     taken: set[str] = set()
     for kind, rows in (
+        ("to be reviewed", [row for row in ranked if row["status"] == REVIEW]),
         ("highest probability", positive),
         ("positive near the threshold", positive[::-1]),
         ("negative near the threshold", negative),
@@ -181,7 +199,7 @@ def _image_table(rows: Sequence[Row]) -> Table:
             [row[name] if name == "image" else number_or_text(row[name]) for name in columns.values()]
             for row in ordered[:_SHOWN_ROWS]
         ],
-        filters=[head for head in ("decision", "side", "remarks") if head in columns],
+        filters=[head for head in ("status", "decision", "side", "remarks") if head in columns],
         left_out=max(0, len(ordered) - _SHOWN_ROWS),
         file=TABLE,
     )

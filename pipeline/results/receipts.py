@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pneumoseg.pipeline.core.files import sha256_of, to_json, write_json
+from pneumoseg.pipeline.core.names import RESULTS
 
 FOLDER: Final = "receipts"
 _FORMAT: Final = 1
@@ -34,7 +35,7 @@ class Receipt:
     @property
     def is_result(self) -> bool:
         """Whether the file was segmented; a refused file is tried again in the next run."""
-        return bool(self.row.get("status") == "segmented")
+        return self.row.get("status") in RESULTS
 
 
 def receipt_path(output: Path, name: str) -> Path:

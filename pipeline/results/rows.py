@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from pneumoseg.pipeline.core.names import REVIEW, SEGMENTED
 from pneumoseg.pipeline.inference.segment import NotRead
 from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.results.receipts import Row
@@ -41,8 +42,8 @@ def row_of(
     row_spacing, column_spacing = radiograph.spacing_mm or (None, None)
     warnings = radiograph.warnings
     return {
-        "status": "segmented",
-        "decision": "positive" if measurements.area_px else "negative",
+        "status": REVIEW if result.review else SEGMENTED,
+        "decision": result.decision,
         "probability": result.probability,
         "uncertainty": result.image_std,
         **measurements.as_json(),

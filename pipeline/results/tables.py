@@ -8,7 +8,7 @@ from typing import Any, Final, overload
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import write_csv, write_json
-from pneumoseg.pipeline.core.names import REPORT
+from pneumoseg.pipeline.core.names import REPORT, RESULTS
 from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.results.planning import Planned
 from pneumoseg.pipeline.results.receipts import Receipt, Row, read_receipt, receipt_path
@@ -122,7 +122,7 @@ def _head(receipts: Sequence[Receipt], settings: Settings, model: Model) -> dict
     reasons: Counter[str] = Counter()
     for (status, reason), count in found.items():
         statuses[status] += count
-        if status != "segmented":
+        if status not in RESULTS:
             reasons[reason] += count
     return {
         "format_version": FORMAT_VERSION,

@@ -37,7 +37,7 @@ class Results:
     def images(self) -> Iterator[dict[str, Any]]:
         """What is said of each image that has a result."""
         listed = json.loads((self.folder / "predictions.json").read_text())["images"]
-        yield from (image for image in listed if image["status"] == "segmented")
+        yield from (image for image in listed if image["status"] in {"segmented", "review"})
 
     def mask(self, image: dict[str, Any]) -> NDArray[np.bool_]:
         """As the PNG has it."""

@@ -11,7 +11,6 @@ C.7.5.1.1.2 (pixel padding), C.11.6 (presentation LUT shape).
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,21 +179,19 @@ def _all_integers(dtype: np.dtype[np.integer]) -> Numbers:
 
 
 def _look_up(table: Numbers, stored: StoredPixels) -> NDArray[np.float32]:
-    patterns = _patterns(stored)
     grey = np.empty(stored.shape, dtype=np.float32)
     with np.errstate(over="ignore"):  # integers beyond BitsStored are in the table, not in the image
         entries = table.astype(np.float32)
-    for rows in _blocks(stored):
-        entries.take(patterns[rows], out=grey[rows], mode="wrap")  # no index wraps; this is the fastest mode
+    for rows, patterns in _blocks(stored):
+        entries.take(patterns, out=grey[rows], mode="wrap")  # no index wraps; this is the fastest mode
     return grey
 
 
 def _percentiles(stored: StoredPixels, levels: Numbers, counted: NDArray[np.bool_]) -> Window:
     """Make a window from the percentiles of the image."""
-    patterns = _patterns(stored)
     counts = np.zeros(len(levels), dtype=np.intp)
-    for rows in _blocks(stored):
-        counts += np.bincount(patterns[rows].ravel(), minlength=len(levels))
+    for _, patterns in _blocks(stored):
+        counts += np.bincount(patterns.ravel(), minlength=len(levels))
     used = np.flatnonzero(counts * counted)
     if used.size == 0:  # the image consists of padding
         used = np.flatnonzero(counts)
@@ -204,20 +201,17 @@ def _percentiles(stored: StoredPixels, levels: Numbers, counted: NDArray[np.bool
     high = levels[used[np.searchsorted(shares, BRIGHTEST_PERCENT / 100)]]
     if low == high:  # almost constant: use the full range
         low, high = levels[used[0]], levels[used[-1]]
-    if low == high:  # constant: any width shows it black
-        return Window(low + 0.5, 1.0, WindowFunction.LINEAR_EXACT)
-    return Window((low + high) / 2, high - low, WindowFunction.LINEAR_EXACT)
+    width = (high - low) or 1.0  # a constant image is black at any width
+    return Window(low + width / 2, width, WindowFunction.LINEAR_EXACT)
 
 
-def _patterns(stored: StoredPixels) -> NDArray[np.unsignedinteger[Any]]:
-    """View stored integers as bit patterns, which count from 0."""
-    return stored.view(f"u{stored.dtype.itemsize}")
-
-
-def _blocks(stored: StoredPixels) -> Iterator[slice]:
-    """Divide an image into blocks of rows, since NumPy widens indices to 8 bytes per pixel."""
+def _blocks(stored: StoredPixels) -> Iterator[tuple[slice, StoredPixels]]:
+    """Divide bit patterns, which count from 0, into blocks of rows, since NumPy widens indices to 8 bytes per pixel."""
+    patterns = stored.view(f"u{stored.dtype.itemsize}")
     step = max(1, _BLOCK_PX // stored.shape[1])
-    return (slice(begin, begin + step) for begin in range(0, stored.shape[0], step))
+    for begin in range(0, len(stored), step):
+        rows = slice(begin, begin + step)
+        yield rows, patterns[rows]
 
 
 def read_grey_scale(
@@ -231,15 +225,12 @@ def read_grey_scale(
         stored: Stored integers, shape ``(rows, columns)``.
         warnings: List to which warnings are added.
 
-    Raises:
-        RadiographError: BAD_RESCALE.
+    Raises: RadiographError: BAD_RESCALE.
     """
     modality = _read_modality(elements, layout, warnings)
     levels = modality(np.arange(int(stored.min()), int(stored.max()) + 1, dtype=np.float64))
     found = float(levels.min()), float(levels.max())
-    signed = bool(
-        modality(_possible_integers(layout)).min() < 0
-    )  # by the header, since the image may lack these
+    signed = bool(modality(_possible_integers(layout)).min() < 0)  # the image itself may lack these
     return GreyScale(
         bits_stored=layout.bits_stored,
         modality=modality,
@@ -320,15 +311,13 @@ def _read_window(elements: Elements, levels: tuple[float, float], warnings: Warn
 
 
 def _read_tables(elements: Elements, keyword: str, *, signed: bool) -> list[LookupTable] | None:
-    """Read the LUTs of a sequence (C.11.1.1): descriptor and entries, of 8 or 16 bits each; empty items are left out.
+    """Read the LUTs of a sequence (C.11.1.1), without empty items; a ValueError is raised for a damaged one.
 
-    The first number that a table maps is negative where the numbers that it is applied to can be (*signed*), or where
-    the VR says so. A ValueError is raised where descriptor and entries do not match.
+    The first number that a table maps may be negative where its input can be (*signed*), or where its VR says so.
     """
     items = elements.items(keyword)
-    if items is None:
-        return None
-    return [_read_table(item, signed) for item in items if item.raw("LUTDescriptor") or item.raw("LUTData")]
+    filled = [item for item in items or () if item.raw("LUTDescriptor") or item.raw("LUTData")]
+    return None if items is None else [_read_table(item, signed) for item in filled]
 
 
 def _read_table(item: Elements, signed: bool) -> LookupTable:

@@ -23,13 +23,14 @@ from pneumoseg.transforms.reader.reasons import Reason, Warnings
 from pneumoseg.transforms.reader.record import Radiograph
 
 LEAST_SIDE_PX: Final = 128
-"""Images with a shorter side are checked for their resolution only, since they show too little for the others."""
+"""Images with a shorter side are checked only for resolution and for being blank: they show too little for the rest."""
 LEAST_LIKENESS: Final = 0.38
 LEAST_GAIN: Final = 0.05
 LEAST_FILL: Final = 0.5
 MOST_WHITE: Final = 0.15
 MOST_BLACK: Final = 0.35
 LEAST_CONTRAST: Final = 0.25
+BLANK_CONTRAST: Final = 0.05  # of images with a shorter side
 COARSEST_PIXEL_MM: Final = 1.5
 
 _DETECTOR_MM = 400.0  # approximate longer side of a chest radiograph, for files without spacing
@@ -129,13 +130,17 @@ def look_at(radiograph: Radiograph, *, template: Template | None = None) -> Warn
     """
     warnings: Warnings = []
     _check_resolution(radiograph, warnings)
-    if min(radiograph.shape) < LEAST_SIDE_PX:
-        return warnings
     picture = sample(radiograph)
     field = lit_field(picture)
-    _check_exposure(field, warnings)
-    if any(reason is Reason.LOW_CONTRAST for reason, _ in warnings):
+    dark, bright = np.percentile(field, (1, 99))
+    is_small = min(radiograph.shape) < LEAST_SIDE_PX
+    if bright - dark < (BLANK_CONTRAST if is_small else LEAST_CONTRAST):
+        detail = f"98 of 100 pixels lie within {bright - dark:.0%} of the grey levels"
+        warnings.append((Reason.LOW_CONTRAST, detail))
         return warnings  # the pose of a blank image is undefined
+    if is_small:
+        return warnings
+    _check_exposure(field, warnings)
     _check_pose(find_pose(field, template=template), warnings)
     fill = field.size / picture.size
     if fill < LEAST_FILL:
@@ -144,10 +149,10 @@ def look_at(radiograph: Radiograph, *, template: Template | None = None) -> Warn
 
 
 def sample(radiograph: Radiograph) -> Picture:
-    """Sample every n-th pixel of the upright image, 128 to 255 of them on its shorter side.
+    """Sample every n-th pixel of the upright image, 128 to 255 of them on its shorter side if it has so many.
 
     Args:
-        radiograph: Radiograph whose sides have at least 128 pixels.
+        radiograph: Radiograph.
 
     Returns: Greys in [0, 1], shape ``(rows, columns)``.
     """
@@ -183,11 +188,6 @@ def _check_resolution(radiograph: Radiograph, warnings: Warnings) -> None:
 
 
 def _check_exposure(field: Picture, warnings: Warnings) -> None:
-    dark, bright = np.percentile(field, (1, 99))
-    if bright - dark < LEAST_CONTRAST:
-        detail = f"98 of 100 pixels lie within {bright - dark:.0%} of the grey levels"
-        warnings.append((Reason.LOW_CONTRAST, detail))
-        return
     white, black = float((field >= 0.99).mean()), float((field <= 0.01).mean())
     if white > MOST_WHITE or black > MOST_BLACK:
         warnings.append((Reason.SATURATED, f"{white:.0%} of the field is white, {black:.0%} black"))

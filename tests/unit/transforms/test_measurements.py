@@ -124,16 +124,20 @@ def test_each_outline_is_closed_and_gives_its_component_back_when_filled() -> No
 
 
 def test_the_sentence_tells_what_puts_the_result_in_doubt() -> None:
-    plain, doubtful = (
-        measure(
-            mask_of(), probability=0.1, spacing_mm=None, patient_orientation=None, warned_of=warned_of
+    def sentence(*warned_of: Reason, mask: tuple[slice, slice] | None = None) -> str:
+        blocks = [mask] if mask else []
+        return measure(
+            mask_of(*blocks), probability=0.1, spacing_mm=None, patient_orientation=None, warned_of=warned_of
         ).sentence
-        for warned_of in (
-            [Reason.NO_SPACING],
-            [Reason.LOOKS_INVERTED, Reason.NO_SPACING, Reason.LOOKS_TURNED],
-        )
+
+    plain, outlined = sentence(Reason.NO_SPACING), sentence(mask=LEFT_HALF)
+    assert sentence(Reason.SATURATED) == (
+        f"{plain} In doubt, since the image is plain white or black in a large part."
     )
-    assert doubtful == f"{plain} In doubt, for the image looks turned, looks inverted."
+    review = " To be reviewed by a person, since the image looks turned, looks inverted."
+    turned = Reason.LOOKS_INVERTED, Reason.NO_SPACING, Reason.LOOKS_TURNED
+    assert sentence(*turned) == (f"Indeterminate: no pneumothorax was outlined (probability 0.10).{review}")
+    assert sentence(*turned, mask=LEFT_HALF) == outlined + review
 
 
 def test_width_and_height_follow_the_patient_on_a_rotated_image() -> None:

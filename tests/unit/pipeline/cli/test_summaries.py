@@ -168,6 +168,13 @@ def test_predict_says_how_many_images_the_model_was_trained_on() -> None:
     assert "4 of them were in the model's training set" in printed(*predict_summary(report))
 
 
+def test_predict_says_how_many_images_have_to_be_reviewed() -> None:
+    report = PredictReport(
+        segmented=9, predicted_positive=3, reasons=Counter(), refused=0, other_files=0, review=2
+    )
+    assert "2 of them have to be reviewed" in printed(*predict_summary(report))
+
+
 def test_predict_shows_no_table_where_every_file_has_a_result() -> None:
     report = PredictReport(segmented=9, predicted_positive=3, reasons=Counter(), refused=0, other_files=0)
     assert len(predict_summary(report)) == 1

@@ -258,7 +258,7 @@ def test_the_manifest_of_a_run_tells_of_what_and_how(
     assert (component["area_mm2"], component["width_mm"], component["height_mm"]) == (10, 2.5, 4)
     assert component["box"] == [4, 2, 12, 12]
     assert image["side"] == "right"
-    assert "longest run of pixels" in told["methods"]["width"]
+    assert "left to right" in told["methods"]["width"]
     assert str(tmp_path) not in (tmp_path / "out" / "predictions.json").read_text()
 
 

@@ -140,12 +140,35 @@ def test_the_log_tells_how_a_run_ended(
 
 
 @pytest.mark.parametrize("research", [False, True])
-def test_a_picture_that_looks_turned_is_segmented_and_said_to_be_in_doubt(
+def test_a_picture_that_looks_turned_is_to_be_reviewed_and_not_negative(
     model_folder: Path, tmp_path: Path, research: bool
 ) -> None:
     upside_down = (255 * draw_phantom(0, size=128).image[::-1]).round().astype(np.uint8)
     write_radiograph(tmp_path / "images" / "a.dcm", upside_down, PixelSpacing=[1.2, 1.2])
-    _, (row,) = predict(model_folder, tmp_path / "images", tmp_path, kinds=[], research=research)
-    assert (row["status"], row["reason"]) == ("segmented", "LOOKS_TURNED")
-    assert row["sentence"].endswith("In doubt, for the image looks turned.")
+    report, (row,) = predict(model_folder, tmp_path / "images", tmp_path, kinds=[], research=research)
+    assert (row["status"], row["decision"], row["rle"]) == ("review", "indeterminate", "-1")
+    assert (report.segmented, report.review, report.exit_code) == (1, 1, 3)
+    assert row["reason"] == "LOOKS_TURNED"
+    assert row["sentence"].endswith("To be reviewed by a person, since the image looks turned.")
+    again, _ = predict(model_folder, tmp_path / "images", tmp_path, kinds=[], research=research)
+    assert (again.kept, again.review, again.exit_code) == (1, 1, 3)
     assert ("upside down" in row["detail"]) != research
+
+
+def test_a_turned_picture_with_the_right_tag_needs_no_review(model_folder: Path, tmp_path: Path) -> None:
+    upside_down = (255 * draw_phantom(0, size=128).image[::-1, ::-1]).round().astype(np.uint8)
+    file = tmp_path / "images" / "a.dcm"
+    write_radiograph(file, upside_down, PixelSpacing=[1.2, 1.2], PatientOrientation=["R", "H"])
+    _, (row,) = predict(model_folder, tmp_path / "images", tmp_path, kinds=[])
+    assert (row["status"], row["reason"]) == ("segmented", "")
+
+
+def test_an_outline_upon_a_turned_picture_is_positive_and_to_be_reviewed(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    upside_down = (180 * draw_phantom(0, size=128).image[::-1]).round().astype(np.uint8)
+    upside_down[60:80, 20:40] = 250  # what the network takes for a pneumothorax
+    write_radiograph(tmp_path / "images" / "a.dcm", upside_down, PixelSpacing=[1.2, 1.2])
+    _, (row,) = predict(model_folder, tmp_path / "images", tmp_path, kinds=[])
+    assert (row["status"], row["decision"]) == ("review", "positive")
+    assert row["sentence"].startswith("Pneumothorax suspected")

@@ -237,3 +237,13 @@ def test_ids_that_the_sample_lists_twice_have_one_row_and_are_reported(
     report, rows = submit(model_folder, images, tmp_path, sample=path)
     assert [row["ImageId"] for row in rows] == ["case6", "case0"]
     assert report.repeated == ("case6: lines 2, 4",)
+
+
+def test_images_to_review_are_counted_and_have_a_row_like_all_others(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    blank = np.full((SIDE, SIDE), 100, dtype=np.uint8)
+    write_radiograph(tmp_path / "images" / "blank.dcm", blank, PixelSpacing=[0.2, 0.2])
+    report, rows = submit(model_folder, tmp_path / "images", tmp_path)
+    assert (report.images, report.review, report.exit_code) == (1, 1, 0)
+    assert [row["EncodedPixels"] for row in rows] == ["-1"]

@@ -168,16 +168,16 @@ def test_the_most_probable_images_come_first(tmp_path: Path) -> None:
 
 def test_columns_of_which_nothing_is_known_are_left_out(tmp_path: Path) -> None:
     (images,) = tables(page_of(tmp_path, image("a", 0.1), image("b", 0.9, area_px=7)), "Images")
-    assert list(images.columns) == ["image", "decision", "probability", "area px"]
+    assert list(images.columns) == ["image", "status", "decision", "probability", "area px"]
     assert [list(row) for row in images.rows] == [
-        ["b.dcm", "positive", 0.9, 7],
-        ["a.dcm", "negative", 0.1, None],
+        ["b.dcm", "segmented", "positive", 0.9, 7],
+        ["a.dcm", "segmented", "negative", 0.1, None],
     ]
 
 
-def test_images_can_be_chosen_by_decision_side_and_remark(tmp_path: Path) -> None:
+def test_images_can_be_chosen_by_status_decision_side_and_remark(tmp_path: Path) -> None:
     page = page_of(tmp_path, image("a", 0.9, side="left", reason="BAD_UID"))
-    assert list(tables(page, "Images")[0].filters) == ["decision", "side", "remarks"]
+    assert list(tables(page, "Images")[0].filters) == ["status", "decision", "side", "remarks"]
 
 
 @pytest.mark.parametrize("name", ["007", "1e5", "nan", "x" * 300])
@@ -252,3 +252,17 @@ def test_the_table_is_read_as_predict_writes_it(tmp_path: Path) -> None:
     with (tmp_path / "predictions.csv").open(newline="") as file:
         assert next(csv.DictReader(file))["image"] == "'=cmd"
     assert tables(prediction_page(tmp_path), "Images")[0].rows[0][0] == "'=cmd"
+
+
+def test_images_to_review_are_a_warning_and_come_first_in_the_gallery(tmp_path: Path) -> None:
+    turned = image("b", 0.1, status="review", decision="indeterminate", reason="LOOKS_TURNED")
+    page = page_of(tmp_path, image("a", 0.9), turned, image("c", 0.2), pictures=("a", "b", "c"))
+    (warning,) = page.warnings
+    assert warning.startswith("To be reviewed: 1 of 3 images")
+    assert page.subtitle == "3 files, 3 of them segmented"
+    assert tiles(page)["to be reviewed"][0] == "1"
+    assert [(case.kind, case.name) for case in shown(page)] == [
+        ("to be reviewed", "b.dcm"),
+        ("highest probability", "a.dcm"),
+        ("negative near the threshold", "c.dcm"),
+    ]
