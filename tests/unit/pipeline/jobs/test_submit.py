@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.conftest import bright_pixel_network, draw_case, job_options, write_model, write_radiograph
 
 from pneumoseg.pipeline.core.errors import JobError, UsageError
@@ -226,3 +227,16 @@ def test_images_that_the_model_was_trained_on_are_counted(images: Path, tmp_path
     assert submit(model, images, tmp_path)[0].trained_on == 1
     other = write_model(tmp_path / "other", bright_pixel_network())
     assert submit(other, images, tmp_path, overwrite=True)[0].trained_on == 0
+
+
+@pytest.mark.parametrize(("bias", "head"), [(float("nan"), 1.0), (3e38, 3e38)], ids=["NaN", "overflow"])
+def test_a_network_without_finite_outputs_is_an_error_and_nothing_is_written(
+    images: Path, tmp_path: Path, bias: float, head: float
+) -> None:
+    network = bright_pixel_network()
+    with torch.no_grad():
+        dict(network.named_parameters())["decoder1.conv2.bias"].fill_(bias)
+        dict(network.named_parameters())["head.weight"].fill_(head)
+    with pytest.raises(JobError, match="non-finite"):
+        submit(write_model(tmp_path / "model", network), images, tmp_path)
+    assert not (tmp_path / "submission.csv").exists()
