@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 MEMBER = "model.weights.h5"  # of a .keras archive
-MAX_BYTES = 2**30  # the article's network with its optimizer has a tenth of that
+EXTRA_BYTES = 2**24  # names, attributes and alignment of an HDF5 file
 VARIABLE = re.compile(r"(?:layers|_layer_checkpoint_dependencies)/([^/]+)/vars/(\d+)")
 
 
@@ -58,7 +58,7 @@ def load_keras_weights(network: nn.Module, source: Any) -> None:
             "the network has a pretrained encoder, which the article's has not; AttentionUNet() without one would fit"
         )
     if isinstance(source, str | PathLike):
-        with _opened(Path(source)) as file:
+        with _opened(Path(source), max_bytes=_largest_file(network)) as file:
             values = _fitting(network, _layers_of_file(file))
     elif hasattr(source, "layers"):
         layers = [KerasLayer(layer.name, layer.get_weights()) for layer in source.layers]
@@ -111,8 +111,8 @@ def _read(layer: str, array: Any) -> Tensor:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Open an HDF5 file, or the one that a ``.keras`` archive contains."""
+def _opened(path: Path, *, max_bytes: int) -> Iterator[Any]:
+    """Open an HDF5 file, or the one that a ``.keras`` archive contains, of at most *max_bytes*."""
     try:
         import h5py  # noqa: PLC0415  (needed here alone, and not by those who never saw Keras)
     except ImportError as error:
@@ -120,7 +120,7 @@ def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise KerasWeightsError(f"{path} is not a file; give a .keras, .weights.h5 or .h5 file")
     try:
-        with h5py.File(_unpacked(path) if zipfile.is_zipfile(path) else path, "r") as file:
+        with h5py.File(_unpacked(path, max_bytes) if zipfile.is_zipfile(path) else path, "r") as file:
             yield file
     except KerasWeightsError as error:
         raise KerasWeightsError(f"{path.name}: {error}") from error
@@ -131,11 +131,20 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from error
 
 
-def _unpacked(archive_path: Path) -> BytesIO:
+def _unpacked(archive_path: Path, max_bytes: int) -> BytesIO:
     with zipfile.ZipFile(archive_path) as archive:
-        if archive.getinfo(MEMBER).file_size > MAX_BYTES:
-            raise KerasWeightsError(f"{MEMBER} is larger than {MAX_BYTES:,} bytes: not the article's network")
+        if (
+            archive.getinfo(MEMBER).file_size > max_bytes
+        ):  # before it is read: zeros take no space in an archive
+            raise KerasWeightsError(
+                f"{MEMBER} has more than the {max_bytes:,} bytes of the article's network"
+            )
         return BytesIO(archive.read(MEMBER))
+
+
+def _largest_file(network: nn.Module) -> int:
+    """Size of a file with the weights and the two moments of their optimizer, in double precision."""
+    return EXTRA_BYTES + 3 * 8 * sum(parameter.numel() for parameter in network.parameters())
 
 
 def _layers_of_file(file: Any) -> list[KerasLayer]:

@@ -12,10 +12,12 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
-ImageSize = Annotated[int, Field(ge=PLAIN_STRIDE)]  # and a multiple of the network's stride: see `check_size`
+ImageSize = Annotated[
+    int, Field(ge=PLAIN_STRIDE, le=4096)
+]  # and a multiple of the network's stride: see `check_size`
 EncoderName = Literal["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
 IMAGENET: Final = "imagenet"
-Channels = Annotated[int, Field(ge=4)]  # an attention gate has a quarter of them
+Channels = Annotated[int, Field(ge=4, le=1024)]  # an attention gate has a quarter of them
 ComputedPrecision = Literal["bf16", "fp16", "float32"]
 PrecisionName = Literal["auto", "bf16", "fp16", "float32"]
 TTAName = Literal["flip", "scale"]
@@ -37,9 +39,9 @@ class NetworkConfig(_Section):
 
     encoder: EncoderName | None = None
     """Encoder of a published classification network instead of the article's; null keeps the article's."""
-    encoder_weights: str | None = None
+    encoder_weights: Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")] | None = None
     """Initial weights of the encoder: `imagenet` (needs the extra `pretrained`), a safetensors file, or null."""
-    in_channels: Count = 3
+    in_channels: Annotated[int, Field(ge=1, le=64)] = 3
     """Input channels; a grey image is repeated to fill them."""
     classes: Literal[1] = 1
     """Number of classes: the labels of this task have one."""

@@ -107,7 +107,19 @@ def flatten(config: TrainConfig) -> dict[str, object]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Loader of plain values only, for which 1e-3 is a number, unlike in YAML 1.1."""
+    """Loader of plain values only, for which 1e-3 is a number, unlike in YAML 1.1.
+
+    Aliases are refused: a few lines of them stand for more values than fit into memory, and no configuration needs any.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Compose a node that is no alias."""
+        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, "an alias (*name) is not accepted; write the value itself", mark
+            )
+        return super().compose_node(parent, index)
 
 
 _Loader.add_implicit_resolver(
@@ -116,7 +128,10 @@ _Loader.add_implicit_resolver(
 
 
 def _load_yaml(text: str) -> Any:
-    return yaml.load(text, _Loader)  # noqa: S506  (a safe loader)
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506  (a safe loader)
+    except (RecursionError, ValueError) as error:  # lists in lists in lists; a date or a number that is none
+        raise yaml.YAMLError(str(error)) from None
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:

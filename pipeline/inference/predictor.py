@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.devices import Precision
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.inference.image_probability import top_mean
 from pneumoseg.pipeline.inference.monte_carlo import RunningStatistics, dropout_layers, sampling
 from pneumoseg.pipeline.inference.tta import augmented
@@ -27,6 +28,7 @@ class Prediction(NamedTuple):
         pixel_std: (B, 1, H, W), standard deviation of each pixel's probability over Monte-Carlo dropout samples.
         image_std: (B,), standard deviation of the image probability over Monte-Carlo dropout samples.
         attention: Coefficient maps of the four gates, deepest first, each (B, 1, H, W).
+        finite: (B,), whether all logits are finite; probabilities do not show that a logit has overflowed.
     """
 
     probabilities: Tensor
@@ -34,6 +36,19 @@ class Prediction(NamedTuple):
     pixel_std: Tensor | None = None
     image_std: Tensor | None = None
     attention: list[Tensor] | None = None
+    finite: Tensor | None = None
+
+    def check(self) -> None:
+        """Check that the logits are finite; on a GPU, this waits for them.
+
+        Raises: JobError: If some are not, since such probabilities would be taken for an empty mask.
+        """
+        if self.finite is not None and not self.finite.all():
+            count, images = int((~self.finite).sum()), self.finite.numel()
+            raise JobError(
+                f"the outputs of the network are non-finite (NaN or Inf) for {count} of {images} images: its weights "
+                "are damaged or were trained wrongly; use another model"
+            )
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Prediction":
         """Apply a function to every tensor.
@@ -51,6 +66,7 @@ class Prediction(NamedTuple):
             apply(self.pixel_std),
             apply(self.image_std),
             None if self.attention is None else [function(map_) for map_ in self.attention],
+            apply(self.finite),
         )
 
     def images(self) -> Iterator["Prediction"]:
@@ -59,9 +75,8 @@ class Prediction(NamedTuple):
             yield self.map(operator.itemgetter(place))
 
     def as_dict(self) -> dict[str, Tensor]:
-        """Return the tensors by name, without attention and None, as MONAI's engines decollate them."""
-        fields = self._asdict()
-        del fields["attention"]
+        """Return the tensors by name, without attention, `finite` and None, as MONAI's engines decollate them."""
+        fields = self._replace(attention=None, finite=None)._asdict()
         return {name: tensor for name, tensor in fields.items() if tensor is not None}
 
 
@@ -108,7 +123,7 @@ class Predictor:
 
     @torch.no_grad()
     def predict_batch(
-        self, images: Tensor, content: Tensor | None = None, *, attention: bool = False
+        self, images: Tensor, content: Tensor | None = None, *, attention: bool = False, check: bool = True
     ) -> Prediction:
         """Predict for a batch.
 
@@ -118,9 +133,18 @@ class Predictor:
                 cropped.
             content: (B, 1, H, W), True for the pixels that are not padding of `to_network_size`; None for all.
             attention: Whether to include the attention maps of the untransformed image without dropout.
+            check: Whether to check that the logits are finite, which waits for a GPU; otherwise the caller calls
+                `Prediction.check`.
 
         Returns: Tensors on the device of the networks.
+        Raises: JobError: If logits are non-finite.
         """
+        prediction = self._predict(images, content, attention=attention)
+        if check:
+            prediction.check()
+        return prediction
+
+    def _predict(self, images: Tensor, content: Tensor | None, *, attention: bool) -> Prediction:
         images = images.to(self.precision.device, non_blocking=True)
         for network in self.networks:
             network.eval()
@@ -128,36 +152,40 @@ class Predictor:
         own = own.to(self.precision.device, non_blocking=True)
         if not self.dropout_passes:
             found = self._run(images, tta=self.tta, attention=attention)
-            return Prediction(*_with_image_probability(found, own), attention=found.maps)
+            return Prediction(*_with_image_probability(found, own), attention=found.maps, finite=found.finite)
         samples = [
             self._sample(images[place : place + 1], own[place : place + 1]) for place in range(len(images))
         ]
         maps = self._run(images, tta=(), attention=True).maps if attention else None
-        probabilities, image_probability, pixel_std, image_std = map(torch.cat, zip(*samples, strict=True))
-        return Prediction(probabilities, image_probability, pixel_std, image_std, maps)
+        *fields, finite = map(torch.cat, zip(*samples, strict=True))
+        return Prediction(*fields, attention=maps, finite=finite)
 
-    def _sample(self, image: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Compute the first four fields of the `Prediction` for one image."""
-        pixels, images = RunningStatistics(), RunningStatistics()
+    def _sample(self, image: Tensor, own: Tensor) -> tuple[Tensor, ...]:
+        """Compute the first four fields of the `Prediction` for one image, and whether its logits are finite."""
+        pixels, images, finite = RunningStatistics(), RunningStatistics(), _all_true(image)
         with sampling(self._dropouts, self.precision.device):
             for _ in range(self.dropout_passes):
                 found = self._run(image, tta=self.tta)
                 pixels.add(found.probabilities)
                 images.add(_with_image_probability(found, own)[1])
-        mean = _RawPrediction(pixels.mean, images.mean if found.heads is not None else None)
-        return *_with_image_probability(mean, own), pixels.std, images.std
+                finite = finite & found.finite
+        mean = _RawPrediction(pixels.mean, images.mean if found.heads is not None else None, finite)
+        return *_with_image_probability(mean, own), pixels.std, images.std, finite
 
     def _run(self, images: Tensor, *, tta: Sequence[str], attention: bool = False) -> "_RawPrediction":
         """Run each network once on each augmented batch."""
         rows, columns = images.shape[-2:]
         padded = functional.pad(images, (0, -columns % self._stride, 0, -rows % self._stride))
         probabilities, heads, maps = _Mean(), _Mean(), [_Mean() for _ in range(GATES)]
+        finite = _all_true(padded)
         for network in self.networks:
             for index, copy in enumerate(augmented(padded, tta, stride=self._stride)):
                 with self.precision.autocast():
                     outputs = network.outputs(copy.images)
+                finite = finite & _is_finite(outputs.logits[:, :1])
                 probabilities.add(copy.restore(torch.sigmoid(outputs.logits[:, :1].float())))
                 if outputs.image_logits is not None:
+                    finite = finite & _is_finite(outputs.image_logits)
                     heads.add(torch.sigmoid(outputs.image_logits[:, 0].float()))
                 if attention and index == 0:
                     for mean, map_ in zip(maps, outputs.maps, strict=True):
@@ -171,6 +199,7 @@ class Predictor:
         return _RawPrediction(
             probabilities.value[..., :rows, :columns],
             heads.value if heads.count else None,
+            finite,
             enlarged if attention else None,
         )
 
@@ -178,7 +207,17 @@ class Predictor:
 class _RawPrediction(NamedTuple):
     probabilities: Tensor
     heads: Tensor | None  # (B,), sigmoid of the image head
+    finite: Tensor  # (B,), whether all logits are finite
     maps: list[Tensor] | None = None
+
+
+def _all_true(images: Tensor) -> Tensor:
+    return torch.ones(len(images), dtype=torch.bool, device=images.device)
+
+
+def _is_finite(logits: Tensor) -> Tensor:
+    """Tell for each image whether all its logits, (B, ...), are finite."""
+    return logits.isfinite().flatten(1).all(1)
 
 
 def _with_image_probability(found: _RawPrediction, own: Tensor) -> tuple[Tensor, Tensor]:

@@ -152,10 +152,14 @@ class _Predicted:
     arrived: torch.cuda.Event | None = None
 
     def cases(self) -> Iterator[Prediction]:
-        """Yield the prediction of each image."""
+        """Yield the prediction of each image.
+
+        Raises: JobError: If logits are non-finite.
+        """
         if self.arrived is not None:
             self.arrived.synchronize()
         if self.prediction is not None:
+            self.prediction.check()
             yield from self.prediction.images()
 
 
@@ -165,7 +169,9 @@ def _predict(model: Model, batches: Generator[_Batch], *, attention: bool) -> Ge
             if batch.images is None:
                 yield _Predicted(batch.files)
                 continue
-            prediction = model.predictor.predict_batch(batch.images, batch.content, attention=attention)
+            prediction = model.predictor.predict_batch(
+                batch.images, batch.content, attention=attention, check=False
+            )
             yield _Predicted(batch.files, *_fetch(prediction))
 
 

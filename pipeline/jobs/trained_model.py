@@ -27,6 +27,7 @@ from pneumoseg.pipeline.training.training_run import TrainingRun
 
 LIBRARIES: Final = ("pneumoseg", "monai", "torch", "pytorch-ignite", "pydicom", "pillow", "numpy")
 """Libraries whose versions are recorded."""
+_LONGEST_NAME: Final = 200
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def describe_training(manifest: Manifest, training: Sequence[int], *, seen: Iter
     digests = {image_digest(case.sha256) for case in cases}
     held_out = {image_digest(case.sha256) for case in manifest.training} - digests
     return Training(
-        manifest=manifest.name,
+        manifest=manifest.name[:_LONGEST_NAME],
         manifest_sha256=manifest_sha256(manifest),
         cases=len(cases),
         positive=sum(case.is_positive for case in cases),

@@ -8,8 +8,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pneumoseg.models import PLAIN_STRIDE
-from pneumoseg.pipeline.core.config import ComputedPrecision, NetworkConfig, TTAName, check_size
+from pneumoseg.pipeline.core.config import ComputedPrecision, ImageSize, NetworkConfig, TTAName, check_size
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.transforms.masks import OperatingPoint
 
@@ -17,14 +16,24 @@ FORMAT_VERSION: Final = 2
 DESCRIPTION: Final = "model.json"
 
 
+Number = Annotated[int, Field(ge=0, le=10**9)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Score = Annotated[int, Field(ge=-(10**9), le=10**9)] | Annotated[float, Field(ge=-1e9, le=1e9)]
+Name = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")]
+Digest = Annotated[str, Field(max_length=64, pattern=r"^[^\x00]*$")]
+WeightsPath = Annotated[str, Field(max_length=255, pattern=r"^/?[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")]
+
+
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    """Part of the content, every number and text of which is bounded: the file may come from anywhere."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Preprocessing(_Part):
     """Preprocessing of an image for the network."""
 
-    image_size: Annotated[int, Field(ge=PLAIN_STRIDE)]
+    image_size: ImageSize
     """The longest side is scaled to this many pixels, the rest padded with zeros."""
 
 
@@ -63,23 +72,23 @@ class ObjectivePoint(_Part):
     """The best operating point for an objective, with its scores on the cases of the search."""
 
     point: TunedPoint
-    dice: float
+    dice: Share
     """Challenge score."""
-    sensitivity: float | None
+    sensitivity: Share | None
     """Share of the positives that are predicted positive."""
-    specificity: float | None
+    specificity: Share | None
     """Share of the negatives that are predicted negative."""
 
 
 class CurvePoint(_Part):
     """Scores of a classification threshold, a minimum area and an image threshold."""
 
-    threshold: float
-    min_area_fraction: float
-    image_threshold: float = 0.0
-    dice: float
-    sensitivity: float | None
-    specificity: float | None
+    threshold: Share
+    min_area_fraction: Share
+    image_threshold: Share = 0.0
+    dice: Share
+    sensitivity: Share | None
+    specificity: Share | None
 
 
 class CrossFittedPoints(_Part):
@@ -87,16 +96,16 @@ class CrossFittedPoints(_Part):
 
     points: Annotated[tuple[TunedPoint, ...], Field(min_length=2)]
     """For each inner fold, the point found on the others; `inner_fold_of` gives the inner fold of a patient."""
-    dice: float
+    dice: Share
     """Challenge score, with each case at the point of its inner fold."""
 
 
 class OperatingPointSearch(_Part):
     """Record of the search of the operating point, on cases that the networks were not trained on."""
 
-    cases: int
+    cases: Number
     """Number of cases of the search."""
-    objectives: dict[str, ObjectivePoint]
+    objectives: dict[Name, ObjectivePoint]
     """Operating points by name."""
     curve: tuple[CurvePoint, ...]
     """Scores of each classification threshold, with the minimum area of the best challenge score."""
@@ -105,55 +114,55 @@ class OperatingPointSearch(_Part):
     thresholds."""
     cross_fitted: CrossFittedPoints | None
     """Cross-fitted operating points; null with too few patients."""
-    temperature: Annotated[float, Field(gt=0)] | None = None
+    temperature: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Temperature fitted to these cases, which divides the logits; null where it could not be fitted."""
 
 
 class Member(_Part):
     """One network of the model."""
 
-    weights: str
+    weights: WeightsPath
     """Path of the weights file, relative to the model folder."""
-    sha256: str
+    sha256: Digest
     """SHA-256 of the weights file."""
-    held_out_fold: int
+    held_out_fold: Number
     """Fold of the manifest that these weights were not trained on."""
-    unseen_digests: tuple[str, ...] = ()
+    unseen_digests: tuple[Digest, ...] = ()
     """Digests among `trained_on.image_digests` that only other members of the model were trained on."""
 
 
 class Training(_Part):
     """Data that the weights were trained on."""
 
-    manifest: str
+    manifest: Name
     """Name of the collection."""
-    manifest_sha256: str
+    manifest_sha256: Digest
     """SHA-256 of the manifest's content."""
-    cases: int
+    cases: Number
     """Number of training cases."""
-    positive: int
+    positive: Number
     """Number of positive training cases."""
-    image_digests: tuple[str, ...]
+    image_digests: tuple[Digest, ...]
     """Digest of each image that the weights were trained on, in this run or before it: see `image_digest`."""
-    initial_images: int = 0
+    initial_images: Number = 0
     """Number of these images that the initial weights were trained on."""
-    held_out_seen: int = 0
+    held_out_seen: Number = 0
     """Number of held-out images that the initial weights were trained on; unless it is 0, the validation scores are not
     valid for new images."""
-    grouped_by: str
+    grouped_by: Name
     """Source of the patients of the folds: a groups file, PatientID, or nothing."""
-    unknown_patients: int = 0
+    unknown_patients: Number = 0
     """Number of training and held-out images whose patient is unknown, which may be on both sides of the split."""
 
 
 class EncoderOrigin(_Part):
     """Origin of the initial weights of the encoder."""
 
-    weights: str
+    weights: Name
     """Training data and package of the weights, or name of the file."""
-    sha256: str
+    sha256: Digest
     """SHA-256 of the file."""
-    licence: str | None
+    licence: Name | None
     """SPDX identifier of the licence; null where it is unknown."""
 
 
@@ -169,16 +178,16 @@ class ModelDescription(_Part):
     operating_point: TunedPoint
     operating_point_search: OperatingPointSearch | None = None
     """Record of the search of the operating point, with other points; null where the point was given."""
-    members: Annotated[tuple[Member, ...], Field(min_length=1)]
+    members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=1000)]
     """Networks of the model; their probabilities are averaged."""
     tta: tuple[TTAName, ...] = ()
     """Test-time augmentations, which were used in the search of the operating point too."""
     precision: ComputedPrecision = "float32"
     """Number format of the validation, and of inference where the device supports it."""
     trained_on: Training
-    validation: dict[str, float | int | None]
+    validation: dict[Name, Score | None]
     """Scores on the held-out fold at the in-sample operating point, which was tuned on that same fold."""
-    versions: dict[str, str]
+    versions: dict[Name, Name]
     """Versions of the libraries that trained the weights."""
 
     @model_validator(mode="after")

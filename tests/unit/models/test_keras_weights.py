@@ -258,3 +258,20 @@ def test_a_missing_h5py_is_named_with_the_way_to_get_it(
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ImportError, match="pip install h5py"):
         load_keras_weights(network, weights_file)
+
+
+def test_a_member_of_an_archive_that_is_too_large_is_refused_before_it_is_read(
+    network: AttentionUNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "zeros.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(2**26))
+    assert path.stat().st_size < 2**17
+
+    def read(*_: object) -> bytes:
+        raise AssertionError
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", read)
+    with pytest.raises(KerasWeightsError, match=r"has more than the [\d,]+ bytes") as caught:
+        load_keras_weights(network, path)
+    assert len(str(caught.value).splitlines()) == 1

@@ -190,10 +190,10 @@ LOSSES = "bce, dice, focal, lovasz or tversky, alone or as {name: NAME, key: val
         ),
         (
             "network.features=[16,32]",
-            "network.features = [16, 32]: a list of 5 values, each a whole number of at least 4 would fit, "
+            "network.features = [16, 32]: a list of 5 values, each a whole number from 4 to 1024 would fit, "
             "like [32, 64, 128, 256, 512]",
         ),
-        ("network.features=[1,8,8,8,8]", "network.features.0 = 1: a whole number of at least 4 would fit"),
+        ("network.features=[1,8,8,8,8]", "network.features.0 = 1: a whole number from 4 to 1024 would fit"),
         ("tta=[flop]", "tta.0 = 'flop': flip or scale would fit"),
         ("tta=flip", "tta = 'flip': a list, each item flip or scale would fit"),
         (
@@ -332,3 +332,32 @@ def test_a_setting_reaches_into_a_preset_and_leaves_the_next_run_alone() -> None
 def test_an_unknown_preset_names_those_there_are(name: str) -> None:
     with pytest.raises(UsageError, match=f"--preset {re.escape(name)}: there are article, quick, reference"):
         load_config(preset=name)
+
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (BOMB, "an alias (*name) is not accepted"),
+        ("network: &n {dropout: 0.1}\ndata: {<<: *n}\n", "an alias (*name) is not accepted"),
+        ("[" * 10**5, "recursion"),
+        ("seed: " + "9" * 5000, "is not YAML"),
+        ("seed: 2001-99-99", "is not YAML"),
+    ],
+    ids=["bomb", "merge", "nested", "number", "date"],
+)
+def test_yaml_that_takes_too_much_or_cannot_be_read_is_refused_in_one_line(
+    tmp_path: Path, text: str, what: str
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=re.escape(what)) as caught:
+        load_config(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_alias_in_a_setting_is_refused() -> None:
+    with pytest.raises(UsageError, match="is not a value in YAML"):
+        load_config(settings=["data.stages=[&a {image_size: 64, epochs: 1}, *a]"])

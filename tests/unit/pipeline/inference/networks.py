@@ -54,7 +54,7 @@ class Copy(AttentionUNet):
 
 
 class Coins(AttentionUNet):
-    """A network with logits of 2 or minus infinity, by a fair coin for each pixel."""
+    """A network with logits of 2 or -200, by a fair coin for each pixel."""
 
     def __init__(self) -> None:
         super().__init__(features=(4, 4, 4, 4, 4), dropout=0.0)
@@ -62,7 +62,7 @@ class Coins(AttentionUNet):
 
     def outputs(self, image: Tensor) -> NetworkOutputs:
         kept: Tensor = self.coin(torch.ones_like(image)) > 0
-        return NetworkOutputs(torch.where(kept, 2.0, -torch.inf), None, [])
+        return NetworkOutputs(torch.where(kept, 2.0, -200.0), None, [])
 
 
 def predictor(*networks: AttentionUNet, **options: Any) -> Predictor:

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -14,8 +16,9 @@ from tests.unit.pipeline.inference.networks import (
 from torch import Tensor
 from torch.nn import functional
 
-from pneumoseg.models import AttentionUNet
+from pneumoseg.models import AttentionUNet, NetworkOutputs
 from pneumoseg.pipeline.core.devices import Precision
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.model.weights import place
 
 BF16 = Precision(CPU, torch.bfloat16)
@@ -220,3 +223,46 @@ def test_a_result_does_not_depend_on_the_rest_of_the_batch() -> None:
     model = predictor(Copy(), tta=("flip",))
     whole, alone = model.predict_batch(large), model.predict_batch(large[1:2])
     assert torch.equal(whole.image_probability[1:2], alone.image_probability)
+
+
+# --- logits that are no numbers
+
+
+class Overflowing(Copy):
+    """A network whose logits are the image times the largest number."""
+
+    def outputs(self, image: Tensor) -> NetworkOutputs:
+        return NetworkOutputs(image[:, :1] * torch.finfo(torch.float32).max, None, [])
+
+
+@pytest.mark.parametrize("tta", [(), ("flip",)])
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+def test_non_finite_logits_are_an_error_of_one_line(value: float, tta: tuple[str, ...]) -> None:
+    images = torch.zeros(3, 1, 16, 16)
+    images[1, 0, 3, 3] = value
+    with pytest.raises(JobError, match="for 1 of 3 images") as caught:
+        predictor(Copy(), tta=tta).predict_batch(images)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_non_finite_image_head_is_an_error(image: Tensor) -> None:
+    with pytest.raises(JobError, match="non-finite"):
+        predictor(with_head(math.inf)).predict_batch(image)
+
+
+def test_logits_that_overflow_are_an_error_in_each_member_and_each_dropout_sample(image: Tensor) -> None:
+    for networks, options in (((Overflowing(),), {}), ((Copy(), Overflowing()), {})):
+        with pytest.raises(JobError, match="non-finite"):
+            predictor(*networks, **options).predict_batch(image * 10)
+    network = member(dropout=0.5)
+    with torch.no_grad():
+        network.head.bias.fill_(torch.inf)
+    with pytest.raises(JobError, match="non-finite"):
+        predictor(network, dropout_passes=2).predict_batch(image)
+
+
+def test_the_check_can_be_left_to_who_waits_for_the_results(image: Tensor) -> None:
+    prediction = predictor(constant(math.inf)).predict_batch(image, check=False)
+    with pytest.raises(JobError, match="non-finite"):
+        prediction.check()
+    predictor(constant(1.0)).predict_batch(image, check=False).check()

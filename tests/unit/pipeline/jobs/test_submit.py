@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.conftest import bright_pixel_network, draw_case, job_options, write_model, write_radiograph
 
 from pneumoseg.pipeline.core.errors import JobError, UsageError
@@ -247,3 +248,16 @@ def test_images_to_review_are_counted_and_have_a_row_like_all_others(
     report, rows = submit(model_folder, tmp_path / "images", tmp_path)
     assert (report.images, report.review, report.exit_code) == (1, 1, 0)
     assert [row["EncodedPixels"] for row in rows] == ["-1"]
+
+
+@pytest.mark.parametrize(("bias", "head"), [(float("nan"), 1.0), (3e38, 3e38)], ids=["NaN", "overflow"])
+def test_a_network_without_finite_outputs_is_an_error_and_nothing_is_written(
+    images: Path, tmp_path: Path, bias: float, head: float
+) -> None:
+    network = bright_pixel_network()
+    with torch.no_grad():
+        dict(network.named_parameters())["decoder1.conv2.bias"].fill_(bias)
+        dict(network.named_parameters())["head.weight"].fill_(head)
+    with pytest.raises(JobError, match="non-finite"):
+        submit(write_model(tmp_path / "model", network), images, tmp_path)
+    assert not (tmp_path / "submission.csv").exists()

@@ -1,4 +1,6 @@
+import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -6,9 +8,7 @@ import pytest
 from tests.conftest import TINY
 from tests.unit.pipeline.model.folders import alter, the_error
 
-from pneumoseg.pipeline.model.description import (
-    read_description,
-)
+from pneumoseg.pipeline.model.description import ModelDescription, read_description
 
 
 def test_the_folder_holds_weights_description_and_card(folder: Path) -> None:
@@ -46,6 +46,13 @@ def test_a_description_that_cannot_be_read_is_an_error(folder: Path, content: by
             "operating_point.threshold",
         ),
         ({"network": {"features": [1, 2, 3, 4, 5]}}, "network.features"),
+        ({"network": {"features": [10**9] * 5}}, "network.features"),
+        ({"network": {"in_channels": 10**9}}, "network.in_channels"),
+        ({"preprocessing": {"image_size": 2**40}}, "preprocessing.image_size"),
+        ({"validation": {"dice": float("inf")}}, "validation"),
+        ({"validation": {"images": 10**4000}}, "validation"),
+        ({"validation": {"x" * 5000: 1}}, "validation"),
+        ({"versions": {"torch": "2\0"}}, "versions"),
         ({"extra": 1}, "extra"),
     ],
 )
@@ -64,3 +71,48 @@ def test_an_image_size_that_the_network_cannot_take_is_an_error(folder: Path) ->
 def test_a_segmentation_threshold_above_the_classification_threshold_is_an_error(folder: Path) -> None:
     alter(folder, operating_point={"threshold": 0.25, "min_area_fraction": 0, "segmentation_threshold": 0.5})
     assert "segmentation_threshold has to lie in [0, threshold]" in the_error(folder)
+
+
+@pytest.mark.parametrize("weights", ["weights/\0.safetensors", "w" * 5000, "a//b", "", "weights/a\nb"])
+def test_the_name_of_a_weights_file_is_bounded(folder: Path, weights: str) -> None:
+    member = json.loads((folder / "model.json").read_text())["members"][0]
+    alter(folder, members=[{**member, "weights": weights}])
+    told = the_error(folder)
+    assert "members.0.weights" in told
+    assert len(told) < 500
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("cases", 10**12), ("positive", -1), ("manifest", "x" * 5000), ("manifest", "\0")]
+)
+def test_what_the_training_is_described_by_is_bounded(folder: Path, key: str, value: object) -> None:
+    training = json.loads((folder / "model.json").read_text())["trained_on"]
+    alter(folder, trained_on={**training, key: value})
+    assert f"trained_on.{key}" in the_error(folder)
+
+
+def test_every_number_and_every_text_of_a_description_has_bounds() -> None:
+    schema = ModelDescription.model_json_schema()
+
+    def unbounded(node: Any, where: str) -> Iterator[str]:
+        if isinstance(node, dict):
+            kind = node.get("type")
+            fixed = "const" in node or "enum" in node
+            if (
+                kind in {"integer", "number"}
+                and not fixed
+                and not (
+                    {"minimum", "exclusiveMinimum"} & node.keys()
+                    and {"maximum", "exclusiveMaximum"} & node.keys()
+                )
+            ):
+                yield where
+            if kind == "string" and not fixed and "maxLength" not in node:
+                yield where
+            for key, inner in node.items():
+                yield from unbounded(inner, f"{where}/{key}")
+        elif isinstance(node, list):
+            for index, inner in enumerate(node):
+                yield from unbounded(inner, f"{where}/{index}")
+
+    assert list(unbounded(schema, "")) == []

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from tests.unit.pipeline.model.folders import (
     alter,
     described_anew,
     the_error,
+    tiny_network,
     write_pair,
 )
 
@@ -27,7 +30,7 @@ from pneumoseg.pipeline.model.card import model_card
 from pneumoseg.pipeline.model.description import (
     read_description,
 )
-from pneumoseg.pipeline.model.weights import load_initial_weights, make_network, place
+from pneumoseg.pipeline.model.weights import load_initial_weights, make_network, place, save_weights
 
 
 @pytest.fixture
@@ -175,3 +178,20 @@ def test_a_model_with_an_encoder_is_read_without_the_package_of_its_weights(
         "- **Encoder**: efficientnet-lite0, pretrained (ImageNet, a package 1.0; licence Apache-2.0; " in card
     )
     assert "ab" * 32 in card
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_non_finite_weights_are_an_error_of_one_line(tmp_path: Path, value: float) -> None:
+    network = tiny_network(1)
+    with torch.no_grad():
+        next(network.parameters())[0, 0, 0, 0] = value
+    assert "holds non-finite weights" in the_error(write_model(tmp_path / "model", network))
+
+
+def test_a_full_disk_is_told_with_its_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_weights(tmp_path, tiny_network(1), fold=0)
