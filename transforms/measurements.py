@@ -183,6 +183,23 @@ def measure(
     )
 
 
+def label_components(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+    """Number the components of a mask in the order of `measure`.
+
+    Args:
+        mask: Mask of zeros and ones, shape ``(rows, columns)``.
+
+    Returns: 0 outside of the mask, and the number of the component, from 1, inside; of the same shape.
+    """
+    labels, count = ndimage.label(mask, structure=_CORNERS)
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    places = [(rows.start, columns.start) for rows, columns in ndimage.find_objects(labels)]
+    order = sorted(range(1, count + 1), key=lambda number: (-areas[number], places[number - 1]))
+    numbers = np.zeros(count + 1, np.int32)
+    numbers[order] = np.arange(1, count + 1)
+    return numbers[labels]
+
+
 def outlines(mask: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float64]]:
     """Trace the outer border of each component, in the order of `measure`.
 
@@ -196,18 +213,14 @@ def outlines(mask: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float64]]:
         the centre of its first pixel (0.5, 0.5).
     Source: DICOM PS3.3 C.18.6.1.1 (image relative coordinates).
     """
-    labels, count = ndimage.label(mask, structure=_CORNERS)
+    labels = label_components(mask)
     found = []
-    for number, place in enumerate(ndimage.find_objects(labels), start=1):
-        inside = labels[place] == number
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        inside = labels[rows, columns] == number
         lines = find_contours(np.pad(inside, 1).astype(np.float64), 0.5, fully_connected="high")
         outer = max(lines, key=lambda line: float(np.ptp(line[:, 0]) * np.ptp(line[:, 1])))
-        top, left = place[0].start, place[1].start
-        points = approximate_polygon(outer, tolerance=0)[:, ::-1] - 0.5 + (left, top)
-        found.append((-int(inside.sum()), top, left, points))
-    found.sort(key=lambda entry: entry[:3])
-    assert len(found) == count  # noqa: S101  (each label has its place)
-    return [points for *_, points in found]
+        found.append(approximate_polygon(outer, tolerance=0)[:, ::-1] - 0.5 + (columns.start, rows.start))
+    return found
 
 
 def _components(

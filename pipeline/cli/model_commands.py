@@ -229,6 +229,14 @@ def predict(
     any_modality: AnyModality = False,
     any_body_part: AnyBodyPart = False,
     allow_burned_in: AllowBurnedIn = False,
+    uid_root: Annotated[
+        str | None,
+        typer.Option(
+            "--uid-root",
+            help="Registered root for the UIDs of DICOM results; default: 2.25, which needs no registration.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
     batch_size: BatchSize = 4,
@@ -270,6 +278,7 @@ def predict(
         overwrite=overwrite,
         research=research,
         part=None if part_id is None else Part(part_id, num_parts),
+        uid_root=uid_root,
     )
     console.print(*predict_summary(report), sep="\n")
     say(

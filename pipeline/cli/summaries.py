@@ -143,6 +143,9 @@ def predict_summary(report: "PredictReport") -> list[str | Table]:
             f"{report.trained_on} of them were in the model's training set, and do not test the model"
         )
     lines += [f"{count} images without {why}" for why, count in report.left_out.most_common()]
+    if report.incomplete:
+        lines.append(f"{report.incomplete} images lack a DICOM result that was requested")
+    lines += [f"{count} images: {what}" for what, count in report.header_changes.most_common()]
     return [*lines, reasons_table(report.reasons)] if report.reasons else lines
 
 

@@ -216,12 +216,14 @@ def empty_folder(folder: Path, *, keep: Collection[str]) -> None:
 
     Args:
         folder: Folder to empty.
-        keep: Names of files in it that are kept.
+        keep: Names of files and folders in it that are kept.
     """
     for path in folder.iterdir():
+        if path.name in keep:
+            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name not in keep:
+        else:
             path.unlink()
 
 

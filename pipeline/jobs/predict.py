@@ -20,12 +20,25 @@ from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.results.output_folder import claimed, remove_leftovers, remove_unfinished_of_parts
 from pneumoseg.pipeline.results.planning import Part, Planned, content_sha256, plan
-from pneumoseg.pipeline.results.receipts import Receipt, is_valid, read_receipt, withdraw, write_receipt
+from pneumoseg.pipeline.results.receipts import (
+    Receipt,
+    history_of,
+    is_valid,
+    read_receipt,
+    withdraw,
+    write_receipt,
+)
 from pneumoseg.pipeline.results.rows import row_of, row_without_result
 from pneumoseg.pipeline.results.run_log import counts, logged
-from pneumoseg.pipeline.results.settings import DEFAULT_KINDS, check_kinds, make_settings
+from pneumoseg.pipeline.results.settings import (
+    DEFAULT_KINDS,
+    algorithm_parameters,
+    check_kinds,
+    check_uid_root,
+    make_settings,
+)
 from pneumoseg.pipeline.results.tables import collect, was_trained_on, withdraw_tables, write_tables
-from pneumoseg.pipeline.results.writing import Writer
+from pneumoseg.pipeline.results.writing import Writer, lacks_requested_object
 from pneumoseg.transforms.measurements import measure
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import Outcome
@@ -45,6 +58,9 @@ class PredictReport:
         kept: Complete results of an earlier run, which were left as they are.
         trained_on: Segmented images that the model was trained on; their results say nothing about new images.
         left_out: Images without a file of a requested kind, by kind and reason.
+        incomplete: Images whose requested SEG, SR or SC could not be made; withheld pictures of images with text in
+            them do not count.
+        header_changes: Images in the header of whose DICOM results something was cut, dropped or replaced, by what.
         has_tables: Whether the tables are written; they are written after the last part.
     """
 
@@ -57,12 +73,14 @@ class PredictReport:
     kept: int = 0
     trained_on: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
+    incomplete: int = 0
+    header_changes: Counter[str] = field(default_factory=Counter)
     has_tables: bool = True
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 where a file was refused, or a result has to be reviewed."""
-        return 3 if self.refused or self.review else 0
+        """0, or 3 where a file was refused, a result has to be reviewed, or a DICOM result could not be made."""
+        return 3 if self.refused or self.review or self.incomplete else 0
 
 
 def predict_folder(
@@ -77,6 +95,7 @@ def predict_folder(
     overwrite: bool = False,
     research: bool = False,
     part: Part | None = None,
+    uid_root: str | None = None,
 ) -> PredictReport:
     """Segment every radiograph under a folder, or continue an earlier run.
 
@@ -92,9 +111,10 @@ def predict_folder(
         runtime: Device, batch size and workers. The batch size is one of the settings that a receipt is valid for.
         acceptance: Which files are accepted as frontal chest radiographs, and whether to assume that text in an image
             is not identifying; without that, no picture is made of it.
-        overwrite: Delete an earlier result in *output*.
+        overwrite: Delete earlier results in *output*, and make them again. The time of an analysis stays the first.
         research: Keep everything that identifies a person out of all results: names, dates, paths, quoted tags.
         part: Process only this part; the part that ends last writes the tables.
+        uid_root: Root of the UIDs of DICOM results; None makes UIDs under 2.25.
 
     Returns: Numbers of files by their results.
 
@@ -105,11 +125,17 @@ def predict_folder(
     """
     model_folder, folder, output = Path(model_folder), Path(folder), Path(output)
     check_kinds(kinds, dropout_passes=options.dropout_passes)
+    check_uid_root(uid_root)
     acceptance = acceptance or AcceptanceFilters()
     model = load_model(model_folder, resolve_device(runtime.device), options)
     found = find_radiographs(folder, leave_out=[output])
     settings = make_settings(
-        kinds, acceptance=acceptance, research=research, batch_size=runtime.batch_size, model=model
+        kinds,
+        acceptance=acceptance,
+        research=research,
+        batch_size=runtime.batch_size,
+        model=model,
+        uid_root=uid_root,
     )
     with claimed(output, part=part, overwrite=overwrite, inputs=[model_folder, folder]):
         within = folder if folder.is_dir() else folder.parent
@@ -118,8 +144,8 @@ def predict_folder(
         facts = {"pneumoseg": version("pneumoseg"), "files": len(mine), "settings": settings.sha256[:16]}
         log_path = output / (f"run-{part}.log" if part else "run.log")
         with logged(log_path, facts=facts) as log, Interruption() as interruption:
-            writer = Writer(output, settings)
-            due = _due(mine, writer)
+            writer = Writer(output, settings, algorithm_parameters(model))
+            due = mine if overwrite else _due(mine, writer)
             if due:
                 withdraw_tables(output)
             segmenting = segment_files(
@@ -185,6 +211,7 @@ def _due(planned: Sequence[Planned], writer: Writer) -> list[Planned]:
 def _save(writer: Writer, file: Planned, result: Segmentation | NotRead) -> None:
     """Measure a segmentation, write its files and, last of all, the receipt."""
     output, settings = writer.output, writer.settings
+    former = read_receipt(output, file.name)
     withdraw(output, file.name, keep=frozenset(writer.paths(file.name).values()))
     if isinstance(result, NotRead):
         writer.remove(file.name)
@@ -203,12 +230,26 @@ def _save(writer: Writer, file: Planned, result: Segmentation | NotRead) -> None
             patient_orientation=radiograph.patient_orientation,
             warned_of=[reason for reason, _ in radiograph.warnings],
         )
-        written = writer.write(file.name, result, measurements)
+        history = history_of(
+            former, input_sha256=radiograph.file_sha256, analysis_sha256=settings.analysis_sha256
+        )
+        written = writer.write(file.name, result, measurements, history)
         receipt = Receipt(
             input_sha256=radiograph.file_sha256,
             settings_sha256=settings.sha256,
-            row=row_of(result, file.name, measurements, written.left_out, research=settings.research),
+            row=row_of(
+                result,
+                file.name,
+                measurements,
+                written.left_out,
+                research=settings.research,
+                header_changes=written.header_changes,
+            ),
             outputs=written.outputs,
+            analysis_sha256=settings.analysis_sha256,
+            analysed_at=history.analysed_at.isoformat(),
+            report=written.report,
+            replaces=written.replaces,
         )
     write_receipt(output, file.name, receipt)
 
@@ -216,9 +257,10 @@ def _save(writer: Writer, file: Planned, result: Segmentation | NotRead) -> None
 def _report(
     receipts: Sequence[Receipt], *, model: Model, other_files: int, kept: int, has_tables: bool
 ) -> PredictReport:
-    segmented = predicted_positive = review = refused = trained_on = 0
+    segmented = predicted_positive = review = refused = trained_on = incomplete = 0
     reasons: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
+    header_changes: Counter[str] = Counter()
     for receipt in receipts:
         row = receipt.row
         segmented += receipt.is_result
@@ -229,6 +271,8 @@ def _report(
         if not receipt.is_result:
             reasons[str(row["reason"])] += 1
         left_out.update(why for why in str(row.get("left_out") or "").split("; ") if why)
+        header_changes.update(what for what in str(row.get("header") or "").split("; ") if what)
+        incomplete += lacks_requested_object(row)
     return PredictReport(
         segmented=segmented,
         predicted_positive=predicted_positive,
@@ -239,5 +283,7 @@ def _report(
         kept=kept,
         trained_on=trained_on,
         left_out=left_out,
+        incomplete=incomplete,
+        header_changes=header_changes,
         has_tables=has_tables,
     )

@@ -30,7 +30,7 @@ def claimed(output: Path, *, part: Part | None, overwrite: bool, inputs: Sequenc
         output: Folder of the results; it is made if needed, and earlier results are kept.
         part: Part of the run; different parts may run at the same time, but neither the same part twice nor a part
             beside a run of the whole.
-        overwrite: Delete earlier results first.
+        overwrite: Delete earlier results first, except their receipts, which tell when an image was first analysed.
         inputs: Files and folders that the results are made from, and that must not be deleted with earlier results.
 
     Raises:
@@ -48,7 +48,7 @@ def claimed(output: Path, *, part: Part | None, overwrite: bool, inputs: Sequenc
                     pass
             if overwrite:
                 _check_inputs(output, inputs)
-                empty_folder(output, keep={LOCK, f".pneumoseg-{_COMMAND}"})
+                empty_folder(output, keep={LOCK, f".pneumoseg-{_COMMAND}", FOLDER})
             remove_unfinished(output)
         else:
             with locked(output, patience_s=_REGISTRATION_S):

@@ -2,16 +2,22 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+
+from pydicom.uid import RE_VALID_UID
 
 from pneumoseg.pipeline.core.files import sha256_of, to_json, write_json
 from pneumoseg.pipeline.core.names import RESULTS
 
 FOLDER: Final = "receipts"
-_FORMAT: Final = 1
+REPORT_UIDS: Final = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+"""Keywords of the UIDs by which one DICOM SR names another."""
+_FORMAT: Final = 2
 Row = dict[str, Any]
 
 
@@ -24,6 +30,10 @@ class Receipt:
         settings_sha256: SHA-256 of the model and all settings.
         row: Row of the file in the tables.
         outputs: SHA-256 of each result, by its path within the output folder.
+        analysis_sha256: SHA-256 of the settings that decide the content of DICOM results.
+        analysed_at: When the file was first analysed with these settings, in ISO 8601 with its time zone.
+        report: UIDs of the DICOM SR among the results.
+        replaces: UIDs of the earlier DICOM SR that it names as its predecessor.
     """
 
     format_version: int = _FORMAT
@@ -31,11 +41,70 @@ class Receipt:
     settings_sha256: str
     row: Row
     outputs: dict[str, str] = field(default_factory=dict)
+    analysis_sha256: str = ""
+    analysed_at: str = ""
+    report: dict[str, str] | None = None
+    replaces: dict[str, str] | None = None
 
     @property
     def is_result(self) -> bool:
         """Whether the file was segmented; a refused file is tried again in the next run."""
         return self.row.get("status") in RESULTS
+
+
+@dataclass(frozen=True)
+class History:
+    """What earlier runs have made of a file.
+
+    Attributes:
+        analysed_at: When it was first analysed with the present settings, with a time zone.
+        report: UIDs of the DICOM SR of the last run; None without one.
+        replaces: UIDs of the predecessor of that SR.
+    """
+
+    analysed_at: datetime
+    report: dict[str, str] | None = None
+    replaces: dict[str, str] | None = None
+
+
+def now() -> datetime:
+    """Read the clock, to the second and with the time zone of this machine."""
+    return datetime.now().astimezone().replace(microsecond=0)
+
+
+def history_of(former: Receipt | None, *, input_sha256: str | None, analysis_sha256: str) -> History:
+    """Recall earlier runs from their receipt, so that the same results are dated the same.
+
+    Args:
+        former: Receipt of an earlier run.
+        input_sha256: SHA-256 of the bytes that were decoded; nothing is recalled of others.
+        analysis_sha256: SHA-256 of the settings that decide the content of DICOM results; the first analysis with these
+            was now, unless the receipt is one of them.
+    """
+    if former is None or not former.is_result or former.input_sha256 != input_sha256:
+        return History(now())
+    recalled = _moment(former.analysed_at) if former.analysis_sha256 == analysis_sha256 else None
+    return History(recalled or now(), _uids(former.report), _uids(former.replaces))
+
+
+def _moment(given: object) -> datetime | None:
+    """Read a time with its zone; None if it is none."""
+    try:
+        moment = datetime.fromisoformat(str(given))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
+
+
+def _uids(given: object) -> dict[str, str] | None:
+    """Check the UIDs of a report; None if they are not whole."""
+    if not isinstance(given, dict) or set(given) != set(REPORT_UIDS):
+        return None
+    return given if all(map(_is_uid, given.values())) else None
+
+
+def _is_uid(given: object) -> bool:
+    return isinstance(given, str) and len(given) <= 64 and bool(re.fullmatch(RE_VALID_UID, given))
 
 
 def receipt_path(output: Path, name: str) -> Path:

@@ -1,6 +1,6 @@
 """Rows of the result tables: one for each file."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from pneumoseg.pipeline.core.names import REVIEW, SEGMENTED
@@ -13,7 +13,7 @@ from pneumoseg.transforms.measurements import Measurements
 COLUMNS: Final = (
     "image", "status", "decision", "probability", "uncertainty", "area_px", "area_mm2", "side", "width_mm", "height_mm",
     "components", "rows", "columns", "spacing_row_mm", "spacing_column_mm", "spacing_basis", "sop_instance_uid", "name",
-    "reason", "detail", "left_out", "sentence", "rle",
+    "reason", "detail", "left_out", "header", "sentence", "rle",
 )  # fmt: skip
 """Columns of ``predictions.csv``."""
 
@@ -25,6 +25,7 @@ def row_of(
     left_out: Mapping[str, str],
     *,
     research: bool,
+    header_changes: Collection[str] = (),
 ) -> Row:
     """Make the row of a segmented radiograph.
 
@@ -34,6 +35,7 @@ def row_of(
         measurements: Measurements of its mask.
         left_out: For each requested kind of result without a file, the reason.
         research: Whether to leave out details, which may quote the file.
+        header_changes: What was cut, dropped or replaced in the header of DICOM results.
 
     Returns: Values by column; the column of the file's name is added by the table.
     """
@@ -56,6 +58,7 @@ def row_of(
         "reason": " ".join(dict.fromkeys(reason for reason, _ in warnings)),
         "detail": "" if research else "; ".join(detail for _, detail in warnings),
         "left_out": "; ".join(f"{kind}: {why}" for kind, why in left_out.items()),
+        "header": "; ".join(header_changes),
         "rle": encode_rle(result.mask),
     }
 

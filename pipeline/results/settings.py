@@ -1,5 +1,6 @@
 """All settings that decide the results of a file, and no others: runs with equal settings may share results."""
 
+import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -28,6 +29,10 @@ FOLDERS: Final = {
 }
 """Folder of each kind of files."""
 SUFFIXES: Final = {"nifti": ".nii.gz", "seg": ".dcm", "sr": ".dcm", "sc": ".dcm", "gsps": ".dcm"}
+DICOM_KINDS: Final = tuple(kind for kind, suffix in SUFFIXES.items() if suffix == ".dcm")
+_WITHOUT_EFFECT: Final = frozenset({"kinds", "acceptance"})  # on the content of a DICOM result
+_UID_ROOT: Final = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
+_LONGEST_UID_ROOT: Final = 40  # which leaves 23 of 64 characters to tell UIDs apart
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Settings:
         tta: Test-time augmentations.
         temperature: Temperature of the probabilities.
         dropout_passes: Monte-Carlo dropout samples.
+        uid_root: Root of the UIDs of DICOM results; None stands for 2.25.
     """
 
     kinds: tuple[str, ...]
@@ -57,6 +63,14 @@ class Settings:
     tta: tuple[str, ...]
     temperature: float
     dropout_passes: int
+    uid_root: str | None = None
+
+    @property
+    def analysis_sha256(self) -> str:
+        """SHA-256 of the settings that decide the content of a DICOM result, and of the release."""
+        return digest_of(
+            {name: value for name, value in self.as_json().items() if name not in _WITHOUT_EFFECT}
+        )
 
     @property
     def sha256(self) -> str:
@@ -75,6 +89,7 @@ def make_settings(
     research: bool,
     batch_size: int,
     model: Model,
+    uid_root: str | None = None,
 ) -> Settings:
     """Collect the settings of a run.
 
@@ -84,6 +99,7 @@ def make_settings(
         research: Whether everything that identifies a person is left out.
         batch_size: Images per batch.
         model: Model, with its operating point, augmentations, temperature and dropout samples.
+        uid_root: Root of the UIDs of DICOM results; None stands for 2.25.
     """
     return Settings(
         kinds=tuple(kind for kind in KINDS if kind in kinds),
@@ -96,6 +112,7 @@ def make_settings(
         tta=model.tta,
         temperature=model.temperature,
         dropout_passes=model.dropout_passes,
+        uid_root=uid_root,
     )
 
 
@@ -112,6 +129,42 @@ def check_kinds(kinds: Collection[str], *, dropout_passes: int = 0) -> None:
         raise UsageError(f"--type {unknown[0]}: {', '.join(KINDS)} would fit")
     if "uncertainty" in kinds and not dropout_passes:
         raise UsageError("--type uncertainty needs --dropout-passes, which it is measured with; 20 would fit")
+
+
+def algorithm_parameters(model: Model) -> dict[str, str]:
+    """Give the settings of a model that decide a mask or a probability, by name, for a reader.
+
+    Args:
+        model: Model, with its operating point, augmentations, temperature and dropout samples.
+    """
+    values = {
+        "operating point": model.objective or "default",
+        **{name.replace("_", " "): value for name, value in asdict(model.operating_point).items()},
+        "TTA": ", ".join(model.tta) or "none",
+        "temperature": model.temperature,
+        "dropout samples": model.dropout_passes,
+    }
+    return {
+        name: f"{value:.6g}" if isinstance(value, float) else str(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def check_uid_root(root: str | None) -> None:
+    """Refuse a text that is no root of UIDs.
+
+    Args:
+        root: Root as an organisation has registered it, without a dot at its end; None stands for 2.25.
+
+    Raises: UsageError: If it is not made of numbers and dots, or is too long.
+    Source: DICOM PS3.5 9.1.
+    """
+    if root is not None and not (len(root) <= _LONGEST_UID_ROOT and _UID_ROOT.fullmatch(root)):
+        raise UsageError(
+            f"--uid-root {root[:80]}: a root is made of numbers and dots and has at most {_LONGEST_UID_ROOT} "
+            "characters; 1.2.826.0.1.3680043.10.1 would fit"
+        )
 
 
 def model_sha256(model: Model) -> str:

@@ -1,6 +1,7 @@
 """Write the requested result files of one image; they depend on its file, the model and the settings alone."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,17 +15,18 @@ from pneumoseg.pipeline.results.dicom.caption import caption
 from pneumoseg.pipeline.results.dicom.gsps import make_gsps
 from pneumoseg.pipeline.results.dicom.origin import Origin, save_dicom
 from pneumoseg.pipeline.results.dicom.sc import make_sc
-from pneumoseg.pipeline.results.dicom.seg import make_seg
+from pneumoseg.pipeline.results.dicom.seg import make_seg, reference_to_seg
 from pneumoseg.pipeline.results.dicom.source import NoDicomResultError, Source, read_source
-from pneumoseg.pipeline.results.dicom.sr import make_sr
+from pneumoseg.pipeline.results.dicom.sr import make_sr, report_uid, uids_of
 from pneumoseg.pipeline.results.nifti import save_nifti
 from pneumoseg.pipeline.results.planning import read_content
-from pneumoseg.pipeline.results.settings import FOLDERS, SUFFIXES, Settings
+from pneumoseg.pipeline.results.receipts import History, Row
+from pneumoseg.pipeline.results.settings import DICOM_KINDS, FOLDERS, SUFFIXES, Settings
 from pneumoseg.pipeline.scoring.calibration import calibrate
 from pneumoseg.transforms.measurements import Measurements
 
 _SHOW_THE_IMAGE = ("sc", "overlay", "attention")
-_DICOM = ("seg", "sr", "sc", "gsps")
+_WITHHELD = "text is burned into the image"
 _FINEST_GATE = -1  # attention maps come deepest first
 
 
@@ -33,12 +35,20 @@ class Written:
     """The result files of an image.
 
     Attributes:
+        history: What earlier runs have made of the image.
         outputs: SHA-256 of each file, by its path within the output folder.
         left_out: For each requested kind without a file, the reason.
+        header_changes: What was cut, dropped or replaced in the header of the DICOM results.
+        report: UIDs of the DICOM SR; None without one.
+        replaces: UIDs of the earlier DICOM SR that it names as its predecessor.
     """
 
+    history: History
     outputs: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    header_changes: tuple[str, ...] = ()
+    report: dict[str, str] | None = None
+    replaces: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,10 +58,12 @@ class Writer:
     Args:
         output: Folder of the results.
         settings: Requested kinds, and all settings that decide their content.
+        parameters: Settings of the algorithm by name, for DICOM results.
     """
 
     output: Path
     settings: Settings
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
     def paths(self, name: str) -> dict[str, str]:
         """Path of the file of each requested kind, within the output folder."""
@@ -61,24 +73,30 @@ class Writer:
             if kind in self.settings.kinds
         }
 
-    def write(self, name: str, result: Segmentation, measurements: Measurements) -> Written:
+    def write(self, name: str, result: Segmentation, measurements: Measurements, history: History) -> Written:
         """Write all requested files of an image.
 
         Args:
             name: Name of the files, without suffix.
             result: Segmentation of the image.
             measurements: Measurements of its mask.
+            history: What earlier runs have made of the image.
         """
-        written = Written()
+        written = Written(history)
         source = self._source(result, written)
         for kind, place in self.paths(name).items():
             if kind in _SHOW_THE_IMAGE and self._hides(result, kind):
-                written.left_out[kind] = "text is burned into the image"
+                written.left_out[kind] = _WITHHELD
             if kind in written.left_out:
                 (self.output / place).unlink(missing_ok=True)  # of an earlier run with other settings
                 continue
             try:
-                self._save(kind, self.output / place, result, measurements, source)
+                if kind in DICOM_KINDS:
+                    assert source is not None  # noqa: S101  (else the kind is left out)
+                    dicom = self._dicom(kind, source, result, measurements, written)
+                    save_dicom(self.output / place, dicom)
+                else:
+                    self._save(kind, self.output / place, result)
             except NoDicomResultError as error:
                 written.left_out[kind] = str(error)
                 continue
@@ -90,7 +108,7 @@ class Writer:
 
         An archive holds the text anyway, and DICOM objects state that it is present.
         """
-        is_clinical = kind in _DICOM and not self.settings.research
+        is_clinical = kind in DICOM_KINDS and not self.settings.research
         return (
             result.radiograph.burned_in and not self.settings.acceptance.allow_burned_in and not is_clinical
         )
@@ -102,7 +120,7 @@ class Writer:
 
     def _source(self, result: Segmentation, written: Written) -> Source | None:
         """Read the header that DICOM results refer to, from the bytes that were decoded."""
-        requested = [kind for kind in _DICOM if kind in self.settings.kinds]
+        requested = [kind for kind in DICOM_KINDS if kind in self.settings.kinds]
         if not requested:
             return None
         radiograph, max_bytes = result.radiograph, self.settings.acceptance.max_bytes
@@ -110,7 +128,7 @@ class Writer:
         try:
             if content is None or hashlib.sha256(content).hexdigest() != radiograph.file_sha256:
                 raise NoDicomResultError("the file has gone or changed since it was read")
-            return read_source(
+            source = read_source(
                 content,
                 radiograph,
                 with_identity=not self.settings.research,
@@ -119,10 +137,10 @@ class Writer:
         except NoDicomResultError as error:
             written.left_out |= dict.fromkeys(requested, str(error))
             return None
+        written.header_changes = source.changes
+        return source
 
-    def _save(
-        self, kind: str, path: Path, result: Segmentation, measurements: Measurements, source: Source | None
-    ) -> None:
+    def _save(self, kind: str, path: Path, result: Segmentation) -> None:
         radiograph, mask = result.radiograph, result.mask
         match kind:
             case "png":
@@ -137,27 +155,51 @@ class Writer:
             case "probability":
                 given_out = calibrate(result.probabilities, self.settings.temperature)
                 save_png(path, (given_out * 65535).round().astype(np.uint16))
-            case "uncertainty":
+            case _:
                 assert result.pixel_std is not None  # noqa: S101  (the kind is refused without dropout)
                 save_png(path, std_picture(result.pixel_std))
-            case _:
-                assert source is not None  # noqa: S101  (else the kind is left out)
-                save_dicom(path, self._dicom(kind, source, result, measurements))
 
-    def _dicom(self, kind: str, source: Source, result: Segmentation, measurements: Measurements) -> Dataset:
-        origin = Origin(self.settings.model_sha256)
+    def _dicom(
+        self,
+        kind: str,
+        source: Source,
+        result: Segmentation,
+        measurements: Measurements,
+        written: Written,
+    ) -> Dataset:
+        settings, history = self.settings, written.history
+        origin = Origin(
+            model_sha256=settings.model_sha256,
+            analysis_sha256=settings.analysis_sha256,
+            analysed_at=history.analysed_at,
+            parameters=self.parameters,
+            uid_root=settings.uid_root,
+        )
+        warnings = [reason for reason, _ in result.radiograph.warnings]
         try:
             if kind == "seg":
-                return make_seg(source, result.mask, origin)
+                return make_seg(source, result.mask, origin, warnings=warnings)
             if kind == "sr":
-                return make_sr(
+                has_segmentation = "seg" in settings.kinds and "seg" not in written.left_out
+                segmentation = reference_to_seg(source, origin) if has_segmentation else None
+                # a report that would be made again keeps its predecessor; another one replaces it
+                same = history.report is None or history.report["SOPInstanceUID"] == report_uid(
+                    source, origin, segmentation=segmentation, predecessor=history.replaces
+                )
+                replaces = history.replaces if same else history.report
+                report = make_sr(
                     source,
                     result.mask,
                     measurements,
                     result.probability,
                     origin,
                     uncertainty=result.image_std,
+                    warnings=warnings,
+                    segmentation=segmentation,
+                    predecessor=replaces,
                 )
+                written.report, written.replaces = uids_of(report), replaces
+                return report
             lines = caption(measurements, origin)
             if kind == "gsps":
                 return make_gsps(source, result.radiograph, result.mask, lines, origin)
@@ -166,3 +208,13 @@ class Writer:
             raise NoDicomResultError(
                 f"highdicom does not take its header ({type(error).__name__})"
             ) from error
+
+
+def lacks_requested_object(row: Row) -> bool:
+    """Check whether a requested DICOM result of an image could not be made; one that is withheld does not count.
+
+    Args:
+        row: Row of the image, as `row_of` makes it.
+    """
+    left_out = [why.partition(": ") for why in str(row.get("left_out") or "").split("; ") if why]
+    return any(kind in DICOM_KINDS and why != _WITHHELD for kind, _, why in left_out)

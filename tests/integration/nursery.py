@@ -15,9 +15,11 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 import torch
 
@@ -27,6 +29,7 @@ from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.inference.model import ModelOptions
 from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.pipeline.jobs.train import train_model
+from pneumoseg.pipeline.results import receipts
 from pneumoseg.pipeline.results.settings import KINDS
 from pneumoseg.pipeline.training.checkpoint import load_state
 
@@ -144,6 +147,9 @@ def kill_training(manifest: Path, run: Path, network: dict[str, Any] = CONFIG["n
 def kill_predictions(model: Path, images: Path, folder: Path) -> Told:
     """Kill predictions once or twice, and compare what is there, then and at the end, with what should be."""
     told = Told()
+    mock.patch.object(
+        receipts, "now", return_value=datetime(2026, 3, 4, tzinfo=UTC)
+    ).start()  # as if one analysis
 
     def job(output: Path) -> Callable[[], Any]:
         return lambda: predict_folder(

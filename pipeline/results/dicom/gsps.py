@@ -88,7 +88,7 @@ def make_gsps(
         _set_greys(state, radiograph)
         _set_aspect(state, source, radiograph)
         copy_if_given(source, state, "BodyPartExamined", "Laterality")
-        finish(state, source)
+        finish(state, source, origin)
     return state
 
 

@@ -41,7 +41,7 @@ def make_sc(source: Source, picture: npt.NDArray[np.uint8], lines: Sequence[str]
                 photometric_interpretation=PhotometricInterpretationValues.RGB,
                 bits_allocated=8,
                 coordinate_system=CoordinateSystemNames.PATIENT,
-                patient_orientation=source.orientation,
+                patient_orientation=source.orientation or ("L", "F"),  # an unknown one is emptied below
                 pixel_spacing=source.spacing_mm,  # type: ignore[arg-type]  # annotated as whole numbers
                 transfer_syntax_uid=syntax,
                 **origin.common(source, "sc"),
@@ -57,7 +57,7 @@ def make_sc(source: Source, picture: npt.NDArray[np.uint8], lines: Sequence[str]
             source, image, "BodyPartExamined", "Laterality", "PatientOrientation", "LossyImageCompression",
             "LossyImageCompressionRatio", "LossyImageCompressionMethod", "BurnedInAnnotation",
         )  # fmt: skip
-        finish(image, source)
+        finish(image, source, origin)
     return image
 
 

@@ -1,11 +1,11 @@
 """Reduce the header of a source image to the elements that its results need, without free text and private tags."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
@@ -13,8 +13,8 @@ from pydicom.uid import (
     DigitalXRayImageStorageForProcessing,
     SecondaryCaptureImageStorage,
 )
-from pydicom.valuerep import TEXT_VR_DELIMS
 
+from pneumoseg.pipeline.results.dicom.values import read_offset, read_value
 from pneumoseg.transforms.reader.dicom_file import looks_like_dicom, read_dicom_file
 from pneumoseg.transforms.reader.elements import Elements, quiet_libraries
 from pneumoseg.transforms.reader.radiograph import Radiograph
@@ -26,22 +26,24 @@ SOP_CLASSES: Final = (
     DigitalXRayImageStorageForProcessing,
     SecondaryCaptureImageStorage,
 )
-NO_DATE: Final = "19000101"
-"""Date for elements that the standard requires if the source has none; the present date would make runs differ."""
 
 _UIDS: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 # what an archive files by; type 2 in the standard, so that they are there even if empty
-_NAMES: Final = ("PatientName", "PatientID", "StudyID", "AccessionNumber", "ReferringPhysicianName")
-_DATES: Final = ("PatientBirthDate", "StudyDate")
+_FILED_BY: Final = (
+    "PatientName", "PatientID", "PatientBirthDate", "StudyID", "StudyDate", "StudyTime", "AccessionNumber",
+    "ReferringPhysicianName",
+)  # fmt: skip
+CARRIED: Final = ("IssuerOfPatientID", "PatientAge", "StudyDescription", "InstitutionName")
+"""Elements that results carry on where the source has them."""
+_DEVICE: Final = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "StationName")
 _LOSSY: Final = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _KEYWORDS: Final = frozenset({
-    *_UIDS, *_NAMES, *_DATES, *_LOSSY, "StudyTime", "PatientSex", "Modality", "SpecificCharacterSet",
+    *_UIDS, *_FILED_BY, *CARRIED, *_DEVICE, *_LOSSY, "PatientSex", "Modality", "SpecificCharacterSet",
     "BodyPartExamined", "Laterality", "ImageLaterality", "PatientOrientation", "BurnedInAnnotation",
+    "TimezoneOffsetFromUTC", "RequestAttributesSequence",
 })  # fmt: skip
-_LONGEST: Final = 64
-_TIME: Final = re.compile(r"([01][0-9]|2[0-3])([0-5][0-9]([0-5][0-9](\.[0-9]{1,6})?)?)?")
+_CODE: Final = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
 _DECIMAL: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _UNPAIRED: Final = frozenset({
     "CHEST", "ABDOMEN", "PELVIS", "HEAD", "SKULL", "NECK", "CSPINE", "TSPINE", "LSPINE", "SSPINE", "COCCYX",
 })  # fmt: skip
@@ -57,14 +59,18 @@ class Source:
     """A source image as its results refer to it.
 
     Attributes:
-        header: Identity, study, series and size, each value valid or empty; text in UTF-8.
+        header: Identity, study, series, device and size, each value valid or empty; text in UTF-8.
+        requests: Items of Referenced Request Sequence: what the study was requested with.
         spacing_mm: Spacing between rows and between columns; None if it is unknown.
         pixel_sha256: Hash of the pixels, which distinguishes images with the same UID.
+        changes: What was cut, dropped or replaced in the values, without quoting them.
     """
 
     header: Dataset
+    requests: tuple[Dataset, ...]
     spacing_mm: tuple[float, float] | None
     pixel_sha256: str
+    changes: tuple[str, ...] = ()
 
     @property
     def sop_instance_uid(self) -> str:
@@ -72,15 +78,19 @@ class Source:
         return str(self.header.SOPInstanceUID)
 
     @property
-    def orientation(self) -> tuple[str, str]:
-        """Directions of rows and columns; the usual ones of a frontal image if the file does not give them."""
-        rows, columns = self.header.get("PatientOrientation") or ("L", "F")
-        return str(rows), str(columns)
+    def orientation(self) -> tuple[str, str] | None:
+        """Directions of rows and columns; None if they are unknown."""
+        directions = self.header.PatientOrientation
+        return (str(directions[0]), str(directions[1])) if directions else None
 
-    @property
-    def date_and_time(self) -> tuple[str, str]:
-        """Date and time of the study, so that a second run writes the same bytes."""
-        return self.header.StudyDate or NO_DATE, self.header.StudyTime or "000000"
+    def local(self, moment: datetime) -> datetime:
+        """Convert a moment to the time zone of the source, which applies to all dates and times of a result.
+
+        Args:
+            moment: Moment with its time zone, which is kept if the source names none.
+        """
+        offset = self.header.get("TimezoneOffsetFromUTC")
+        return moment.astimezone(datetime.strptime(offset, "%z").tzinfo) if offset else moment
 
 
 def read_source(data: bytes, radiograph: Radiograph, *, with_identity: bool = True, max_bytes: int) -> Source:
@@ -89,7 +99,7 @@ def read_source(data: bytes, radiograph: Radiograph, *, with_identity: bool = Tr
     Args:
         data: Bytes of the whole file.
         radiograph: Radiograph that was read from the same bytes.
-        with_identity: Whether to keep name, ID, dates and accession number of the patient.
+        with_identity: Whether to keep name, ID, age, dates, requests, institution and device.
         max_bytes: Largest number of bytes that a deflated file may inflate to.
 
     Raises: NoDicomResultError: If the file is no DICOM file, has another SOP class, or has invalid UIDs.
@@ -101,13 +111,26 @@ def read_source(data: bytes, radiograph: Radiograph, *, with_identity: bool = Tr
             elements = read_dicom_file(data, _KEYWORDS, max_bytes=max_bytes).elements
         except RadiographError as error:
             raise NoDicomResultError(f"the header cannot be read ({error.reason})") from error
-        header = _header(elements, radiograph, with_identity=with_identity)
-    if header.SOPClassUID not in SOP_CLASSES:
-        raise NoDicomResultError("the image is of another SOP class than CR, DX and Secondary Capture")
-    return Source(header, radiograph.spacing_mm, radiograph.pixel_sha256)
+        changes: list[str] = []
+        header = _header(elements, radiograph)
+        if header.SOPClassUID not in SOP_CLASSES:
+            raise NoDicomResultError("the image is of another SOP class than CR, DX and Secondary Capture")
+        requests: list[Dataset] = []
+        if with_identity:
+            _set_identity(header, elements, changes)
+            requests += _requests(header, elements, changes)
+        else:
+            header.PatientIdentityRemoved, header.DeidentificationMethod = (
+                "YES",
+                "identity left out by pneumoseg",
+            )
+    return Source(
+        header, tuple(requests), radiograph.spacing_mm, radiograph.pixel_sha256, tuple(dict.fromkeys(changes))
+    )
 
 
-def _header(elements: Elements, radiograph: Radiograph, *, with_identity: bool) -> Dataset:
+def _header(elements: Elements, radiograph: Radiograph) -> Dataset:
+    """Set all elements but those that identify a person; the elements to file by are empty."""
     header = Dataset()
     header.SpecificCharacterSet = "ISO_IR 192"
     for keyword in _UIDS:
@@ -115,18 +138,9 @@ def _header(elements: Elements, radiograph: Radiograph, *, with_identity: bool) 
         if value is None:
             raise NoDicomResultError(f"{keyword} is missing or no UID")
         setattr(header, keyword, value)
-    for keyword in _NAMES:
-        setattr(header, keyword, _text(elements, keyword) if with_identity else "")
-    if len(header.PatientID) > _LONGEST:
-        raise NoDicomResultError(
-            f"PatientID has more than {_LONGEST} letters"
-        )  # if cut, it might be another patient's
-    for keyword in _DATES:
-        setattr(header, keyword, _date(elements.text(keyword)) if with_identity else "")
-    header.StudyTime = _time(elements.text("StudyTime")) if with_identity else ""
+    for keyword in _FILED_BY:
+        setattr(header, keyword, "")
     header.PatientSex = radiograph.sex if radiograph.sex in {"F", "M", "O"} else ""
-    if not with_identity:
-        header.PatientIdentityRemoved, header.DeidentificationMethod = "YES", "identity left out by pneumoseg"
     header.Modality = radiograph.modality or "OT"
     header.Rows, header.Columns = radiograph.shape
     header.PatientOrientation = list(radiograph.patient_orientation or ()) or None
@@ -137,23 +151,58 @@ def _header(elements: Elements, radiograph: Radiograph, *, with_identity: bool) 
     return header
 
 
-def _text(elements: Elements, keyword: str) -> str:
-    """Decode a text in the character set of the file."""
-    encodings = convert_encodings(elements.text("SpecificCharacterSet").split("\\"))
-    text = _CONTROL.sub("", decode_bytes(elements.raw(keyword) or b"", encodings, TEXT_VR_DELIMS)).strip()
-    # texts longer than the standard allows are cut, except the ID, which distinguishes patients
-    return text if keyword == "PatientID" else text[:_LONGEST]
+def _set_identity(header: Dataset, elements: Elements, changes: list[str]) -> None:
+    """Set the elements that identify patient, study and device, and list what had to be changed in them."""
+    for keyword in (*_FILED_BY, *CARRIED, *_DEVICE):
+        value, change = read_value(elements, keyword)
+        changes += [change] if change else []
+        if value:
+            setattr(header, keyword, value)
+    if elements.text("PatientSex") and not header.PatientSex:
+        changes.append("PatientSex dropped, it is not F, M or O")
+    if offset := read_offset(elements):
+        header.TimezoneOffsetFromUTC = offset
+    elif elements.text("TimezoneOffsetFromUTC"):
+        changes.append("TimezoneOffsetFromUTC dropped, it is not an offset like +0100")
 
 
-def _date(text: str) -> str:
+def _requests(header: Dataset, elements: Elements, changes: list[str]) -> Iterator[Dataset]:
+    """Make the items of Referenced Request Sequence from Request Attributes Sequence.
+
+    Source: DICOM PS3.3 C.17.2 (SR Document General Module) and table 10-9 (Request Attributes Macro).
+    """
+    charset = elements.text("SpecificCharacterSet")
+
+    def value(item: Elements, keyword: str) -> str:
+        text, change = read_value(item, keyword, item.text("SpecificCharacterSet") or charset)
+        changes.extend([change] if change else [])
+        return text
+
+    for item in _items(elements, "RequestAttributesSequence"):
+        request = Dataset()
+        request.StudyInstanceUID = item.uid("StudyInstanceUID") or header.StudyInstanceUID
+        request.ReferencedStudySequence = []
+        request.AccessionNumber = value(item, "AccessionNumber") or header.AccessionNumber
+        request.PlacerOrderNumberImagingServiceRequest = value(item, "PlacerOrderNumberImagingServiceRequest")
+        request.FillerOrderNumberImagingServiceRequest = value(item, "FillerOrderNumberImagingServiceRequest")
+        request.RequestedProcedureID = value(item, "RequestedProcedureID")
+        request.RequestedProcedureDescription = value(item, "RequestedProcedureDescription")
+        codes = []
+        for given in _items(item, "RequestedProcedureCodeSequence"):
+            parts = {keyword: value(given, keyword) for keyword in _CODE}
+            if all(parts.values()):
+                codes.append(Dataset())
+                for keyword, part in parts.items():
+                    setattr(codes[-1], keyword, part)
+        request.RequestedProcedureCodeSequence = codes
+        yield request
+
+
+def _items(elements: Elements, keyword: str) -> list[Elements]:
     try:
-        return datetime.strptime(text, "%Y%m%d").strftime("%Y%m%d") if len(text) == 8 else ""  # noqa: DTZ007
-    except ValueError:
-        return ""
-
-
-def _time(text: str) -> str:
-    return text if _TIME.fullmatch(text) else ""
+        return elements.items(keyword) or []
+    except Exception:  # noqa: BLE001  (pydicom raises all kinds; a damaged optional sequence is ignored)
+        return []
 
 
 def _set_body_part(header: Dataset, elements: Elements) -> None:

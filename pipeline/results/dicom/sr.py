@@ -1,12 +1,17 @@
-"""Report findings as a DICOM SR: TID 1500, with one group for each component, or one group for absence."""
+"""Report findings as a DICOM SR: TID 1500, with a group for the image and one for each component."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from highdicom.sr import (
     AlgorithmIdentification,
     CodedConcept,
-    ComprehensiveSR,
+    Comprehensive3DSR,
+    CoordinatesForMeasurement,
     DeviceObserverIdentifyingAttributes,
+    FindingSite,
     GraphicTypeValues,
     ImageRegion,
     LanguageOfContentItemAndDescendants,
@@ -17,19 +22,33 @@ from highdicom.sr import (
     ObserverContext,
     PlanarROIMeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
+    ReferencedSegment,
+    RelationshipTypeValues,
     SourceImageForMeasurementGroup,
     SourceImageForRegion,
+    SourceImageForSegmentation,
+    TextContentItem,
     TrackingIdentifier,
 )
+from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+from pydicom.uid import UID
 
+from pneumoseg.pipeline.results.dicom.image_library import image_library
 from pneumoseg.pipeline.results.dicom.origin import MANUFACTURER, MODEL_NAME, Origin, finish
+from pneumoseg.pipeline.results.dicom.remarks import needs_review, remarks
+from pneumoseg.pipeline.results.dicom.seg import tracking
 from pneumoseg.pipeline.results.dicom.source import Source
+from pneumoseg.pipeline.results.receipts import REPORT_UIDS
 from pneumoseg.transforms.measurements import Component, Measurements, outlines
 from pneumoseg.transforms.reader.elements import quiet_libraries
+from pneumoseg.transforms.reader.reasons import Reason
 
-_PRESENCE = Code("705057003", "SCT", "Presence")
+_PRESENCE: Final = Code("705057003", "SCT", "Presence")
+_SHARE: Final = Code("{0:1}", "UCUM", "range: 0:1")  # no percent, which might be read as a share of the lung
+_PIXELS: Final = Code("{pixels}", "UCUM", "Pixels")
+_SIDES: Final = {"left": codes.SCT.Left, "right": codes.SCT.Right}
 
 
 def make_sr(
@@ -40,49 +59,98 @@ def make_sr(
     origin: Origin,
     *,
     uncertainty: float | None = None,
-) -> ComprehensiveSR:
+    warnings: Collection[Reason] = (),
+    segmentation: Dataset | None = None,
+    predecessor: Mapping[str, str] | None = None,
+) -> Comprehensive3DSR:
     """Make a preliminary, unverified structured report.
 
     Args:
         source: Segmented image.
         mask: Zeros and ones, shape ``(rows, columns)`` of the source as stored.
-        measurements: Measurements of the mask; lengths and areas are reported if they are known in millimetres.
-        probability: Image probability; reported as certainty in percent.
-        origin: Model and settings that the mask was made with.
-        uncertainty: Standard deviation of the image probability; reported as that of the certainty.
+        measurements: Measurements of the mask; lengths are reported if they are known in millimetres.
+        probability: Image probability.
+        origin: Model, settings and time that the mask was made with.
+        uncertainty: Standard deviation of the image probability.
+        warnings: Warnings of the radiograph; the report states those that make the result doubtful.
+        segmentation: UIDs of the DICOM Segmentation of the same mask, as `reference_to_seg` gives them.
+        predecessor: UIDs of an earlier report on the image, which this one replaces, as `uids_of` gives them.
+
+    Source: DICOM PS3.16 TID 1500 (Measurement Report), 1410 (Planar ROI), 1501 (Measurement Group), 1600 (Image
+        Library) and 4019 (Algorithm Identification).
     """
-    certainty = _certainty(probability, uncertainty)
     with quiet_libraries():
-        groups = [
-            _present(source, component, outline=outline, certainty=certainty, origin=origin, number=number)
+        of_image = _of_image(
+            source, measurements, probability, origin, uncertainty=uncertainty, warnings=warnings
+        )
+        of_components = [
+            _of_component(
+                source, component, outline=outline, origin=origin, number=number, segmentation=segmentation
+            )
             for number, (component, outline) in enumerate(
                 zip(measurements.components, outlines(mask), strict=True), start=1
             )
         ]
         report = MeasurementReport(
-            observation_context=_observer(source, origin),
+            observation_context=_observer(origin),
             procedure_reported=codes.SCT.PlainRadiography,
-            imaging_measurements=groups or [_absent(source, certainty, origin)],
+            imaging_measurements=[of_image, *of_components],
             title=codes.DCM.ImagingMeasurementReport,
             language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
                 CodedConcept("en", "RFC5646", "English")
             ),
         )
-        document = ComprehensiveSR(
-            evidence=[source.header],
+        report[0].ContentSequence.insert(-1, image_library(source))  # before the measurements
+        uid = report_uid(source, origin, segmentation=segmentation, predecessor=predecessor)
+        document = Comprehensive3DSR(
+            evidence=[source.header, *([segmentation] if segmentation and of_components else [])],
             content=report[0],
             is_complete=True,
             is_final=False,
             is_verified=False,
-            **origin.common(source, "sr"),
+            requested_procedures=list(source.requests) or None,
+            previous_versions=[_dataset(predecessor)] if predecessor else None,
+            **(origin.common(source, "sr") | {"sop_instance_uid": uid}),
         )
-        finish(document, source)
+        finish(document, source, origin)
     return document
 
 
-def _observer(source: Source, origin: Origin) -> ObservationContext:
+def report_uid(
+    source: Source, origin: Origin, *, segmentation: Dataset | None, predecessor: Mapping[str, str] | None
+) -> UID:
+    """Make the SOP Instance UID of a report: what it refers to is part of what it says.
+
+    Args:
+        source: Segmented image.
+        origin: Model, settings and time that the mask was made with.
+        segmentation: UIDs of the DICOM Segmentation of the same mask.
+        predecessor: UIDs of the report that it replaces.
+    """
+    refers_to = ["segmentation"] if segmentation is not None else []
+    refers_to += ["predecessor", predecessor["SOPInstanceUID"]] if predecessor else []
+    return origin.uid(source, "sr", "instance", *refers_to)
+
+
+def uids_of(document: Dataset) -> dict[str, str]:
+    """Give the UIDs by which a later report can name this one as its predecessor.
+
+    Args:
+        document: A report.
+    """
+    return {keyword: str(document[keyword].value) for keyword in REPORT_UIDS}
+
+
+def _dataset(uids: Mapping[str, str]) -> Dataset:
+    dataset = Dataset()
+    for keyword in REPORT_UIDS:
+        setattr(dataset, keyword, uids[keyword])
+    return dataset
+
+
+def _observer(origin: Origin) -> ObservationContext:
     device = DeviceObserverIdentifyingAttributes(
-        uid=origin.uid(source, "device"),
+        uid=origin.device_uid,
         name=MODEL_NAME,
         manufacturer_name=MANUFACTURER,
         model_name=MODEL_NAME,
@@ -95,83 +163,149 @@ def _observer(source: Source, origin: Origin) -> ObservationContext:
     )
 
 
-def _present(
+def _of_image(
+    source: Source,
+    measurements: Measurements,
+    probability: float,
+    origin: Origin,
+    *,
+    uncertainty: float | None,
+    warnings: Collection[Reason],
+) -> MeasurementsAndQualitativeEvaluations:
+    """Make the group of the whole image: presence first, then probability, total area and doubts."""
+    review = needs_review(warnings)
+    if measurements.components:
+        presence, identifier = codes.SCT.Present, "pneumothorax present"
+    elif review:
+        presence, identifier = codes.SCT.Indeterminate, "pneumothorax indeterminate"
+    else:
+        presence, identifier = codes.SCT.Absent, "pneumothorax absent"
+    rows, columns = int(source.header.Rows), int(source.header.Columns)
+    everything = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows], [0, 0]], dtype=np.float64)
+
+    def measured(name: Code, value: float, unit: Code) -> Measurement:
+        return Measurement(
+            name=name,
+            value=_rounded(value),
+            unit=unit,
+            # OHIF 3.12 shows nothing of a report with a group that has no coordinates
+            referenced_coordinates=[
+                CoordinatesForMeasurement(
+                    graphic_type=GraphicTypeValues.POLYLINE,
+                    graphic_data=everything,
+                    source_image=SourceImageForRegion(*_reference(source)),
+                )
+            ],
+        )
+
+    numbers = [measured(codes.DCM.Probability, probability, _SHARE)]
+    if uncertainty is not None:
+        numbers.append(measured(codes.SCT.StandardDeviation, uncertainty, _SHARE))
+    if measurements.components:
+        numbers.append(measured(*_area(measurements.area_mm2, measurements.area_px)))
+    doubts = remarks(warnings)
+    evaluations = [QualitativeEvaluation(codes.DCM.ImageQuality, code) for _, code in doubts if code]
+    comments = ["To be reviewed by a person."] if review else []
+    comments += [f"The image {words}." for words, _ in doubts]
+    comments.append("Probability: of a pneumothorax in the image, by the algorithm, from 0 to 1.")
+    if any(component.side for component in measurements.components):
+        comments.append(f"Side: {measurements.side_basis}.")
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=origin.uid(source, "image"), identifier=identifier),
+        finding_type=codes.SCT.Pneumothorax,
+        algorithm_id=_algorithm(origin),
+        measurements=numbers,
+        source_images=[SourceImageForMeasurementGroup(*_reference(source))],
+    )
+    _evaluate(group, [QualitativeEvaluation(_PRESENCE, presence), *evaluations])
+    group[0].ContentSequence.extend(
+        TextContentItem(
+            name=codes.DCM.Comment, value=comment, relationship_type=RelationshipTypeValues.CONTAINS
+        )
+        for comment in comments
+    )
+    return group
+
+
+def _of_component(
     source: Source,
     component: Component,
     *,
     outline: npt.NDArray[np.float64],
-    certainty: list[Measurement],
     origin: Origin,
     number: int,
+    segmentation: Dataset | None,
 ) -> PlanarROIMeasurementsAndQualitativeEvaluations:
-    """Make the group of one component: its outline and its measurements."""
-    measurements = [*certainty]
-    if component.area_mm2 is not None and component.width_mm is not None:
-        measurements += [
-            Measurement(
-                name=codes.SCT.Area, value=_rounded(component.area_mm2), unit=codes.UCUM.SquareMillimeter
-            ),
+    """Make the group of one component: its site, its outline, its measurements and its segment."""
+    identifier, uid = tracking(source, origin, number)
+    numbers = [Measurement(*_area(component.area_mm2, component.area_px))]
+    if component.width_mm is not None:
+        numbers.append(
             Measurement(
                 name=codes.SCT.Width,
                 value=_rounded(component.width_mm),
                 unit=codes.UCUM.Millimeter,
                 derivation=codes.SCT.Maximum,  # the longest of the runs along the rows
-            ),
-        ]
-    return PlanarROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(
-            uid=origin.uid(source, "component", str(number)), identifier=f"pneumothorax {number}"
-        ),
+            )
+        )
+    group = PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=uid, identifier=identifier),
         referenced_region=ImageRegion(
             graphic_type=GraphicTypeValues.POLYLINE,
             graphic_data=outline,
             source_image=SourceImageForRegion(*_reference(source)),
         ),
         finding_type=codes.SCT.Pneumothorax,
+        finding_sites=[
+            FindingSite(
+                codes.SCT.Pleura, laterality=None if component.side is None else _SIDES[component.side]
+            )
+        ],
         algorithm_id=_algorithm(origin),
-        measurements=measurements,
-        qualitative_evaluations=[QualitativeEvaluation(_PRESENCE, codes.SCT.Present)],
+        measurements=numbers,
     )
+    _evaluate(group, [QualitativeEvaluation(_PRESENCE, codes.SCT.Present)])
+    if segmentation is not None:  # beside the outline, which the template allows as an extension
+        group[0].ContentSequence.extend(
+            ReferencedSegment(
+                sop_class_uid=segmentation.SOPClassUID,
+                sop_instance_uid=segmentation.SOPInstanceUID,
+                segment_number=number,
+                source_images=[SourceImageForSegmentation(*_reference(source))],
+            )
+        )
+    return group
 
 
-def _absent(
-    source: Source, certainty: list[Measurement], origin: Origin
-) -> MeasurementsAndQualitativeEvaluations:
-    return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(
-            uid=origin.uid(source, "component", "none"), identifier="no pneumothorax"
-        ),
-        finding_type=codes.SCT.Pneumothorax,
-        algorithm_id=_algorithm(origin),
-        measurements=certainty,
-        qualitative_evaluations=[QualitativeEvaluation(_PRESENCE, codes.SCT.Absent)],
-        source_images=[SourceImageForMeasurementGroup(*_reference(source))],
-    )
+def _evaluate(
+    group: MeasurementsAndQualitativeEvaluations | PlanarROIMeasurementsAndQualitativeEvaluations,
+    evaluations: Sequence[QualitativeEvaluation],
+) -> None:
+    """Put evaluations directly after the finding, before any number that a reader might take for the answer."""
+    content = group[0].ContentSequence
+    place = next(index for index, item in enumerate(content, start=1) if item.name == codes.DCM.Finding)
+    for evaluation in reversed(evaluations):
+        content.insert(place, evaluation[0])
+
+
+def _area(mm2: float | None, pixels: int) -> tuple[Code, float, Code]:
+    """Give name, value and unit of an area, in pixels if the spacing is unknown."""
+    if mm2 is None:
+        return codes.SCT.Area, pixels, _PIXELS
+    return codes.SCT.Area, _rounded(mm2), codes.UCUM.SquareMillimeter
 
 
 def _reference(source: Source) -> tuple[str, str]:
     return str(source.header.SOPClassUID), source.sop_instance_uid
 
 
-def _certainty(probability: float, uncertainty: float | None) -> list[Measurement]:
-    """Give the image probability, also of a negative image, and its standard deviation."""
-    given = [(probability, None)]
-    if uncertainty is not None:
-        given.append((uncertainty, codes.SCT.StandardDeviation))
-    return [
-        Measurement(
-            name=codes.DCM.CertaintyOfFinding,
-            value=_rounded(100 * value),
-            unit=codes.UCUM.Percent,
-            derivation=derivation,
-        )
-        for value, derivation in given
-    ]
-
-
 def _algorithm(origin: Origin) -> AlgorithmIdentification:
-    algorithm = origin.algorithm()[0]
-    return AlgorithmIdentification(name=algorithm.AlgorithmName, version=algorithm.AlgorithmVersion)
+    return AlgorithmIdentification(
+        name=MODEL_NAME,
+        version=origin.version,
+        manufacturer=MANUFACTURER,
+        parameters=[f"{name}: {value}" for name, value in origin.parameters.items()],
+    )
 
 
 def _rounded(value: float) -> float:

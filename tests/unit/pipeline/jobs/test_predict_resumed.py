@@ -3,6 +3,7 @@ import errno
 import io
 import os
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,10 @@ def test_what_a_killed_run_was_writing_is_removed(model_folder: Path, images: Pa
 # parts
 
 
-def test_parts_make_together_what_one_run_makes(model_folder: Path, images: Path, tmp_path: Path) -> None:
+def test_parts_make_together_what_one_run_makes(
+    model_folder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pneumoseg.pipeline.results.receipts.now", lambda: datetime(2026, 3, 4, tzinfo=UTC))
     (images / "broken.dcm").write_bytes(b"broken")
     write_radiograph(images / "other" / "a.dcm", draw_case(4, positive=True)[0], SOPInstanceUID="1.2.0")
     predict(model_folder, images, tmp_path / "whole", kinds=KINDS, dropout_passes=2)
