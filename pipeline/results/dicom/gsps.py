@@ -29,6 +29,7 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import DSfloat
 
 from pneumoseg.pipeline.results.dicom.origin import NOTICE, Origin, copy_if_given, finish
+from pneumoseg.pipeline.results.dicom.seg import tracking
 from pneumoseg.pipeline.results.dicom.source import NoDicomResultError, Source
 from pneumoseg.transforms.measurements import outlines
 from pneumoseg.transforms.reader.elements import quiet_libraries
@@ -75,12 +76,18 @@ def make_gsps(
         else PresentationLUTShapeValues.IDENTITY
     )
     with quiet_libraries():
+        annotation = GraphicAnnotation(
+            [image],
+            _LAYER,
+            graphic_objects=_graphics(source, mask, origin),
+            text_objects=[_text(lines)],
+        )
         state = GrayscaleSoftcopyPresentationState(
             referenced_images=[image],
             content_label=_LAYER.GraphicLayer,
             content_description=NOTICE,
             graphic_layers=[_LAYER],
-            graphic_annotations=[_annotation(image, mask, lines)],
+            graphic_annotations=[annotation],
             presentation_lut_transformation=PresentationLUTTransformation(shape),
             **common,
         )
@@ -92,19 +99,31 @@ def make_gsps(
     return state
 
 
-def _annotation(image: Dataset, mask: npt.NDArray[np.uint8], lines: Sequence[str]) -> GraphicAnnotation:
-    graphics = [
-        GraphicObject(GraphicTypeValues.POLYLINE, part, units=AnnotationUnitsValues.PIXEL)
-        for outline in outlines(mask)
-        for part in _parts(outline)
-    ]
-    text = TextObject(
+def _graphics(source: Source, mask: npt.NDArray[np.uint8], origin: Origin) -> list[GraphicObject] | None:
+    """Make the outlines of the components, tracked as their segments are; None for an empty mask."""
+    graphics = []
+    for number, outline in enumerate(outlines(mask), start=1):
+        identifier, uid = tracking(source, origin, number)
+        graphics += [
+            GraphicObject(
+                GraphicTypeValues.POLYLINE,
+                part,
+                units=AnnotationUnitsValues.PIXEL,
+                tracking_id=identifier,
+                tracking_uid=uid,
+            )
+            for part in _parts(outline)
+        ]
+    return graphics or None
+
+
+def _text(lines: Sequence[str]) -> TextObject:
+    return TextObject(
         "\r\n".join(lines),
         units=AnnotationUnitsValues.DISPLAY,
         bounding_box=_TEXT_BOX,
         text_justification=TextJustificationValues.LEFT,
     )
-    return GraphicAnnotation([image], _LAYER, graphic_objects=graphics or None, text_objects=[text])
 
 
 def _parts(outline: npt.NDArray[np.float64]) -> Iterator[npt.NDArray[np.float64]]:

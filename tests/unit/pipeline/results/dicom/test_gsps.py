@@ -75,15 +75,17 @@ def test_it_refers_to_its_source_and_carries_the_text(tmp_path: Path) -> None:
 
 def test_each_component_has_a_closed_outline_that_encloses_its_pixels(tmp_path: Path) -> None:
     state, _ = present(tmp_path, make_mask(positive=True))
-    filled = np.zeros(SHAPE, dtype=bool)
+    filled, identifiers = np.zeros(SHAPE, dtype=bool), []
     for graphic in state.GraphicAnnotationSequence[0].GraphicObjectSequence:
         assert (graphic.GraphicType, graphic.GraphicAnnotationUnits) == ("POLYLINE", "PIXEL")
+        identifiers.append(graphic.TrackingID)
         line = np.array(graphic.GraphicData).reshape(-1, 2)
         np.testing.assert_array_equal(line[0], line[-1])
         filled |= polygon2mask(SHAPE, line[:, ::-1] - 0.5)  # its pixel centres are whole numbers
     expected = make_mask(positive=True)
     expected[7:9, 5:8] = 1  # the hole
     np.testing.assert_array_equal(filled, expected)
+    assert identifiers == ["pneumothorax 1", "pneumothorax 2"]  # as the segments of the SEG
 
 
 def test_a_long_outline_is_kept_in_parts_that_fit_an_element(tmp_path: Path) -> None:
