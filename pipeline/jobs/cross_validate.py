@@ -157,11 +157,11 @@ def cross_validate(
         del store
         idist.barrier()
         found = _all_folds(run_dir, manifest.folds)
-        tuned = tune(found, manifest.training)
-        scores = score_point(found, tuned.point)
+        search = tune(found, manifest.training)
+        scores = score_point(found, search.objectives["challenge"].point.as_point())
         if rank == 0:
             save_out_of_fold(run_dir / OUT_OF_FOLD, found)
-            _write_ensemble(run_dir, manifest, scores, tuned.search)
+            _write_ensemble(run_dir, manifest, scores, search)
         idist.barrier()
     evaluation = None
     if report and rank == 0:  # the process group has ended

@@ -10,7 +10,7 @@ from pneumoseg.pipeline.inference.examine import examine_files
 from pneumoseg.pipeline.inference.segment import NotRead
 from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.jobs.measure_cases import MeasuredCases, Parts
-from pneumoseg.pipeline.reporting.gallery import Exhibit
+from pneumoseg.pipeline.reporting.content import Shown
 from pneumoseg.pipeline.reporting.panels import case_panels
 from pneumoseg.pipeline.scoring.challenge import dice_from_counts
 from pneumoseg.pipeline.scoring.examples import Example, choose_examples
@@ -76,7 +76,7 @@ def make_exhibits(
     examples: Mapping[int, ExampleCase],
     *,
     workers: int,
-) -> list[Exhibit]:
+) -> list[Shown]:
     """Run the chosen cases again, each by the model that has scored it, and make their pictures.
 
     Args:
@@ -88,7 +88,7 @@ def make_exhibits(
 
     Returns: One exhibit for each example, in their order.
     """
-    exhibits: dict[int, Exhibit] = {}
+    exhibits: dict[int, Shown] = {}
     for model, part in parts:
         indices = [index for index in part if index in examples]
         paths = [image_path(manifest_path, manifest.training[index]) for index in indices]
@@ -98,7 +98,7 @@ def make_exhibits(
     return [exhibits[index] for index in examples]
 
 
-def _exhibit(case: Case, example: ExampleCase, result: Segmentation | NotRead) -> Exhibit:
+def _exhibit(case: Case, example: ExampleCase, result: Segmentation | NotRead) -> Shown:
     numbers = {
         "Dice": f"{example.dice:.3f}",
         "image probability": probability_text(example.image_probability, digits=3),
@@ -110,10 +110,10 @@ def _exhibit(case: Case, example: ExampleCase, result: Segmentation | NotRead) -
     }
     facts = {name: value for name, value in numbers.items() if value is not None}
     if isinstance(result, NotRead):
-        return Exhibit(example.kind, case.id, {**facts, "no picture": str(result.error.reason)}, ())
+        return Shown(example.kind, case.id, {**facts, "no picture": str(result.error.reason)}, ())
     radiograph = result.radiograph
     if radiograph.burned_in:  # it may be a name
-        return Exhibit(example.kind, case.id, {**facts, "no picture": "text is burned into the image"}, ())
+        return Shown(example.kind, case.id, {**facts, "no picture": "text is burned into the image"}, ())
     panels = case_panels(
         image=radiograph.image,
         label=decode_rle(case.label, case.shape),
@@ -122,4 +122,4 @@ def _exhibit(case: Case, example: ExampleCase, result: Segmentation | NotRead) -
         uncertainty=result.pixel_std,
         attention=result.attention or (),
     )
-    return Exhibit(example.kind, case.id, facts, panels)
+    return Shown(example.kind, case.id, facts, panels)

@@ -130,8 +130,8 @@ def measure_cases(
             key_metric=("dice", metric["dice"]),
             metrics={"challenge": metric, "masks": collect},
         ).run()
-        curves += metric.curves
-        masks += collect.masks
+        curves += metric.items
+        masks += collect.items
         seen_by |= {index: part_model.has_seen(manifest.training[index].sha256) for index in part}
     curves.sort(key=lambda each: each.index)
     masks.sort(key=lambda each: each.index)

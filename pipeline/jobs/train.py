@@ -183,13 +183,13 @@ def train_model(
 
         kept = _keep_the_better(run, best)
         out_of_fold = run.validate_model(config.tta)
-        tuned = tune(out_of_fold, cases)
-        scores = score_point(out_of_fold, tuned.point)
+        search = tune(out_of_fold, cases)
+        scores = score_point(out_of_fold, search.objectives["challenge"].point.as_point())
         if is_main_process:
             trained_on = describe_training(
                 start.manifest, start.training, seen=start.origin["initial"]["seen"]
             )
-            write_model(run_dir, run, start, trained_on, scores=scores, search=tuned.search, kept=kept)
+            write_model(run_dir, run, start, trained_on, scores=scores, search=search, kept=kept)
             save_out_of_fold(run_dir / OUT_OF_FOLD, out_of_fold)
             write_summary(run_dir, run, start, trained_on, scores=scores, kept=kept)
         idist.barrier()  # other processes read the model only after it is written

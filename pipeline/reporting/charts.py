@@ -1,6 +1,7 @@
 """Charts of scores and probabilities."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,7 @@ def roc_chart(probabilities: Floats, positive: npt.NDArray[np.bool_], *, auc: fl
         auc: Area under the curve; None leaves it out of the note.
     """
     false, true, _ = roc_curve(positive, probabilities)
-    with chart_style():
-        figure, axes = _square("1 - specificity", "sensitivity")
+    with _square("1 - specificity", "sensitivity") as (figure, axes):
         axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
         axes.plot(false, true, color=BLUE)
     area = "" if auc is None else f"Area {auc:.3f}, at any operating point; "
@@ -44,8 +44,7 @@ def precision_recall_chart(
         average: Average precision; None leaves it out of the note.
     """
     precision, recall, _ = precision_recall_curve(positive, probabilities)
-    with chart_style():
-        figure, axes = _square("recall", "precision")
+    with _square("recall", "precision") as (figure, axes):
         axes.axhline(positive.mean(), color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
         axes.step(recall, precision, where="post", color=BLUE)
     text = "" if average is None else f"Average precision {average:.3f}, at any operating point; "
@@ -61,8 +60,7 @@ def reliability_chart(curves: Mapping[str, Sequence[Mapping[str, float]]], *, no
         curves: Points with ``confidence`` and ``share`` by name of the curve, at most two curves.
         note: Addition to the note.
     """
-    with chart_style():
-        figure, axes = _square("mean probability of the bin", "share of positives")
+    with _square("mean probability of the bin", "share of positives") as (figure, axes):
         axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
         for (name, points), colour in zip(curves.items(), (BLUE, ORANGE), strict=False):
             confidence = [point["confidence"] for point in points]
@@ -84,9 +82,7 @@ def size_chart(areas_px: Floats, dices: Floats, called: npt.NDArray[np.bool_], *
         called: Whether each is predicted positive, shape ``(positives,)``.
         at: Phrase that names the operating point.
     """
-    with chart_style():
-        figure = Figure(figsize=SIZE, layout="constrained")
-        axes = figure.subplots()
+    with _axes() as (figure, axes):
         for where, colour, marker, name in ((called, BLUE, "o", "found"), (~called, ORANGE, "x", "missed")):
             axes.plot(
                 areas_px[where], dices[where], marker, color=colour, alpha=0.75, label=name, markersize=5
@@ -125,9 +121,7 @@ def surface_chart(
             as large, and share one colour.
     """
     reach = max(1.2 * float((dice - nothing).max()), 0.02)
-    with chart_style():
-        figure = Figure(figsize=(9.0, 3.9), layout="constrained")
-        axes = figure.subplots()
+    with _axes((9.0, 3.9)) as (figure, axes):
         image = axes.imshow(
             dice,
             cmap="PuOr",
@@ -174,9 +168,7 @@ def threshold_chart(
         chosen: Threshold of the model.
         min_area: Minimum area of all points, as a share of the image.
     """
-    with chart_style():
-        figure = Figure(figsize=SIZE, layout="constrained")
-        axes = figure.subplots()
+    with _axes() as (figure, axes):
         for (name, values), colour in zip(curves.items(), (BLUE, ORANGE, GREEN), strict=False):
             axes.plot(thresholds, values, color=colour, label=name)
         axes.axvline(chosen, color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
@@ -210,9 +202,7 @@ def histogram_chart(
     """
     known = [each for each in values.values() if len(each)]
     low, high = limits or (float(min(each.min() for each in known)), float(max(each.max() for each in known)))
-    with chart_style():
-        figure = Figure(figsize=SIZE, layout="constrained")
-        axes = figure.subplots()
+    with _axes() as (figure, axes):
         bins = np.linspace(low, max(high, low + 1e-9), 31)
         axes.hist(
             list(values.values()),
@@ -230,9 +220,18 @@ def histogram_chart(
     return Chart(title, to_svg(figure, name=title.lower().replace(" ", "-")), note)
 
 
-def _square(x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=SIZE, layout="constrained")
-    axes = figure.subplots()
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=x_label, ylabel=y_label)
-    axes.grid(alpha=0.15)
-    return figure, axes
+@contextmanager
+def _axes(size: tuple[float, float] = SIZE) -> Iterator[tuple[Figure, Axes]]:
+    """Make a figure in the style of charts."""
+    with chart_style():
+        figure = Figure(figsize=size, layout="constrained")
+        yield figure, figure.subplots()
+
+
+@contextmanager
+def _square(x_label: str, y_label: str) -> Iterator[tuple[Figure, Axes]]:
+    """Make a figure whose axes both run from 0 to 1."""
+    with _axes() as (figure, axes):
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=x_label, ylabel=y_label)
+        axes.grid(alpha=0.15)
+        yield figure, axes

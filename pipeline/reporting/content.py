@@ -1,5 +1,6 @@
 """Content of a report, independent of its HTML form."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -79,10 +80,20 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """Picture as a ``data:`` address, with its name."""
+    """Picture of a case.
+
+    Attributes:
+        name: Title of the picture.
+        jpeg: Content of a JPEG file.
+    """
 
     name: str
-    picture: str
+    jpeg: bytes
+
+    @property
+    def address(self) -> str:
+        """The picture as a ``data:`` address, so that a page needs no other file."""
+        return f"data:image/jpeg;base64,{base64.b64encode(self.jpeg).decode('ascii')}"
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ class Shown:
         kind: Reason why the case is shown.
         name: Name of the case.
         facts: Values by name.
-        panels: Pictures.
+        panels: Pictures; empty where they must not be shown.
     """
 
     kind: str

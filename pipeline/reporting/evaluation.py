@@ -248,7 +248,7 @@ def _operating_point_words(scores: Mapping[str, Any]) -> str:
     return (
         f"The operating point of the model: an image is predicted positive when {many} {scores['threshold']:.3f}"
         f"{criterion}.{mask} Both charts score all points on these same images (in-sample){beside}, with masks "
-        "thresholded at the threshold itself and not cleaned."
+        "thresholded at the threshold itself."
     )
 
 

@@ -2,39 +2,19 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import write_json, written_atomically
 from pneumoseg.pipeline.reporting.content import Picture, PictureGallery, Shown
-from pneumoseg.pipeline.reporting.html import data_address
-from pneumoseg.pipeline.reporting.panels import Panel
 
 FOLDER: Final = "gallery"
 _LIST: Final = "gallery.json"
 
 
-@dataclass(frozen=True)
-class Exhibit:
-    """Case to show.
-
-    Attributes:
-        kind: Reason why the case is shown.
-        name: Name of the case.
-        facts: Values by name.
-        panels: Pictures; empty where they must not be shown.
-    """
-
-    kind: str
-    name: str
-    facts: Mapping[str, str]
-    panels: Sequence[Panel]
-
-
-def save_gallery(folder: Path, exhibits: Iterable[Exhibit]) -> None:
+def save_gallery(folder: Path, exhibits: Iterable[Shown]) -> None:
     """Replace an earlier gallery by pictures and, last, their list.
 
     Args:
@@ -79,10 +59,7 @@ def load_gallery(folder: Path) -> PictureGallery:
                     name=case["name"],
                     facts=dict(case["facts"]),
                     panels=[
-                        Picture(
-                            each["name"],
-                            data_address((place / Path(each["file"]).name).read_bytes(), "image/jpeg"),
-                        )
+                        Picture(each["name"], (place / Path(each["file"]).name).read_bytes())
                         for each in case["panels"]
                     ],
                 )

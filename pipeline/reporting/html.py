@@ -1,6 +1,5 @@
 """HTML form of a report in one file: it loads nothing from elsewhere, and escapes all names of files."""
 
-import base64
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
@@ -23,16 +22,6 @@ def render(page: Page) -> str:
     """
     template = _environment().get_template("page.html")
     return template.render(page=page, version=version("pneumoseg"), searchable_from=SEARCHABLE_FROM)
-
-
-def data_address(picture: bytes, media_type: str) -> str:
-    """Encode a picture as a ``data:`` address.
-
-    Args:
-        picture: Content of the picture's file.
-        media_type: Media type, such as ``image/jpeg``.
-    """
-    return f"data:{media_type};base64,{base64.b64encode(picture).decode('ascii')}"
 
 
 @cache

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -11,6 +10,7 @@ from PIL import Image
 
 from pneumoseg.pipeline.drawing.figures import LABEL_COLOUR
 from pneumoseg.pipeline.drawing.pictures import heat, overlay
+from pneumoseg.pipeline.reporting.content import Picture
 
 SIDE_PX: Final = 400
 """Longer side of a panel; a report of fifteen cases stays small enough for e-mail."""
@@ -18,19 +18,6 @@ _QUALITY: Final = 85
 _LEAST_SPREAD: Final = 0.02  # smallest range of the uncertainty that is stretched to the whole colour scale
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Picture of a case.
-
-    Attributes:
-        name: Title of the picture.
-        jpeg: Content of a JPEG file.
-    """
-
-    name: str
-    jpeg: bytes
 
 
 def case_panels(
@@ -41,7 +28,7 @@ def case_panels(
     probabilities: Floats,
     uncertainty: Floats | None,
     attention: Sequence[Floats],
-) -> list[Panel]:
+) -> list[Picture]:
     """Render the pictures of a case.
 
     Args:
@@ -64,7 +51,7 @@ def case_panels(
         panels.append((f"uncertainty, 0 to {most:.2f}", heat(small, spread, limits=(0.0, most))))
     names = (f"attention gate {index}" for index in range(1, len(attention) + 1))
     panels += [(name, heat(small, _shrink(gate))) for name, gate in zip(names, attention, strict=True)]
-    return [Panel(name, jpeg_of(picture)) for name, picture in panels]
+    return [Picture(name, jpeg_of(picture)) for name, picture in panels]
 
 
 def jpeg_of(picture: npt.NDArray[np.uint8]) -> bytes:

@@ -24,7 +24,6 @@ from pneumoseg.pipeline.reporting.content import (
     Tile,
     Tiles,
 )
-from pneumoseg.pipeline.reporting.html import data_address
 from pneumoseg.pipeline.reporting.panels import jpeg_of
 from pneumoseg.pipeline.reporting.result_files import Row, number_or_text, read_rows, results_of
 from pneumoseg.transforms.measurements import probability_text
@@ -177,7 +176,7 @@ def _pictures(folder: Path, name: str) -> list[Picture]:
     for kind, place in PICTURES.items():
         path = folder / place / Path(f"{name}.png").name
         if path.is_file():
-            found.append(Picture(kind, data_address(jpeg_of(_pixels(path)), "image/jpeg")))
+            found.append(Picture(kind, jpeg_of(_pixels(path))))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from pneumoseg.transforms.masks import OperatingPoint, to_mask
 
 CURVES = "curves"
 MASKS = "masks"
+_Item = TypeVar("_Item", "CaseCurves", "CaseMasks")
 
 
 class MeasureCurves(Transform):
@@ -147,34 +148,48 @@ def _score(mask: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8], case: Case
     )
 
 
-class CollectMasks(Metric):
-    """Collect the `CaseMasks` of all cases in the order of the manifest."""
+class _Collected(Metric, Generic[_Item]):
+    """Collect an item of each case, in the order of the manifest.
 
-    def __init__(self) -> None:
-        self.masks: list[CaseMasks] = []
-        super().__init__(output_transform=lambda output: [item[MASKS] for item in output])
+    Args:
+        key: Key of the item in the output of an engine.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.items: list[_Item] = []
+        super().__init__(output_transform=lambda output: [item[key] for item in output])
 
     @reinit__is_reduced
     def reset(self) -> None:
         """Forget all cases."""
-        self.masks = []
+        self.items = []
 
     @reinit__is_reduced
-    def update(self, output: list[CaseMasks]) -> None:
+    def update(self, output: list[_Item]) -> None:
         """Add the cases of a batch.
 
         Args:
-            output: Masks of each case.
+            output: Item of each case.
         """
-        self.masks.extend(output)
+        self.items.extend(output)
+
+    def everywhere(self) -> list[_Item]:
+        """Return the items of all processes in the order of the manifest."""
+        return sorted((item for shard in gather(self.items) for item in shard), key=lambda item: item.index)
+
+
+class CollectMasks(_Collected[CaseMasks]):
+    """Collect the `CaseMasks` of all cases in the order of the manifest."""
+
+    def __init__(self) -> None:
+        super().__init__(MASKS)
 
     def compute(self) -> list[CaseMasks]:
-        """Return the masks of all processes in the order of the manifest."""
-        everywhere = (masks for shard in gather(self.masks) for masks in shard)
-        return sorted(everywhere, key=lambda masks: masks.index)
+        """Return the masks of all processes."""
+        return self.everywhere()
 
 
-class ChallengeMetric(Metric):
+class ChallengeMetric(_Collected[CaseCurves]):
     """Compute the challenge's Dice at the original size, and its parts.
 
     Args:
@@ -184,22 +199,7 @@ class ChallengeMetric(Metric):
 
     def __init__(self, point: OperatingPoint | None = None) -> None:
         self.point = point
-        self.curves: list[CaseCurves] = []
-        super().__init__(output_transform=lambda output: [item[CURVES] for item in output])
-
-    @reinit__is_reduced
-    def reset(self) -> None:
-        """Forget all cases."""
-        self.curves = []
-
-    @reinit__is_reduced
-    def update(self, output: list[CaseCurves]) -> None:
-        """Add the cases of a batch.
-
-        Args:
-            output: Curves of each case.
-        """
-        self.curves.extend(output)
+        super().__init__(CURVES)
 
     def compute(self) -> dict[str, float | None]:
         """Score the cases seen since the last reset.
@@ -208,7 +208,7 @@ class ChallengeMetric(Metric):
             mean Dice of the positives at a threshold of 0.5 without any other criterion, independent of the search),
             and the operating point.
         """
-        curves = self.all_curves()
+        curves = self.everywhere()
         point = self.point or Search(curves).best_thresholds()
         found = score_point(curves, point)
         return {
@@ -218,8 +218,3 @@ class ChallengeMetric(Metric):
             "min_area_fraction": point.min_area_fraction,
             "image_threshold": point.image_threshold,
         }
-
-    def all_curves(self) -> list[CaseCurves]:
-        """Return the cases of all processes in the order of the manifest."""
-        everywhere = (curves for shard in gather(self.curves) for curves in shard)
-        return sorted(everywhere, key=lambda curves: curves.index)

@@ -1,7 +1,6 @@
 """Tuning of the operating point on cases that the networks were not trained on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from pneumoseg.pipeline.dataset.manifest import Case
@@ -15,21 +14,12 @@ from pneumoseg.pipeline.model.description import (
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves
 from pneumoseg.pipeline.scoring.search import Objective, ScoredPoint, Search, cross_fit
 from pneumoseg.pipeline.scoring.temperature import fit_temperature
-from pneumoseg.transforms.masks import OperatingPoint
 
 OBJECTIVES: Final[tuple[Objective, ...]] = ("challenge", "specificity", "screening")
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """Operating point of a model, and the record of its search."""
-
-    point: OperatingPoint
-    search: OperatingPointSearch
-
-
-def tune(curves: Sequence[CaseCurves], cases: Sequence[Case]) -> Tuned:
-    """Search the operating point on out-of-fold predictions.
+def tune(curves: Sequence[CaseCurves], cases: Sequence[Case]) -> OperatingPointSearch:
+    """Search the operating points of all objectives on out-of-fold predictions; the one of a model is ``challenge``.
 
     Args:
         curves: Curves and image probabilities, of networks that were not trained on the cases.
@@ -38,7 +28,7 @@ def tune(curves: Sequence[CaseCurves], cases: Sequence[Case]) -> Tuned:
     search = Search(curves)
     best = search.best()
     fitted = cross_fit(curves, [cases[each.index].group for each in curves])
-    record = OperatingPointSearch(
+    return OperatingPointSearch(
         cases=len(curves),
         objectives={
             objective: _objective_point(best if objective == "challenge" else search.best(objective))
@@ -51,7 +41,6 @@ def tune(curves: Sequence[CaseCurves], cases: Sequence[Case]) -> Tuned:
         else CrossFittedPoints(points=tuple(map(TunedPoint.of, fitted.points)), dice=fitted.dice),
         temperature=fit_temperature(curves),
     )
-    return Tuned(best.point, record)
 
 
 def _objective_point(found: ScoredPoint) -> ObjectivePoint:

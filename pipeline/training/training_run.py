@@ -236,7 +236,7 @@ class TrainingRun:
         """
         self._use(Predictor(self.predictor.networks, precision=self.precision, tta=tta))
         self.validate()
-        return self.metric.all_curves()
+        return self.metric.everywhere()
 
     def _use(self, predictor: Predictor) -> None:
         self.predictor = predictor

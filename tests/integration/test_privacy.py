@@ -80,7 +80,7 @@ def contents(path: Path) -> Iterator[bytes]:
 def worked(tmp_path_factory: pytest.TempPathFactory) -> Worked:
     """All jobs, on radiographs with marks in twenty tags, a private one, their names and their folder."""
     folder = tmp_path_factory.mktemp("privacy")
-    images, labels, out = folder / NAMES[1] / "images", folder / "labels.csv", folder / "out"
+    images, labels, out = folder / NAMES[1], folder / "labels.csv", folder / "out"
     rows = ["ImageId,EncodedPixels"]
     for number in range(12):
         pixels, mask = draw_case(number, positive=number < 6)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pneumoseg.transforms.labels.runs import NO_RUNS, Runs, draw_lengths, draw_runs, find_runs, merge_runs
-from pneumoseg.transforms.labels.text_table import UNKNOWN
+from pneumoseg.transforms.labels.text_table import UNKNOWN, LabelError
 
 RLEErrorKind = Literal[
     "BAD_LENGTH", "BAD_MASK", "BAD_SHAPE", "CONFLICT", "EMPTY", "NEGATIVE_START", "NOT_INTEGER",
@@ -33,20 +33,8 @@ _TOKEN = re.compile(rf"[^{_BLANK}]+")
 _INTEGER = re.compile(r"(-?[0-9]+)(?:\.0+)?")  # int() would accept `1_0` and digits of other scripts
 
 
-class RLEError(ValueError):
-    """Error of a run-length text or a mask.
-
-    Args:
-        kind: Kind of the error, one word.
-        message: What was found, and what would be valid.
-    """
-
-    def __init__(self, kind: RLEErrorKind, message: str) -> None:
-        super().__init__(kind, message)  # both, so that the error survives pickling
-        self.kind = kind
-
-    def __str__(self) -> str:
-        return str(self.args[1])
+class RLEError(LabelError[RLEErrorKind]):
+    """Error of a run-length text or a mask."""
 
 
 def decode_rle(rle: str | Sequence[str], shape: tuple[int, int]) -> NDArray[np.uint8]:

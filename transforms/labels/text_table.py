@@ -10,11 +10,13 @@ import zlib
 from collections.abc import Iterable, Iterator
 from io import TextIOWrapper
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, Generic, Literal, TypeVar, cast
 
 LabelFileErrorKind = Literal[
     "DUPLICATE_COLUMN", "EMPTY_FILE", "ENCODING", "MALFORMED", "MISSING_COLUMN", "TOO_LARGE", "UNREADABLE",
 ]  # fmt: skip
+
+_Kind = TypeVar("_Kind", bound=str)
 
 UNKNOWN = frozenset({"", "nan", "none", "null", "na", "<na>", "n/a", "#n/a"})
 """Cells, in lower case, that mean that a value is unknown."""
@@ -27,20 +29,24 @@ _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _WIDE_TEXT = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-class LabelFileError(ValueError):
-    """Error of a CSV file as a whole.
+class LabelError(ValueError, Generic[_Kind]):
+    """Error of a label.
 
     Args:
         kind: Kind of the error, one word.
         message: What was found, and what would be valid.
     """
 
-    def __init__(self, kind: LabelFileErrorKind, message: str) -> None:
+    def __init__(self, kind: _Kind, message: str) -> None:
         super().__init__(kind, message)  # both, so that the error survives pickling
         self.kind = kind
 
     def __str__(self) -> str:
         return str(self.args[1])
+
+
+class LabelFileError(LabelError[LabelFileErrorKind]):
+    """Error of a CSV file as a whole."""
 
 
 def is_rounded(text: str) -> bool:

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import sha256_of
 from pneumoseg.pipeline.dataset.manifest import manifest_sha256
+from pneumoseg.pipeline.jobs.prepare import prepare_manifest
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import (
     CrossFittedPoints,
@@ -56,6 +58,23 @@ def test_the_scores_are_written_with_what_they_are_of(
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert (scores["dice"], scores["fold"], scores["threshold"], scores["images"]) == (1.0, None, 0.5, 12)
     assert scores["model_weights_sha256"] == [sha256_of(model_folder / "weights" / "fold0.safetensors")]
+
+
+def test_patients_that_are_not_known_are_not_counted(
+    model_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    unknown = tmp_path / "manifest.json"
+    prepare_manifest(
+        collection.images, [collection.labels], unknown, folds=3, label_shape=(48, 32), workers=0
+    )
+    evaluate(model_folder, replace(collection, manifest_path=unknown), tmp_path, all_folds=True)
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert (scores["patients"], scores["unknown_patients"], scores["leakage_unchecked"]) == (None, 12, 12)
+    with (tmp_path / "out" / "subgroups.csv").open(newline="") as file:
+        assert {row["patients"] for row in csv.DictReader(file)} == {""}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Leakage cannot be checked for 12 images" in page
+    assert "12 images, 6 with a pneumothorax" in page
 
 
 def test_any_number_of_workers_writes_the_same_bytes(

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from pneumoseg.pipeline.core.files import write_csv
-from pneumoseg.pipeline.reporting.gallery import Exhibit, save_gallery
-from pneumoseg.pipeline.reporting.panels import Panel
+from pneumoseg.pipeline.reporting.content import Picture, Shown
+from pneumoseg.pipeline.reporting.gallery import save_gallery
 from pneumoseg.pipeline.results.rows import COLUMNS as PREDICTION_COLUMNS
 from pneumoseg.pipeline.scoring.case_rows import COLUMNS as CASE_COLUMNS
 from pneumoseg.pipeline.scoring.headline import TITLES
@@ -76,7 +76,7 @@ def write_evaluation(
     cases: Sequence[Mapping[str, Any]] = CASES,
     *,
     surface: Mapping[str, Any] | None = SURFACE,
-    exhibits: Sequence[Exhibit] = (),
+    exhibits: Sequence[Shown] = (),
     **scores: Any,
 ) -> Path:
     """Write what `evaluate` leaves, less the report."""
@@ -91,10 +91,10 @@ def write_evaluation(
     return folder
 
 
-def exhibit(name: str = "found") -> Exhibit:
+def exhibit(name: str = "found") -> Shown:
     """A case with two pictures."""
-    panels = [Panel("radiograph", picture()), Panel("truth", picture())]
-    return Exhibit("best", name, {"Dice": "0.800"}, panels)
+    panels = [Picture("radiograph", picture()), Picture("truth", picture())]
+    return Shown("best", name, {"Dice": "0.800"}, panels)
 
 
 def image(name: str, probability: float, *, threshold: float = 0.5, **values: Any) -> dict[str, Any]:

@@ -6,12 +6,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pneumoseg.pipeline.reporting.panels import SIDE_PX, Panel, case_panels, jpeg_of
+from pneumoseg.pipeline.reporting.content import Picture
+from pneumoseg.pipeline.reporting.panels import SIDE_PX, case_panels, jpeg_of
 
 SHAPE = (1000, 500)
 
 
-def draw(**changes: Any) -> dict[str, Panel]:
+def draw(**changes: Any) -> dict[str, Picture]:
     mask = np.zeros(SHAPE, np.uint8)
     mask[:500] = 1
     given: dict[str, Any] = {
@@ -25,7 +26,7 @@ def draw(**changes: Any) -> dict[str, Panel]:
     return {panel.name: panel for panel in case_panels(**{**given, **changes})}
 
 
-def pixels(panel: Panel) -> NDArray[np.uint8]:
+def pixels(panel: Picture) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(panel.jpeg)))
 
 

@@ -7,7 +7,6 @@ from tests.unit.pipeline.reporting.folders import image, picture, refused, write
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.reporting.content import Charts, Page, PictureGallery, Shown, Table, Text, Tiles
-from pneumoseg.pipeline.reporting.html import data_address
 from pneumoseg.pipeline.reporting.prediction import prediction_page
 from pneumoseg.transforms.reader.reasons import Reason
 
@@ -148,7 +147,7 @@ def test_an_image_is_shown_with_what_was_found(tmp_path: Path) -> None:
     (case,) = shown(page_of(tmp_path, image("a", 0.9), pictures=("a",)))
     assert case.facts == {"probability": "0.900", "finding": "What a shows."}
     assert [panel.name for panel in case.panels] == ["overlay"]
-    assert case.panels[0].picture.startswith(data_address(b"\xff\xd8\xff", "image/jpeg"))
+    assert case.panels[0].jpeg.startswith(b"\xff\xd8\xff")
 
 
 def test_a_name_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_the_score_is_the_mean_over_all_images_of_all_batches() -> None:
 def test_each_image_is_counted_once_though_two_numbers_are_reported() -> None:
     metric = ChallengeMetric(OperatingPoint())
     run(metric, [[curves(0, 0, 0), curves(1, 1, 1)], [curves(0, 1, 2)]])
-    assert [case.index for case in metric.curves] == [0, 1, 2]
+    assert [case.index for case in metric.items] == [0, 1, 2]
 
 
 def test_a_second_run_forgets_the_first() -> None:

@@ -37,16 +37,16 @@ def learned(count: int = 40) -> tuple[list[CaseCurves], list[Case]]:
 
 def test_the_point_is_the_best_for_the_challenge_and_its_score_is_that_of_its_masks() -> None:
     found, cases = learned()
-    tuned = tune(found, cases)
-    challenge = tuned.search.objectives["challenge"]
-    assert challenge.point.as_point() == tuned.point
-    assert score_point(found, tuned.point).score.dice == pytest.approx(challenge.dice)
-    assert challenge.dice >= max(row.dice for row in tuned.search.curve) - 1e-9
-    assert challenge.dice >= score_point(found, tuned.point).score.predict_nothing
+    search = tune(found, cases)
+    challenge = search.objectives["challenge"]
+    point = challenge.point.as_point()
+    assert score_point(found, point).score.dice == pytest.approx(challenge.dice)
+    assert challenge.dice >= max(row.dice for row in search.curve) - 1e-9
+    assert challenge.dice >= score_point(found, point).score.predict_nothing
 
 
 def test_all_that_was_found_goes_through_json() -> None:
-    search = tune(*learned()).search
+    search = tune(*learned())
     assert OperatingPointSearch.model_validate_json(search.model_dump_json()) == search
     assert (search.cases, set(search.objectives)) == (14, {"challenge", "specificity", "screening"})
     assert search.cross_fitted is not None
@@ -58,4 +58,4 @@ def test_all_that_was_found_goes_through_json() -> None:
 def test_cases_of_one_patient_are_not_cross_fitted() -> None:
     found, cases = learned()
     alone = [case.model_copy(update={"group": "p"}) for case in cases]
-    assert tune(found, alone).search.cross_fitted is None
+    assert tune(found, alone).cross_fitted is None

@@ -149,7 +149,7 @@ def evaluate(*logits: float) -> tuple[Any, ChallengeMetric]:
 
 def test_an_evaluator_measures_each_image_once_in_order_and_without_dropout() -> None:
     evaluator, metric = evaluate(-3.0)
-    assert [case.index for case in metric.curves] == [3, 1, 2]
+    assert [case.index for case in metric.items] == [3, 1, 2]
     assert evaluator.state.metrics["dice"] == evaluator.state.metrics["challenge"]["dice"] == 1.0
 
 
@@ -191,4 +191,4 @@ def test_pixels_that_are_padding_by_the_batch_do_not_count_for_the_image_probabi
         key_metric=("dice", metric["dice"]),
     ).run()
     expected = torch.sigmoid(image[0, 0, 47, -2:]).mean().item()
-    assert metric.curves[0].image_probability == pytest.approx(expected, abs=1e-6)
+    assert metric.items[0].image_probability == pytest.approx(expected, abs=1e-6)
