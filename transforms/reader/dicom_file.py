@@ -1,6 +1,7 @@
 """Parser of a DICOM file: preamble, file header, encoding, and data set up to the pixels."""
 
 import io
+import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
 
 from pneumoseg.transforms.reader.elements import Elements, tags_of
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason, Warnings
@@ -15,7 +17,9 @@ from pneumoseg.transforms.reader.reasons import RadiographError, Reason, Warning
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_DATA, _FLOAT_PIXEL_DATA, _DOUBLE_FLOAT_PIXEL_DATA = 0x7FE00010, 0x7FE00008, 0x7FE00009
 _PIXEL_TAGS = {_PIXEL_DATA, _FLOAT_PIXEL_DATA, _DOUBLE_FLOAT_PIXEL_DATA}
-_ITEM, _SEQUENCE_DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+_ITEM_GROUP, _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE, 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_SHORT_VRS = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_16)
+_LONG_VRS = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_32)
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,8 @@ def read_dicom_file(data: bytes, keywords: frozenset[str], *, max_bytes: int) ->
     else:
         body = data
     implicit, little_endian = _encoding(body[start : start + 6], transfer_syntax, warnings)
-    scan = _Scan(body, start)
-    dataset = scan.read(implicit=implicit, little_endian=little_endian, tags=tags_of(keywords))
+    scan = _Scan(body, start, implicit, little_endian)
+    dataset = scan.read(tags_of(keywords))
     elements = Elements(dataset, little_endian)
     return DicomFile(meta, elements, body, scan.pixels, transfer_syntax, little_endian, warnings)
 
@@ -125,8 +129,8 @@ def peek(start: bytes, keyword: str) -> Elements:
         implicit, little_endian = _encoding(
             start[position : position + 6], meta.text("TransferSyntaxUID") or None, []
         )
-        scan = _Scan(start, position, stop=lambda found: found > tag)
-        return Elements(scan.read(implicit=implicit, little_endian=little_endian, tags=[tag]), little_endian)
+        scan = _Scan(start, position, implicit, little_endian, stop=lambda found: found > tag)
+        return Elements(scan.read([tag]), little_endian)
     except RadiographError:
         return nothing
 
@@ -143,33 +147,35 @@ def pixel_items(body: bytes, pixels: PixelElement) -> Iterator[memoryview]:
     Raises: RadiographError: TRUNCATED or DECODE_ERROR.
     Source: DICOM PS3.5 Annex A.4.
     """
-    value = memoryview(body)[
-        pixels.position : None if pixels.length is None else pixels.position + pixels.length
-    ]
+    end = len(body) if pixels.length is None else pixels.position + pixels.length
+    value = memoryview(body)[pixels.position : end]
     if len(value) < 8:
         raise RadiographError(Reason.TRUNCATED, "the file ends where the pixels begin")
     position = 0
     while position + 8 <= len(value):
-        tag, length = value[position : position + 4], value[position + 4 : position + 8]
-        if tag == _SEQUENCE_DELIMITER:
+        group, element, length = struct.unpack_from("<HHL", value, position)
+        tag = group << 16 | element
+        if tag == _SEQUENCE_END:
             return
         if tag != _ITEM:
             raise RadiographError(Reason.DECODE_ERROR, "the compressed pixels are not in items")
-        begin, end = position + 8, position + 8 + int.from_bytes(length, "little")
-        if end > len(value):
+        begin = position + 8
+        position = begin + length
+        if position > len(value):
             raise RadiographError(
-                Reason.TRUNCATED, f"{len(value) - begin} of {end - begin} bytes of a fragment are there"
+                Reason.TRUNCATED, f"{len(value) - begin} of {length} bytes of a fragment are there"
             )
-        yield value[begin:end]
-        position = end
+        yield value[begin:position]
+    if pixels.length is None:
+        raise RadiographError(Reason.TRUNCATED, "the file ends before the delimiter of the pixels")
 
 
 def _read_meta(data: bytes, start: int) -> tuple[Elements, int]:
     """Read group 0002, always explicit little endian; return it and where the data set begins."""
     if data[start : start + 2] != b"\x02\x00":
         return Elements(Dataset()), start
-    scan = _Scan(data, start, stop=lambda tag: tag >> 16 != 2)
-    meta = scan.read(implicit=False, little_endian=True, tags=None)
+    scan = _Scan(data, start, implicit=False, little_endian=True, stop=lambda tag: tag >> 16 != 2)
+    meta = scan.read(None)
     return Elements(meta), scan.buffer.tell()
 
 
@@ -209,47 +215,109 @@ class _Scan:
 
     body: bytes
     start: int
+    implicit: bool
+    little_endian: bool
     stop: Callable[[int], bool] = lambda tag: tag in _PIXEL_TAGS
     pixels: PixelElement | None = None
     end: int = 0
+    last_tag: int = 0
+    is_stopped: bool = False
+    is_sorted: bool = True
     buffer: io.BytesIO = field(init=False)
 
     def __post_init__(self) -> None:
         self.buffer = io.BytesIO(self.body)
 
-    def read(self, *, implicit: bool, little_endian: bool, tags: list[int] | None) -> Dataset:
-        """Read the data set up to the element that stops the scan."""
+    def read(self, tags: list[int] | None) -> Dataset:
+        """Read the data set up to the element that stops the scan, or to its end."""
         self.buffer.seek(self.start)
         try:
             dataset = read_dataset(
-                self.buffer,
-                implicit,
-                little_endian,
-                stop_when=self._watch,
-                specific_tags=tags,
+                self.buffer, self.implicit, self.little_endian, stop_when=self._watch, specific_tags=tags
             )
         except RadiographError:
             raise
         except RecursionError as error:
-            raise RadiographError(Reason.BAD_HEADER, "sequences are nested too deeply") from error
+            raise _bad("sequences are nested too deeply") from error
         except Exception as error:  # pydicom raises all kinds; their text may quote values
-            raise RadiographError(Reason.BAD_HEADER, f"cannot be parsed ({type(error).__name__})") from error
-        if self.pixels is None and 0 < len(self.body) - self.end < 8:
+            raise _bad(f"cannot be parsed ({type(error).__name__})") from error
+        if self.is_stopped:
+            return dataset
+        if 0 < len(self.body) - self.end < 8:
             raise RadiographError(Reason.TRUNCATED, "the file ends within the header of an element")
+        if self.buffer.tell() < len(self.body) or not self.is_sorted:
+            raise _bad("the parse was lost within the data set, which may hold an image behind that place")
         return dataset
 
     def _watch(self, tag: int, vr: str | None, length: int) -> bool:
         """Check each element of the top level before its value is read."""
-        if self.stop(tag) and tag not in _PIXEL_TAGS:
-            return True
         position = self.buffer.tell()
+        is_padding = tag == 0 and not self.body[position:].strip(b"\0")
+        self.is_stopped = self.stop(tag) or is_padding
         if tag in _PIXEL_TAGS:
             defined = None if length == _UNDEFINED_LENGTH else length
             self.pixels = PixelElement(position, defined, vr == "OW", tag != _PIXEL_DATA)
-        elif length != _UNDEFINED_LENGTH and position + length > len(self.body):
+        if self.is_stopped:
+            return True
+        if length == _UNDEFINED_LENGTH:
+            if vr not in {"SQ", "UN", None}:
+                raise _bad(f"the element of VR {vr} at byte {position} has no length")
+            _end_of_sequence(self, position)
+        elif tag >> 16 == _ITEM_GROUP:
+            raise _bad(f"an item or a delimiter is outside of a sequence at byte {position}")
+        elif position + length > len(self.body):
             raise RadiographError(
                 Reason.TRUNCATED,
                 f"the element at byte {position} needs {length} bytes, {len(self.body) - position} are there",
             )
-        self.end = position + length
-        return self.stop(tag)
+        self.is_sorted &= tag > self.last_tag
+        self.last_tag, self.end = tag, position + length
+        return False
+
+
+def _end_of_sequence(scan: _Scan, position: int) -> int:
+    """Find the end of a sequence of undefined length.
+
+    Where a delimiter is missing, pydicom takes whatever follows for an item, and so may lose the pixels.
+    """
+    while True:
+        tag, length = _header(scan, position)
+        position += 8
+        if tag == _SEQUENCE_END:
+            return position
+        if tag != _ITEM:
+            raise _bad(f"a sequence has neither an item nor its end at byte {position - 8}")
+        position = _end_of_item(scan, position) if length == _UNDEFINED_LENGTH else position + length
+
+
+def _end_of_item(scan: _Scan, position: int) -> int:
+    """Find the end of an item of undefined length."""
+    while True:
+        tag, length = _header(scan, position)
+        vr = b"" if scan.implicit else scan.body[position + 4 : position + 6]
+        position += 8
+        if tag == _ITEM_END:
+            return position
+        if tag >> 16 == _ITEM_GROUP:
+            raise _bad(f"an item of a sequence has no end at byte {position - 8}")
+        if vr in _SHORT_VRS:
+            length = length >> 16 if scan.little_endian else length & 0xFFFF
+        elif vr in _LONG_VRS:  # others are implicit, as in a sequence of VR UN
+            _, length = _header(scan, position - 4)
+            position += 4
+        position = _end_of_sequence(scan, position) if length == _UNDEFINED_LENGTH else position + length
+
+
+def _header(scan: _Scan, position: int) -> tuple[int, int]:
+    """Unpack a tag and four bytes of length; these hold the VR of an explicit element."""
+    try:
+        group, element, length = struct.unpack_from(
+            "<HHL" if scan.little_endian else ">HHL", scan.body, position
+        )
+    except struct.error:
+        raise _bad("the file ends within a sequence") from None
+    return group << 16 | element, length
+
+
+def _bad(detail: str) -> RadiographError:
+    return RadiographError(Reason.BAD_HEADER, detail)
