@@ -1,7 +1,10 @@
 """Acceptance filters: which files count as frontal chest radiographs, and how large an image may be."""
 
 import re
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from pneumoseg.transforms.reader.elements import Elements
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason
@@ -9,9 +12,34 @@ from pneumoseg.transforms.reader.reasons import RadiographError, Reason
 SMALLEST_SIDE_PX = 8
 
 _RADIOGRAPHY = frozenset({"CR", "DX", "DR", "RG"})  # DR is not in the standard, but in the wild
-_CHEST = re.compile(r"CHEST|THORAX|TORAX|LUNG|PULMO")
-_FRONTAL = re.compile(r"\b(AP|PA|FRONTAL|(ANTERO|POSTERO)\W?(POSTERIOR|ANTERIOR))\b")
-_NOT_FRONTAL = re.compile(r"\b(LAT|LATERAL|LL|RL|LLD|RLD|OBLIQUE|[LR][AP]O)\b")
+_CHEST = re.compile(
+    r"CHEST|THORAX|TORAX|TORAKS|TORACE|TORACIC|\bCXR\b|\bKLATK|LUNG|PULMO|POLMON|POUMON|PECHO|KEUHKO|HRUDNIK|MELLKAS"
+    r"|BRUST(?!WIRBEL|BEIN)|BORSTKAS|ГРУД|ЛЕГК|胸|肺"
+)
+_FRONTAL = re.compile(r"\b(AP|PA|FRONTAL\w*|FACE|FRENTE|FRONTE)\b|ПРЯМ|正位|正面")
+_LATERAL = re.compile(
+    r"\b(LAT|LATERAL\w*|LATERO\w*|LL|L LAT|R LAT|LLAT|RLAT|PROFIL\w*|PERFIL\w*|SEITLICH\w*|SEITE|DWARS|BOCZN\w*|YAN)\b"
+    r"|БОКОВ|側|侧"
+)
+_NOT_FRONTAL = re.compile(r"\b(RL|LLD|RLD|OBLIQ\w*|OBLIC\w*|SCHRAG\w*|[LR][AP]O)\b")
+_SPELLINGS = {  # of words without accents, in several languages
+    r"\bP\W{1,2}A\b": "PA",
+    r"\bA\W{1,2}P\b": "AP",
+    r"\bPOSTER\w*\W?ANTER\w*": "PA",
+    r"\bANTER\w*\W?POSTER\w*": "AP",
+}
+_VIEW_CODES = {  # CID 4010, in SNOMED CT and as SRT
+    "272479007": "PA", "R-10214": "PA", "399348003": "AP", "R-10206": "AP", "399033003": "FRONTAL",
+    "R-10202": "FRONTAL", "R-40888": "PA",
+    "399067008": "LATERAL", "R-102CD": "LATERAL", "399173006": "LEFT LATERAL", "R-10236": "LEFT LATERAL",
+    "399198007": "RIGHT LATERAL", "R-10232": "RIGHT LATERAL",
+}  # fmt: skip
+_DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription")
+
+ACCEPTANCE_KEYWORDS = (
+    *("Modality", "ViewPosition", "ViewCodeSequence", "PatientOrientation", *_DESCRIPTIONS),
+    *("BodyPartExamined", "AnatomicRegionSequence"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +83,30 @@ class AcceptanceFilters:
         """
         if not view or self.any_view:
             return
-        words = view.replace("_", " ")
-        if not _FRONTAL.search(words) or _NOT_FRONTAL.search(words):
+        words = _plain(view)
+        if not _FRONTAL.search(words) or _LATERAL.search(words) or _NOT_FRONTAL.search(words):
             raise RadiographError(Reason.WRONG_VIEW, f"the view is {show(view)}, not AP or PA")
+
+    def check_not_lateral(self, elements: Elements, directions: tuple[str, str] | None) -> None:
+        """Check that no element names a lateral view, whatever the others say.
+
+        A description that also names a frontal view may be that of a series of both.
+
+        Args:
+            elements: Elements of the data set.
+            directions: Directions of rows and columns by PatientOrientation, see `read_directions`.
+
+        Raises: RadiographError: WRONG_VIEW.
+        """
+        if self.any_view:
+            return
+        if any(direction[0] in "AP" for direction in directions or ()):
+            raise RadiographError(Reason.WRONG_VIEW, "PatientOrientation is that of a lateral view")
+        texts = {keyword: _plain(elements.text(keyword)) for keyword in _DESCRIPTIONS}
+        texts["ViewCodeSequence"] = _plain(_read_code(elements, "ViewCodeSequence", _VIEW_CODES))
+        for keyword, words in texts.items():
+            if _LATERAL.search(words) and not _FRONTAL.search(words):
+                raise RadiographError(Reason.WRONG_VIEW, f"{keyword} names a lateral view")
 
     def check_body_part(self, body_part: str) -> None:
         """Check that the body part is the chest; an empty one is accepted.
@@ -67,7 +116,7 @@ class AcceptanceFilters:
 
         Raises: RadiographError: WRONG_BODY_PART.
         """
-        if body_part and not _CHEST.search(body_part) and not self.any_body_part:
+        if body_part and not _CHEST.search(_plain(body_part)) and not self.any_body_part:
             raise RadiographError(Reason.WRONG_BODY_PART, f"the body part is {show(body_part)}, not CHEST")
 
     def check_size(self, rows: int, columns: int) -> None:
@@ -97,15 +146,9 @@ def read_view(elements: Elements) -> str:
 
     Returns: View in capitals; empty where unknown.
     """
-    meaning = elements.code("ViewPosition") or _meaning(elements, "ViewCodeSequence")
-    words = re.sub(r"\W+", "-", meaning)
-    short = {
-        "ANTERO-POSTERIOR": "AP",
-        "POSTERO-ANTERIOR": "PA",
-        "ANTEROPOSTERIOR": "AP",
-        "POSTEROANTERIOR": "PA",
-    }
-    return short.get(words, meaning)
+    view = elements.code("ViewPosition") or _read_code(elements, "ViewCodeSequence", _VIEW_CODES)
+    words = _plain(view).strip()
+    return words if words in {"AP", "PA"} else view
 
 
 def read_body_part(elements: Elements) -> str:
@@ -116,15 +159,25 @@ def read_body_part(elements: Elements) -> str:
 
     Returns: Body part in capitals; empty where unknown.
     """
-    return elements.code("BodyPartExamined") or _meaning(elements, "AnatomicRegionSequence")
+    return elements.code("BodyPartExamined") or _read_code(elements, "AnatomicRegionSequence")
 
 
-def _meaning(elements: Elements, keyword: str) -> str:
+def _read_code(elements: Elements, keyword: str, known: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Read the meaning of a code in capitals; that of a *known* code does not depend on its language."""
     try:
         items = elements.items(keyword)
     except Exception:  # noqa: BLE001  (pydicom raises all kinds; a damaged optional sequence is ignored)
         return ""
-    return items[0].text("CodeMeaning").upper() if items else ""
+    return known.get(items[0].text("CodeValue"), items[0].text("CodeMeaning").upper()) if items else ""
+
+
+def _plain(text: str) -> str:
+    """Write a text in capitals without accents, and a frontal view as AP or PA, however it is spelled."""
+    letters = unicodedata.normalize("NFKD", text.upper().replace("_", " "))
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    for spelling, word in _SPELLINGS.items():
+        plain = re.sub(spelling, word, plain)
+    return plain.strip(" .")
 
 
 def show(text: str) -> str:

@@ -8,6 +8,7 @@ import math
 import re
 
 from pneumoseg.transforms.reader.acceptance import (
+    ACCEPTANCE_KEYWORDS,
     AcceptanceFilters,
     read_body_part,
     read_view,
@@ -27,9 +28,7 @@ _SMALLEST, _LARGEST = 0.001, 50.0  # mm; no pixel of a chest radiograph is small
 
 DESCRIPTION_KEYWORDS = (
     *("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"),
-    *("PatientID", "PatientSex", "PatientAge"),
-    *("ViewPosition", "ViewCodeSequence", "ImageLaterality", "Laterality", "PatientOrientation"),
-    *("BodyPartExamined", "AnatomicRegionSequence"),
+    *("PatientID", "PatientSex", "PatientAge", "ImageLaterality", "Laterality"),
     *("PixelSpacing", "PixelSpacingCalibrationType", "ImagerPixelSpacing", "PixelAspectRatio"),
     "EstimatedRadiographicMagnificationFactor",
 )
@@ -149,8 +148,8 @@ def _magnification(elements: Elements) -> float:
 
 
 _KEYWORDS = frozenset(
-    {*LAYOUT_KEYWORDS, *DESCRIPTION_KEYWORDS, *GREY_KEYWORDS}
-    | {"Modality", "PresentationIntentType", "BurnedInAnnotation"}
+    {*ACCEPTANCE_KEYWORDS, *LAYOUT_KEYWORDS, *DESCRIPTION_KEYWORDS, *GREY_KEYWORDS}
+    | {"PresentationIntentType", "BurnedInAnnotation"}
 )
 
 
@@ -216,6 +215,7 @@ def _check_kind(elements: Elements, acceptance: AcceptanceFilters, warnings: War
     modality = elements.code("Modality")
     acceptance.check_modality(modality)
     acceptance.check_view(read_view(elements))
+    acceptance.check_not_lateral(elements, read_directions(elements.text("PatientOrientation")))
     acceptance.check_body_part(read_body_part(elements))
     if not modality:
         warnings.append((Reason.NO_MODALITY, "Modality is missing or empty"))

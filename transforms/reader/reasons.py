@@ -132,17 +132,17 @@ class Reason(StrEnum):
 
     # The look of the picture
     LOOKS_TURNED = "LOOKS_TURNED", _WARNED, (
-        "The picture looks rotated by a quarter turn or upside down; check it before trusting its result.")
+        "The picture looks rotated by quarter turns although PatientOrientation was followed; review its result.")
     LOOKS_INVERTED = "LOOKS_INVERTED", _WARNED, (
-        "Black and white look exchanged, contrary to the header; check PhotometricInterpretation.")
+        "Black and white look exchanged; check PhotometricInterpretation, and review its result.")
     LOOKS_UNLIKE_CHEST = "LOOKS_UNLIKE_CHEST", _WARNED, (
-        "The picture does not look like a whole frontal chest, in any pose; check it before trusting its result.")
+        "The picture does not look like a whole frontal chest, in any pose; review its result.")
     SMALL_FIELD = "SMALL_FIELD", _WARNED, (
         "More than half of the image is black or white border, which costs resolution; crop it where possible.")
     SATURATED = "SATURATED", _WARNED, (
         "A large part of the picture is plain white or black, where nothing is visible; check the window.")
     LOW_CONTRAST = "LOW_CONTRAST", _WARNED, (
-        "The picture is blank or nearly so; check the window and the source.")
+        "The picture is blank or nearly so; check the window and the source, and review its result.")
     LOW_RESOLUTION = "LOW_RESOLUTION", _WARNED, (
         "The pixels are too coarse to show the edge of a lung; prefer the original to a thumbnail.")
     # fmt: on

@@ -12,28 +12,117 @@ from pneumoseg.transforms.reader.acceptance import (
 )
 from pneumoseg.transforms.reader.elements import Elements
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason
+from pneumoseg.transforms.reader.record import read_directions
 
 MakeHeader = Callable[..., Elements]
 
 
-@pytest.mark.parametrize("view", ["", "AP", "PA", "AP AXIAL", "PA_ERECT", "FRONTAL", "POSTERO-ANTERIOR"])
+@pytest.mark.parametrize(
+    "view",
+    [
+        *(
+            "",
+            "AP",
+            "PA",
+            "AP AXIAL",
+            "PA_ERECT",
+            "FRONTAL",
+            "POSTERO-ANTERIOR",
+            "P-A",
+            "P.A.",
+            "A.P.",
+            "A/P",
+            "A-P",
+        ),
+        *(
+            "FRONTALE",
+            "POSTÉRO-ANTÉRIEUR",
+            "ANTEROPOSTERIEUR",
+            "Posteroanterior",
+            "FACE",
+            "FRENTE",
+            "正位",
+            "ПРЯМАЯ",
+        ),
+    ],
+)
 def test_frontal_and_unknown_views_pass(view: str) -> None:
     AcceptanceFilters().check_view(view)
 
 
-@pytest.mark.parametrize("view", ["LL", "RL", "LATERAL", "LAO", "AP LLD", "PA OBLIQUE", "MLO", "0", "GAP"])
+@pytest.mark.parametrize(
+    "view",
+    [
+        *(
+            "LL",
+            "RL",
+            "LATERAL",
+            "LAO",
+            "AP LLD",
+            "PA OBLIQUE",
+            "MLO",
+            "0",
+            "GAP",
+            "LATERALE",
+            "LÁTERO-LATERAL",
+        ),
+        *(
+            "PROFIL",
+            "PERFIL",
+            "SEITLICH",
+            "LAT",
+            "L LAT",
+            "OBLICUA",
+            "SCHRÄG",
+            "侧位",
+            "側面",
+            "БОКОВАЯ",
+            "BOCZNA",
+        ),
+    ],
+)
 def test_other_views_are_skipped(view: str) -> None:
     with pytest.raises(RadiographError) as caught:
         AcceptanceFilters().check_view(view)
     assert caught.value.reason is Reason.WRONG_VIEW
 
 
-@pytest.mark.parametrize("part", ["", "CHEST", "PORT CHEST", "THORAX", "CHEST_ABDOMEN", "LUNG"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        *(
+            "",
+            "CHEST",
+            "PORT CHEST",
+            "THORAX",
+            "CHEST_ABDOMEN",
+            "LUNG",
+            "TÓRAX",
+            "POUMON",
+            "BRUST",
+            "CXR",
+            "TORACE",
+        ),
+        *(
+            "POUMONS",
+            "PULMÓN",
+            "POLMONI",
+            "BRUSTKORB",
+            "TÓRAX PA",
+            "胸部",
+            "ГРУДНАЯ КЛЕТКА",
+            "BORSTKAS",
+            "TORAKS",
+        ),
+    ],
+)
 def test_chests_and_unknown_parts_pass(part: str) -> None:
     AcceptanceFilters().check_body_part(part)
 
 
-@pytest.mark.parametrize("part", ["HAND", "EXTREMITY", "ABDOMEN", "SKULL"])
+@pytest.mark.parametrize(
+    "part", ["HAND", "EXTREMITY", "ABDOMEN", "SKULL", "BRUSTWIRBELSÄULE", "TSPINE", "THORACIC SPINE"]
+)
 def test_other_body_parts_are_skipped(part: str) -> None:
     with pytest.raises(RadiographError) as caught:
         AcceptanceFilters().check_body_part(part)
@@ -91,3 +180,54 @@ def test_a_damaged_code_sequence_tells_nothing() -> None:
             raise OSError(keyword)
 
     assert read_view(Damaged(Dataset())) == ""
+
+
+@pytest.mark.parametrize(
+    "spelling", ["P-A", "P.A.", "p a", "POSTEROANTERIOR", "Postero-anterior", "POSTÉRO-ANTÉRIEURE"]
+)
+def test_a_view_has_one_name_however_it_is_spelled(header: MakeHeader, spelling: str) -> None:
+    assert read_view(header(ViewPosition=spelling)) == "PA"
+
+
+LATERAL_BY_OTHER_TAGS = [
+    {"SeriesDescription": "LATERAL"},
+    {"SeriesDescription": "Chest LAT"},
+    {"ProtocolName": "Thorax seitlich"},
+    {"ProtocolName": "TÓRAX PERFIL"},
+    {"AcquisitionDeviceProcessingDescription": "Torace LL"},
+    {"ViewCodeSequence": "left lateral"},
+    {"ViewCodeSequence": "Profil gauche"},
+    {"PatientOrientation": "A\\F"},
+    {"PatientOrientation": "p\\f"},
+    {"PatientOrientation": "H\\A"},
+    {"PatientOrientation": "AL\\F"},
+]
+
+
+@pytest.mark.parametrize("tags", LATERAL_BY_OTHER_TAGS)
+@pytest.mark.parametrize("view", ["", "PA"])
+def test_a_lateral_view_is_skipped_whichever_element_names_it(
+    header: MakeHeader, tags: dict[str, str], view: str
+) -> None:
+    elements = header(**tags, ViewPosition=view)
+    directions = read_directions(tags.get("PatientOrientation", ""))
+    with pytest.raises(RadiographError, match="WRONG_VIEW"):
+        AcceptanceFilters().check_not_lateral(elements, directions)
+    AcceptanceFilters(any_view=True).check_not_lateral(elements, directions)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {},
+        {"SeriesDescription": "CHEST PA AND LATERAL"},  # a series of both
+        {"SeriesDescription": "view: PA", "ProtocolName": "Thorax p.a."},
+        {"SeriesDescription": "BILAT. LUNG, LATE", "ProtocolName": "LATEX FREE"},
+        {"ViewCodeSequence": "postero-anterior"},
+        {"PatientOrientation": "L\\F"},
+        {"PatientOrientation": "LA\\F"},
+    ],
+)
+def test_a_frontal_view_is_no_lateral_one(header: MakeHeader, tags: dict[str, str]) -> None:
+    directions = read_directions(tags.get("PatientOrientation", ""))
+    AcceptanceFilters().check_not_lateral(header(**tags), directions)

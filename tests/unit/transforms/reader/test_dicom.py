@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
@@ -321,3 +322,23 @@ def test_pixels_that_are_not_square_are_told_of(
     found = read_aspect(header(PixelAspectRatio=ratio), spacing_mm, warnings)
     assert found == pytest.approx(aspect)
     assert [reason for reason, _ in warnings] == ([Reason.NON_SQUARE] if told else [])
+
+
+def test_a_view_by_its_code_needs_no_known_language(write_dicom: WriteDicom) -> None:
+    view = Dataset()
+    view.CodeValue, view.CodingSchemeDesignator, view.CodeMeaning = (
+        "399173006",
+        "SCT",
+        "a gauche",
+    )  # left lateral
+    with pytest.raises(RadiographError, match="WRONG_VIEW"):
+        read_radiograph(write_dicom(PIXELS, ViewPosition=None, ViewCodeSequence=[view]))
+    view.CodeValue = "272479007"
+    assert read_radiograph(write_dicom(PIXELS, ViewPosition=None, ViewCodeSequence=[view])).view == "PA"
+
+
+def test_a_file_that_another_element_names_lateral_is_skipped(write_dicom: WriteDicom) -> None:
+    path = write_dicom(PIXELS, SeriesDescription="CHEST LATERAL")
+    with pytest.raises(RadiographError, match="SeriesDescription names a lateral view"):
+        read_radiograph(path)
+    assert read_radiograph(path, acceptance=ALL_KINDS).view == "PA"
