@@ -197,7 +197,8 @@ def label_components(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
     order = sorted(range(1, count + 1), key=lambda number: (-areas[number], places[number - 1]))
     numbers = np.zeros(count + 1, np.int32)
     numbers[order] = np.arange(1, count + 1)
-    return numbers[labels]
+    numbered: npt.NDArray[np.int32] = numbers[labels]
+    return numbered
 
 
 def outlines(mask: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float64]]:

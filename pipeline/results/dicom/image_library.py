@@ -4,18 +4,18 @@ from copy import copy
 
 from highdicom.sr import (
     CodedConcept,
-    ContainerContentItem,
     ImageLibrary,
     NumContentItem,
     RelationshipTypeValues,
     TextContentItem,
 )
+from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from pneumoseg.pipeline.results.dicom.source import Source
 
 
-def image_library(source: Source) -> ContainerContentItem:
+def image_library(source: Source) -> Dataset:
     """Make an image library of one image.
 
     highdicom describes a radiograph only if it has orientation and spacing, and fails otherwise.

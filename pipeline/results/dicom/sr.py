@@ -48,6 +48,7 @@ from pneumoseg.transforms.reader.reasons import Reason
 _PRESENCE: Final = Code("705057003", "SCT", "Presence")
 _SHARE: Final = Code("{0:1}", "UCUM", "range: 0:1")  # no percent, which might be read as a share of the lung
 _PIXELS: Final = Code("{pixels}", "UCUM", "Pixels")
+_ON_SIDE: Final = {"left": ", left side", "right": ", right side", "both": ", both sides"}
 _SIDES: Final = {"left": codes.SCT.Left, "right": codes.SCT.Right}
 
 
@@ -180,19 +181,18 @@ def _of_image(
         presence, identifier = codes.SCT.Indeterminate, "pneumothorax indeterminate"
     else:
         presence, identifier = codes.SCT.Absent, "pneumothorax absent"
-    rows, columns = int(source.header.Rows), int(source.header.Columns)
-    everything = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows], [0, 0]], dtype=np.float64)
+    edge = np.array([[0, 0], [0, int(source.header.Rows)]], dtype=np.float64)
 
     def measured(name: Code, value: float, unit: Code) -> Measurement:
         return Measurement(
             name=name,
             value=_rounded(value),
             unit=unit,
-            # OHIF 3.12 shows nothing of a report with a group that has no coordinates
+            # OHIF 3.13 shows no report with a group without coordinates, and writes the text to the right of them
             referenced_coordinates=[
                 CoordinatesForMeasurement(
                     graphic_type=GraphicTypeValues.POLYLINE,
-                    graphic_data=everything,
+                    graphic_data=edge,
                     source_image=SourceImageForRegion(*_reference(source)),
                 )
             ],
@@ -205,11 +205,15 @@ def _of_image(
         numbers.append(measured(*_area(measurements.area_mm2, measurements.area_px)))
     doubts = remarks(warnings)
     evaluations = [QualitativeEvaluation(codes.DCM.ImageQuality, code) for _, code in doubts if code]
-    comments = ["To be reviewed by a person."] if review else []
-    comments += [f"The image {words}." for words, _ in doubts]
-    comments.append("Probability: of a pneumothorax in the image, by the algorithm, from 0 to 1.")
+    # OHIF shows comments and numbers, but no evaluations
+    comments = [identifier.capitalize() + _ON_SIDE.get(measurements.side or "", "")]
+    comments += ["To be reviewed by a person"] if review else []
+    comments += [f"The image {words}" for words, _ in doubts]
+    comments.append("Probability is that of a pneumothorax in the image, from 0 to 1")
     if any(component.side for component in measurements.components):
-        comments.append(f"Side: {measurements.side_basis}.")
+        comments.append(
+            f"Side by {measurements.side_basis}" if source.orientation else f"Side {measurements.side_basis}"
+        )
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=origin.uid(source, "image"), identifier=identifier),
         finding_type=codes.SCT.Pneumothorax,

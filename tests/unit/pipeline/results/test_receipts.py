@@ -1,11 +1,13 @@
 import hashlib
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from pneumoseg.pipeline.results.receipts import (
     Receipt,
+    history_of,
     is_valid,
     read_receipt,
     receipt_path,
@@ -89,3 +91,44 @@ def test_nothing_outside_of_the_folder_is_deleted(output: Path) -> None:
     withdraw(output, "a")
     assert outside.read_text() == "mine"
     outside.unlink()
+
+
+FORMER = replace(
+    RECEIPT,
+    analysis_sha256="4" * 64,
+    analysed_at="2026-03-04T10:20:30+01:00",
+    report=dict.fromkeys(("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"), "1.2"),
+)
+
+
+@pytest.mark.parametrize(
+    ("former", "input_sha256", "analysis_sha256", "is_kept"),
+    [
+        (FORMER, "1" * 64, "4" * 64, True),
+        (replace(FORMER, settings_sha256="9" * 64), "1" * 64, "4" * 64, True),
+        (FORMER, "1" * 64, "5" * 64, False),
+        (FORMER, "3" * 64, "4" * 64, False),
+        (replace(FORMER, row={"status": "refused"}), "1" * 64, "4" * 64, False),
+        (replace(FORMER, analysed_at="2026-03-04T10:20:30"), "1" * 64, "4" * 64, False),
+        (replace(FORMER, analysed_at="yesterday"), "1" * 64, "4" * 64, False),
+        (None, "1" * 64, "4" * 64, False),
+    ],
+)
+def test_the_first_time_of_the_same_analysis_is_recalled(
+    monkeypatch: pytest.MonkeyPatch,
+    former: Receipt | None,
+    input_sha256: str,
+    analysis_sha256: str,
+    is_kept: bool,
+) -> None:
+    present = datetime(2027, 1, 1, tzinfo=UTC)
+    monkeypatch.setattr("pneumoseg.pipeline.results.receipts.now", lambda: present)
+    history = history_of(former, input_sha256=input_sha256, analysis_sha256=analysis_sha256)
+    assert history.analysed_at == (datetime(2026, 3, 4, 9, 20, 30, tzinfo=UTC) if is_kept else present)
+
+
+@pytest.mark.parametrize("uid", ["../../x", "", "1.2." + "3" * 64, 12, None])
+def test_a_report_with_a_forged_uid_is_not_recalled(uid: object) -> None:
+    forged = replace(FORMER, report={**(FORMER.report or {}), "SOPInstanceUID": uid})
+    for former, report in ((FORMER, FORMER.report), (forged, None)):
+        assert history_of(former, input_sha256="1" * 64, analysis_sha256="").report == report

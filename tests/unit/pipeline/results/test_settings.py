@@ -48,6 +48,7 @@ def test_whatever_decides_a_result_changes_the_settings(model: Model) -> None:
         settings(replace(model, objective="sensitive")),
         settings(replace(model, temperature=2.0)),
         settings(replace(model, dropout_passes=2)),
+        settings(model, uid_root="1.2.3"),
     ]
     assert len(set(found)) == len(found)
 

@@ -94,6 +94,7 @@ def test_a_negative_report_states_no_percentage(tmp_path: Path) -> None:
     _, of_image = groups_of(path)
     assert values(of_image) == {"Probability": (0.246, "{0:1}")}
     assert of_image.tracking_identifier == "pneumothorax absent"
+    assert texts(of_image, "Comment")[0] == "Pneumothorax absent"
     assert b"24.6" not in path.read_bytes()
 
 
@@ -167,13 +168,13 @@ def test_a_component_has_site_and_laterality(tmp_path: Path, orientation: list[s
     regions, of_image = groups_of(saved(tmp_path, report(source, positive=True)))
     (site,) = regions[0].finding_sites
     assert (site.value, site.laterality) == (codes.SCT.Pleura, first)
-    assert "Side: PatientOrientation." in texts(of_image, "Comment")
+    assert "Side by PatientOrientation" in texts(of_image, "Comment")
 
 
 def test_a_report_says_that_a_side_is_assumed(tmp_path: Path) -> None:
     source = make_source(tmp_path, PatientOrientation="")
     _, of_image = groups_of(saved(tmp_path, report(source, positive=True)))
-    assert any(comment.startswith("Side: assumed") for comment in texts(of_image, "Comment"))
+    assert any(comment.startswith("Side assumed") for comment in texts(of_image, "Comment"))
 
 
 def test_segments_and_groups_share_tracking_and_refer_to_each_other(tmp_path: Path) -> None:
@@ -210,10 +211,10 @@ def test_a_doubtful_result_is_to_be_reviewed_and_never_absent(
     _, of_image = groups_of(path)
     said = {item.name.meaning: item.value for item in of_image.get_qualitative_evaluations()}
     assert said == {"Presence": presence, "Image Quality": codes.DCM.Positioning}
-    assert texts(of_image, "Comment")[:3] == [
-        "To be reviewed by a person.",
-        "The image looks rotated.",
-        "The image is coarse.",
+    assert texts(of_image, "Comment")[1:4] == [
+        "To be reviewed by a person",
+        "The image looks rotated",
+        "The image is coarse",
     ]
 
 
