@@ -151,7 +151,8 @@ class Elements:
         tag = _tag(keyword)
         if tag not in self.dataset:
             return None
-        sequence = self.dataset[tag].value
+        # by itself, since pydicom converts PixelRepresentation when it converts a sequence beside it
+        sequence = Dataset({tag: self.dataset.get_item(tag)})[tag].value
         if not isinstance(sequence, Sequence):
             raise ValueError(f"{keyword} is no sequence")  # noqa: TRY004  (one error type for wrong content)
         return [Elements(item, self.little_endian) for item in sequence]

@@ -1,11 +1,14 @@
 import logging
 import warnings
+from io import BytesIO
 from threading import Barrier, Thread
 
 import pytest
+from pydicom import dcmwrite
 from pydicom.charset import convert_encodings
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag, Tag
 
 from pneumoseg.transforms.reader.elements import Elements, quiet_libraries
@@ -111,3 +114,16 @@ def test_the_first_thread_to_leave_does_not_wake_the_others() -> None:
     thread.join()
     assert failures == []
     assert warnings.filters == filters
+
+
+@pytest.mark.parametrize("undefined", [True, False])
+def test_reading_a_sequence_leaves_all_other_elements_as_they_are(undefined: bool) -> None:
+    data, file = Dataset(), BytesIO()
+    data.PixelRepresentation = 1
+    data.ViewCodeSequence = [Dataset()]
+    data["ViewCodeSequence"].is_undefined_length = undefined
+    dcmwrite(file, data, implicit_vr=False, little_endian=True)
+    file.seek(0)
+    read = Elements(read_dataset(file, is_implicit_VR=False, is_little_endian=True))
+    assert len(read.items("ViewCodeSequence") or []) == 1
+    assert read.unsigned("PixelRepresentation") == 1
