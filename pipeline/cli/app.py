@@ -34,8 +34,12 @@ def main() -> None:
     """Run the command, and exit with its code; an error is printed in one line, without -v."""
     try:
         code = app(standalone_mode=False)
-    except (typer.Abort, KeyboardInterrupt):
-        code = _fail("interrupted", code=130)
+    except (typer.Abort, KeyboardInterrupt) as error:
+        ended_early = error.__cause__  # typer takes the end of any file for that of the keyboard's input
+        if isinstance(ended_early, EOFError):
+            code = _fail(explain(ended_early), code=1)
+        else:
+            code = _fail("interrupted", code=130)
     except typer.TyperException as error:
         message = error.format_message()  # empty where no argument was given, which prints the help
         code = _fail(f"{message} See --help.", code=error.exit_code) if message else error.exit_code

@@ -10,6 +10,7 @@ from pneumoseg.pipeline.cli.options import (
     AnyBodyPart,
     AnyModality,
     AnyView,
+    FollowLinks,
     ImageFolder,
     Overwrite,
     Workers,
@@ -54,6 +55,7 @@ def prepare(
     any_view: AnyView = False,
     any_modality: AnyModality = False,
     any_body_part: AnyBodyPart = False,
+    follow_links: FollowLinks = False,
     overwrite: Overwrite = False,
     workers: Workers = 1,
 ) -> None:
@@ -76,6 +78,7 @@ def prepare(
         ),
         workers=workers,
         overwrite=overwrite,
+        follow_links=follow_links,
     )
     console.print(*prepare_summary(report), sep="\n")
     say(f"wrote {output}")
@@ -89,7 +92,7 @@ def check(
     any_modality: AnyModality = False,
     any_body_part: AnyBodyPart = False,
     allow_burned_in: AllowBurnedIn = False,
-    follow_links: Annotated[bool, typer.Option("--follow-links", help="Follow symbolic links.")] = False,
+    follow_links: FollowLinks = False,
     overwrite: Overwrite = False,
     workers: Workers = 1,
 ) -> None:

@@ -15,6 +15,7 @@ from pneumoseg.pipeline.cli.options import (
     Calibrated,
     Device,
     DropoutPasses,
+    FollowLinks,
     ImageFolder,
     ManifestFile,
     ModelFolder,
@@ -103,6 +104,7 @@ def submit(
     any_view: AnyView = False,
     any_modality: AnyModality = False,
     any_body_part: AnyBodyPart = False,
+    follow_links: FollowLinks = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     batch_size: BatchSize = 4,
@@ -110,6 +112,7 @@ def submit(
     threads: Threads = None,
 ) -> None:
     """Write a valid submission to the challenge, or none."""
+    from pneumoseg.pipeline.cli.summaries import links_not_followed
     from pneumoseg.pipeline.core.runtime import Runtime
     from pneumoseg.pipeline.inference.model import ModelOptions
     from pneumoseg.pipeline.inference.tta import parse_tta
@@ -127,13 +130,17 @@ def submit(
             any_view=any_view, any_modality=any_modality, any_body_part=any_body_part
         ),
         overwrite=overwrite,
+        follow_links=follow_links,
     )
     warn_some([f"{item.path.name}: {item.error}" for item in report.refused], "files have no row")
     warn_some(report.repeated, "ids occur more than once in the sample submission, and have one row each")
     left_out = f"; {report.left_out} images left out, which the sample does not list" if sample else ""
     share = f" ({report.predicted_positive / report.images:.1%})" if report.images else ""
     expected = "" if report.validation_rate is None else f"; in validation {report.validation_rate:.1%}"
-    say(f"{report.images} images, {report.predicted_positive} predicted positive{share}{expected}{left_out}")
+    say(
+        f"{report.images} images, {report.predicted_positive} predicted positive{share}{expected}{left_out}"
+        f"{links_not_followed(report.links)}"
+    )
     if report.review:
         warn(
             f"{report.review} of {report.images} images look unlike an upright frontal chest and have to be reviewed: "
@@ -237,6 +244,7 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    follow_links: FollowLinks = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     batch_size: BatchSize = 4,
@@ -276,6 +284,7 @@ def predict(
             allow_burned_in=allow_burned_in,
         ),
         overwrite=overwrite,
+        follow_links=follow_links,
         research=research,
         part=None if part_id is None else Part(part_id, num_parts),
         uid_root=uid_root,

@@ -30,6 +30,8 @@ Threads = Annotated[
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that decode images.")]
 
+FollowLinks = Annotated[bool, typer.Option("--follow-links", help="Follow symbolic links.")]
+
 AnyView = Annotated[bool, typer.Option("--any-view", help="Accept views other than AP and PA.")]
 AnyModality = Annotated[
     bool,

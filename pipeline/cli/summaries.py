@@ -27,7 +27,8 @@ def prepare_summary(report: "PrepareReport") -> list[str | Table]:
     lines: list[str | Table] = [
         f"{manifest.size + len(manifest.unlabelled)} images: {manifest.size} labelled, {report.positive} of them "
         f"positive; {len(manifest.unlabelled)} unlabelled",
-        f"{refused.total()} files refused, {skipped.total()} skipped, {report.other_files} unrelated files",
+        f"{refused.total()} files refused, {skipped.total()} skipped, {report.other_files} unrelated files"
+        f"{links_not_followed(report.links)}",
         report.grouping.leakage,
     ]
     if report.labels_without_image:
@@ -131,6 +132,7 @@ def predict_summary(report: "PredictReport") -> list[str | Table]:
     lines: list[str | Table] = [
         f"{report.segmented} images segmented, {report.predicted_positive} predicted positive; "
         f"{report.refused} refused, {skipped} skipped, {report.other_files} unrelated files"
+        f"{links_not_followed(report.links)}"
     ]
     if report.review:
         lines.append(
@@ -152,8 +154,9 @@ def predict_summary(report: "PredictReport") -> list[str | Table]:
 def check_summary(report: "CheckReport") -> list[str | Table]:
     """Count accepted and other files, and lay out the reasons of warnings and refusals."""
     counts = [f"{report.statuses[status]} {status}" for status in ("accepted", *reversed(Outcome))]
-    links = f", {report.links} links not followed" if report.links else ""
-    lines: list[str | Table] = [f"{', '.join(counts)}; {report.other_files} unrelated files{links}"]
+    lines: list[str | Table] = [
+        f"{', '.join(counts)}; {report.other_files} unrelated files{links_not_followed(report.links)}"
+    ]
     return [*lines, reasons_table(report.reasons)] if report.reasons else lines
 
 
@@ -168,6 +171,15 @@ def doctor_summary(report: "DoctorReport") -> list[str | Table]:
         status = "ok" if decoder.available else "missing"
         decoders.add_row(decoder.transfer_syntax, decoder.syntax_name, decoder.library, status)
     return [libraries, decoders, *report.devices, *report.advice]
+
+
+def links_not_followed(links: int) -> str:
+    """Count links that were not followed, as the end of a line; empty where there are none.
+
+    Args:
+        links: Their number.
+    """
+    return f", {links} links not followed (--follow-links follows them)" if links else ""
 
 
 def reasons_table(reasons: Mapping[str, int]) -> Table:

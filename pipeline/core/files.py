@@ -300,7 +300,7 @@ def locked(folder: Path, *, patience_s: float = 0) -> Iterator[None]:
 
     Args:
         folder: Folder to lock, by a file called ``.lock`` in it.
-        patience_s: Seconds to wait for another process.
+        patience_s: Seconds to wait for another process; without end if negative.
 
     Raises: JobError: If another process holds the lock, no lock can be there, or the file system offers none.
     """

@@ -113,15 +113,16 @@ class CachedCases(Dataset[Sample]):
 
     def __getstate__(self) -> Sample:
         """Pickle the path of the cache for a loader worker, since a pickled memory map contains all pixels."""
-        cache = self.cache.filename if isinstance(self.cache, np.memmap) else self.cache
-        return {**vars(self), "cache": cache}
+        is_map = isinstance(self.cache, np.memmap)
+        return {**vars(self), "cache": (self.cache.filename, self.cache.shape) if is_map else self.cache}
 
     def __setstate__(self, state: Sample) -> None:
         """Open the memory map in a loader worker."""
         cache = state["cache"]
-        vars(self).update(
-            state, cache=cache if isinstance(cache, np.ndarray) else np.load(cache, mmap_mode="r")
-        )
+        if isinstance(cache, tuple):
+            path, shape = cache
+            cache = np.memmap(path, np.uint8, "r", shape=shape)
+        vars(self).update(state, cache=cache)
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import to_json, write_text
 from pneumoseg.pipeline.dataset.groups import GroupSource, patient_is_known
+from pneumoseg.transforms.reader.reasons import Outcome
 from pneumoseg.transforms.reader.record import Orientation
 
 FORMAT_VERSION: Final = 1
@@ -77,6 +78,7 @@ class Refused(_Part):
     """File that is not a case, with the reason."""
 
     image: str
+    outcome: Literal[Outcome.REFUSED, Outcome.SKIPPED] = Outcome.REFUSED
     reason: str
     detail: str
 

@@ -1,6 +1,6 @@
 """Inference on a stream of radiograph files, in order and in batches."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -44,6 +44,7 @@ def segment_files(
     workers: int = 1,
     even_batches: bool = False,
     attention: bool = False,
+    refused: Mapping[Path, RadiographError] | None = None,
 ) -> Generator[Segmentation | NotRead]:
     """Apply a model to files; each gives one result, in the order of *paths*.
 
@@ -58,10 +59,12 @@ def segment_files(
         workers: Number of decoding processes; 0 decodes in this process, without protection from damaged files.
         even_batches: Whether to pad each batch to its full size, so that results are bit-exact for any number of files.
         attention: Whether to include the attention maps.
+        refused: Errors of files that are not to be read.
     """
     batches = ahead(
         _read_batches(
             paths,
+            refused or {},
             image_size=model.image_size,
             acceptance=acceptance,
             batch_size=batch_size,
@@ -101,6 +104,7 @@ class _Batch:
 
 def _read_batches(
     paths: Sequence[Path],
+    refused: Mapping[Path, RadiographError],
     *,
     image_size: int,
     acceptance: AcceptanceFilters | None,
@@ -111,7 +115,8 @@ def _read_batches(
 ) -> Generator[_Batch]:
     chain = inference_chain(image_size=image_size)
     with Readers(read_radiograph, acceptance=acceptance, workers=workers) as readers:
-        results = zip(paths, readers.read(paths), strict=True)
+        read = readers.read(path for path in paths if path not in refused)
+        results = ((path, refused[path] if path in refused else next(read)) for path in paths)
         while files := list(_take(results, radiographs=batch_size)):
             samples = [chain({"image": read}) for _, read in files if isinstance(read, Radiograph)]
             if not samples:

@@ -8,6 +8,7 @@ from typing import Final
 
 from pneumoseg.pipeline.core.console import tracked
 from pneumoseg.pipeline.core.files import claim_file, write_csv
+from pneumoseg.pipeline.reading.duplicates import Duplicates
 from pneumoseg.pipeline.reading.facts import Facts, read_facts
 from pneumoseg.pipeline.reading.folders import FoundFiles, find_radiographs
 from pneumoseg.pipeline.reading.readers import Readers
@@ -92,50 +93,37 @@ def _name(path: Path, folder: Path) -> str:
 
 @dataclass
 class _Table:
-    """Rows in the order of their files, and the UIDs and pixel hashes seen so far."""
+    """Rows in the order of their files, and the UIDs and pixel hashes seen so far.
+
+    The same pixels under another UID are counted but not mentioned in a row: the row of an accepted file does not
+    depend on other files, and equal `pixel_sha256` show which files they are.
+    """
 
     rows: list[Row] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
-    file_of: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """For each UID, the first file that has it and the hash of its pixels."""
+    duplicates: Duplicates = field(default_factory=Duplicates)
     pixels: set[str] = field(default_factory=set)
     """Hashes of all pixels."""
 
     def add(self, where: str, result: Facts | RadiographError) -> None:
         """Add the row of one file."""
-        if isinstance(result, RadiographError):
-            row = _verdict(result.reason.outcome, [(result.reason, result.detail)])
-        elif duplicate := self._duplicate(where, result):
-            row = duplicate | _columns(result)
+        error = result if isinstance(result, RadiographError) else self.duplicates.check(where, result)
+        if error is not None:
+            row = _verdict(error.outcome, [(error.reason, error.detail)])
         else:
-            status = Outcome.WARNED if result.warnings else ACCEPTED
-            row = _verdict(status, result.warnings) | _columns(result)
+            assert isinstance(result, Facts)  # noqa: S101  (else there is an error)
+            row = _verdict(Outcome.WARNED if result.warnings else ACCEPTED, result.warnings)
+            self.reasons[Reason.DUPLICATE_IMAGE] += result.pixel_sha256 in self.pixels
+            self.pixels.add(result.pixel_sha256)
+        if isinstance(result, Facts):
+            row |= _columns(result)
         self.reasons.update(str(row["reason"]).split())
         self.rows.append({"file": where} | row)
-
-    def _duplicate(self, where: str, facts: Facts) -> Row | None:
-        """Make the row of a file whose UID has been seen before; None for any other file.
-
-        The same pixels under another UID are counted but not mentioned in the row: the row of an accepted file does
-        not depend on other files, and equal `pixel_sha256` show which files they are.
-        """
-        uid, pixels = facts.sop_instance_uid, facts.pixel_sha256
-        if uid is not None and uid in self.file_of:
-            first, its_pixels = self.file_of[uid]
-            if pixels == its_pixels:
-                return _verdict(Outcome.SKIPPED, [(Reason.DUPLICATE_UID, f"the same image as {first}")])
-            return _verdict(Outcome.REFUSED, [(Reason.DUPLICATE_UID, f"{first} has other pixels")])
-        if uid is not None:
-            self.file_of[uid] = where, pixels
-        if pixels in self.pixels:
-            self.reasons[Reason.DUPLICATE_IMAGE] += 1
-        self.pixels.add(pixels)
-        return None
 
     def report(self, found: FoundFiles) -> CheckReport:
         """Count the rows by status."""
         statuses = Counter(str(row["status"]) for row in self.rows)
-        return CheckReport(statuses, self.reasons, found.others, found.links)
+        return CheckReport(statuses, +self.reasons, found.others, found.links)
 
 
 def _verdict(status: str, reasons: Sequence[tuple[Reason, str]]) -> Row:

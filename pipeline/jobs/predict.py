@@ -17,7 +17,8 @@ from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
 from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.jobs.report import write_report
-from pneumoseg.pipeline.reading.folders import find_radiographs
+from pneumoseg.pipeline.reading.duplicates import find_duplicates
+from pneumoseg.pipeline.reading.folders import FoundFiles, find_radiographs
 from pneumoseg.pipeline.results.output_folder import claimed, remove_leftovers, remove_unfinished_of_parts
 from pneumoseg.pipeline.results.planning import Part, Planned, content_sha256, plan
 from pneumoseg.pipeline.results.receipts import (
@@ -55,6 +56,7 @@ class PredictReport:
         refused: Files without a result that should have been radiographs; the others are skipped as they are none.
         other_files: Unrelated files.
         review: Segmented images whose result a person has to review.
+        links: Links that were not followed.
         kept: Complete results of an earlier run, which were left as they are.
         trained_on: Segmented images that the model was trained on; their results say nothing about new images.
         left_out: Images without a file of a requested kind, by kind and reason.
@@ -70,6 +72,7 @@ class PredictReport:
     refused: int
     other_files: int
     review: int = 0
+    links: int = 0
     kept: int = 0
     trained_on: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
@@ -96,6 +99,7 @@ def predict_folder(
     research: bool = False,
     part: Part | None = None,
     uid_root: str | None = None,
+    follow_links: bool = False,
 ) -> PredictReport:
     """Segment every radiograph under a folder, or continue an earlier run.
 
@@ -115,6 +119,7 @@ def predict_folder(
         research: Keep everything that identifies a person out of all results: names, dates, paths, quoted tags.
         part: Process only this part; the part that ends last writes the tables.
         uid_root: Root of the UIDs of DICOM results; None makes UIDs under 2.25.
+        follow_links: Whether to follow links in *folder*.
 
     Returns: Numbers of files by their results.
 
@@ -128,7 +133,7 @@ def predict_folder(
     check_uid_root(uid_root)
     acceptance = acceptance or AcceptanceFilters()
     model = load_model(model_folder, resolve_device(runtime.device), options)
-    found = find_radiographs(folder, leave_out=[output])
+    found = find_radiographs(folder, leave_out=[output], follow_links=follow_links)
     settings = make_settings(
         kinds,
         acceptance=acceptance,
@@ -145,7 +150,8 @@ def predict_folder(
         log_path = output / (f"run-{part}.log" if part else "run.log")
         with logged(log_path, facts=facts) as log, Interruption() as interruption:
             writer = Writer(output, settings, algorithm_parameters(model))
-            due = mine if overwrite else _due(mine, writer)
+            duplicates = find_duplicates(found, within, acceptance=acceptance, workers=runtime.workers)
+            due = mine if overwrite else _due(mine, writer, duplicates)
             if due:
                 withdraw_tables(output)
             segmenting = segment_files(
@@ -156,6 +162,7 @@ def predict_folder(
                 workers=runtime.workers,
                 even_batches=True,
                 attention="attention" in settings.kinds,
+                refused=duplicates,
             )
             pace = Pace(len(due))
             with tracked("segment", total=len(due)) as advance, closing(segmenting):
@@ -181,7 +188,7 @@ def predict_folder(
             report = _report(
                 own or [],
                 model=model,
-                other_files=found.others,
+                found=found,
                 kept=len(mine) - len(due),
                 has_tables=receipts is not None,
             )
@@ -192,12 +199,12 @@ def predict_folder(
     return report
 
 
-def _due(planned: Sequence[Planned], writer: Writer) -> list[Planned]:
+def _due(planned: Sequence[Planned], writer: Writer, duplicates: Collection[Path]) -> list[Planned]:
     """List the files without complete results; only files with a receipt of these settings are hashed."""
     due = []
     with tracked("look for earlier results", total=len(planned)) as advance:
         for file in planned:
-            if not is_valid(
+            if file.path in duplicates or not is_valid(
                 read_receipt(writer.output, file.name),
                 writer.output,
                 hash_input=partial(content_sha256, file.path, writer.settings.acceptance.max_bytes),
@@ -255,7 +262,7 @@ def _save(writer: Writer, file: Planned, result: Segmentation | NotRead) -> None
 
 
 def _report(
-    receipts: Sequence[Receipt], *, model: Model, other_files: int, kept: int, has_tables: bool
+    receipts: Sequence[Receipt], *, model: Model, found: FoundFiles, kept: int, has_tables: bool
 ) -> PredictReport:
     segmented = predicted_positive = review = refused = trained_on = incomplete = 0
     reasons: Counter[str] = Counter()
@@ -279,7 +286,8 @@ def _report(
         review=review,
         reasons=reasons,
         refused=refused,
-        other_files=other_files,
+        other_files=found.others,
+        links=found.links,
         kept=kept,
         trained_on=trained_on,
         left_out=left_out,

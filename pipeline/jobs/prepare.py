@@ -27,6 +27,7 @@ from pneumoseg.pipeline.dataset.manifest import (
     write_manifest,
 )
 from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
+from pneumoseg.pipeline.reading.duplicates import Duplicates
 from pneumoseg.pipeline.reading.facts import Facts, read_facts
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.reading.readers import Readers
@@ -45,6 +46,7 @@ class PrepareReport:
         manifest: The manifest.
         grouping: Patients of the labelled images, and where they are known from.
         other_files: Number of unrelated files in the folder.
+        links: Number of links that were not followed.
         label_problems: Rows of the label files that cannot be trusted; their images are unlabelled.
         label_warnings: Remarks on rows of the label files.
         labels_without_image: Labelled names without an image that can be used.
@@ -53,6 +55,7 @@ class PrepareReport:
     manifest: Manifest
     grouping: Grouping
     other_files: int
+    links: int
     label_problems: tuple[str, ...]
     label_warnings: tuple[str, ...]
     labels_without_image: tuple[str, ...]
@@ -64,8 +67,7 @@ class PrepareReport:
 
     def reasons(self, outcome: Outcome) -> Counter[str]:
         """Count the files with an outcome, refused or skipped, by reason."""
-        reasons = [entry.reason for entry in self.manifest.refused]
-        return Counter(reason for reason in reasons if Reason[reason].outcome == outcome)
+        return Counter(entry.reason for entry in self.manifest.refused if entry.outcome is outcome)
 
     @property
     def exit_code(self) -> int:
@@ -87,6 +89,7 @@ def prepare_manifest(
     acceptance: AcceptanceFilters | None = None,
     workers: int = 1,
     overwrite: bool = False,
+    follow_links: bool = False,
 ) -> PrepareReport:
     """Read every radiograph under a folder, match it with its label, and write the manifest.
 
@@ -105,6 +108,7 @@ def prepare_manifest(
         acceptance: Which files are accepted as frontal chest radiographs.
         workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
         overwrite: Replace an earlier manifest.
+        follow_links: Whether to follow links in *images*.
 
     Returns: The manifest, and remarks on its sources.
 
@@ -121,7 +125,7 @@ def prepare_manifest(
     warn_some(known.warnings, "warnings about labels")
     groups_file = GroupsFile(groups) if groups else None
 
-    found = find_radiographs(images, leave_out=[output])
+    found = find_radiographs(images, leave_out=[output], follow_links=follow_links)
     readable, refused = _read_images(found.images, acceptance, output.parent, workers)
     labelled, unlabelled = _match(readable, known, label_shape, refused)
     if not labelled:
@@ -166,6 +170,7 @@ def prepare_manifest(
         manifest=manifest,
         grouping=grouping,
         other_files=found.others,
+        links=found.links,
         label_problems=tuple(known.problems),
         label_warnings=tuple(known.warnings),
         labels_without_image=tuple(sorted(set(known.labels) - matched)),
@@ -245,7 +250,7 @@ class _Image:
 def _read_images(
     paths: Sequence[Path], acceptance: AcceptanceFilters | None, base: Path, workers: int
 ) -> tuple[list[_Image], list[Refused]]:
-    images, refused = [], []
+    images, refused, duplicates = [], [], Duplicates()
     with (
         tracked("read", total=len(paths)) as advance,
         Readers(read_facts, acceptance=acceptance, workers=workers) as readers,
@@ -256,9 +261,18 @@ def _read_images(
                 _check_name(where)
                 if isinstance(result, RadiographError):
                     raise result
+                if duplicate := duplicates.check(where, result):
+                    raise duplicate
                 images.append(_Image(path, where, result))
             except RadiographError as error:
-                refused.append(Refused(image=shown(where), reason=error.reason, detail=error.detail))
+                refused.append(
+                    Refused(
+                        image=shown(where),
+                        outcome=error.outcome,
+                        reason=error.reason,
+                        detail=shown(error.detail),
+                    )
+                )
             advance()
     return images, refused
 
@@ -277,7 +291,7 @@ def _match(
 ) -> tuple[list[tuple[str, _Image, ImageLabel]], list[Unlabelled]]:
     """Pair images with labels, by id; what cannot be paired for a reason is added to *refused*."""
     labelled: dict[str, tuple[str, _Image, ImageLabel]] = {}
-    unlabelled = []
+    unlabelled, other_size = [], list[_Image]()
     for image in images:
         name = next((name for name in image.names if name in known.labels), None)
         if name is None:
@@ -290,9 +304,26 @@ def _match(
         elif image.facts.shape != shape:
             detail = "{}x{} pixels; the labels are counted over {}x{}".format(*image.facts.shape, *shape)
             refused.append(Refused(image=image.where, reason=Reason.CONFLICTING_SIZE, detail=detail))
+            other_size.append(image)
         else:
             labelled[name] = (name, image, known.labels[name])
+    if other_size and not labelled:
+        raise JobError(_why_no_size_fits(other_size, shape))
     return [labelled[name] for name in sorted(labelled)], unlabelled
+
+
+def _why_no_size_fits(images: Sequence[_Image], shape: tuple[int, int]) -> str:
+    first = "{},{}".format(*images[0].facts.shape)
+    is_one_size = len({image.facts.shape for image in images}) == 1
+    hint = (
+        f"--label-shape {first} would fit"
+        if is_one_size
+        else "give the size that the labels are counted over"
+    )
+    return (
+        f"{len(images)} images have a label, but none has the size of --label-shape {shape[0]},{shape[1]}; the first, "
+        f"{images[0].where}, has {first} pixels; {hint}"
+    )
 
 
 def _why_nothing_matches(images: Sequence[_Image], refused: Sequence[Refused], known: _Known) -> str:

@@ -17,6 +17,7 @@ from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
+from pneumoseg.pipeline.reading.duplicates import find_duplicates
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.scoring.submission import CHALLENGE_SHAPE, check_submission
 from pneumoseg.transforms.labels.challenge_csv import is_safe_id
@@ -38,6 +39,7 @@ class SubmitReport:
         left_out: Number of images of the folder that are not in the sample submission.
         repeated: Ids that the sample submission lists more than once, each with its lines; they have one row.
         refused: Files that could not be used; without a sample submission they have no row.
+        links: Links that were not followed.
         trained_on: Number of images that the model was trained on; their masks say nothing about new images.
         review: Number of images whose mask a person has to review; their rows are like those of all others.
         validation_rate: Share of the validation images that were predicted positive; None if it is unknown.
@@ -49,6 +51,7 @@ class SubmitReport:
     left_out: int
     refused: tuple[NotRead, ...]
     repeated: tuple[str, ...] = ()
+    links: int = 0
     trained_on: int = 0
     review: int = 0
     validation_rate: float | None = None
@@ -57,7 +60,7 @@ class SubmitReport:
     @property
     def exit_code(self) -> int:
         """0, or 3 if a file was refused; a skipped file is not a frontal radiograph, and no failure."""
-        return 3 if any(item.error.reason.outcome is Outcome.REFUSED for item in self.refused) else 0
+        return 3 if any(item.error.outcome is Outcome.REFUSED for item in self.refused) else 0
 
 
 def write_submission(
@@ -71,6 +74,7 @@ def write_submission(
     runtime: Runtime = Runtime(),
     acceptance: AcceptanceFilters | None = None,
     overwrite: bool = False,
+    follow_links: bool = False,
 ) -> SubmitReport:
     """Segment images and write one row for each, in the order of the sample submission.
 
@@ -84,6 +88,7 @@ def write_submission(
         runtime: Device, batch size and workers.
         acceptance: Which files are accepted as frontal chest radiographs.
         overwrite: Replace an earlier file.
+        follow_links: Whether to follow links in *images*.
 
     Returns: Contents of the submission.
 
@@ -96,11 +101,11 @@ def write_submission(
     sample = None if sample is None else Path(sample)
     claim_file(output, overwrite=overwrite, inputs=[images, *filter(None, [sample])])
     model = load_model(model_folder, resolve_device(runtime.device), options)
-    found = find_radiographs(images, leave_out=[output]).images
-    path_of = {path.stem: path for path in reversed(found)}
+    found = find_radiographs(images, leave_out=[output], follow_links=follow_links)
+    path_of = {path.stem: path for path in reversed(found.images)}
     wanted, repeated = _read_sample(sample) if sample else (sorted(path_of), [])
     requested = set(wanted)
-    for path in found:
+    for path in found.images:
         if path != path_of[path.stem] and path.stem in requested:
             raise JobError(f"{path_of[path.stem]} and {path} have one name; leave one of them out")
     if missing := [name for name in wanted if name not in path_of]:
@@ -114,7 +119,12 @@ def write_submission(
     paths = [path_of[name] for name in wanted]
     trained_on = review = 0
     segmenting = segment_files(
-        model, paths, acceptance=acceptance, batch_size=runtime.batch_size, workers=runtime.workers
+        model,
+        paths,
+        acceptance=acceptance,
+        batch_size=runtime.batch_size,
+        workers=runtime.workers,
+        refused=find_duplicates(found.only(paths), images, acceptance=acceptance, workers=runtime.workers),
     )
     with tracked("segment", total=len(paths)) as advance, closing(segmenting):
         for path, result in zip(paths, segmenting, strict=True):
@@ -149,6 +159,7 @@ def write_submission(
         left_out=len(path_of) - len(wanted),
         refused=tuple(refused),
         repeated=tuple(repeated),
+        links=found.links,
         trained_on=trained_on,
         validation_rate=validation and validation[0] / validation[1],
         surprising=validation is not None and _is_surprising((predicted_positive, len(texts)), validation),

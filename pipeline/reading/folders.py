@@ -1,10 +1,10 @@
 """Finding radiographs under a folder."""
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.transforms.reader.dicom_file import peek
@@ -31,6 +31,16 @@ class FoundFiles:
     others: int
     links: int = 0
     uids: tuple[str | None, ...] = ()
+
+    def only(self, paths: Collection[Path]) -> Self:
+        """Select some of the images.
+
+        Args:
+            paths: Paths of the images to select.
+        """
+        wanted = set(paths)
+        pairs = [(path, uid) for path, uid in zip(self.images, self.uids, strict=True) if path in wanted]
+        return replace(self, images=tuple(path for path, _ in pairs), uids=tuple(uid for _, uid in pairs))
 
 
 def find_radiographs(
@@ -64,7 +74,7 @@ def find_radiographs(
     uids: dict[Path, str | None] = {}
     for path in paths:
         start = read_start(path, _START_BYTES)
-        if kind_of(path, start) is not FileKind.OTHER or _cannot_be_read(path):
+        if not _is_of_macos(path) and (kind_of(path, start) is not FileKind.OTHER or _cannot_be_read(path)):
             uids[path] = _peek_uid(start)
     others = len(paths) - len(uids)
     if not uids:
@@ -80,6 +90,11 @@ def _peek_uid(start: bytes) -> str | None:
     """Read the SOPInstanceUID from the first bytes of a file."""
     with quiet_libraries():
         return peek(start, "SOPInstanceUID").uid("SOPInstanceUID")
+
+
+def _is_of_macos(path: Path) -> bool:
+    """Tell whether a file holds attributes of another file or of its folder, and is only named like a radiograph."""
+    return path.name.startswith("._") or path.name == ".DS_Store"
 
 
 def _cannot_be_read(path: Path) -> bool:

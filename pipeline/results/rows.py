@@ -72,7 +72,7 @@ def row_without_result(result: NotRead, *, research: bool) -> Row:
     """
     error = result.error
     return {
-        "status": error.reason.outcome.value,
+        "status": error.outcome.value,
         "reason": error.reason.value,
         "detail": "" if research else error.detail,
     }

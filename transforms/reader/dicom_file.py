@@ -126,12 +126,14 @@ def peek(start: bytes, keyword: str) -> Elements:
     (tag,) = tags_of([keyword])
     try:
         meta, position = _read_meta(start, 132 if start[128:132] == b"DICM" else 0)
-        implicit, little_endian = _encoding(
-            start[position : position + 6], meta.text("TransferSyntaxUID") or None, []
-        )
+        transfer_syntax = meta.text("TransferSyntaxUID") or None
+        if transfer_syntax == uid.DeflatedExplicitVRLittleEndian:
+            start = zlib.decompressobj(-zlib.MAX_WBITS).decompress(start[position:], len(start))
+            position = 0
+        implicit, little_endian = _encoding(start[position : position + 6], transfer_syntax, [])
         scan = _Scan(start, position, implicit, little_endian, stop=lambda found: found > tag)
         return Elements(scan.read([tag]), little_endian)
-    except RadiographError:
+    except (RadiographError, zlib.error):
         return nothing
 
 

@@ -175,12 +175,14 @@ class RadiographError(ValueError):
     Attributes:
         reason: Entry of the closed list.
         detail: What was found in this file, on one line; never the value of an identifying element.
+        outcome: What becomes of the file; that of the reason, except for a copy of another file, which is skipped.
     """
 
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(reason, detail)  # both, so that the error survives pickling
+    def __init__(self, reason: Reason, detail: str, outcome: Outcome | None = None) -> None:
+        super().__init__(reason, detail, outcome)  # all, so that the error survives pickling
         self.reason = reason
         self.detail = detail
+        self.outcome = outcome or reason.outcome
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"

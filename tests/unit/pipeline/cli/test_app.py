@@ -1,4 +1,5 @@
 import inspect
+import sys
 from collections import defaultdict
 from typing import get_args
 
@@ -7,6 +8,7 @@ from typer.main import get_group
 
 from pneumoseg.pipeline.cli import app as cli
 from pneumoseg.pipeline.core.preset_files import presets
+from pneumoseg.pipeline.jobs import doctor
 
 COMMANDS = {info.callback.__name__: info.callback for info in cli.app.registered_commands if info.callback}
 
@@ -21,8 +23,8 @@ def options(command: str) -> dict[str, tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("command", ["check", "prepare", "predict", "submit"])
-def test_what_reads_images_can_widen_the_acceptance_filters(command: str) -> None:
-    assert {"any_view", "any_modality", "any_body_part"} <= options(command).keys()
+def test_what_reads_images_can_widen_the_acceptance_filters_and_follow_links(command: str) -> None:
+    assert {"any_view", "any_modality", "any_body_part", "follow_links"} <= options(command).keys()
 
 
 @pytest.mark.parametrize("command", ["check", "prepare", "evaluate", "predict", "submit"])
@@ -46,6 +48,7 @@ def test_an_option_means_the_same_in_every_command() -> None:
             "any_modality",
             "any_body_part",
             "allow_burned_in",
+            "follow_links",
             "workers",
             "operating_point",
             "tta",
@@ -75,3 +78,19 @@ def test_an_operating_point_is_chosen_by_name() -> None:
     for command in ("evaluate", "predict", "submit"):
         (option,) = [each for each in group.commands[command].params if each.name == "operating_point"]
         assert option.opts == ["--operating-point"]
+
+
+def test_the_end_of_a_file_is_no_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end(*_: object, **__: object) -> None:
+        raise EOFError("No data left in file")
+
+    monkeypatch.setattr(doctor, "doctor_report", end)
+    monkeypatch.setattr(sys, "argv", ["pneumoseg", "doctor"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    told = capsys.readouterr().err
+    assert "No data left in file" in told
+    assert "interrupted" not in told

@@ -26,6 +26,7 @@ from pneumoseg.pipeline.jobs.prepare import PrepareReport
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves, score_point
 from pneumoseg.pipeline.scoring.headline import ScoredImages
 from pneumoseg.transforms.masks import OperatingPoint
+from pneumoseg.transforms.reader.reasons import Outcome
 
 
 def printed(*parts: str | Table) -> str:
@@ -54,13 +55,13 @@ def prepared(**changes: object) -> PrepareReport:
         refused=(
             Refused(image="a.dcm", reason="TRUNCATED", detail=""),
             Refused(image="b.dcm", reason="TRUNCATED", detail=""),
-            Refused(image="c.dcm", reason="WRONG_VIEW", detail=""),
+            Refused(image="c.dcm", outcome=Outcome.SKIPPED, reason="WRONG_VIEW", detail=""),
         ),
     )
     grouping = Grouping(names=("group0", "group1", "group2", "group2"), source="groups file")
     values: dict[str, object] = {
-        "manifest": manifest, "grouping": grouping, "other_files": 7, "label_problems": (), "label_warnings": (),
-        "labels_without_image": ("n1", "n2"), **changes,
+        "manifest": manifest, "grouping": grouping, "other_files": 7, "links": 0, "label_problems": (),
+        "label_warnings": (), "labels_without_image": ("n1", "n2"), **changes,
     }  # fmt: skip
     return PrepareReport(**values)  # type: ignore[arg-type]
 

@@ -102,16 +102,6 @@ def test_a_lateral_view_is_skipped_with_its_reason(model_folder: Path, images: P
     assert (report.refused, report.exit_code) == (0, 0)
 
 
-def test_one_uid_in_two_files_gives_two_results(model_folder: Path, images: Path, tmp_path: Path) -> None:
-    write_radiograph(images / "other" / "a.dcm", draw_case(4, positive=True)[0], SOPInstanceUID="1.2.0")
-    _, rows = predict(model_folder, images, tmp_path, kinds=["png"])
-    same = [row for row in rows if row["sop_instance_uid"] == "1.2.0"]
-    assert [row["name"] for row in same] == ["1.2.0", "1.2.0-2"]
-    for row, number in zip(same, (0, 4), strict=True):
-        with Image.open(tmp_path / "out" / "masks" / f"{row['name']}.png") as picture:
-            np.testing.assert_array_equal(np.asarray(picture) // 255, draw_case(number, positive=True)[1])
-
-
 def test_names_that_differ_in_case_only_do_not_meet(model_folder: Path, images: Path, tmp_path: Path) -> None:
     for name in ("scan", "SCAN", "scan-2"):
         Image.fromarray(draw_case(0, positive=True)[0]).save(images / f"{name}.png")

@@ -2,6 +2,7 @@ import builtins
 import errno
 import io
 import os
+import re
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.conftest import bright_pixel_network, draw_case, write_model, write_radiograph
+from tests.conftest import bright_pixel_network, draw_case, job_options, write_model, write_radiograph
 from tests.unit.pipeline.jobs.predictions import contents, files, predict
 
 from pneumoseg.pipeline.cli.summaries import predict_summary
 from pneumoseg.pipeline.core.errors import JobError, UsageError
-from pneumoseg.pipeline.core.files import locked
+from pneumoseg.pipeline.core.files import claim_folder, locked
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.inference.model import ModelOptions
 from pneumoseg.pipeline.jobs.predict import predict_folder
@@ -191,7 +192,7 @@ def test_parts_make_together_what_one_run_makes(
 ) -> None:
     monkeypatch.setattr("pneumoseg.pipeline.results.receipts.now", lambda: datetime(2026, 3, 4, tzinfo=UTC))
     (images / "broken.dcm").write_bytes(b"broken")
-    write_radiograph(images / "other" / "a.dcm", draw_case(4, positive=True)[0], SOPInstanceUID="1.2.0")
+    write_radiograph(images / "other" / "a.dcm", draw_case(4, positive=True)[0], SOPInstanceUID="1.2.4")
     predict(model_folder, images, tmp_path / "whole", kinds=KINDS, dropout_passes=2)
     reports = []
     for number in (2, 0, 1):
@@ -260,3 +261,97 @@ def test_a_part_does_not_delete_what_others_have_made(
 ) -> None:
     with pytest.raises(UsageError, match="leave it out"):
         predict(model_folder, images, tmp_path, part=Part(0, 2), overwrite=True)
+
+
+# --- one UID in several files
+
+
+def with_duplicates(images: Path) -> None:
+    """Add files that share the UID of case 0: before and after it, with its pixels and with others."""
+    for name, number in (("a", 4), ("case00b", 0), ("z", 4), ("zz", 2)):
+        write_radiograph(images / f"{name}.dcm", draw_case(number, positive=True)[0], SOPInstanceUID="1.2.0")
+
+
+STATUSES = {
+    "a.dcm": "segmented",
+    "case00.dcm": "refused",
+    "case00b.dcm": "refused",
+    "z.dcm": "skipped",
+    "zz.dcm": "refused",
+}
+
+
+def test_of_several_files_with_one_uid_only_the_first_has_a_result(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    with_duplicates(images)
+    report, rows = predict(model_folder, images, tmp_path, kinds=["json", "sr"])
+    same = {row["image"]: row for row in rows if row["image"] in STATUSES}
+    assert {name: row["status"] for name, row in same.items()} == STATUSES
+    assert {row["reason"] for row in same.values() if row["status"] != "segmented"} == {"DUPLICATE_UID"}
+    assert (report.segmented, report.refused, report.exit_code) == (4, 3, 3)
+    assert len(list((tmp_path / "out" / "sr").iterdir())) == 4
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_in_parts_and_on_resume_the_same_one_of_several_files_has_the_result(
+    model_folder: Path, images: Path, tmp_path: Path, count: int
+) -> None:
+    before, _ = predict(model_folder, images, tmp_path / "parts", kinds=["json", "sr"])  # case 0 has a result
+    assert before.segmented == 4
+    with_duplicates(images)
+    predict(model_folder, images, tmp_path / "whole", kinds=["json", "sr"])
+    for number in reversed(range(count)):
+        predict_folder(
+            model_folder,
+            images,
+            tmp_path / "parts" / "out",
+            **job_options(kinds=["json", "sr"], part=Part(number, count)),
+        )
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+# --- links
+
+
+def test_links_are_counted_or_followed(model_folder: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "annex").mkdir()
+    (images / "case00.dcm").rename(tmp_path / "annex" / "MD5-0.dcm")
+    (images / "case00.dcm").symlink_to(tmp_path / "annex" / "MD5-0.dcm")
+    report, rows = predict(model_folder, images, tmp_path)
+    assert (report.links, len(rows)) == (1, 3)
+    assert "1 links not followed" in str(predict_summary(report)[0])
+    report, rows = predict(model_folder, images, tmp_path, follow_links=True)
+    assert (report.links, len(rows)) == (0, 4)
+    assert "links" not in str(predict_summary(report)[0])
+
+
+@pytest.mark.parametrize(
+    "name", ["masks", "receipts", ".parts", "run.log", ".lock", "predictions.csv", "report.html"]
+)
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_nothing_is_written_through_a_link_among_the_results(
+    model_folder: Path, images: Path, tmp_path: Path, name: str, is_folder: bool
+) -> None:
+    claim_folder(tmp_path / "out", overwrite=False, command="predict")
+    target = tmp_path / "target"
+    if is_folder:
+        target.mkdir()
+    else:
+        target.write_text("mine")
+    (tmp_path / "out" / name).symlink_to(target)
+    with pytest.raises(JobError, match="is a link") as caught:
+        predict(model_folder, images, tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+    assert (list(target.iterdir()) == []) if is_folder else (target.read_text() == "mine")
+
+
+@pytest.mark.parametrize("name", ["run.log", ".lock", "predictions.csv", "report.html"])
+def test_a_folder_where_a_result_belongs_is_an_error_of_one_line(
+    model_folder: Path, images: Path, tmp_path: Path, name: str
+) -> None:
+    claim_folder(tmp_path / "out", overwrite=False, command="predict")
+    (tmp_path / "out" / name).mkdir()
+    with pytest.raises((JobError, OSError), match=re.escape(name)) as caught:
+        predict(model_folder, images, tmp_path)
+    assert len(str(caught.value).splitlines()) == 1

@@ -346,3 +346,41 @@ def test_the_name_of_the_folder_is_not_that_of_the_collection(copy: Collection) 
         images, [copy.labels], copy.folder / "m.json", folds=3, label_shape=SHAPE, workers=0
     )
     assert report.manifest.name == f"images {report.manifest.made_from.images_sha256[:8]}"
+
+
+def test_of_two_files_with_one_uid_the_first_is_used(copy: Collection) -> None:
+    other, same = copy.images / "case00b.dcm", copy.images / "case01b.dcm"
+    write_radiograph(other, draw_case(3, positive=True)[0], SOPInstanceUID="1.2.0")
+    shutil.copy(copy.images / "case01.dcm", same)
+    add_rows(copy, "case00b,-1", "case01b,-1")
+    report = prepare(copy)
+    told = {entry.image: (entry.outcome, entry.reason, entry.detail) for entry in report.manifest.refused}
+    assert told == {
+        "images/case00b.dcm": ("refused", "DUPLICATE_UID", "images/case00.dcm has other pixels"),
+        "images/case01b.dcm": ("skipped", "DUPLICATE_UID", "the same image as images/case01.dcm"),
+    }
+    assert report.manifest.size == 12
+    assert (report.reasons(Outcome.REFUSED).total(), report.reasons(Outcome.SKIPPED).total()) == (1, 1)
+
+
+def test_images_that_all_have_another_size_are_told_so_with_the_size_that_would_fit(copy: Collection) -> None:
+    with pytest.raises(JobError, match="12 images have a label, but none has the size") as caught:
+        prepare(copy, label_shape=(1024, 1024))
+    assert "--label-shape 48,32 would fit" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_links_to_images_are_counted_or_followed(copy: Collection, tmp_path: Path) -> None:
+    (tmp_path / "annex").mkdir()
+    for path in copy.images.iterdir():
+        path.rename(tmp_path / "annex" / path.name)
+        path.symlink_to(tmp_path / "annex" / path.name)
+    with pytest.raises(JobError, match="12 links were not followed"):
+        prepare(copy)
+    report = prepare(copy, follow_links=True)
+    assert (report.manifest.size, report.links) == (12, 0)
+    assert report.manifest.training[0].image == "images/case00.dcm"
+    (copy.images / "case11.dcm").unlink()
+    (copy.images / "case11.dcm").symlink_to(tmp_path / "nowhere")
+    (copy.images / "loop").symlink_to(copy.images)
+    assert prepare(copy, follow_links=True).manifest.size == 11

@@ -31,7 +31,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two radiographs with a pneumothorax and one without."""
     folder = tmp_path_factory.mktemp("images")
     for number, positive in ((0, True), (3, True), (6, False)):
-        write_radiograph(folder / f"case{number}.dcm", challenge_case(number, positive=positive)[0])
+        pixels = challenge_case(number, positive=positive)[0]
+        write_radiograph(folder / f"case{number}.dcm", pixels, SOPInstanceUID=f"1.2.3.{number}")
     return folder
 
 
@@ -117,7 +118,12 @@ def test_without_a_sample_a_lateral_view_is_skipped_which_is_no_failure(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(images, tmp_path / "images"))
-    write_radiograph(folder / "lateral.dcm", challenge_case(0, positive=False)[0], ViewPosition="LL")
+    write_radiograph(
+        folder / "lateral.dcm",
+        challenge_case(0, positive=False)[0],
+        ViewPosition="LL",
+        SOPInstanceUID="1.2.9",
+    )
     report, rows = submit(model_folder, folder, tmp_path)
     assert (len(rows), report.exit_code) == (3, 0)
 
@@ -160,7 +166,7 @@ def test_a_name_that_would_act_in_a_submission_is_an_error(
 
 def test_a_damaged_file_of_any_name_is_no_harm(model_folder: Path, images: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(images, tmp_path / "images"))
-    (folder / "._case0.dcm").write_bytes(b"\0\5\x16\7")  # as macOS leaves them on other file systems
+    (folder / "broken ' =1.dcm").write_bytes(b"\0\5\x16\7")
     report, rows = submit(model_folder, folder, tmp_path)
     assert (len(rows), len(report.refused)) == (3, 1)
 
@@ -261,3 +267,30 @@ def test_a_network_without_finite_outputs_is_an_error_and_nothing_is_written(
     with pytest.raises(JobError, match="non-finite"):
         submit(write_model(tmp_path / "model", network), images, tmp_path)
     assert not (tmp_path / "submission.csv").exists()
+
+
+def test_of_two_files_with_one_uid_the_later_one_has_no_row(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    shutil.copytree(images, folder)
+    write_radiograph(folder / "zz.dcm", challenge_case(3, positive=True)[0], SOPInstanceUID="1.2.3.0")
+    report, rows = submit(model_folder, folder, tmp_path)
+    assert [row["ImageId"] for row in rows] == ["case0", "case3", "case6"]
+    assert ([item.path.name for item in report.refused], report.exit_code) == (["zz.dcm"], 3)
+    shutil.copy(folder / "case0.dcm", folder / "zz.dcm")
+    report, _ = submit(model_folder, folder, tmp_path, overwrite=True)
+    assert (len(report.refused), report.exit_code) == (1, 0)
+    with pytest.raises(JobError, match="DUPLICATE_UID"):
+        submit(model_folder, folder, tmp_path, overwrite=True, sample=sample(tmp_path, "zz", "case0"))
+    submit(model_folder, folder, tmp_path, overwrite=True, sample=sample(tmp_path, "zz", "case3"))
+
+
+def test_links_to_images_are_counted_or_followed(model_folder: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    shutil.copy(images / "case0.dcm", tmp_path / "images")
+    (tmp_path / "images" / "case3.dcm").symlink_to(images / "case3.dcm")
+    report, rows = submit(model_folder, tmp_path / "images", tmp_path)
+    assert (report.links, len(rows)) == (1, 1)
+    report, rows = submit(model_folder, tmp_path / "images", tmp_path, overwrite=True, follow_links=True)
+    assert (report.links, len(rows)) == (0, 2)

@@ -177,3 +177,19 @@ def test_a_directory_of_a_medium_is_found_as_dicom_and_an_archive_is_not(folder:
     found = find_radiographs(folder)
     assert folder / "DICOMDIR" in found.images
     assert found.others == 3
+
+
+@pytest.mark.parametrize("name", ["._one.dcm", ".DS_Store", "._scan.png", "._two"])
+def test_files_of_macos_are_unrelated_whatever_is_in_them(folder: Path, name: str) -> None:
+    images, others = find_radiographs(folder).images, find_radiographs(folder).others
+    for content in (b"\0\5\x16\7\0\2\0\0Mac OS X", b"", b"\0" * 128 + b"DICM" + b"\0" * 200):
+        (folder / "a" / name).write_bytes(content)
+        found = find_radiographs(folder)
+        assert (found.images, found.others) == (images, others + 1)
+
+
+def test_some_of_the_images_are_selected_with_their_uids(folder: Path) -> None:
+    found = find_radiographs(folder)
+    one = found.only([folder / "b" / "two.dcm"])
+    assert (one.images, one.uids) == ((folder / "b" / "two.dcm",), ("1.2.3.4",))
+    assert (one.others, one.links) == (found.others, found.links)
