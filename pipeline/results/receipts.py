@@ -2,28 +2,58 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 from pydicom.uid import RE_VALID_UID
 
 from pneumoseg.pipeline.core.files import sha256_of, to_json, write_json
 from pneumoseg.pipeline.core.names import RESULTS
+from pneumoseg.transforms.reader.reasons import Reason
 
 FOLDER: Final = "receipts"
 REPORT_UIDS: Final = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 """Keywords of the UIDs by which one DICOM SR names another."""
-_FORMAT: Final = 2
+_FORMAT: Final[Literal[2]] = 2
 Row = dict[str, Any]
+
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(max_length=300, pattern=r"^[^\x00]*$")]
+Text = Annotated[str, Field(max_length=2**26)]  # run lengths are the longest ones
+
+
+def _are_reasons(text: str) -> str:
+    if unknown := set(text.split()) - set(Reason.__members__):
+        raise ValueError(f"unknown reasons {unknown}")
+    return text
+
+
+class _Row(BaseModel):
+    """The values of a row that jobs rely on, and any others in cells of a table."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[Name, bool | int | float | Text | None]
+
+    status: Literal["segmented", "review", "refused", "skipped"]
+    reason: Annotated[str, Field(max_length=2000), AfterValidator(_are_reasons)]
+    components: Annotated[list[dict[Name, Any]], Field(max_length=100_000)] | None = None
+
+
+def _checked_row(row: Row) -> Row:
+    _Row.model_validate(row)
+    return row
 
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """The record of one processed file.
+    """The record of one processed file; what is read from a file is checked against the annotations.
 
     Attributes:
         input_sha256: SHA-256 of the bytes that were decoded; None if the file could not be read.
@@ -36,20 +66,23 @@ class Receipt:
         replaces: UIDs of the earlier DICOM SR that it names as its predecessor.
     """
 
-    format_version: int = _FORMAT
-    input_sha256: str | None
-    settings_sha256: str
-    row: Row
-    outputs: dict[str, str] = field(default_factory=dict)
-    analysis_sha256: str = ""
-    analysed_at: str = ""
-    report: dict[str, str] | None = None
-    replaces: dict[str, str] | None = None
+    format_version: Literal[2] = _FORMAT
+    input_sha256: Digest | None
+    settings_sha256: Digest
+    row: Annotated[Row, AfterValidator(_checked_row)]
+    outputs: dict[Name, Digest] = field(default_factory=dict)
+    analysis_sha256: Digest | Literal[""] = ""
+    analysed_at: Name = ""
+    report: dict[Name, Name] | None = None
+    replaces: dict[Name, Name] | None = None
 
     @property
     def is_result(self) -> bool:
         """Whether the file was segmented; a refused file is tried again in the next run."""
         return self.row.get("status") in RESULTS
+
+
+_SCHEMA: Final = TypeAdapter(Receipt)
 
 
 @dataclass(frozen=True)
@@ -113,13 +146,21 @@ def receipt_path(output: Path, name: str) -> Path:
 
 
 def read_receipt(output: Path, name: str) -> Receipt | None:
-    """Read a receipt; None if there is none, or none that can be used."""
+    """Read a receipt; None if there is none, or none that can be used, since it is damaged or forged."""
     try:
-        receipt = Receipt(**json.loads(receipt_path(output, name).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
+        text = receipt_path(output, name).read_text(encoding="utf-8")
+        receipt = _SCHEMA.validate_python(json.loads(text, parse_float=_finite, parse_constant=_finite))
+    except (OSError, ValueError, RecursionError):
         return None
-    is_whole = isinstance(receipt.row, dict) and isinstance(receipt.outputs, dict)
-    return receipt if is_whole and receipt.format_version == _FORMAT else None
+    own = re.compile(rf"[a-z]+/{re.escape(name)}(\.[a-z]+)+")
+    is_own = all(map(own.fullmatch, receipt.outputs)) and receipt.row.get("name", name) == name
+    return receipt if is_own else None
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is no finite number")
+    return value
 
 
 def write_receipt(output: Path, name: str, receipt: Receipt) -> None:
@@ -156,7 +197,7 @@ def withdraw(output: Path, name: str, *, keep: frozenset[str] = frozenset()) -> 
     receipt = read_receipt(output, name)
     receipt_path(output, name).unlink(missing_ok=True)
     for path in receipt.outputs if receipt else ():
-        if path not in keep and (output / path).resolve().is_relative_to(output.resolve()):
+        if path not in keep:
             (output / path).unlink(missing_ok=True)
 
 

@@ -1,6 +1,7 @@
 import builtins
 import errno
 import io
+import json
 import os
 import re
 from collections import Counter
@@ -297,16 +298,18 @@ def test_of_several_files_with_one_uid_only_the_first_has_a_result(
 def test_in_parts_and_on_resume_the_same_one_of_several_files_has_the_result(
     model_folder: Path, images: Path, tmp_path: Path, count: int
 ) -> None:
-    before, _ = predict(model_folder, images, tmp_path / "parts", kinds=["json", "sr"])  # case 0 has a result
+    before, _ = predict(
+        model_folder, images, tmp_path / "parts", kinds=["json", "png"]
+    )  # case 0 has a result
     assert before.segmented == 4
     with_duplicates(images)
-    predict(model_folder, images, tmp_path / "whole", kinds=["json", "sr"])
+    predict(model_folder, images, tmp_path / "whole", kinds=["json", "png"])
     for number in reversed(range(count)):
         predict_folder(
             model_folder,
             images,
             tmp_path / "parts" / "out",
-            **job_options(kinds=["json", "sr"], part=Part(number, count)),
+            **job_options(kinds=["json", "png"], part=Part(number, count)),
         )
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
@@ -355,3 +358,25 @@ def test_a_folder_where_a_result_belongs_is_an_error_of_one_line(
     with pytest.raises((JobError, OSError), match=re.escape(name)) as caught:
         predict(model_folder, images, tmp_path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"row": {}},
+        {"row": {"status": "segmented", "reason": "BECAUSE"}},
+        {"outputs": {"masks/\0.png": "0" * 64}},
+        {"outputs": {f"masks/{'x' * 5000}.png": "0" * 64}},
+    ],
+    ids=["empty row", "reason", "NUL", "long"],
+)
+def test_a_forged_receipt_counts_as_none(
+    model_folder: Path, images: Path, tmp_path: Path, forged: dict[str, Any]
+) -> None:
+    predict(model_folder, images, tmp_path, kinds=["json", "png"])
+    expected = contents(tmp_path)
+    for path in (tmp_path / "out" / "receipts").iterdir():
+        path.write_text(json.dumps({**json.loads(path.read_text()), **forged}))
+    report, _ = predict(model_folder, images, tmp_path, kinds=["json", "png"])
+    assert (report.segmented, report.kept) == (4, 0)
+    assert contents(tmp_path) == expected

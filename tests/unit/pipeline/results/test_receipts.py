@@ -1,7 +1,9 @@
 import hashlib
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +30,7 @@ def output(tmp_path: Path) -> Path:
 RECEIPT = Receipt(
     input_sha256="1" * 64,
     settings_sha256="2" * 64,
-    row={"status": "segmented", "sentence": "é"},
+    row={"status": "segmented", "reason": "", "sentence": "é"},
     outputs={"masks/a.png": hashlib.sha256(b"mask").hexdigest()},
 )
 
@@ -53,7 +55,11 @@ def test_an_input_without_a_result_of_these_settings_is_not_hashed(output: Path)
     def hash_input() -> str:
         raise AssertionError("hashed")
 
-    for receipt in (None, replace(RECEIPT, row={"status": "refused"}), replace(RECEIPT, settings_sha256="3")):
+    for receipt in (
+        None,
+        replace(RECEIPT, row={"status": "refused", "reason": "TRUNCATED"}),
+        replace(RECEIPT, settings_sha256="3"),
+    ):
         assert not is_valid(receipt, output, hash_input=hash_input, settings_sha256="2" * 64)
 
 
@@ -65,7 +71,7 @@ def test_a_receipt_vouches_for_each_byte(output: Path) -> None:
 
 
 def test_what_was_refused_is_tried_again(output: Path) -> None:
-    write_receipt(output, "a", replace(RECEIPT, row={"status": "refused"}, outputs={}))
+    write_receipt(output, "a", replace(RECEIPT, row={"status": "refused", "reason": "TRUNCATED"}, outputs={}))
     assert not valid(output)
 
 
@@ -108,7 +114,7 @@ FORMER = replace(
         (replace(FORMER, settings_sha256="9" * 64), "1" * 64, "4" * 64, True),
         (FORMER, "1" * 64, "5" * 64, False),
         (FORMER, "3" * 64, "4" * 64, False),
-        (replace(FORMER, row={"status": "refused"}), "1" * 64, "4" * 64, False),
+        (replace(FORMER, row={"status": "refused", "reason": "TRUNCATED"}), "1" * 64, "4" * 64, False),
         (replace(FORMER, analysed_at="2026-03-04T10:20:30"), "1" * 64, "4" * 64, False),
         (replace(FORMER, analysed_at="yesterday"), "1" * 64, "4" * 64, False),
         (None, "1" * 64, "4" * 64, False),
@@ -132,3 +138,61 @@ def test_a_report_with_a_forged_uid_is_not_recalled(uid: object) -> None:
     forged = replace(FORMER, report={**(FORMER.report or {}), "SOPInstanceUID": uid})
     for former, report in ((FORMER, FORMER.report), (forged, None)):
         assert history_of(former, input_sha256="1" * 64, analysis_sha256="").report == report
+
+
+def altered(output: Path, **changes: Any) -> None:
+    path = receipt_path(output, "a")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, **changes}))
+
+
+ROW = {"status": "segmented", "reason": ""}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"row": {}},
+        {"row": None},
+        {"row": {"status": "segmented"}},
+        {"row": {"reason": ""}},
+        {"row": {**ROW, "status": "fine"}},
+        {"row": {**ROW, "reason": "BECAUSE"}},
+        {"row": {**ROW, "reason": 1}},
+        {"row": {**ROW, "components": 7}},
+        {"row": {**ROW, "components": [1]}},
+        {"row": {**ROW, "probability": [0.5]}},
+        {"row": {**ROW, "probability": float("nan")}},
+        {"row": {**ROW, "probability": float("inf")}},
+        {"row": {**ROW, "name": "b"}},
+        {"row": {**ROW, "name": "\0"}},
+        {"row": {**ROW, "x" * 5000: 1}},
+        {"outputs": {"masks/\0.png": "0" * 64}},
+        {"outputs": {f"masks/{'x' * 5000}.png": "0" * 64}},
+        {"outputs": {"masks/b.png": "0" * 64}},
+        {"outputs": {"../a.png": "0" * 64}},
+        {"outputs": {"masks/a.png": "0"}},
+        {"outputs": {"masks/a.png": None}},
+        {"outputs": []},
+        {"input_sha256": "\0" * 64},
+        {"input_sha256": 1},
+        {"settings_sha256": None},
+        {"format_version": "2"},
+        {"analysed_at": 5},
+        {"report": {"SOPInstanceUID": "1" * 5000}},
+    ],
+    ids=str,
+)
+def test_a_receipt_that_does_not_validate_counts_as_none(output: Path, changes: dict[str, Any]) -> None:
+    altered(output)
+    assert read_receipt(output, "a") == RECEIPT
+    altered(output, **changes)
+    assert read_receipt(output, "a") is None
+    withdraw(output, "a")
+    assert (output / "masks" / "a.png").exists()
+
+
+def test_a_number_too_large_for_a_float_is_none_of_a_receipt(output: Path) -> None:
+    path = receipt_path(output, "a")
+    path.write_text(path.read_text().replace('"reason": ""', '"reason": "", "probability": 1e999'))
+    assert read_receipt(output, "a") is None

@@ -7,6 +7,7 @@ from pneumoseg.pipeline.results.planning import Planned
 from pneumoseg.pipeline.results.receipts import Receipt, receipt_path, write_receipt
 from pneumoseg.pipeline.results.tables import Receipts
 
+ROW = {"status": "segmented", "reason": ""}
 PLANNED = [Planned(Path(f"{name}.dcm"), f"{name}.dcm", name) for name in "abc"]
 
 
@@ -14,7 +15,7 @@ PLANNED = [Planned(Path(f"{name}.dcm"), f"{name}.dcm", name) for name in "abc"]
 def receipts(tmp_path: Path) -> Receipts:
     """Of three files that the tables call by their numbers."""
     for number, file in enumerate(PLANNED):
-        receipt = Receipt(input_sha256="0", settings_sha256="1", row={"number": number})
+        receipt = Receipt(input_sha256="0" * 64, settings_sha256="1" * 64, row={**ROW, "number": number})
         write_receipt(tmp_path, file.name, receipt)
     return Receipts(tmp_path, PLANNED)
 
@@ -22,15 +23,17 @@ def receipts(tmp_path: Path) -> Receipts:
 def test_receipts_are_those_of_the_files_in_their_order(receipts: Receipts) -> None:
     assert [receipt.row["number"] for receipt in receipts] == [0, 1, 2]
     assert len(receipts) == 3
-    assert receipts[-1].row == {"number": 2}
+    assert receipts[-1].row == {**ROW, "number": 2}
     assert [receipt.row["number"] for receipt in receipts[1:]] == [1, 2]
 
 
 def test_they_are_read_when_they_are_looked_at(receipts: Receipts, tmp_path: Path) -> None:
     looked_at = iter(receipts)
     next(looked_at)
-    write_receipt(tmp_path, "b", Receipt(input_sha256="0", settings_sha256="1", row={"number": 5}))
-    assert next(looked_at).row == {"number": 5}
+    write_receipt(
+        tmp_path, "b", Receipt(input_sha256="0" * 64, settings_sha256="1" * 64, row={**ROW, "number": 5})
+    )
+    assert next(looked_at).row == {**ROW, "number": 5}
 
 
 def test_one_that_has_gone_is_named(receipts: Receipts, tmp_path: Path) -> None:
