@@ -8,7 +8,7 @@ file holds the records of all cases and then a checksum of each, over its pixels
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, cast
 
@@ -114,7 +114,7 @@ class _Cache:
             if zlib.crc32(record, seed) != checksum
         ]
 
-    def build(self, damaged: Collection[int], *, workers: int, on_case: Callable[[], None]) -> None:
+    def build(self, damaged: Sequence[int], *, workers: int, on_case: Callable[[], None]) -> None:
         """Write the file anew, with its whole records and the others decoded.
 
         Args:
@@ -122,7 +122,7 @@ class _Cache:
             workers: Number of decoding processes; 0 decodes in this process.
             on_case: Callback after each decoded case.
         """
-        before = self.pixels()
+        before, is_damaged = self.pixels(), set(damaged)
         if self.path.exists():
             say(
                 f"{self.path}: {len(damaged)} of {len(self._seeds)} cached images are damaged and are decoded again"
@@ -135,7 +135,7 @@ class _Cache:
         # a full disk raises an error for plain writes, but kills the process for a memory map
         with written_atomically(self.path) as temporary, temporary.open("wb") as file:
             for index, seed in enumerate(self._seeds):
-                if before is None or index in damaged:
+                if before is None or index in is_damaged:
                     case = next(decoded)
                     pair = torch.cat([case["image"], case["label"]])
                     record = pair.mul(255).round().to(torch.uint8).numpy().tobytes()

@@ -113,8 +113,11 @@ class CachedCases(Dataset[Sample]):
 
     def __getstate__(self) -> Sample:
         """Pickle the path of the cache for a loader worker, since a pickled memory map contains all pixels."""
-        is_map = isinstance(self.cache, np.memmap)
-        return {**vars(self), "cache": (self.cache.filename, self.cache.shape) if is_map else self.cache}
+        cache = self.cache
+        return {
+            **vars(self),
+            "cache": (cache.filename, cache.shape) if isinstance(cache, np.memmap) else cache,
+        }
 
     def __setstate__(self, state: Sample) -> None:
         """Open the memory map in a loader worker."""

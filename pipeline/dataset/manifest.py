@@ -78,7 +78,7 @@ class Refused(_Part):
     """File that is not a case, with the reason."""
 
     image: str
-    outcome: Literal[Outcome.REFUSED, Outcome.SKIPPED] = Outcome.REFUSED
+    outcome: Outcome = Outcome.REFUSED
     reason: str
     detail: str
 

@@ -157,8 +157,10 @@ class Predictor:
             self._sample(images[place : place + 1], own[place : place + 1]) for place in range(len(images))
         ]
         maps = self._run(images, tta=(), attention=True).maps if attention else None
-        *fields, finite = map(torch.cat, zip(*samples, strict=True))
-        return Prediction(*fields, attention=maps, finite=finite)
+        probabilities, image_probability, pixel_std, image_std, finite = map(
+            torch.cat, zip(*samples, strict=True)
+        )
+        return Prediction(probabilities, image_probability, pixel_std, image_std, maps, finite)
 
     def _sample(self, image: Tensor, own: Tensor) -> tuple[Tensor, ...]:
         """Compute the first four fields of the `Prediction` for one image, and whether its logits are finite."""

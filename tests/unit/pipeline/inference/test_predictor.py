@@ -256,7 +256,7 @@ def test_logits_that_overflow_are_an_error_in_each_member_and_each_dropout_sampl
             predictor(*networks, **options).predict_batch(image * 10)
     network = member(dropout=0.5)
     with torch.no_grad():
-        network.head.bias.fill_(torch.inf)
+        network.head.weight.fill_(torch.inf)
     with pytest.raises(JobError, match="non-finite"):
         predictor(network, dropout_passes=2).predict_batch(image)
 

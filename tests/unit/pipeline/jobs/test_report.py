@@ -134,3 +134,11 @@ def test_the_page_of_very_many_images_stays_small(tmp_path: Path, images: int) -
     assert page.stat().st_size < 2_000_000
     rows = page.read_text(encoding="utf-8").count("<tr>")
     assert rows == 5000 + 1  # and the heads
+
+
+def test_no_result_is_read_through_a_link(tmp_path: Path) -> None:
+    folder = prediction(tmp_path / "out")
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (folder / "link").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(JobError, match="is a link"):
+        write_report(folder)

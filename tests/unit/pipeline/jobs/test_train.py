@@ -6,6 +6,8 @@ from monai.data import get_track_meta
 from tests.conftest import TINY, Collection
 
 from pneumoseg.pipeline.core.config import DataConfig, TrainConfig
+from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.files import claim_folder
 from pneumoseg.pipeline.jobs import train
 
 
@@ -27,3 +29,31 @@ def test_a_training_that_fails_leaves_the_metadata_tracking_of_monai_as_it_was(
         )
     assert tracked == [False]
     assert get_track_meta()
+
+
+def test_a_run_begins_without_what_killed_processes_left_in_its_folder(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    claim_folder(run, overwrite=False, command="train")
+    (run / "checkpoints").mkdir()
+    left = [run / ".writing-0.png", run / "checkpoints" / ".writing-1.pt"]
+    for path in left:
+        path.touch()
+    with train._claimed(run, resume=True, overwrite=False):
+        assert not any(path.exists() for path in left)
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "model", "metrics.csv", ".lock", "tensorboard"])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_run_is_not_continued_through_a_link(tmp_path: Path, name: str, overwrite: bool) -> None:
+    run, target = tmp_path / "run", tmp_path / "target"
+    claim_folder(run, overwrite=False, command="train")
+    target.mkdir()
+    (target / "mine").touch()
+    (run / name).symlink_to(target)
+    if overwrite and name != ".lock":  # the link is deleted with the earlier run
+        with train._claimed(run, resume=False, overwrite=True):
+            assert not (run / name).exists()
+    else:
+        with pytest.raises(JobError, match="is a link"), train._claimed(run, resume=True, overwrite=False):
+            raise AssertionError
+    assert [path.name for path in target.iterdir()] == ["mine"]
