@@ -2,6 +2,7 @@ import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,7 +129,7 @@ def test_the_first_time_of_the_same_analysis_is_recalled(
 
 
 @pytest.mark.parametrize("uid", ["../../x", "", "1.2." + "3" * 64, 12, None])
-def test_a_report_with_a_forged_uid_is_not_recalled(uid: object) -> None:
+def test_a_report_with_a_forged_uid_is_not_recalled(uid: Any) -> None:
     forged = replace(FORMER, report={**(FORMER.report or {}), "SOPInstanceUID": uid})
     for former, report in ((FORMER, FORMER.report), (forged, None)):
         assert history_of(former, input_sha256="1" * 64, analysis_sha256="").report == report
