@@ -60,7 +60,7 @@ class PredictReport:
         kept: Complete results of an earlier run, which were left as they are.
         trained_on: Segmented images that the model was trained on; their results say nothing about new images.
         left_out: Images without a file of a requested kind, by kind and reason.
-        incomplete: Images whose requested SEG, SR or SC could not be made; withheld pictures of images with text in
+        incomplete: Images of which a requested DICOM result could not be made; withheld pictures of images with text in
             them do not count.
         header_changes: Images in the header of whose DICOM results something was cut, dropped or replaced, by what.
         has_tables: Whether the tables are written; they are written after the last part.

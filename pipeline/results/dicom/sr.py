@@ -181,14 +181,15 @@ def _of_image(
         presence, identifier = codes.SCT.Indeterminate, "pneumothorax indeterminate"
     else:
         presence, identifier = codes.SCT.Absent, "pneumothorax absent"
-    edge = np.array([[0, 0], [0, int(source.header.Rows)]], dtype=np.float64)
+    edge = np.array([[0, 0], [0, int(source.header.Rows) / 4]], dtype=np.float64)
 
     def measured(name: Code, value: float, unit: Code) -> Measurement:
         return Measurement(
             name=name,
             value=_rounded(value),
             unit=unit,
-            # OHIF 3.13 shows no report with a group without coordinates, and writes the text to the right of them
+            # OHIF 3.13 shows no report with a group without coordinates, and writes the text to the right of them:
+            # at the edge of the image it lies within the window, and at the upper quarter not over the lungs
             referenced_coordinates=[
                 CoordinatesForMeasurement(
                     graphic_type=GraphicTypeValues.POLYLINE,

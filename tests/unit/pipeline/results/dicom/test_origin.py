@@ -1,6 +1,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -55,7 +56,7 @@ def test_series_of_other_settings_differ_in_number_and_description(tmp_path: Pat
 def test_dates_are_those_of_the_analysis_in_the_zone_of_the_source(
     tmp_path: Path, zone: str | None, date: str, time: str
 ) -> None:
-    elements = {"TimezoneOffsetFromUTC": zone} if zone else {}
+    elements: dict[str, Any] = {"TimezoneOffsetFromUTC": zone} if zone else {}
     source = make_source(tmp_path, Manufacturer="ACME", **elements)
     result = make_seg(source, make_mask(positive=True), ORIGIN)
     for kind in ("InstanceCreation", "Content", "Series"):
@@ -69,7 +70,7 @@ def test_dates_are_those_of_the_analysis_in_the_zone_of_the_source(
 
 
 def test_what_a_source_carries_on_is_in_the_result(tmp_path: Path) -> None:
-    carried = {
+    carried: dict[str, Any] = {
         "IssuerOfPatientID": "HOSPITAL",
         "StudyDescription": "Chest",
         "InstitutionName": "Clinic",
