@@ -43,6 +43,9 @@ _LOOKS: Final = {
 }
 """Warnings that the sentence for a reader mentions."""
 
+MAX_POINTS: Final = 8191
+"""Largest number of points of an outline: a DICOM element of the VR FL holds 65,534 bytes (PS3.5 7.1.2)."""
+
 _CORNERS: Final = np.ones((3, 3), dtype=np.uint8)
 
 
@@ -205,7 +208,7 @@ def outlines(mask: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float64]]:
     """Trace the outer border of each component, in the order of `measure`.
 
     A border runs halfway between pixels inside and pixels outside, so that filling it restores the component exactly,
-    except that holes are filled too.
+    except that holes are filled too. A line of more than `MAX_POINTS` corners is simplified to fewer.
 
     Args:
         mask: Mask of zeros and ones, shape ``(rows, columns)``.
@@ -220,8 +223,19 @@ def outlines(mask: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float64]]:
         inside = labels[rows, columns] == number
         lines = find_contours(np.pad(inside, 1).astype(np.float64), 0.5, fully_connected="high")
         outer = max(lines, key=lambda line: float(np.ptp(line[:, 0]) * np.ptp(line[:, 1])))
-        found.append(approximate_polygon(outer, tolerance=0)[:, ::-1] - 0.5 + (columns.start, rows.start))
+        line, tolerance_px = _corners(outer), 0.5
+        while len(line) > MAX_POINTS:
+            line, tolerance_px = approximate_polygon(line, tolerance_px), 2 * tolerance_px
+        found.append(line[:, ::-1] - 0.5 + (columns.start, rows.start))
     return found
+
+
+def _corners(line: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Keep the ends of a line and the points at which its direction changes."""
+    steps = np.diff(line, axis=0)
+    turns = steps[:-1, 0] * steps[1:, 1] != steps[:-1, 1] * steps[1:, 0]
+    corners: npt.NDArray[np.float64] = line[np.concatenate([[True], turns, [True]])]
+    return corners
 
 
 def _components(

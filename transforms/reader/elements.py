@@ -152,7 +152,9 @@ class Elements:
         if tag not in self.dataset:
             return None
         # by itself, since pydicom converts PixelRepresentation when it converts a sequence beside it
-        sequence = Dataset({tag: self.dataset.get_item(tag)})[tag].value
+        alone = Dataset()
+        alone[tag] = self.dataset.get_item(tag)
+        sequence = alone[tag].value
         if not isinstance(sequence, Sequence):
             raise ValueError(f"{keyword} is no sequence")  # noqa: TRY004  (one error type for wrong content)
         return [Elements(item, self.little_endian) for item in sequence]

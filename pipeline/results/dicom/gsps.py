@@ -6,7 +6,7 @@ them: modality transform, VOI transform and polarity.
 Source: DICOM PS3.3 A.33.1, C.10.5 (graphic annotations), C.11.8 (softcopy VOI LUT); PS3.4 N.2 (order of transforms).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import copy
 from typing import Final
 
@@ -43,7 +43,6 @@ _LAYER: Final = GraphicLayer(
     display_color=CIELabColor(78, 19, 80),  # orange
 )
 _TEXT_BOX: Final = (0.0, 0.85, 1.0, 1.0)  # left, top, right and bottom in shares of the displayed area
-_MAX_POINTS: Final = 8191  # of two float32 each: the length of an FL element has 16 bits
 
 
 def make_gsps(
@@ -104,16 +103,15 @@ def _graphics(source: Source, mask: npt.NDArray[np.uint8], origin: Origin) -> li
     graphics = []
     for number, outline in enumerate(outlines(mask), start=1):
         identifier, uid = tracking(source, origin, number)
-        graphics += [
+        graphics.append(
             GraphicObject(
                 GraphicTypeValues.POLYLINE,
-                part,
+                outline,
                 units=AnnotationUnitsValues.PIXEL,
                 tracking_id=identifier,
                 tracking_uid=uid,
             )
-            for part in _parts(outline)
-        ]
+        )
     return graphics or None
 
 
@@ -124,12 +122,6 @@ def _text(lines: Sequence[str]) -> TextObject:
         bounding_box=_TEXT_BOX,
         text_justification=TextJustificationValues.LEFT,
     )
-
-
-def _parts(outline: npt.NDArray[np.float64]) -> Iterator[npt.NDArray[np.float64]]:
-    """Divide a line into lines that an element can hold, each of which begins where the one before it ends."""
-    for first in range(0, len(outline) - 1, _MAX_POINTS - 1):
-        yield outline[first : first + _MAX_POINTS]
 
 
 def _set_greys(state: Dataset, radiograph: Radiograph) -> None:

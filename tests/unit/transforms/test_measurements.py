@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from skimage.draw import polygon2mask
 
-from pneumoseg.transforms.measurements import Measurements, measure, outlines, probability_text
+from pneumoseg.transforms.measurements import MAX_POINTS, Measurements, measure, outlines, probability_text
 from pneumoseg.transforms.reader.reasons import Reason
 
 SHAPE = (20, 40)
@@ -102,6 +102,26 @@ def test_the_sentence_is_plain() -> None:
 def test_an_empty_mask_has_no_side_and_no_area() -> None:
     found = measured()
     assert (found.components, found.area_px, found.area_mm2, found.side) == ((), 0, 0.0, None)
+
+
+def test_an_outline_has_points_only_where_it_turns() -> None:
+    mask = np.zeros((60, 40), dtype=np.uint8)
+    mask[10:50, 5:30] = 1
+    (line,) = outlines(mask)
+    assert len(line) <= 9  # each corner of the rectangle is cut, and the line is closed
+
+
+def test_an_outline_has_no_more_points_than_an_element_of_dicom_holds() -> None:
+    """A comb of 2,000 teeth has 8,003 corners, each of which is cut."""
+    mask = np.zeros((60, 4000), dtype=np.uint8)
+    mask[40:50] = 1
+    mask[10:40, ::2] = 1
+    (line,) = outlines(mask)
+    columns, rows = line.T
+    enclosed = abs(np.sum(columns[:-1] * rows[1:] - columns[1:] * rows[:-1])) / 2  # the shoelace formula
+    assert 2000 < len(line) <= MAX_POINTS
+    np.testing.assert_array_equal(line[0], line[-1])
+    assert enclosed == pytest.approx(mask.sum(), rel=0.05)
 
 
 def test_each_outline_is_closed_and_gives_its_component_back_when_filled() -> None:

@@ -88,26 +88,6 @@ def test_each_component_has_a_closed_outline_that_encloses_its_pixels(tmp_path: 
     assert identifiers == ["pneumothorax 1", "pneumothorax 2"]  # as the segments of the SEG
 
 
-def test_a_long_outline_is_kept_in_parts_that_fit_an_element(tmp_path: Path) -> None:
-    """A comb of 4,096 teeth has 16,385 corners, and an element holds 8,191 points."""
-    pixels = np.zeros((64, 8200), dtype=np.uint8)
-    mask = np.zeros_like(pixels)
-    mask[40:50, :8192] = 1
-    mask[10:40, 0:8192:2] = 1
-    state, _ = present(tmp_path, mask, pixels)
-    lines = [
-        np.array(graphic.GraphicData).reshape(-1, 2)
-        for graphic in state.GraphicAnnotationSequence[0].GraphicObjectSequence
-    ]
-    assert max(map(len, lines)) <= 8191
-    for line, following in zip(lines, [*lines[1:], lines[0]], strict=True):
-        np.testing.assert_array_equal(line[-1], following[0])
-    columns, rows = np.concatenate(lines).T
-    enclosed = abs(np.sum(columns[:-1] * rows[1:] - columns[1:] * rows[:-1])) / 2  # the shoelace formula
-    assert enclosed == pytest.approx(mask.sum(), abs=0.5)  # corners are cut, by an eighth of a pixel each
-    assert complaints(saved(tmp_path, state)) == []
-
-
 @pytest.mark.dicom_tools
 @pytest.mark.parametrize(
     "elements",
