@@ -3,10 +3,12 @@
 Commands import their jobs when they are called: MONAI takes seconds to import, and `--help` should not.
 """
 
+import signal
 import sys
 import traceback
 from importlib.metadata import version
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, Final
 
 import typer
 
@@ -18,6 +20,7 @@ from pneumoseg.pipeline.cli.verbosity import Verbosity, with_verbosity
 from pneumoseg.pipeline.core.console import complain, say
 from pneumoseg.pipeline.core.errors import JobError, explain
 
+_INTERRUPTED: Final = 128 + signal.SIGINT
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -32,22 +35,44 @@ for _command in (
 
 def main() -> None:
     """Run the command, and exit with its code; an error is printed in one line, without -v."""
+    interrupted = _note_interruptions()
     try:
         code = app(standalone_mode=False)
+        if code == _INTERRUPTED:  # typer turns KeyboardInterrupt into this code and says nothing
+            _fail("interrupted", code=code)
     except (typer.Abort, KeyboardInterrupt) as error:
         ended_early = error.__cause__  # typer takes the end of any file for that of the keyboard's input
         if isinstance(ended_early, EOFError):
             code = _fail(explain(ended_early), code=1)
         else:
-            code = _fail("interrupted", code=130)
+            code = _fail("interrupted", code=_INTERRUPTED)
     except typer.TyperException as error:
         message = error.format_message()  # empty where no argument was given, which prints the help
         code = _fail(f"{message} See --help.", code=error.exit_code) if message else error.exit_code
     except JobError as error:
         code = _fail(*str(error).split("\n"), code=error.exit_code)
     except Exception as error:  # noqa: BLE001  (the last resort: a bug in pneumoseg is reported in one line, too)
-        code = _fail(explain(error), code=1)
+        # a library that is interrupted while it is imported may raise anything
+        code = _fail("interrupted", code=_INTERRUPTED) if interrupted else _fail(explain(error), code=1)
+    if interrupted and hasattr(signal, "pthread_sigmask"):
+        # after an interruption within exec(), Python would end itself by a signal instead of with the code
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     sys.exit(code)
+
+
+def _note_interruptions() -> list[int]:
+    """Note each SIGINT in a list before it raises KeyboardInterrupt, which a library may swallow."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.default_int_handler(number, frame)
+
+    if (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):  # it may be ignored, as in the background
+        signal.signal(signal.SIGINT, note)
+    return received
 
 
 def _fail(message: str, *details: str, code: int) -> int:

@@ -1,4 +1,6 @@
 import inspect
+import os
+import subprocess
 import sys
 from collections import defaultdict
 from typing import get_args
@@ -39,7 +41,7 @@ def test_what_warns_of_burned_in_annotations_can_be_told_to_accept_them(command:
 
 def test_an_option_means_the_same_in_every_command() -> None:
     meanings = defaultdict(set)
-    for command in COMMANDS.keys() - {"train"}:  # its workers load from the cache
+    for command in COMMANDS.keys() - {"train", "export"}:  # other workers, and another choice of --tta
         for name, meaning in options(command).items():
             meanings[name].add(meaning)
     for name in (
@@ -94,3 +96,30 @@ def test_the_end_of_a_file_is_no_interruption(
     told = capsys.readouterr().err
     assert "No data left in file" in told
     assert "interrupted" not in told
+
+
+INTERRUPTED = """
+import os, signal
+from pneumoseg.pipeline.cli import app
+def interrupted_import(**_):
+    try:
+        exec("os.kill(os.getpid(), signal.SIGINT)")
+    except KeyboardInterrupt:
+        pass
+    {then}
+signal.signal(signal.SIGINT, signal.default_int_handler)
+app.app = interrupted_import
+app.main()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    "then", ["return 130", "raise AttributeError('partially initialized module')", "raise KeyboardInterrupt"]
+)
+def test_an_interruption_ends_with_130_and_one_line_wherever_it_comes(then: str) -> None:
+    """Typer returns 130, a library raises anything, and Python ends itself by a signal after exec() is interrupted."""
+    found = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED.format(then=then)], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert (found.returncode, found.stderr) == (130, "error: interrupted\n")
