@@ -13,7 +13,8 @@ from typing import Annotated, Final
 import typer
 
 from pneumoseg.pipeline.cli.data_commands import check, prepare
-from pneumoseg.pipeline.cli.model_commands import describe, evaluate, predict, report, score, submit
+from pneumoseg.pipeline.cli.model_commands import evaluate, predict, submit
+from pneumoseg.pipeline.cli.result_commands import describe, report, score
 from pneumoseg.pipeline.cli.tool_commands import demo, doctor, export
 from pneumoseg.pipeline.cli.training_commands import train
 from pneumoseg.pipeline.cli.verbosity import Verbosity, with_verbosity

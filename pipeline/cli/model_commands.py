@@ -1,4 +1,4 @@
-"""Commands that use a model or its results: evaluate, submit, score, predict, report and describe."""
+"""Commands that use a model: evaluate, submit and predict."""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +28,7 @@ from pneumoseg.pipeline.cli.options import (
     check_fold,
     set_threads,
 )
-from pneumoseg.pipeline.core.console import complain, console, say, warn, warn_some
+from pneumoseg.pipeline.core.console import console, say, warn, warn_some
 from pneumoseg.pipeline.core.errors import UsageError
 
 
@@ -157,54 +157,6 @@ def submit(
     raise typer.Exit(report.exit_code)
 
 
-def score(
-    submissions: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="SUBMISSION",
-            help="CSV files to score; several are compared with the first.",
-            show_default=False,
-        ),
-    ],
-    truth: Annotated[
-        Path,
-        typer.Argument(help="CSV file of true masks, in any format of the challenge.", show_default=False),
-    ],
-    groups: Annotated[
-        Path | None,
-        typer.Option(help="CSV file with the columns ImageId,PatientGroup, for intervals by patient."),
-    ] = None,
-    faults: Annotated[
-        Path | None, typer.Option(help="CSV file to write all faults of all submissions to.")
-    ] = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Score submissions as the leaderboard does; list the faults of an invalid one instead."""
-    from pneumoseg.pipeline.cli.score_tables import comparison_table, score_table
-    from pneumoseg.pipeline.core.files import claim_file
-    from pneumoseg.pipeline.jobs.score import score_submissions
-    from pneumoseg.pipeline.scoring.submission import InvalidSubmissionError, write_faults
-
-    if faults:
-        claim_file(faults, overwrite=overwrite, inputs=[*submissions, truth])
-    results = score_submissions(submissions, truth, groups=groups)
-    if faults:
-        write_faults(faults, results)
-    valid = [result for result in results if not isinstance(result, InvalidSubmissionError)]
-    unscored = valid[0].unscored if valid else ()
-    warn_some([str(issue) for issue in unscored], "rows of the truth are refused")
-    names = [path.name for path in submissions]
-    for name, result in zip(names, results, strict=True):
-        if isinstance(result, InvalidSubmissionError):
-            message, *details = str(result).split("\n")
-            complain(f"error: {message}", *details)
-        else:
-            console.print(score_table(result, title=name if len(results) > 1 else "Challenge score"))
-    if len(results) > 1:
-        console.print(comparison_table(names, results))
-    raise typer.Exit(valid[0].exit_code if len(valid) == len(results) else 1)
-
-
 def predict(
     model: ModelFolder,
     folder: ImageFolder,
@@ -296,65 +248,3 @@ def predict(
         else f"wrote results to {output}; the part that finishes last writes predictions.csv"
     )
     raise typer.Exit(report.exit_code)
-
-
-def report(
-    folder: Annotated[
-        Path, typer.Argument(help="Output folder of train, evaluate or predict.", show_default=False)
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", help="Path of the page; default: report.html in the folder.", show_default=False
-        ),
-    ] = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Write the HTML report of a run, an evaluation or a prediction again, as one self-contained file."""
-    from pneumoseg.pipeline.core.files import claim_file
-    from pneumoseg.pipeline.jobs.report import write_report
-
-    if output is not None:
-        claim_file(output, overwrite=overwrite)
-    say(f"wrote {write_report(folder, output)}")
-
-
-def describe(
-    model: Annotated[
-        Path | None,
-        typer.Argument(help="Model folder; default: the network of --preset and --set.", show_default=False),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Path of the block diagram: .png, .svg or .pdf.")
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="Preset whose network to describe; default: the article's.", show_default=False),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="network.key=value, which replaces the preset's value.", show_default=False
-        ),
-    ] = None,
-    image_size: Annotated[
-        tuple[int, int], typer.Option(help="Rows and columns of the input image in pixels.")
-    ] = (160, 160),
-    overwrite: Overwrite = False,
-) -> None:
-    """Print the table of layers of a network, and write its block diagram."""
-    from pneumoseg.pipeline.core.config_files import load_config
-    from pneumoseg.pipeline.core.files import claim_file
-    from pneumoseg.pipeline.jobs.describe import describe_model
-    from pneumoseg.pipeline.model.description import read_description
-    from pneumoseg.pipeline.model.weights import make_network
-
-    if model is not None and (preset or settings):
-        raise UsageError("a model folder has its own network; leave out either it or --preset and --set")
-    if output is not None:
-        claim_file(output, overwrite=overwrite)
-    config = read_description(model).network if model else load_config(None, settings, preset=preset).network
-    network = make_network(config)
-    say(describe_model(network, image_size=image_size, output=output))
-    if output is not None:
-        say(f"wrote {output}")

@@ -14,10 +14,10 @@ from pneumoseg.pipeline.core.interruption import InterruptedRunError
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
 from pneumoseg.pipeline.training.checkpoint import State
 from pneumoseg.pipeline.training.display import TrainingDisplay
+from pneumoseg.pipeline.training.early_stopping import EarlyStopping
 from pneumoseg.pipeline.training.engines import On, make_trainer
 from pneumoseg.pipeline.training.handlers import (
     CheckpointHandler,
-    EarlyStopping,
     EpochMeter,
     PhaseHandler,
     StopOnSignal,
