@@ -42,6 +42,8 @@ CONFIG: Final[dict[str, Any]] = {
 }
 ENCODER: Final = {"encoder": "efficientnet-lite0", "features": [8, 8, 8, 8, 8], "normalization": "group"}
 ACCESSES: Final = {"open", "os.rename", "os.remove"}
+AT_START: Final = {("open", "epoch"), ("os.remove", ".writ")}
+"""Accesses of a resumed run before its first step: it reads the best epochs, and removes what was left unfinished."""
 
 
 @dataclass
@@ -98,7 +100,8 @@ def _be_child(
 
     def note(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal left
-        if event in ACCESSES and str(arguments[0]).startswith(str(folder)):
+        path = str(arguments[0]) if event in ACCESSES else ""
+        if path.startswith(str(folder)) and (event, Path(path).name[:5]) not in AT_START:
             os.write(sender, f"{event}\n".encode())
             left -= event == kind
             if left < 0:
