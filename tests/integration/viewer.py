@@ -125,7 +125,8 @@ class Browser:
         while True:
             answer = json.loads(self._next())
             if answer.get("id") == self._count:
-                assert "error" not in answer, answer["error"]
+                if "error" in answer:
+                    raise RuntimeError(answer["error"]["message"])
                 result: dict[str, Any] = answer["result"]
                 return result
             parameters = answer.get("params", {})
@@ -154,7 +155,12 @@ class Browser:
         end = time.monotonic() + _MAX_WAIT_S
         while True:
             time.sleep(0.5)
-            taken = self.call("Page.captureScreenshot", format="png")["data"]
+            try:
+                taken = self.call("Page.captureScreenshot", format="png")["data"]
+            except RuntimeError:  # there is no page while one takes the place of another
+                if time.monotonic() > end:
+                    raise
+                continue
             picture.write_bytes(base64.b64decode(taken))
             with Image.open(picture) as opened:
                 done = is_done(np.asarray(opened.convert("RGB")))

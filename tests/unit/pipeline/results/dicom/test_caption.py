@@ -40,6 +40,12 @@ def test_warnings_are_in_the_caption_in_words() -> None:
         assert reason not in words(warned_of=(reason,))
 
 
+def test_a_result_to_be_reviewed_says_so_and_is_not_negative() -> None:
+    told = words(positive=False, warned_of=(Reason.LOOKS_TURNED,))
+    assert "To be reviewed by a person" in told
+    assert not told.startswith("No pneumothorax")
+
+
 def test_an_empty_image_has_a_caption() -> None:
     measured = measure(np.zeros(SHAPE, np.uint8), probability=0, spacing_mm=None, patient_orientation=None)
     assert all(caption(measured, ORIGIN))
