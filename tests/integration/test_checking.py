@@ -20,6 +20,7 @@ from pneumoseg.transforms.reader.reasons import RadiographError
 pytestmark = pytest.mark.slow
 
 GOOD = 100
+PIXELS = np.linspace(0, 255, 16 * 24).reshape(16, 24).astype(np.uint8)
 STATUSES = {
     "accept": {"accepted", "warned"},
     "accept_warn": {"warned"},
@@ -145,7 +146,7 @@ def test_pixels_that_come_from_a_worker_are_the_expected_ones(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_radiograph(tmp_path / "images" / "a.dcm", np.zeros((16, 24), np.uint8), PixelSpacing=[0.2, 0.2])
+    write_radiograph(tmp_path / "images" / "a.dcm", PIXELS, PixelSpacing=[0.2, 0.2])
     return tmp_path / "images"
 
 
