@@ -214,7 +214,7 @@ class _RawPrediction(NamedTuple):
 
 
 def _all_true(images: Tensor) -> Tensor:
-    return torch.ones(len(images), dtype=torch.bool, device=images.device)
+    return torch.ones(images.shape[0], dtype=torch.bool, device=images.device)
 
 
 def _is_finite(logits: Tensor) -> Tensor:
