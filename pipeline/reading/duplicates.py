@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from pneumoseg.pipeline.core.names import shown
 from pneumoseg.pipeline.reading.facts import Facts, read_facts
 from pneumoseg.pipeline.reading.folders import FoundFiles
 from pneumoseg.pipeline.reading.readers import Readers
@@ -35,8 +36,8 @@ class Duplicates:
         if first == name:
             return None
         if pixels == facts.pixel_sha256:
-            return RadiographError(Reason.DUPLICATE_UID, f"the same image as {first}", Outcome.SKIPPED)
-        return RadiographError(Reason.DUPLICATE_UID, f"{first} has other pixels")
+            return RadiographError(Reason.DUPLICATE_UID, f"the same image as {shown(first)}", Outcome.SKIPPED)
+        return RadiographError(Reason.DUPLICATE_UID, f"{shown(first)} has other pixels")
 
 
 def find_duplicates(
