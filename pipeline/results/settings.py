@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -65,14 +66,14 @@ class Settings:
     dropout_passes: int
     uid_root: str | None = None
 
-    @property
+    @cached_property
     def analysis_sha256(self) -> str:
         """SHA-256 of the settings that decide the content of a DICOM result, and of the release."""
         return digest_of(
             {name: value for name, value in self.as_json().items() if name not in _WITHOUT_EFFECT}
         )
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """SHA-256 of all settings and the release."""
         return digest_of(self.as_json())

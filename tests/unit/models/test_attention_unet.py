@@ -401,6 +401,7 @@ def test_bfloat16_gives_nearly_the_same_probabilities(small: AttentionUNet) -> N
     torch.testing.assert_close(result, expected, rtol=0, atol=0.01)
 
 
+@pytest.mark.slow
 def test_it_can_be_exported_for_images_of_any_fitting_size(small: AttentionUNet) -> None:
     rows, columns = (16 * torch.export.Dim(name, min=1, max=64) for name in ("rows", "columns"))
     exported = torch.export.export(
@@ -412,6 +413,7 @@ def test_it_can_be_exported_for_images_of_any_fitting_size(small: AttentionUNet)
     torch.testing.assert_close(exported.module()(image), small(image))
 
 
+@pytest.mark.slow
 def test_it_compiles_without_a_graph_break(small: AttentionUNet) -> None:
     image = random_image(1, 1, 32, 32)
     compiled = torch.compile(small, backend="eager", fullgraph=True)

@@ -111,6 +111,7 @@ def test_an_outline_has_points_only_where_it_turns() -> None:
     assert len(line) <= 9  # each corner of the rectangle is cut, and the line is closed
 
 
+@pytest.mark.slow
 def test_an_outline_has_no_more_points_than_an_element_of_dicom_holds() -> None:
     """A comb of 2,000 teeth has 8,003 corners, each of which is cut."""
     mask = np.zeros((60, 4000), dtype=np.uint8)

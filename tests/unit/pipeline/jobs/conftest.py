@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 from tests.conftest import Collection
 
+from pneumoseg.pipeline.reporting import charts
+
 
 @pytest.fixture
 def images(collection: Collection, tmp_path: Path) -> Path:
@@ -12,3 +14,9 @@ def images(collection: Collection, tmp_path: Path) -> Path:
     for number in (0, 1, 6, 7):
         shutil.copy(collection.images / f"case{number:02}.dcm", tmp_path / "images")
     return tmp_path / "images"
+
+
+@pytest.fixture
+def plain_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the charts of reports empty, for tests that look at other results: they take longer than the rest."""
+    monkeypatch.setattr(charts, "to_svg", lambda _, *, name: f"<svg><title>{name}</title></svg>")

@@ -192,6 +192,7 @@ def test_a_single_file_may_be_checked(folder: Path) -> None:
     assert report.statuses == {"accepted": 1}
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_writes_the_same_bytes(folder: Path) -> None:
     for number in range(30):
         write(folder / f"{number}.dcm", PIXELS + number, SOPInstanceUID=f"1.2.{number}")

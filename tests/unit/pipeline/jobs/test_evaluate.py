@@ -34,6 +34,8 @@ from pneumoseg.pipeline.scoring.headline import TITLES
 from pneumoseg.pipeline.scoring.search import inner_fold_of
 from pneumoseg.pipeline.scoring.temperature import LIMIT
 
+pytestmark = pytest.mark.usefixtures("plain_charts")
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +79,7 @@ def test_patients_that_are_not_known_are_not_counted(
     assert "12 images, 6 with a pneumothorax" in page
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_writes_the_same_bytes(
     model_folder: Path, collection: Collection, tmp_path: Path
 ) -> None:

@@ -21,6 +21,8 @@ from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.transforms import decode_rle
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
+pytestmark = pytest.mark.usefixtures("plain_charts")
+
 
 def test_every_image_has_a_row_in_the_order_of_the_folder(
     model_folder: Path, images: Path, tmp_path: Path
@@ -166,6 +168,7 @@ def test_a_folder_cannot_hold_its_own_results(model_folder: Path, images: Path) 
             predict_folder(model_folder, images, images, runtime=Runtime(workers=0), overwrite=overwrite)
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_writes_the_same_bytes(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:

@@ -17,6 +17,8 @@ from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.model.description import TunedPoint
 from pneumoseg.pipeline.results.receipts import read_receipt
 
+pytestmark = pytest.mark.usefixtures("plain_charts")
+
 DICOM = ["seg", "sr", "sc"]
 DATES = ("InstanceCreationDate", "ContentDate", "SeriesDate")
 

@@ -13,6 +13,8 @@ from tests.unit.pipeline.jobs.predictions import predict
 from pneumoseg.pipeline.phantom.draw import draw_phantom
 from pneumoseg.pipeline.results.settings import DICOM_KINDS, KINDS
 
+pytestmark = pytest.mark.usefixtures("plain_charts")
+
 PLANTED: dict[str, Any] = {
     "PatientName": "PLANTED01^A",
     "PatientID": "PLANTED02",

@@ -27,6 +27,8 @@ from pneumoseg.pipeline.results.planning import Part
 from pneumoseg.pipeline.results.settings import KINDS
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
+pytestmark = pytest.mark.usefixtures("plain_charts")
+
 
 @pytest.mark.parametrize(("kinds", "opened"), [(["json"], 2), (["json", "seg", "sr", "sc"], 3)])
 def test_an_input_is_opened_to_name_its_results_to_decode_it_and_for_its_header(
@@ -188,6 +190,7 @@ def test_what_a_killed_run_was_writing_is_removed(model_folder: Path, images: Pa
 # parts
 
 
+@pytest.mark.slow
 def test_parts_make_together_what_one_run_makes(
     model_folder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ def test_the_same_input_gives_the_same_bytes(copy: Collection, tmp_path: Path) -
     assert (copy.folder / "again.json").read_bytes() == (moved / "again.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_writes_the_same_bytes(copy: Collection) -> None:
     (copy.images / "broken.dcm").write_bytes(b"broken")
     manifests = set()

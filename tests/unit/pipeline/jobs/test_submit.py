@@ -142,6 +142,7 @@ def test_an_image_that_is_not_of_the_challenges_size_is_an_error(model_folder: P
     assert not (tmp_path / "submission.csv").exists()
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_writes_the_same_bytes(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:

@@ -106,8 +106,7 @@ def test_another_network_is_described_as_it_is() -> None:
     assert sum(layer.parameters for layer in described) == sum(p.numel() for p in network.parameters())
 
 
-@pytest.mark.parametrize("with_encoder", [False, True])
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("with_encoder", "training"), [(False, True), (True, False)])
 def test_no_parameter_of_any_head_or_normalization_is_left_out(with_encoder: bool, training: bool) -> None:
     network = AttentionUNet(
         encoder=ENCODERS["efficientnet-lite0"]() if with_encoder else None,

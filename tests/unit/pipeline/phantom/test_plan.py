@@ -41,12 +41,14 @@ def test_prevalence_of_the_default_set_is_that_of_the_challenge() -> None:
 
 
 @pytest.mark.parametrize(("quantile", "area"), [(0.05, 1_362), (0.5, 8_630), (0.95, 45_772)])
+@pytest.mark.slow
 def test_mask_areas_of_the_default_set_are_those_of_the_challenge(
     areas_px: list[float], quantile: float, area: float
 ) -> None:
     assert np.quantile(areas_px, quantile) == pytest.approx(area, rel=0.35)
 
 
+@pytest.mark.slow
 def test_the_smallest_mask_is_tiny_and_the_largest_fills_most_of_a_lung(areas_px: list[float]) -> None:
     assert min(areas_px) < 500
     assert max(areas_px) > 90_000

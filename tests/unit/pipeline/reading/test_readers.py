@@ -19,6 +19,8 @@ from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.reader.radiograph import AcceptanceFilters, Radiograph, read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason
 
+pytestmark = pytest.mark.slow  # most start processes of their own
+
 HERE = Path(__file__).parent
 GOOD = [Path(f"good{number}") for number in range(20)]
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")

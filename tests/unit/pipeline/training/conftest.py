@@ -27,7 +27,10 @@ def pixels() -> NDArray[np.uint8]:
     return make_pixels()
 
 
-@pytest.fixture(scope="package", params=[PLAIN, RICH], ids=["plain", "rich"])
+@pytest.fixture(
+    scope="package",
+    params=[pytest.param(PLAIN, id="plain"), pytest.param(RICH, id="rich", marks=pytest.mark.slow)],
+)
 def setting(
     request: pytest.FixtureRequest,
     cases: tuple[Case, ...],

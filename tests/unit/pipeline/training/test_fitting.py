@@ -56,6 +56,7 @@ def test_a_run_whose_power_was_cut_resumes_bit_exactly(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.slow
 def test_loader_workers_change_no_bit(
     cases: tuple[Case, ...],
     pixels: NDArray[np.uint8],
@@ -133,6 +134,7 @@ def test_resuming_a_run_that_is_done_changes_nothing(
     assert same(train(make_run(cases, pixels, config), tmp_path, state=state), state["network"])
 
 
+@pytest.mark.slow
 def test_a_run_with_an_encoder_resumes_bit_exactly(
     cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
@@ -214,6 +216,7 @@ def test_a_non_finite_loss_is_an_error_of_one_line_that_names_the_cases(
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_loader_process_that_dies_is_reported_and_the_run_saved(
     cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
@@ -230,6 +233,7 @@ def test_a_loader_process_that_dies_is_reported_and_the_run_saved(
     assert last(tmp_path)["iteration"] >= 3
 
 
+@pytest.mark.slow
 def test_a_loader_process_that_an_interruption_ends_is_no_fault(
     cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
@@ -271,6 +275,7 @@ def test_too_little_memory_is_reported_with_what_to_change(
     assert last(tmp_path)["iteration"] == 1
 
 
+@pytest.mark.slow
 def test_the_loss_falls(cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path) -> None:
     train(make_run(cases, pixels, configure(epochs=12, patience=None)), tmp_path)
     rows = last(tmp_path)["history"]["rows"]

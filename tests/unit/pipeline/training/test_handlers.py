@@ -107,6 +107,7 @@ def test_of_epochs_that_tie_at_predicting_nothing_the_one_with_the_highest_auc_i
 
 
 @pytest.mark.parametrize("changes", [PLAIN, {"network": ENCODER["network"]}], ids=["plain", "encoder"])
+@pytest.mark.slow
 def test_a_skipped_step_is_left_out_of_the_loss_and_counted_on(
     cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path, changes: dict[str, Any]
 ) -> None:
@@ -155,6 +156,7 @@ def test_a_full_disk_is_a_warning_and_ends_no_run(
 
 
 @pytest.mark.parametrize(("freeze_epochs", "changed"), [(1, False), (0, True)])
+@pytest.mark.slow
 def test_an_encoder_changes_after_its_frozen_epochs(
     cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path, freeze_epochs: int, changed: bool
 ) -> None:
@@ -167,6 +169,7 @@ def test_an_encoder_changes_after_its_frozen_epochs(
 
 
 @pytest.mark.parametrize(("step", "frozen"), [(2, True), (3, False)])  # an epoch has two steps
+@pytest.mark.slow
 def test_an_encoder_is_frozen_to_the_last_step_of_its_frozen_epochs(
     cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path, step: int, frozen: bool
 ) -> None:

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from tests.unit.pipeline.training.runs import ENCODER, SIDE, configure, encoder_state, make_run, same, train
@@ -20,6 +21,7 @@ def test_training_sees_crops_and_validation_whole_images(
     assert next(iter(run.validation_loaders[-1]))["image"].shape[-2:] == (SIDE, SIDE)
 
 
+@pytest.mark.slow
 def test_frozen_statistics_of_an_encoder_outlive_a_training(
     cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:

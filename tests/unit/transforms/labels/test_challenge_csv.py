@@ -309,6 +309,7 @@ def test_a_checkerboard_of_2_mb_in_one_cell_is_read(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="the peak of memory is read from Linux's /proc"
 )
+@pytest.mark.slow
 def test_100_000_rows_are_read_in_under_300_mb(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     rows = (f"id{number:06},{'-1' if number % 2 else '2 3'}\n" for number in range(100_000))
