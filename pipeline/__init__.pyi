@@ -17,5 +17,7 @@ from .jobs.report import write_report as write_report
 from .jobs.score import score_submission as score_submission
 from .jobs.submit import write_submission as write_submission
 from .jobs.train import train_model as train_model
+from .jobs.tune import tune_model as tune_model
+from .model.catalogue import available_models as available_models
 from .reading.readers import Readers as Readers
 from .scoring.challenge import challenge_dice as challenge_dice

@@ -15,8 +15,8 @@ import typer
 from pneumoseg.pipeline.cli.data_commands import check, prepare
 from pneumoseg.pipeline.cli.model_commands import evaluate, predict, submit
 from pneumoseg.pipeline.cli.result_commands import describe, report, score
-from pneumoseg.pipeline.cli.tool_commands import demo, doctor, export
-from pneumoseg.pipeline.cli.training_commands import train
+from pneumoseg.pipeline.cli.tool_commands import demo, doctor, export, models
+from pneumoseg.pipeline.cli.training_commands import train, tune
 from pneumoseg.pipeline.cli.verbosity import Verbosity, with_verbosity
 from pneumoseg.pipeline.core.console import complain, say
 from pneumoseg.pipeline.core.errors import JobError, explain
@@ -28,8 +28,8 @@ app = typer.Typer(
     help="Find and outline pneumothorax on chest radiographs. Research software, not a medical device.",
 )
 for _command in (
-    *(demo, prepare, train, evaluate, submit, score),
-    *(predict, export, describe, check, report, doctor),
+    *(demo, prepare, train, tune, evaluate, submit, score),
+    *(predict, models, export, describe, check, report, doctor),
 ):
     app.command()(with_verbosity(_command))
 

@@ -16,8 +16,8 @@ from pneumoseg.pipeline.cli.options import (
     Device,
     DropoutPasses,
     FollowLinks,
-    ImageFolder,
     ManifestFile,
+    ModelAndImages,
     ModelFolder,
     OperatingPointName,
     Overwrite,
@@ -26,6 +26,7 @@ from pneumoseg.pipeline.cli.options import (
     Workers,
     acceptance_filters,
     check_fold,
+    model_and_images,
     set_threads,
 )
 from pneumoseg.pipeline.core.console import console, say, warn, warn_some
@@ -91,8 +92,7 @@ def evaluate(
 
 
 def submit(
-    model: ModelFolder,
-    images: ImageFolder,
+    paths: ModelAndImages,
     output: Annotated[Path, typer.Option("-o", "--output", help="Path of the submission.")] = Path(
         "submission.csv"
     ),
@@ -120,8 +120,7 @@ def submit(
 
     set_threads(threads)
     report = write_submission(
-        model,
-        images,
+        *model_and_images(paths),
         output,
         options=ModelOptions(operating_point=operating_point, tta=parse_tta(tta)),
         runtime=Runtime(device=device, batch_size=batch_size, workers=workers),
@@ -158,8 +157,7 @@ def submit(
 
 
 def predict(
-    model: ModelFolder,
-    folder: ImageFolder,
+    paths: ModelAndImages,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder for the results.", show_default=False)
     ],
@@ -218,8 +216,7 @@ def predict(
         raise UsageError(f"--num-parts {num_parts} needs --part-id, the index of this run, from 0")
     set_threads(threads)
     report = predict_folder(
-        model,
-        folder,
+        *model_and_images(paths),
         output,
         options=ModelOptions(
             operating_point=operating_point,

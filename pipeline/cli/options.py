@@ -1,11 +1,13 @@
 """Options and arguments that several commands share, and what they translate to."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pneumoseg.pipeline.core.console import say
 from pneumoseg.pipeline.core.errors import UsageError
 
 if TYPE_CHECKING:  # it loads NumPy
@@ -19,6 +21,15 @@ ManifestFile = Annotated[
 ]
 ImageFolder = Annotated[
     Path, typer.Argument(help="Folder of DICOM and PNG files, with subfolders.", show_default=False)
+]
+ModelAndImages = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="[MODEL] IMAGES",
+        help="Folder of DICOM and PNG files, with subfolders; before it, a model folder or a name that `pneumoseg "
+        "models` lists; default: reference.",
+        show_default=False,
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")]
 
@@ -81,6 +92,30 @@ def check_fold(fold: str | None) -> None:
     """
     if fold not in (None, "all") and not fold.isdecimal():
         raise UsageError(f"--fold {fold}: a number or `all` would fit")
+
+
+def model_and_images(paths: Sequence[Path]) -> tuple[Path, Path]:
+    """Tell the arguments ``[MODEL] IMAGES`` apart, and say which model is used if none is named.
+
+    Args:
+        paths: The arguments.
+
+    Raises: UsageError: If these are more than two, or a model without images.
+    """
+    from pneumoseg.pipeline.model.catalogue import DEFAULT
+    from pneumoseg.pipeline.model.description import DESCRIPTION
+
+    if len(paths) > 2:
+        raise UsageError(
+            f"{' '.join(map(str, paths))}: one folder of images, with a model before it, would fit"
+        )
+    if len(paths) == 2:
+        return paths[0], paths[1]
+    (images,) = paths
+    if (images / DESCRIPTION).is_file():
+        raise UsageError(f"{images} is a model folder; name the folder of images after it")
+    say(f"using the model `{DEFAULT}`, which comes with the package; `pneumoseg models` describes it")
+    return Path(DEFAULT), images
 
 
 def set_threads(threads: int | None) -> None:

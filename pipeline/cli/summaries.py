@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # the jobs load MONAI
     from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
     from pneumoseg.pipeline.jobs.predict import PredictReport
     from pneumoseg.pipeline.jobs.prepare import PrepareReport
+    from pneumoseg.pipeline.model.description import ModelDescription
     from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores
     from pneumoseg.pipeline.scoring.headline import ScoredImages
 
@@ -158,6 +159,32 @@ def check_summary(report: "CheckReport") -> list[str | Table]:
         f"{', '.join(counts)}; {report.other_files} unrelated files{links_not_followed(report.links)}"
     ]
     return [*lines, reasons_table(report.reasons)] if report.reasons else lines
+
+
+def models_table(models: Mapping[str, "ModelDescription"]) -> Table:
+    """Lay out models by name: what they are, and how they scored on the images that they held out.
+
+    Args:
+        models: Description of each model by its name.
+    """
+    table = Table(
+        "model", "encoder", "input", "networks", "images trained on", "Dice", "predict nothing", "AUC"
+    )
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for name, model in models.items():
+        search = model.operating_point_search
+        cross_fitted = search.cross_fitted.dice if search and search.cross_fitted else None
+        table.add_row(
+            name,
+            model.network.encoder or "none",
+            f"{model.preprocessing.image_size} px",
+            str(len(model.members)),
+            str(model.trained_on.cases),
+            number_cell(model.validation.get("dice") if cross_fitted is None else cross_fitted),
+            *(number_cell(model.validation.get(key)) for key in ("predict_nothing", "auc")),
+        )
+    return table
 
 
 def doctor_summary(report: "DoctorReport") -> list[str | Table]:

@@ -1,4 +1,4 @@
-"""Commands that need no data: demo, export and doctor."""
+"""Commands that need no data: demo, models, export and doctor."""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +28,18 @@ def demo(
 
     set_threads(threads)
     raise typer.Exit(run_demo(output, device=device, seed=seed, overwrite=overwrite).exit_code)
+
+
+def models() -> None:
+    """List the trained models that come with the package."""
+    from pneumoseg.pipeline.cli.summaries import models_table
+    from pneumoseg.pipeline.model.catalogue import available_models
+    from pneumoseg.pipeline.model.description import read_description
+
+    described = {name: read_description(folder) for name, folder in available_models().items()}
+    console.print(models_table(described))
+    for name, folder in available_models().items():
+        say(f"{name}: {folder}; read its MODEL_CARD.md before use")
 
 
 def export(

@@ -1,5 +1,6 @@
-"""The command train."""
+"""The commands train and tune."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,9 +8,14 @@ import typer
 
 from pneumoseg.pipeline.cli.notices import warn_trained_on
 from pneumoseg.pipeline.cli.options import (
+    BatchSize,
     Device,
+    ManifestFile,
+    ModelFolder,
     Overwrite,
     Threads,
+    Tta,
+    Workers,
     check_fold,
     set_threads,
 )
@@ -201,3 +207,52 @@ def _print_scores(
             + ("images" if description.trained_on.grouped_by == "nothing" else "patients")
         )
     say(f"wrote {model}")
+
+
+def tune(
+    model: ModelFolder,
+    manifest: ManifestFile,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Model folder to write.", show_default=False)
+    ],
+    members: Annotated[
+        str | None,
+        typer.Option(
+            help="Networks to keep, by their indices in model.json with commas; default: all.",
+            show_default=False,
+        ),
+    ] = None,
+    tta: Tta = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="Store the kernels in half precision: files of half the size.")
+    ] = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    batch_size: BatchSize = 8,
+    workers: Workers = 1,
+    threads: Threads = None,
+) -> None:
+    """Tune the operating points of a model anew, with some of its networks or another augmentation."""
+    from pneumoseg.pipeline.cli.summaries import operating_point_table
+    from pneumoseg.pipeline.core.runtime import Runtime
+    from pneumoseg.pipeline.inference.tta import parse_tta
+    from pneumoseg.pipeline.jobs.tune import tune_model
+
+    if members is not None and not re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4})*", members):
+        raise UsageError(f"--members {members}: indices with commas, such as 0,2, would fit")
+    set_threads(threads)
+    report = tune_model(
+        model,
+        manifest,
+        output,
+        members=None if members is None else [int(word) for word in members.split(",")],
+        tta=parse_tta(tta),
+        half=half,
+        runtime=Runtime(device=device, batch_size=batch_size, workers=workers),
+        overwrite=overwrite,
+    )
+    console.print(operating_point_table(report.scores, title="Held-out cases, in-sample operating point"))
+    if report.cross_fitted is not None:
+        say(f"at cross-fitted operating points, Dice is {report.cross_fitted:.4f}")
+    say(f"wrote {report.model}, of {report.members} networks")
+    raise typer.Exit(report.exit_code)

@@ -12,6 +12,7 @@ from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.devices import Precision, precision_of_model
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.inference.predictor import Predictor
+from pneumoseg.pipeline.model.catalogue import find_model
 from pneumoseg.pipeline.model.description import ModelDescription, image_digest, read_description
 from pneumoseg.pipeline.model.operating_points import point_for
 from pneumoseg.pipeline.model.weights import load_member, place
@@ -117,7 +118,7 @@ def load_model(folder: str | Path, device: torch.device, options: ModelOptions =
     """Read a model folder, to use it in the precision in which it was validated.
 
     Args:
-        folder: Model folder written by `train_model`.
+        folder: Model folder written by `train_model`, or the name of a model of the package: see `find_model`.
         device: Device for the networks. Where it does not compute in the model's precision, float32 is used and a
             warning says so.
         options: How to use the model.
@@ -126,7 +127,7 @@ def load_model(folder: str | Path, device: torch.device, options: ModelOptions =
         UsageError: If the model has no operating point of that name, no temperature, or no dropout to sample from.
         JobError: If the folder is no model, or its weights are missing, altered or of another network.
     """
-    folder = Path(folder)
+    folder = find_model(folder)
     description = read_description(folder)
     point_for(description, options.operating_point)  # refuses an unknown word before the weights are read
     temperature = _temperature(description) if options.calibrated else 1.0

@@ -224,6 +224,10 @@ def read_description(folder: Path) -> ModelDescription:
     """
     path = folder / DESCRIPTION
     if not path.is_file():
+        if not folder.exists():
+            raise JobError(
+                f"{folder}: no such model folder, and no such name among those that `pneumoseg models` lists"
+            )
         hint = f"; did you mean {folder / 'model'}?" if (folder / "model" / DESCRIPTION).is_file() else ""
         raise JobError(
             f"{folder}: holds no {DESCRIPTION}; give the model folder that `pneumoseg train` wrote{hint}"

@@ -49,7 +49,9 @@ def place(network: AttentionUNet, device: torch.device, *, channels_last: bool =
     return network
 
 
-def save_weights(folder: Path, network: AttentionUNet, *, fold: int, epoch: int | None = None) -> Member:
+def save_weights(
+    folder: Path, network: AttentionUNet, *, fold: int, epoch: int | None = None, half: bool = False
+) -> Member:
     """Write the weights of one member of a model.
 
     Args:
@@ -57,12 +59,32 @@ def save_weights(folder: Path, network: AttentionUNet, *, fold: int, epoch: int 
         network: Network with the weights.
         fold: Held-out fold, which the weights were not trained on.
         epoch: Epoch of the weights, where the model has several members of a fold.
+        half: Whether to store kernels in half precision (float16), which halves the file; see `round_to_half`.
     """
     name = f"weights/fold{fold}{'' if epoch is None else f'-epoch{epoch:04d}'}.safetensors"
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    if half:
+        weights = {key: value.half() if _is_kernel(value) else value for key, value in weights.items()}
     with written_atomically(folder / name) as temporary:
         temporary.write_bytes(save(weights))  # safetensors' own errors hide that the disk is full
     return Member(weights=name, sha256=sha256_of(folder / name), held_out_fold=fold)
+
+
+def round_to_half(network: AttentionUNet) -> AttentionUNet:
+    """Round the kernels of a network to the numbers that half precision stores; it computes in float32 as before.
+
+    Args:
+        network: Network to change.
+    """
+    with torch.no_grad():
+        for value in filter(_is_kernel, network.state_dict().values()):
+            value.copy_(value.half())
+    return network
+
+
+def _is_kernel(value: Tensor) -> bool:
+    """Whether a tensor is a kernel: biases and statistics are few, and half precision may not hold them."""
+    return value.is_floating_point() and value.ndim > 1
 
 
 def load_member(folder: Path, description: ModelDescription, member: Member) -> AttentionUNet:

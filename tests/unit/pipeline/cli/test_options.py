@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from pneumoseg.pipeline.cli.options import acceptance_filters, check_fold, parse_shape
+from pneumoseg.pipeline.cli.options import acceptance_filters, check_fold, model_and_images, parse_shape
 from pneumoseg.pipeline.core.errors import UsageError
 
 
@@ -30,3 +32,15 @@ def test_a_shape_is_rows_and_columns(text: str) -> None:
 def test_another_text_is_no_shape(text: str) -> None:
     with pytest.raises(UsageError, match=r"--label-shape .*: rows and columns in pixels, such as 1024,1024"):
         parse_shape(text)
+
+
+def test_the_model_may_be_left_out_before_the_images(capsys: pytest.CaptureFixture[str]) -> None:
+    assert model_and_images([Path("model"), Path("images")]) == (Path("model"), Path("images"))
+    assert capsys.readouterr().out == ""
+    assert model_and_images([Path("images")]) == (Path("reference"), Path("images"))
+    assert "using the model `reference`" in capsys.readouterr().out
+
+
+def test_a_model_without_images_is_refused(model_folder: Path) -> None:
+    with pytest.raises(UsageError, match="name the folder of images after it"):
+        model_and_images([model_folder])

@@ -1,0 +1,153 @@
+"""Tune the operating points of a model anew, after its members, augmentations or number format were chosen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch.utils.data import DataLoader
+
+from pneumoseg.pipeline.core.devices import resolve_device
+from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.core.files import claim_folder
+from pneumoseg.pipeline.core.runtime import Runtime
+from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, FileCases
+from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
+from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
+from pneumoseg.pipeline.model.card import save_description
+from pneumoseg.pipeline.model.description import TunedPoint
+from pneumoseg.pipeline.model.weights import round_to_half, save_weights
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, OperatingPointScores, score_point
+from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
+from pneumoseg.pipeline.scoring.tuning import tune
+from pneumoseg.pipeline.training.engines import make_evaluator
+from pneumoseg.transforms.chains import evaluation_chain
+
+
+@dataclass(frozen=True)
+class TuneReport:
+    """Result of tuning.
+
+    Attributes:
+        model: Model folder that was written.
+        scores: Scores of the held-out cases at the tuned operating point, which are in-sample.
+        cross_fitted: Challenge score at the cross-fitted operating points; None with too few patients.
+        members: Number of networks of the model.
+    """
+
+    model: Path
+    scores: OperatingPointScores
+    cross_fitted: float | None
+    members: int
+    exit_code: int = 0
+
+
+def tune_model(
+    model_folder: str | Path,
+    manifest_path: str | Path,
+    output: str | Path,
+    *,
+    members: Sequence[int] | None = None,
+    tta: Sequence[str] | None = None,
+    half: bool = False,
+    runtime: Runtime = Runtime(),
+    overwrite: bool = False,
+) -> TuneReport:
+    """Search the operating points of a model on the cases that its networks held out, and write the model with them.
+
+    An operating point fits the probabilities that it was tuned on: after members are left out or the test-time
+    augmentation changes, it has to be tuned anew.
+
+    Args:
+        model_folder: Model folder written by `train_model` or `cross_validate`.
+        manifest_path: Manifest that the model was trained on.
+        output: Model folder to write.
+        members: Indices of the networks to keep, as ``model.json`` lists them; None keeps all.
+        tta: Test-time augmentations: see `parse_tta`; None keeps the model's own.
+        half: Whether to store the kernels in half precision, which halves the files. Networks compute as before, with
+            the rounded numbers, and are tuned with these.
+        runtime: Device, batch size and workers.
+        overwrite: Delete an earlier result in *output*.
+
+    Returns: The scores at the tuned operating point.
+
+    Raises:
+        UsageError: If the manifest is not the model's own, or there is no such member.
+        JobError: If model, manifest or an image cannot be used.
+    """
+    model_folder, manifest_path, output = Path(model_folder), Path(manifest_path), Path(output)
+    model = load_model(model_folder, resolve_device(runtime.device), ModelOptions(tta=tta))
+    model = model if members is None else _keep(model, members)
+    manifest = read_manifest(manifest_path)
+    if manifest_sha256(manifest) != model.description.trained_on.manifest_sha256:
+        raise UsageError(
+            f"{manifest_path}: the model was trained on another manifest, {model.description.trained_on.manifest}; "
+            "only cases that its networks held out can tune it"
+        )
+    claim_folder(output, overwrite=overwrite, command="tune", inputs=[model_folder, manifest_path])
+    if half:
+        for network in model.networks:
+            round_to_half(network)
+    curves = _measure(model, manifest, manifest_path, runtime)
+    search = tune(curves, manifest.training)
+    point = search.objectives["challenge"].point
+    scores = score_point(curves, point.as_point())
+    saved = tuple(
+        save_weights(
+            output, network, fold=member.held_out_fold, epoch=_epoch_of(member.weights), half=half
+        ).model_copy(update={"unseen_digests": member.unseen_digests})
+        for network, member in zip(model.networks, model.description.members, strict=True)
+    )
+    description = model.description.model_copy(
+        update={
+            "members": saved,
+            "tta": model.tta,
+            "precision": model.precision.name,
+            "operating_point": TunedPoint.of(point.as_point()),
+            "operating_point_search": search,
+            "validation": scores.as_dict(),
+        }
+    )
+    save_description(output, description)
+    return TuneReport(
+        output, scores, search.cross_fitted.dice if search.cross_fitted else None, len(model.networks)
+    )
+
+
+def _keep(model: Model, members: Sequence[int]) -> Model:
+    every = model.description.members
+    if not members or len(set(members)) < len(members) or not set(members) <= set(range(len(every))):
+        raise UsageError(
+            f"--members {','.join(map(str, members))}: the model has the members 0 to {len(every) - 1}, each once"
+        )
+    return replace(
+        model,
+        networks=tuple(model.networks[index] for index in members),
+        description=model.description.model_copy(
+            update={"members": tuple(every[index] for index in members)}
+        ),
+    )
+
+
+def _measure(model: Model, manifest: Manifest, manifest_path: Path, runtime: Runtime) -> list[CaseCurves]:
+    """Measure the curves of each case of a held-out fold with the networks that held it out."""
+    chain = evaluation_chain(image_size=model.image_size, acceptance=ACCEPT_ALL_KINDS)
+    metric = ChallengeMetric(model.operating_point)
+    curves: list[CaseCurves] = []
+    for fold in model.held_out_folds:
+        held_out = [index for index, case in enumerate(manifest.training) if case.fold == fold]
+        files = FileCases(manifest, manifest_path, held_out, chain=chain, workers=runtime.workers)
+        make_evaluator(
+            model.without(fold).predictor,
+            DataLoader(files, batch_size=runtime.batch_size),
+            postprocessing=MeasureCurves(manifest.training),
+            key_metric=("dice", metric["dice"]),
+            metrics={"challenge": metric},
+        ).run()
+        curves += metric.items
+    return sorted(curves, key=lambda each: each.index)
+
+
+def _epoch_of(weights: str) -> int | None:
+    """Read the epoch from the name that `save_weights` gave; None if it holds none."""
+    _, separator, epoch = Path(weights).stem.partition("-epoch")
+    return int(epoch) if separator else None

@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import pytest
+import torch
+from tests.conftest import Collection, bright_pixel_network, job_options, write_model
+
+from pneumoseg.pipeline.core.errors import JobError, UsageError
+from pneumoseg.pipeline.dataset.manifest import manifest_sha256
+from pneumoseg.pipeline.inference.model import load_model
+from pneumoseg.pipeline.jobs.tune import TuneReport, tune_model
+from pneumoseg.pipeline.model.description import TunedPoint, read_description
+
+BAD_POINT = TunedPoint(threshold=0.0, min_area_fraction=0.9)  # nothing is predicted positive
+
+
+@pytest.fixture
+def model(collection: Collection, tmp_path: Path) -> Path:
+    """A model of the collection whose operating point does not fit it."""
+    return write_model(
+        tmp_path / "model",
+        bright_pixel_network(),
+        point=BAD_POINT,
+        manifest_sha256=manifest_sha256(collection.manifest),
+    )
+
+
+def tune(model: Path, collection: Collection, **options: object) -> TuneReport:
+    runtime = job_options()["runtime"]
+    return tune_model(
+        model,
+        collection.manifest_path,
+        model.parent / "tuned",
+        runtime=runtime,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def test_the_held_out_cases_decide_the_operating_point(model: Path, collection: Collection) -> None:
+    report = tune(model, collection)
+    held_out = [case for case in collection.manifest.training if case.fold == 0]
+    assert (report.scores.score.images, report.scores.score.dice) == (len(held_out), 1.0)
+    description = read_description(report.model)
+    assert description.operating_point != BAD_POINT
+    assert description.validation["dice"] == 1.0
+    assert description.trained_on == read_description(model).trained_on
+
+
+def test_only_the_chosen_members_are_kept(model: Path, collection: Collection) -> None:
+    description = read_description(model)
+    (member,) = description.members
+    twice = description.model_copy(update={"members": (member, member)})
+    (model / "model.json").write_text(twice.model_dump_json())
+    assert tune(model, collection, members=[1]).members == 1
+
+
+@pytest.mark.parametrize("members", [[], [1], [0, 0]])
+def test_members_that_are_not_there_are_refused(
+    model: Path, collection: Collection, members: list[int]
+) -> None:
+    with pytest.raises(UsageError, match="the model has the members 0 to 0"):
+        tune(model, collection, members=members)
+
+
+def test_another_augmentation_is_tuned_and_recorded(model: Path, collection: Collection) -> None:
+    assert read_description(tune(model, collection, tta=("flip",)).model).tta == ("flip",)
+
+
+def test_half_precision_rounds_kernels_and_nothing_else(model: Path, collection: Collection) -> None:
+    tuned = tune(model, collection, half=True).model
+    before, after = (
+        load_model(folder, torch.device("cpu")).networks[0].state_dict() for folder in (model, tuned)
+    )
+    for name, value in before.items():
+        expected = value.half().float() if value.ndim > 1 else value
+        assert torch.equal(after[name], expected), name
+    sizes = [sum(path.stat().st_size for path in (folder / "weights").iterdir()) for folder in (model, tuned)]
+    assert sizes[1] < 0.75 * sizes[0]
+
+
+def test_cases_of_another_manifest_are_refused(
+    collection: Collection, model_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="trained on another manifest"):
+        tune_model(model_folder, collection.manifest_path, tmp_path / "tuned")
+
+
+def test_the_model_itself_is_not_overwritten(model: Path, collection: Collection) -> None:
+    with pytest.raises(JobError):
+        tune_model(model, collection.manifest_path, model, overwrite=True)
+    assert read_description(model).operating_point == BAD_POINT
