@@ -43,8 +43,7 @@ def inference_chain(*, image_size: int, acceptance: AcceptanceFilters | None = N
     """
     return _Chain(
         [
-            LoadRadiographd("image", acceptance=acceptance or AcceptanceFilters()),
-            ToNetworkSized("image", size=image_size),
+            LoadRadiographd("image", acceptance=acceptance or AcceptanceFilters(), size=image_size),
             standardization_chain(),
         ]
     )
@@ -75,9 +74,9 @@ def cache_chain(*, image_size: int, acceptance: AcceptanceFilters | None = None)
     """
     return _Chain(
         [
-            LoadRadiographd("image", acceptance=acceptance or AcceptanceFilters()),
+            LoadRadiographd("image", acceptance=acceptance or AcceptanceFilters(), size=image_size),
             DecodeRLEd("label", shape_key="shape"),
-            ToNetworkSized(("image", "label"), size=image_size),
+            ToNetworkSized("label", size=image_size),
         ]
     )
 

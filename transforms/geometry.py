@@ -1,112 +1,16 @@
-"""Conversion between the size of a radiograph and the square input of the network.
-
-The longest side is scaled to the size of the network's input and the rest is padded evenly with zeros, so that the
-anatomy keeps its proportions. The placement follows from the shape of the image alone, so that nothing has to be stored
-for the inverse.
-"""
+"""Dictionary transforms between the size of a radiograph and the square input of the network."""
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from monai.config import KeysCollection
-from monai.transforms import MapTransform
-from torch import Tensor
-from torch.nn import functional
+from monai.config.type_definitions import KeysCollection
+from monai.transforms.transform import MapTransform
 
+from pneumoseg.transforms.network_input import Placement, to_network_size, to_original_size
 from pneumoseg.transforms.reader.record import Orientation, read_directions
 
-__all__ = [
-    "MarkContentd",
-    "Placement",
-    "ToNetworkSized",
-    "ToOriginalSized",
-    "to_network_size",
-    "to_original_size",
-]
-
-_UPRIGHT = Orientation()
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Placement of an image inside the square input of the network, in pixels."""
-
-    top: int
-    left: int
-    rows: int
-    columns: int
-
-    @classmethod
-    def of(cls, shape: tuple[int, int], size: int) -> "Placement":
-        """Centre an image in a square.
-
-        Args:
-            shape: ``(rows, columns)`` of the image in pixels.
-            size: Side of the square in pixels.
-        """
-        scale = size / max(shape)
-        rows, columns = (max(1, round(side * scale)) for side in shape)
-        return cls(top=(size - rows) // 2, left=(size - columns) // 2, rows=rows, columns=columns)
-
-    @property
-    def window(self) -> tuple[slice, slice]:
-        """Rows and columns of the square that the image covers."""
-        return slice(self.top, self.top + self.rows), slice(self.left, self.left + self.columns)
-
-    def mask(self, size: int) -> Tensor:
-        """Mark the pixels that are not padding.
-
-        Args:
-            size: Side of the square in pixels.
-
-        Returns: Booleans, shape ``(1, size, size)``.
-        """
-        own = torch.zeros((1, size, size), dtype=torch.bool)
-        own[(..., *self.window)] = True
-        return own
-
-
-def _resample(image: Tensor, shape: tuple[int, int]) -> Tensor:
-    # Antialiasing when shrinking; plain bilinear interpolation when enlarging, where antialiasing would change
-    # nothing at twice the cost. Masks are thresholded after enlarging, which is better than enlarging a mask.
-    shrinks = max(shape) < max(image.shape[-2:])
-    return functional.interpolate(
-        image[None].float(), size=shape, mode="bilinear", align_corners=False, antialias=shrinks
-    )[0]
-
-
-def to_network_size(image: Tensor, size: int) -> Tensor:
-    """Scale an image into the square input of the network.
-
-    Args:
-        image: Image of shape ``(channels, rows, columns)``.
-        size: Side of the square in pixels.
-
-    Returns: Float32, shape ``(channels, size, size)``, padded with zeros.
-    """
-    place = Placement.of((image.shape[-2], image.shape[-1]), size)
-    square = image.new_zeros((image.shape[0], size, size), dtype=torch.float32)
-    square[(..., *place.window)] = _resample(image, (place.rows, place.columns))
-    return square
-
-
-def to_original_size(
-    prediction: Tensor, shape: tuple[int, int], orientation: Orientation = _UPRIGHT
-) -> Tensor:
-    """Resize a prediction from the square of the network to the size of the original image.
-
-    Args:
-        prediction: Probabilities, not a mask, shape ``(channels, size, size)``, upright.
-        shape: ``(rows, columns)`` of the stored pixels.
-        orientation: Orientation of the stored pixels.
-
-    Returns: Float32 in the order of the stored pixels, shape ``(channels, rows, columns)``.
-    """
-    upright = orientation.swap(shape)
-    place = Placement.of(upright, prediction.shape[-1])
-    return orientation.invert(_resample(prediction[(..., *place.window)], upright)).contiguous()
+__all__ = ["MarkContentd", "ToNetworkSized", "ToOriginalSized"]
 
 
 class ToNetworkSized(MapTransform):

@@ -9,6 +9,7 @@ import torch
 from monai.config.type_definitions import KeysCollection
 from monai.transforms.transform import MapTransform
 
+from pneumoseg.transforms.network_input import network_image
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 
@@ -31,6 +32,8 @@ class LoadRadiographd(MapTransform):
     Args:
         keys: Items that hold a path or a `Radiograph`.
         acceptance: Files to accept; a `Radiograph` is not checked again.
+        size: Side of the network's square input in pixels. Images are scaled to it as by `ToNetworkSized`, in a
+            fraction of the time; None keeps their size.
         meta_prefix: Prefix of the names of the further items, which keeps those of several images apart; ``{key}`` in
             it is replaced by the key.
         keep_radiograph: Add the `Radiograph` itself as item ``radiograph``. MONAI's `DataLoader` cannot collate it.
@@ -45,6 +48,7 @@ class LoadRadiographd(MapTransform):
         keys: KeysCollection,
         *,
         acceptance: AcceptanceFilters = _DEFAULT_ACCEPTANCE,
+        size: int | None = None,
         meta_prefix: str = "",
         keep_radiograph: bool = False,
         allow_missing_keys: bool = False,
@@ -53,6 +57,7 @@ class LoadRadiographd(MapTransform):
         if len(self.keys) > 1 and "{key}" not in meta_prefix:
             raise ValueError(f"{len(self.keys)} images need a meta_prefix with {{key}} in it, as '{{key}}_'")
         self.acceptance = acceptance
+        self.size = size
         self.meta_prefix = meta_prefix
         self.keep_radiograph = keep_radiograph
 
@@ -66,8 +71,11 @@ class LoadRadiographd(MapTransform):
                 if isinstance(source, Radiograph)
                 else read_radiograph(source, acceptance=self.acceptance)
             )
-            upright = radiograph.orientation.apply(radiograph.image)
-            sample[key] = torch.from_numpy(np.ascontiguousarray(upright)).unsqueeze(0)
+            if self.size is None:
+                upright = radiograph.orientation.apply(radiograph.image)
+                sample[key] = torch.from_numpy(np.ascontiguousarray(upright)).unsqueeze(0)
+            else:
+                sample[key] = network_image(radiograph, self.size)
             prefix = self.meta_prefix.format(key=key)
             sample |= {f"{prefix}{name}": value for name, value in _metadata(radiograph).items()}
             if self.keep_radiograph:

@@ -22,7 +22,7 @@ from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, Bytes, FileCases
 from pneumoseg.pipeline.dataset.manifest import Manifest
 from pneumoseg.transforms.chains import cache_chain
 
-_VERSION: Final = 2  # increment when the same files give other pixels
+_VERSION: Final = 3  # increment when the same files give other pixels
 _CHECKSUM: Final = np.dtype("<u4")
 
 

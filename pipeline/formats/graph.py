@@ -9,7 +9,7 @@ from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.inference.predictor import Predictor
-from pneumoseg.transforms.standardization import FLAT_STD
+from pneumoseg.transforms.network_input import FLAT_STD
 
 INPUTS: Final = ("image", "content")
 OUTPUTS: Final = ("probabilities", "image_probability")

@@ -15,8 +15,8 @@ from pneumoseg.pipeline.inference.predictor import Prediction
 from pneumoseg.pipeline.inference.tta import check_tta
 from pneumoseg.pipeline.scoring.calibration import calibrate
 from pneumoseg.transforms.chains import inference_chain
-from pneumoseg.transforms.geometry import to_original_size
 from pneumoseg.transforms.masks import to_mask
+from pneumoseg.transforms.network_input import to_original_size
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.grey import GreyScale, Window, WindowFunction
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph

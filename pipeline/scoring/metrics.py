@@ -18,9 +18,9 @@ from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves, score_point
 from pneumoseg.pipeline.scoring.distances import outline_distances
 from pneumoseg.pipeline.scoring.search import Search
-from pneumoseg.transforms.geometry import to_original_size
 from pneumoseg.transforms.labels.rle import decode_rle
 from pneumoseg.transforms.masks import OperatingPoint, to_mask
+from pneumoseg.transforms.network_input import to_original_size
 
 CURVES = "curves"
 MASKS = "masks"

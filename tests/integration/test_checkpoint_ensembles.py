@@ -21,8 +21,8 @@ from pneumoseg.pipeline.model.description import read_description
 from pneumoseg.pipeline.model.weights import load_member
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, load_out_of_fold
-from pneumoseg.transforms.geometry import to_original_size
 from pneumoseg.transforms.labels.rle import decode_rle
+from pneumoseg.transforms.network_input import to_original_size
 
 pytestmark = pytest.mark.slow
 

@@ -65,6 +65,12 @@ class Layout:
         return StreamInfo(self.rows, self.columns, self.samples, self.bits_allocated)
 
     @property
+    def integers(self) -> NDArray[np.float64]:
+        """All integers that BitsStored bits can hold, in ascending order."""
+        low = -(2 ** (self.bits_stored - 1)) if self.signed else 0
+        return np.arange(low, low + 2**self.bits_stored, dtype=np.float64)
+
+    @property
     def row_bytes(self) -> int:
         """Size of one uncompressed row in bytes."""
         return self.columns * self.samples * self.bits_allocated // 8

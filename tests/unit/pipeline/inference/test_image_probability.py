@@ -2,7 +2,7 @@ import torch
 from tests.unit.pipeline.inference.networks import Copy, predictor
 
 from pneumoseg.pipeline.inference.image_probability import top_mean
-from pneumoseg.transforms.geometry import Placement
+from pneumoseg.transforms.network_input import Placement
 
 
 def test_the_share_is_one_of_the_images_own_pixels() -> None:

@@ -15,8 +15,8 @@ from pneumoseg.pipeline.scoring.case_curves import CaseCurves
 from pneumoseg.pipeline.scoring.metrics import CURVES, ChallengeMetric
 from pneumoseg.pipeline.training.engines import On, make_evaluator, make_trainer, use_predictor
 from pneumoseg.pipeline.training.step import TrainingStep
-from pneumoseg.transforms.geometry import Placement
 from pneumoseg.transforms.masks import OperatingPoint
+from pneumoseg.transforms.network_input import Placement
 
 CPU = torch.device("cpu")
 FLOAT32 = Precision(CPU, torch.float32)
