@@ -154,6 +154,11 @@ class AttentionUNet(nn.Module):
             for head in (self.head, *self.deep_heads):
                 nn.init.constant_(head.bias, log(head_prior / (1 - head_prior)))
 
+    @property
+    def gate_names(self) -> tuple[str, ...]:
+        """Names of the four gates, in the order of their maps: the deepest is first."""
+        return tuple(name for name, part in self.named_children() if isinstance(part, AttentionGate))
+
     def forward(self, image: Tensor) -> Tensor:
         """Compute the logits.
 

@@ -114,9 +114,9 @@ def scores_table(
         each.justify = "right"
     table.columns[2].no_wrap = True
     for name, measured in quoted.items():
-        beside = [number_cell(in_sample[name].value)] if cross_fitted else []
-        cells = number_cell(measured.value), interval_cell(measured), *beside, number_cell(nothing[name])
-        table.add_row(TITLES[name], *cells)
+        beside = [in_sample[name].value] if cross_fitted else []
+        value, *others = (number_cell(each, of=name) for each in (measured.value, *beside, nothing[name]))
+        table.add_row(TITLES[name], value, interval_cell(measured, of=name), *others)
     count = PatientCount.of(images.groups)
     table.caption = f"{count}, {count.resampled_by}"
     if cross_fitted:

@@ -25,8 +25,8 @@ def draw_loss(axes: Axes, rows: Rows) -> None:
     axes.set_ylabel("loss")
     axes.legend(loc="best")
     rate = axes.twinx()
-    _line(rate, rows, "learning_rate", "learning rate", color="0.6")
-    rate.set_ylabel("learning rate", color="0.5")
+    _line(rate, rows, "learning_rate", "learning rate", color="0.6", linestyle=":")
+    rate.set_ylabel("learning rate (dotted)", color="0.5")
     rate.set_ylim(bottom=0)
     rate.spines.right.set_visible(True)  # also where the style hides it
 

@@ -1,6 +1,6 @@
 """Example cases of an evaluation, with their pictures, for the gallery of its report."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,11 +94,15 @@ def make_exhibits(
         paths = [image_path(manifest_path, manifest.training[index]) for index in indices]
         results = examine_files(model, paths, acceptance=ACCEPT_ALL_KINDS, workers=workers)
         for index, result in zip(indices, results, strict=True):
-            exhibits[index] = _exhibit(manifest.training[index], examples[index], result)
+            exhibits[index] = _exhibit(
+                manifest.training[index], examples[index], result, gates=model.networks[0].gate_names
+            )
     return [exhibits[index] for index in examples]
 
 
-def _exhibit(case: Case, example: ExampleCase, result: Segmentation | NotRead) -> Shown:
+def _exhibit(
+    case: Case, example: ExampleCase, result: Segmentation | NotRead, *, gates: Sequence[str]
+) -> Shown:
     numbers = {
         "Dice": f"{example.dice:.3f}",
         "image probability": probability_text(example.image_probability, digits=3),
@@ -120,6 +124,6 @@ def _exhibit(case: Case, example: ExampleCase, result: Segmentation | NotRead) -
         pred=to_mask(result.probabilities, example.point, example.image_probability),
         probabilities=result.probabilities,
         uncertainty=result.pixel_std,
-        attention=result.attention or (),
+        attention=dict(zip(gates, result.attention or (), strict=True)),
     )
     return Shown(example.kind, case.id, facts, panels)

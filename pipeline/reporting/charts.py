@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,46 +13,67 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from pneumoseg.pipeline.reporting.content import Chart
-from pneumoseg.pipeline.reporting.svg import BLUE, GREEN, ORANGE, QUIET, chart_style, to_svg
+from pneumoseg.pipeline.reporting.svg import BLUE, COLOURS, GREEN, ORANGE, QUIET, chart_style, to_svg
 
 SIZE = (5.2, 3.9)  # inches
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 
-def roc_chart(probabilities: Floats, positive: npt.NDArray[np.bool_], *, auc: float | None) -> Chart:
-    """Plot the ROC curve of the image probabilities.
+class Ranked(NamedTuple):
+    """Images of a model.
 
-    Args:
+    Attributes:
         probabilities: Image probabilities, shape ``(images,)``.
         positive: Whether each image is positive, shape ``(images,)``.
-        auc: Area under the curve; None leaves it out of the note.
+        called: Whether each image is predicted positive, shape ``(images,)``.
     """
-    false, true, _ = roc_curve(positive, probabilities)
+
+    probabilities: Floats
+    positive: Flags
+    called: Flags
+
+
+def roc_chart(curves: Mapping[str, Ranked], *, note: str, at: str) -> Chart:
+    """Plot the ROC curve of the image probabilities of one or more models, with a ring at each operating point.
+
+    Args:
+        curves: Images by name of the model; a single model needs no name.
+        note: Beginning of the note.
+        at: Phrase that names the operating points.
+    """
     with _square("1 - specificity", "sensitivity") as (figure, axes):
         axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
-        axes.plot(false, true, color=BLUE)
-    area = "" if auc is None else f"Area {auc:.3f}, at any operating point; "
-    return Chart("ROC of the images", to_svg(figure, name="roc"), f"{area}dashed: chance.")
+        for (name, each), colour in zip(curves.items(), cycle(COLOURS)):
+            false, true, _ = roc_curve(each.positive, each.probabilities)
+            axes.plot(false, true, color=colour, label=name)
+            _ring(axes, each.called[~each.positive].mean(), each.called[each.positive].mean(), colour)
+        if len(curves) > 1:
+            axes.legend(loc="lower right")
+    text = f"{note} Ring: sensitivity and specificity {at}; dashed: chance."
+    return Chart("ROC of the images", to_svg(figure, name="roc"), text.strip())
 
 
-def precision_recall_chart(
-    probabilities: Floats, positive: npt.NDArray[np.bool_], *, average: float | None
-) -> Chart:
+def precision_recall_chart(curves: Mapping[str, Ranked], *, note: str, at: str) -> Chart:
     """Plot precision against recall of the image probabilities, with the share of positives as chance level.
 
     Args:
-        probabilities: Image probabilities, shape ``(images,)``.
-        positive: Whether each image is positive, shape ``(images,)``.
-        average: Average precision; None leaves it out of the note.
+        curves: Images by name of the model; a single model needs no name.
+        note: Beginning of the note.
+        at: Phrase that names the operating points.
     """
-    precision, recall, _ = precision_recall_curve(positive, probabilities)
     with _square("recall", "precision") as (figure, axes):
-        axes.axhline(positive.mean(), color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
-        axes.step(recall, precision, where="post", color=BLUE)
-    text = "" if average is None else f"Average precision {average:.3f}, at any operating point; "
-    return Chart(
-        "Precision and recall", to_svg(figure, name="pr"), f"{text}dashed: the share of positives, by chance."
-    )
+        for (name, each), colour in zip(curves.items(), cycle(COLOURS)):
+            precision, recall, _ = precision_recall_curve(each.positive, each.probabilities)
+            axes.axhline(each.positive.mean(), color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
+            axes.step(recall, precision, where="post", color=colour, label=name)
+            if each.called.any():
+                found = each.called & each.positive
+                _ring(axes, found.sum() / each.positive.sum(), found.sum() / each.called.sum(), colour)
+        if len(curves) > 1:
+            axes.legend(loc="upper right")
+    text = f"{note} Ring: recall and precision {at}; dashed: the share of positives, by chance."
+    return Chart("Precision and recall", to_svg(figure, name="pr"), text.strip())
 
 
 def reliability_chart(curves: Mapping[str, Sequence[Mapping[str, float]]], *, note: str = "") -> Chart:
@@ -121,7 +144,7 @@ def surface_chart(
             as large, and share one colour.
     """
     reach = max(1.2 * float((dice - nothing).max()), 0.02)
-    with _axes((9.0, 3.9)) as (figure, axes):
+    with _axes((2.04 * SIZE[0], SIZE[1])) as (figure, axes):  # two columns of the page: letters of one size
         image = axes.imshow(
             dice,
             cmap="PuOr",
@@ -218,6 +241,10 @@ def histogram_chart(
                 loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(values)
             )  # outside, since bars may be anywhere
     return Chart(title, to_svg(figure, name=title.lower().replace(" ", "-")), note)
+
+
+def _ring(axes: Axes, x: float, y: float, colour: str) -> None:
+    axes.plot(x, y, "o", markersize=9, markerfacecolor="none", markeredgecolor=colour, mew=2, clip_on=False)
 
 
 @contextmanager

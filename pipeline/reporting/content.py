@@ -13,12 +13,14 @@ class Tile:
     Attributes:
         name: Name of the number.
         value: Formatted value.
-        beside: Interval or value for comparison.
+        beside: Interval or explanation.
+        comparison: What to compare the value with.
     """
 
     name: str
     value: str
     beside: str = ""
+    comparison: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,30 @@ class Charts:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """Cell of a table with more than a plain text or number.
+
+    Attributes:
+        text: Text of the cell.
+        note: Addition on a line of its own, such as an interval.
+        order: Number to sort by; None sorts by the text.
+        is_number: Whether the cell is aligned as a number.
+    """
+
+    text: str
+    note: str = ""
+    order: float | None = None
+    is_number: bool = True
+
+
+CellValue: TypeAlias = str | float | int | Cell | None
+
+
+@dataclass(frozen=True)
 class Table:
     """Table of texts and numbers.
+
+    The numbers of a column have the same number of decimals.
 
     Attributes:
         columns: Column headings.
@@ -72,7 +96,7 @@ class Table:
     """
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[str | float | int | None]]
+    rows: Sequence[Sequence[CellValue]]
     filters: Sequence[str] = ()
     left_out: int = 0
     file: str = ""

@@ -9,6 +9,8 @@ import numpy as np
 from pneumoseg.pipeline.dataset.groups import PatientCount
 from pneumoseg.pipeline.reporting import charts
 from pneumoseg.pipeline.reporting.content import (
+    Cell,
+    CellValue,
     Chart,
     Charts,
     Folded,
@@ -29,8 +31,9 @@ from pneumoseg.pipeline.reporting.result_files import (
     results_of,
 )
 from pneumoseg.pipeline.scoring.case_rows import CROSS_FITTED
-from pneumoseg.pipeline.scoring.cells import number_cell
+from pneumoseg.pipeline.scoring.cells import interval_cell, number_cell
 from pneumoseg.pipeline.scoring.headline import AT_ANY_POINT, MEANINGS, TITLES
+from pneumoseg.pipeline.scoring.intervals import Measured
 
 FILES: Final = ("scores.json", "cases.csv", "subgroups.csv")
 SURFACE: Final = "score_surface.json"
@@ -171,38 +174,40 @@ def _at_quoted_point(row: Row, kind: str) -> Row:
     return {**row, **own}
 
 
+def _quoted(scores: Mapping[str, Any]) -> Mapping[str, Mapping[str, float | None]]:
+    """Select the scores to quote."""
+    crossed = scores["operating_point"] == "cross-fitted"
+    found: Mapping[str, Mapping[str, float | None]] = scores["cross_fitted" if crossed else "numbers"]
+    return found
+
+
 def _summary(scores: Mapping[str, Any]) -> Section:
     in_sample, nothing, kind = scores["numbers"], scores["predict_nothing_numbers"], scores["operating_point"]
-    crossed = kind == "cross-fitted"
-    quoted = scores["cross_fitted"] if crossed else in_sample
+    crossed, quoted = kind == "cross-fitted", _quoted(scores)
     tiles = [
         Tile(
             TITLES[name],
             number_cell(quoted[name]["value"]),
-            f"{_interval(quoted[name])}; {'any operating point' if name in AT_ANY_POINT else kind}; "
-            f"nothing: {number_cell(nothing[name])}",
+            f"95 %: {interval_cell(Measured(**quoted[name]))}",
+            f"{'any operating point' if name in AT_ANY_POINT else kind}; predict nothing: "
+            f"{number_cell(nothing[name])}",
         )
         for name in _HEADLINES
         if name in quoted
     ]
     value = "value" if kind == "fixed" else kind
-    columns = ["measure", value, "95 % from", "to", *(["in-sample"] if crossed else []), "predict nothing"]
-    rows = []
+    columns = ["measure", value, "95 % interval", *(["in-sample"] if crossed else []), "predict nothing"]
+    rows: list[list[CellValue]] = []
     for name, title in TITLES.items():
         if name in quoted:
-            measured = quoted[name]
             beside = [in_sample[name]["value"]] if crossed else []
-            rows.append(
-                [title, measured["value"], measured["low"], measured["high"], *beside, nothing.get(name)]
-            )
+            interval = Cell(interval_cell(Measured(**quoted[name]), of=name), order=quoted[name]["low"])
+            values = [quoted[name]["value"], *beside, nothing.get(name)]
+            first, *others = (Cell(number_cell(each, of=name), order=each) for each in values)
+            rows.append([title, first, interval, *others])
     return Section(
         "Summary", [Text(MEANINGS[kind].format(unit=_count(scores).unit)), Tiles(tiles), Table(columns, rows)]
     )
-
-
-def _interval(measured: Mapping[str, float | None]) -> str:
-    low, high = measured["low"], measured["high"]
-    return "no interval" if low is None or high is None else f"{number_cell(low)} to {number_cell(high)}"
 
 
 def _operating_point(folder: Path, scores: Mapping[str, Any]) -> Section | None:
@@ -257,13 +262,13 @@ def _probabilities(scores: Mapping[str, Any], cases: Sequence[Row]) -> Section:
     positive = np.array([row["positive"] == "1" for row in cases])
     made: list[Chart] = []
     if positive.any() and not positive.all():
-        numbers = scores["numbers"]  # at any operating point
-        made.append(charts.roc_chart(probabilities, positive, auc=numbers["auc"]["value"]))
-        made.append(
-            charts.precision_recall_chart(
-                probabilities, positive, average=numbers["average_precision"]["value"]
-            )
-        )
+        quoted = _quoted(scores)
+        called = np.array([row["predicted_positive"] == "1" for row in cases])
+        ranked = charts.Ranked(probabilities, positive, called)
+        at = _AT[scores["operating_point"]]
+        made.append(charts.roc_chart({"": ranked}, note=f"AUC {number_cell(quoted['auc']['value'])}.", at=at))
+        average = number_cell(quoted["average_precision"]["value"])
+        made.append(charts.precision_recall_chart({"": ranked}, note=f"Average precision {average}.", at=at))
     made.append(charts.reliability_chart(scores["reliability"], note=_temperature_words(scores)))
     made.append(
         charts.histogram_chart(

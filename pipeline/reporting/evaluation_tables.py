@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from pneumoseg.pipeline.reporting.content import Table
-from pneumoseg.pipeline.reporting.result_files import Row, number, number_or_text
+from pneumoseg.pipeline.reporting.content import Cell, CellValue, Table
+from pneumoseg.pipeline.reporting.result_files import Row, number_or_text
 
 _SHOWN_CASES: Final = 5000
 
@@ -17,21 +17,26 @@ def subgroup_table(rows: Sequence[Row]) -> Table:
     """
     shown = ("dice", "dice_positive", "sensitivity", "specificity", "auc")
     heads = ("Dice", "Dice on positives", "sensitivity", "specificity", "AUC")
-    columns = ["subgroup", "value", "images", "patients", "positive", "predicted positive"]
-    table: list[list[str | float | int | None]] = []
-    for row in rows:
-        cells: list[str | float | int | None] = [row["subgroup"].replace("_", " "), row["value"]]
-        cells += [
-            number_or_text(row[name]) for name in ("images", "patients", "positives", "predicted_positive")
+    counts = {
+        "images": "images", "patients": "patients", "positive": "positives", "predicted positive": "predicted_positive",
+    }  # fmt: skip
+    if not any(row["patients"] for row in rows):  # they are unknown
+        del counts["patients"]
+    table: list[list[CellValue]] = []
+    for place, row in enumerate(rows):
+        # values such as "below 18" and "18 to 40" are sorted as they are listed
+        cells: list[CellValue] = [
+            row["subgroup"].replace("_", " "),
+            Cell(row["value"], order=place, is_number=False),
         ]
+        cells += [number_or_text(row[name]) for name in counts.values()]
         for name in shown:
-            low, high = row[f"{name}_low"], row[f"{name}_high"]
-            interval = f"{float(low):.3f} to {float(high):.3f}" if low and high else None
-            cells += [_rounded(row[name]), interval]
+            texts = (row[f"{name}{bound}"] for bound in ("", "_low", "_high"))
+            value, low, high = (float(text) if text else None for text in texts)
+            interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+            cells.append(Cell("-" if value is None else f"{value:.3f}", note=interval, order=value))
         table.append(cells)
-    return Table(
-        [*columns, *(part for head in heads for part in (head, "95 %"))], table, file="subgroups.csv"
-    )
+    return Table(["subgroup", "value", *counts, *heads], table, file="subgroups.csv")
 
 
 def case_table(rows: Sequence[Row]) -> Table:
@@ -84,11 +89,6 @@ def _varies(rows: Sequence[Row], name: str) -> bool:
     return len({row[name] for row in rows}) > 1
 
 
-def _cell(row: Row, name: str) -> str | float | int | None:
+def _cell(row: Row, name: str) -> CellValue:
     text = row[name]
     return text if name == "id" else number_or_text(text)
-
-
-def _rounded(text: str) -> float | None:
-    value = number(text)
-    return None if value is None else round(value, 4)

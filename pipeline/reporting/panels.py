@@ -1,7 +1,7 @@
 """Small pictures of one case: radiograph, truth, prediction, probability, uncertainty and attention."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -27,7 +27,7 @@ def case_panels(
     pred: Mask,
     probabilities: Floats,
     uncertainty: Floats | None,
-    attention: Sequence[Floats],
+    attention: Mapping[str, Floats],
 ) -> list[Picture]:
     """Render the pictures of a case.
 
@@ -37,7 +37,7 @@ def case_panels(
         pred: Predicted mask of zeros and ones, of the same shape.
         probabilities: Probability of each pixel, of the same shape.
         uncertainty: Standard deviation of each pixel's probability, of the same shape; None without dropout.
-        attention: Coefficients of the gates, deepest first, of the same shape.
+        attention: Coefficients of each gate by its name in the network, of the same shape.
     """
     small = np.clip(_shrink(image), 0, 1)
     panels = [("radiograph", overlay(small, np.zeros(small.shape, np.uint8)))]
@@ -49,8 +49,7 @@ def case_panels(
         spread = _shrink(uncertainty)
         most = max(float(spread.max()), _LEAST_SPREAD)
         panels.append((f"uncertainty, 0 to {most:.2f}", heat(small, spread, limits=(0.0, most))))
-    names = (f"attention gate {index}" for index in range(1, len(attention) + 1))
-    panels += [(name, heat(small, _shrink(gate))) for name, gate in zip(names, attention, strict=True)]
+    panels += [(f"attention, {name}", heat(small, _shrink(gate))) for name, gate in attention.items()]
     return [Picture(name, jpeg_of(picture)) for name, picture in panels]
 
 

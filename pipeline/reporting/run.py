@@ -13,6 +13,11 @@ from pneumoseg.pipeline.reporting.evaluation import how_it_was_made, result_sect
 from pneumoseg.pipeline.reporting.result_files import number, read_json, read_rows, results_of
 from pneumoseg.pipeline.reporting.svg import chart_style, to_svg
 
+_NOTES: Final = {
+    "Loss": "The levels differ, since positives are rarer in the validation: compare the trends.",
+    "Dice": "Of the held-out fold, at the in-sample operating point of each epoch.",
+    "Images": "AUC of the image probability; sensitivity and specificity at the same points.",
+}
 EVALUATION: Final = "evaluation"
 """Folder of the final evaluation within the run folder."""
 
@@ -93,7 +98,7 @@ def _charts(rows: Sequence[Mapping[str, float | None]], run: str) -> list[Chart]
         with chart_style():
             figure = Figure(figsize=SIZE, layout="constrained")
             draw(figure.subplots(), rows)
-        made.append(Chart(title, to_svg(figure, name=f"{run}-{title.lower()}")))
+        made.append(Chart(title, to_svg(figure, name=f"{run}-{title.lower()}"), _NOTES.get(title, "")))
     return made
 
 

@@ -10,13 +10,15 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
-BLUE, ORANGE, GREEN = "#2f81d6", "#e08a00", "#1c9a6c"  # distinguishable for most colour-blind readers
+COLOURS: Final = ("#2f81d6", "#e08a00", "#1c9a6c", "#b8579b", "#8a6d3b")
+"""Colours of curves, distinguishable for most colour-blind readers."""
+BLUE, ORANGE, GREEN, *_ = COLOURS
 _INK: Final = "#123456"  # placeholder of the text colour of the page
 _STYLE: Final[dict[Any, Any]] = {
     "axes.edgecolor": _INK,
     "axes.facecolor": "none",
     "axes.labelcolor": _INK,
-    "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN]),
+    "axes.prop_cycle": cycler(color=COLOURS),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlecolor": _INK,

@@ -3,36 +3,41 @@
 from pneumoseg.pipeline.scoring.intervals import Difference, Measured
 
 
-def number_cell(value: float | None) -> str:
-    """Format a number with four decimals, or with one from 10 on.
+def number_cell(value: float | None, *, of: str = "") -> str:
+    """Format a score with four decimals, or a length or an area with one.
 
     Args:
         value: Number; None is written as "-".
+        of: Name of the score; one that ends in ``_mm`` or ``_px`` is a length or an area.
     """
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
+    return "-" if value is None else f"{value:.{_decimals(of)}f}"
 
 
-def interval_cell(measured: Measured) -> str:
+def interval_cell(measured: Measured, *, of: str = "") -> str:
     """Format a confidence interval as two numbers.
 
     Args:
         measured: Number with its interval; a missing interval is written as "-".
+        of: Name of the score, as for `number_cell`.
     """
     if measured.low is None or measured.high is None:
         return "-"
-    return f"{number_cell(measured.low)} to {number_cell(measured.high)}"
+    return f"{number_cell(measured.low, of=of)} to {number_cell(measured.high, of=of)}"
 
 
-def difference_cell(difference: Difference) -> tuple[str, str, str]:
+def difference_cell(difference: Difference, *, of: str = "") -> tuple[str, str, str]:
     """Format a difference.
 
     Args:
         difference: Difference of two models.
+        of: Name of the score, as for `number_cell`.
 
     Returns: Cells with the signed value, the interval and the p-value; "-" stands for a missing one.
     """
-    value = "-" if difference.value is None else f"{difference.value:+.4f}"
+    value = "-" if difference.value is None else f"{difference.value:+.{_decimals(of)}f}"
     p_value = "-" if difference.p_value is None else f"{difference.p_value:.4f}"
-    return value, interval_cell(difference), p_value
+    return value, interval_cell(difference, of=of), p_value
+
+
+def _decimals(name: str) -> int:
+    return 1 if name.endswith(("_mm", "_px")) else 4

@@ -1,6 +1,7 @@
 """Scores of the subgroups of a collection."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -26,7 +27,8 @@ def subgroups(cases: Sequence[Case]) -> Iterator[tuple[str, str, npt.NDArray[np.
     Args:
         cases: Cases of the manifest.
 
-    Returns: Name of the subgroup, its value, and whether each case has it, shape ``(cases,)``; only values that occur.
+    Returns: Name of the subgroup, its value, and whether each case has it, shape ``(cases,)``; only values that occur,
+        in ascending order, the unknown one last.
     """
     named: dict[str, Callable[[Case], str]] = {
         "view": lambda case: case.view or UNKNOWN,
@@ -35,10 +37,13 @@ def subgroups(cases: Sequence[Case]) -> Iterator[tuple[str, str, npt.NDArray[np.
         "spacing_mm": lambda case: _band(case.spacing_mm and case.spacing_mm[0], SPACINGS_MM),
         "mask_area": _quartiles(cases),
     }
+    ranges = {"age": _bands(AGES), "spacing_mm": _bands(SPACINGS_MM)}
     for name, value_of in named.items():
         values = np.array([value_of(case) for case in cases])
-        for value in np.unique(values):
-            yield name, str(value), values == value
+        found = ranges.get(name) or sorted(set(values.tolist()) - {UNKNOWN})
+        for value in [*found, UNKNOWN]:
+            if (where := values == value).any():
+                yield name, value, where
 
 
 def subgroup_rows(cases: Sequence[Case], images: ScoredImages) -> list[dict[str, object]]:
@@ -68,12 +73,13 @@ def subgroup_rows(cases: Sequence[Case], images: ScoredImages) -> list[dict[str,
 
 def _band(value: float | None, borders: Sequence[float]) -> str:
     """Name the half-open interval that contains a value."""
-    if value is None:
-        return UNKNOWN
-    index = sum(value >= border for border in borders)
-    if index == 0:
-        return f"below {borders[0]}"
-    return f"{borders[index - 1]} to {borders[index]}" if index < len(borders) else f"from {borders[-1]}"
+    return UNKNOWN if value is None else _bands(borders)[sum(value >= border for border in borders)]
+
+
+def _bands(borders: Sequence[float]) -> list[str]:
+    """Name all half-open intervals in ascending order."""
+    between = [f"{low} to {high}" for low, high in pairwise(borders)]
+    return [f"below {borders[0]}", *between, f"from {borders[-1]}"]
 
 
 def _quartiles(cases: Sequence[Case]) -> Callable[[Case], str]:

@@ -452,3 +452,10 @@ def test_features_may_come_as_a_list() -> None:
     network = AttentionUNet(features=[4, 8, 16, 32, 64])
     widths = [network.encoder1, network.encoder2, network.encoder3, network.encoder4, network.bottleneck]
     assert all(deeper.conv1.in_channels == level.conv2.out_channels for level, deeper in pairwise(widths))
+
+
+def test_gates_are_named_in_the_order_of_their_maps() -> None:
+    """The names are those of the layer table; the maps of an image of 64 pixels grow from gate to gate."""
+    network = AttentionUNet(features=(4, 4, 4, 4, 4)).eval()
+    assert network.gate_names == ("gate4", "gate3", "gate2", "gate1")
+    assert [map_.shape[-1] for map_ in network.attention(torch.zeros(1, 1, 64, 64))] == [8, 16, 32, 64]

@@ -12,6 +12,7 @@ from pneumoseg.pipeline.reporting.content import Chart
 PROBABILITIES = np.array([0.9, 0.8, 0.3, 0.1])
 POSITIVE = np.array([True, False, True, False])
 CHANCE = 0.5  # two of the four are positive
+RANKED = charts.Ranked(PROBABILITIES, POSITIVE, PROBABILITIES > 0.5)
 
 
 @pytest.fixture
@@ -52,30 +53,46 @@ def heights(axes: Axes) -> NDArray[np.float64]:
 
 
 def test_the_roc_curve_turns_at_every_image(drawn: list[Figure]) -> None:
-    chart = charts.roc_chart(PROBABILITIES, POSITIVE, auc=0.75)
+    chart = charts.roc_chart({"": RANKED}, note="AUC 0.7500.", at="here")
     assert line(drawn[0].axes[0], 1) == [[0, 0], [0, 0.5], [0.5, 0.5], [0.5, 1], [1, 1]]
-    assert "Area 0.750" in chart.note
+    assert chart.note.startswith("AUC 0.7500. Ring: sensitivity and specificity here")
+
+
+def test_a_ring_marks_the_operating_point_of_the_masks_on_both_curves(drawn: list[Figure]) -> None:
+    """Two images are predicted positive, one of them a positive, so that each share is a half."""
+    charts.roc_chart({"": RANKED}, note="", at="")
+    charts.precision_recall_chart({"": RANKED}, note="", at="")
+    assert [line(figure.axes[0], 2) for figure in drawn] == [[[0.5, 0.5]], [[0.5, 0.5]]]
+
+
+def test_where_nothing_is_predicted_positive_there_is_no_precision_to_mark(drawn: list[Figure]) -> None:
+    silent = RANKED._replace(called=np.zeros(4, dtype=bool))
+    charts.precision_recall_chart({"": silent}, note="", at="")
+    assert len(drawn[0].axes[0].lines) == 2
+
+
+def test_curves_of_several_models_have_a_legend(drawn: list[Figure]) -> None:
+    for chart in (charts.roc_chart, charts.precision_recall_chart):
+        chart({"A": RANKED, "B": RANKED}, note="", at="")
+        legend = drawn[-1].axes[0].get_legend()
+        assert legend is not None
+        assert [text.get_text() for text in legend.get_texts()] == ["A", "B"]
 
 
 def test_chance_lies_on_the_diagonal_of_the_roc_curve(drawn: list[Figure]) -> None:
-    charts.roc_chart(PROBABILITIES, POSITIVE, auc=None)
+    charts.roc_chart({"": RANKED}, note="", at="")
     assert line(drawn[0].axes[0], 0) == [[0, 0], [1, 1]]
 
 
 def test_precision_is_that_of_each_recall(drawn: list[Figure]) -> None:
-    chart = charts.precision_recall_chart(PROBABILITIES, POSITIVE, average=0.8333)
+    charts.precision_recall_chart({"": RANKED}, note="", at="")
     points = line(drawn[0].axes[0], 1)
     assert points == [[1, 1 / 2], [1, pytest.approx(2 / 3)], [0.5, 1 / 2], [0.5, 1], [0, 1]]
-    assert "Average precision 0.833" in chart.note
 
 
 def test_chance_has_the_share_of_positives_as_precision(drawn: list[Figure]) -> None:
-    charts.precision_recall_chart(PROBABILITIES, POSITIVE, average=None)
+    charts.precision_recall_chart({"": RANKED}, note="", at="")
     assert {y for _, y in line(drawn[0].axes[0], 0)} == {CHANCE}
-
-
-def test_a_score_that_is_not_known_is_not_mentioned() -> None:
-    assert charts.roc_chart(PROBABILITIES, POSITIVE, auc=None).note == "dashed: chance."
 
 
 def test_each_reliability_curve_goes_from_confidence_to_share(drawn: list[Figure]) -> None:
@@ -177,8 +194,8 @@ def test_one_group_needs_no_legend(drawn: list[Figure]) -> None:
 def test_each_chart_is_drawn_under_a_name_of_its_own() -> None:
     dice = np.zeros(3)
     made = [
-        charts.roc_chart(PROBABILITIES, POSITIVE, auc=None),
-        charts.precision_recall_chart(PROBABILITIES, POSITIVE, average=None),
+        charts.roc_chart({"": RANKED}, note="", at=""),
+        charts.precision_recall_chart({"": RANKED}, note="", at=""),
         charts.reliability_chart({"images": []}),
         charts.size_chart(np.array([9.0]), np.array([1.0]), np.array([True]), at=""),
         surface(np.zeros((2, 3))),

@@ -15,6 +15,8 @@ from tests.unit.pipeline.reporting.folders import (
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.reporting.content import (
+    Cell,
+    CellValue,
     Chart,
     Charts,
     Folded,
@@ -45,7 +47,15 @@ def table(page: Page, title: str) -> Table:
     return found
 
 
-def column(shown: Table, name: str) -> list[str | float | int | None]:
+def texts(shown: Table) -> list[list[object]]:
+    """The cells as they are read, with their notes."""
+    return [
+        [" ".join(filter(None, (cell.text, cell.note))) if isinstance(cell, Cell) else cell for cell in row]
+        for row in shown.rows
+    ]
+
+
+def column(shown: Table, name: str) -> list[CellValue]:
     place = shown.columns.index(name)
     return [row[place] for row in shown.rows]
 
@@ -113,15 +123,21 @@ def test_all_folds_are_called_so(tmp_path: Path) -> None:
 def test_a_headline_stands_beside_its_interval_and_predicting_nothing(page: Page) -> None:
     first = tiles(page)[0]
     assert (first.name, first.value) == (TITLES["dice"], "0.7500")
-    assert first.beside == "0.5000 to 0.8750; fixed; nothing: 0.2500"
+    assert (first.beside, first.comparison) == ("95 %: 0.5000 to 0.8750", "fixed; predict nothing: 0.2500")
     auc = next(tile for tile in tiles(page) if tile.name == TITLES["auc"])
-    assert "any operating point" in auc.beside
+    assert "any operating point" in auc.comparison
 
 
 def test_the_table_has_every_number_with_its_interval(page: Page) -> None:
     shown = table(page, "Summary")
-    assert list(shown.columns) == ["measure", "value", "95 % from", "to", "predict nothing"]
-    assert [list(row) for row in shown.rows] == [[name, 0.75, 0.5, 0.875, 0.25] for name in TITLES.values()]
+    assert list(shown.columns) == ["measure", "value", "95 % interval", "predict nothing"]
+    lengths = {"hausdorff95_mm", "false_positive_px"}
+    assert texts(shown) == [
+        [title, "0.8", "0.5 to 0.9", "0.2"]
+        if name in lengths
+        else [title, "0.7500", "0.5000 to 0.8750", "0.2500"]
+        for name, title in TITLES.items()
+    ]
 
 
 def crossed(**values: Any) -> dict[str, Any]:
@@ -135,12 +151,12 @@ TURNED = {**FOUND, "id": "turned", **crossed(predicted_positive=0, dice=0.0, are
 
 def test_cross_fitted_numbers_are_those_to_quote(tmp_path: Path) -> None:
     page = made_of(tmp_path, TURNED, **CROSS_FITTED)
-    assert [(tile.name, tile.value, tile.beside) for tile in tiles(page)] == [
-        (TITLES["dice"], "0.6250", "no interval; cross-fitted; nothing: 0.2500"),
-        ("sensitivity", "0.6250", "no interval; cross-fitted; nothing: 0.2500"),
+    assert [(tile.name, tile.value, tile.comparison) for tile in tiles(page)] == [
+        (TITLES["dice"], "0.6250", "cross-fitted; predict nothing: 0.2500"),
+        ("sensitivity", "0.6250", "cross-fitted; predict nothing: 0.2500"),
     ]
     shown = table(page, "Summary")
-    assert (column(shown, "cross-fitted"), column(shown, "in-sample")) == ([0.625] * 2, [0.75] * 2)
+    assert [row[1:4] for row in texts(shown)] == [["0.6250", "-", "0.7500"]] * 2
     assert "quote these scores" in words(page, "Summary")
 
 
@@ -175,7 +191,7 @@ def test_every_figure_says_which_operating_point_it_is_at(tmp_path: Path, kind: 
     name = {"fixed": "operating point of the model"}.get(kind, kind)
     for title in ("Subgroups", "Gallery", "Cases"):
         assert name in words(page, title)
-    assert all(kind in tile.beside or "any operating point" in tile.beside for tile in tiles(page))
+    assert all(kind in tile.comparison or "any operating point" in tile.comparison for tile in tiles(page))
     assert "in-sample" in words(
         page, "Operating point"
     )  # whatever point is quoted, the charts try all of them
@@ -214,14 +230,14 @@ def test_an_operating_point_that_was_tuned_on_these_images_is_said_to_be(tmp_pat
     assert "in-sample scores are somewhat too high" in text
 
 
-def test_a_number_that_there_is_not_is_an_empty_cell_and_a_dash(tmp_path: Path) -> None:
+def test_a_number_that_there_is_not_is_a_dash(tmp_path: Path) -> None:
     page = made_of(
         tmp_path,
         numbers={name: {"value": None, "low": None, "high": None} for name in TITLES},
         predict_nothing_numbers=dict.fromkeys(TITLES),
     )
-    assert (tiles(page)[0].value, tiles(page)[0].beside) == ("-", "no interval; fixed; nothing: -")
-    assert list(table(page, "Summary").rows[0]) == [TITLES["dice"], None, None, None, None]
+    assert (tiles(page)[0].value, tiles(page)[0].beside) == ("-", "95 %: -")
+    assert texts(table(page, "Summary"))[0] == [TITLES["dice"], "-", "-", "-"]
 
 
 @pytest.mark.parametrize(
@@ -311,9 +327,29 @@ def test_a_single_case_has_a_report(tmp_path: Path, case: dict[str, Any]) -> Non
 
 def test_a_subgroup_has_counts_rounded_numbers_and_intervals(page: Page) -> None:
     shown = table(page, "Subgroups")
-    assert list(shown.rows[0])[:8] == ["mask area", "quartile 1", 2, 1, 2, 1, 0.1235, "0.100 to 0.200"]
-    assert set(list(shown.rows[0])[8:]) == {None}
+    assert texts(shown) == [["mask area", "quartile 1", 2, 1, 2, 1, "0.123 0.100 to 0.200", *4 * ["-"]]]
     assert len(shown.columns) == len(shown.rows[0])
+
+
+def test_unknown_patients_have_no_column_among_the_subgroups(tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path)
+    swap("subgroups.csv", "quartile 1,2,1,2", "quartile 1,2,,2")(folder)
+    assert "patients" not in table(evaluation_page(folder), "Subgroups").columns
+
+
+def test_tile_curve_and_table_have_the_same_number(tmp_path: Path) -> None:
+    """At a temperature, too: another number beside the curve would be that of other probabilities."""
+    page = made_of(tmp_path, temperature=2.0)
+    notes = [
+        chart.note
+        for block in section(page, "Probabilities").blocks
+        if isinstance(block, Charts)
+        for chart in block.charts[:2]
+    ]
+    value = {tile.name: tile.value for tile in tiles(page)}
+    assert notes[0].startswith(f"AUC {value[TITLES['auc']]}.")
+    assert notes[1].startswith(f"Average precision {value[TITLES['average_precision']]}.")
+    assert all("at the operating point of the model" in note for note in notes)
 
 
 def test_the_cases_that_went_worst_come_first(page: Page) -> None:

@@ -1,7 +1,10 @@
 import re
 from html.parser import HTMLParser
 
+import pytest
+
 from pneumoseg.pipeline.reporting.content import (
+    Cell,
     Charts,
     Folded,
     Page,
@@ -91,8 +94,33 @@ def test_what_a_table_leaves_out_is_told_with_the_file_that_has_it() -> None:
     assert "7 more rows are in cases.csv." in page_of(Table(("a",), [["x"]], left_out=7, file="cases.csv"))
 
 
-def test_a_large_number_is_given_in_full() -> None:
-    assert ">14222<" in page_of(Table(("a",), [[14222.3]]))
+def test_numbers_of_a_column_have_the_same_decimals() -> None:
+    page = page_of(Table(("a", "b", "c", "d"), [[14222.3, 0.0, 12, 7.0], [0.0, 0.25, 3, None]]))
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", page) == [
+        "14222.3", "0.0000", "12", "7.00", "0.0", "0.2500", "3", "",
+    ]  # fmt: skip
+
+
+def test_a_cell_may_have_a_note_and_an_order_of_its_own() -> None:
+    page = page_of(
+        Table(("a",), [[Cell("0.5", note="0.4 to 0.6", order=0.5)], [Cell("<x", is_number=False)]])
+    )
+    assert '<td class="n" data-value="0.5">0.5<small>0.4 to 0.6</small></td>' in page
+    assert "<td>&lt;x</td>" in page
+
+
+@pytest.mark.parametrize(
+    "name", ["1.2.826.0.1.3680043.8.498.34897737979165", "folder/folder/folder/IM0001.dcm"]
+)
+def test_a_long_name_is_shown_by_its_end_and_found_by_all_of_it(name: str) -> None:
+    exhibit = Shown("best", name, {}, ())
+    page = page_of(Table(("case",), [[name]])) + page_of(PictureGallery([exhibit]))
+    assert page.count(f'title="{name}"><span hidden>{name[:-24]}</span>{name[-24:]}</span>') == 2
+
+
+def test_a_sentence_is_not_shortened() -> None:
+    text = "a sentence of more than forty characters, all shown"
+    assert f'<td class="long">{text}</td>' in page_of(Table(("a",), [[text]]))
 
 
 def test_the_same_content_gives_the_same_page() -> None:
@@ -108,6 +136,8 @@ def test_a_warning_stands_before_all_sections() -> None:
     assert re.search(r"beware.*<section", page, flags=re.DOTALL)
 
 
-def test_a_number_is_not_rounded_to_one() -> None:
-    text = render(Page("t", "", [Section("s", [Table(["p"], [[0.99996], [1.0], [0.00004], [0.25678]])])]))
-    assert [each for each in ("0.99996", ">1<", "4e-05", "0.2568") if each not in text.replace(" ", "")] == []
+def test_a_share_is_not_rounded_to_zero_or_one() -> None:
+    page = page_of(Table(("p",), [[0.99996], [1.0], [0.00004], [0.0], [0.25678]]))
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", page) == [
+        "&gt; 0.9999", "1.0000", "&lt; 0.0001", "0.0000", "0.2568",
+    ]  # fmt: skip

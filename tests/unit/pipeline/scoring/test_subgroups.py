@@ -39,6 +39,16 @@ def test_ages_are_in_half_open_bands() -> None:
     }
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_values_are_listed_in_ascending_order_and_unknown_comes_last(reverse: bool) -> None:
+    cases: list[dict[str, Any]] = [{}, {"age": 17}, {"age": 20}, {"age": 90}, {"spacing_mm": (0.1, 0.1)}]
+    cases.append({"label": ("0 1",), "area_px": 9, "spacing_mm": (0.2, 0.2), "sex": "F"})
+    ordered = cases[::-1] if reverse else cases
+    assert list(members("age", *ordered)) == ["below 18", "18 to 40", "from 80", "unknown"]
+    assert list(members("spacing_mm", *ordered)) == ["below 0.15", "from 0.18", "unknown"]
+    assert list(members("mask_area", *ordered)) == ["no pneumothorax", "quartile 1"]
+
+
 def test_spacings_are_in_bands() -> None:
     found = members(
         "spacing_mm", *({"spacing_mm": (each, each)} for each in (0.139, 0.15, 0.168, 0.1943)), {}
