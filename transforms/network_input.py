@@ -109,7 +109,8 @@ def network_image(radiograph: Radiograph, size: int) -> Tensor:
         bytes from a cache, whereas evaluation and prediction read files: all of them have the same pixels.
     """
     levels = radiograph.orientation.apply(radiograph.grey.levels(radiograph.stored))
-    return _in_square(torch.from_numpy(np.ascontiguousarray(levels))[None], size).float().div_(255)
+    image = torch.from_numpy(np.ascontiguousarray(levels))[None]
+    return _in_square(image, size).to(torch.float32).div_(255)
 
 
 def to_network_size(image: Tensor, size: int) -> Tensor:
@@ -178,6 +179,18 @@ def _resample(image: Tensor, shape: tuple[int, int]) -> Tensor:
     # Antialiasing when shrinking; plain bilinear interpolation when enlarging, where antialiasing would change
     # nothing at twice the cost. Masks are thresholded after enlarging, which is better than enlarging a mask.
     shrinks = max(shape) < max(image.shape[-2:])
+    rows, columns = image.shape[-2:]
+    if not (shrinks and image.dtype == torch.uint8 and rows % 4 == shape[1] % 4 == 0):
+        return _interpolate(image[None], shape, antialias=shrinks)[0]
+    # The same bytes in half the time: PyTorch computes four channels of bytes as fast as one. Rows are scaled in
+    # quarters of the image as channels, and then columns in groups of four.
+    scaled = _interpolate(image.reshape(1, 4, rows // 4, columns), (rows // 4, shape[1]), antialias=True)
+    groups = scaled.reshape(1, rows, shape[1] // 4, 4).permute(0, 3, 1, 2)
+    both = _interpolate(groups, (shape[0], shape[1] // 4), antialias=True)
+    return both.permute(0, 2, 3, 1).reshape(1, *shape)
+
+
+def _interpolate(images: Tensor, shape: tuple[int, int], *, antialias: bool) -> Tensor:
     return functional.interpolate(
-        image[None], size=shape, mode="bilinear", align_corners=False, antialias=shrinks
-    )[0]
+        images, size=shape, mode="bilinear", align_corners=False, antialias=antialias
+    )

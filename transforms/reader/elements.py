@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from threading import Lock
 from typing import Literal
 
@@ -165,6 +166,7 @@ class Elements:
         return "little" if self.little_endian else "big"
 
 
+@cache
 def _tag(keyword: str) -> int:
     tag = tag_for_keyword(keyword)
     if tag is None:

@@ -28,7 +28,7 @@ GREY_KEYWORDS = (
 )
 
 Numbers = NDArray[np.float64]
-_Entry = TypeVar("_Entry", np.float32, np.uint8)
+_Entry = TypeVar("_Entry", bound=np.generic)
 
 _BLOCK_PX = 2**20
 DARKEST_PERCENT, BRIGHTEST_PERCENT = 0.5, 99.5  # window of an image without a VOI transform
@@ -173,9 +173,8 @@ class GreyScale:
         return _percentiles(stored, self.modality(integers), ~self._is_padding(integers))
 
     def _is_padding(self, integers: Numbers) -> NDArray[np.bool_]:
-        if self.padding is None:
-            return np.zeros(len(integers), dtype=bool)
-        return (integers >= self.padding[0]) & (integers <= self.padding[1])
+        first, last = self.padding or (np.inf, -np.inf)
+        return (integers >= first) & (integers <= last)
 
 
 def _all_integers(dtype: np.dtype[np.integer]) -> Numbers:
@@ -185,6 +184,9 @@ def _all_integers(dtype: np.dtype[np.integer]) -> Numbers:
 
 
 def _look_up(table: NDArray[_Entry], stored: StoredPixels) -> NDArray[_Entry]:
+    if table.itemsize == stored.itemsize == 1 and stored.shape[1] % 2 == 0:  # two pixels in one step
+        pairs = np.stack(np.broadcast_arrays(table, table[:, np.newaxis]), axis=-1).view(np.uint16).ravel()
+        return _look_up(pairs, np.ascontiguousarray(stored).view(np.uint16)).view(np.uint8)
     grey = np.empty(stored.shape, dtype=table.dtype)
     for rows, patterns in _blocks(stored):
         table.take(patterns, out=grey[rows], mode="wrap")  # no index wraps; this is the fastest mode
@@ -203,8 +205,7 @@ def _percentiles(stored: StoredPixels, levels: Numbers, counted: NDArray[np.bool
         used = np.flatnonzero(counts)
     used = used[np.argsort(levels[used], kind="stable")]
     shares = np.cumsum(counts[used]) / counts[used].sum()
-    low = levels[used[np.searchsorted(shares, DARKEST_PERCENT / 100)]]
-    high = levels[used[np.searchsorted(shares, BRIGHTEST_PERCENT / 100)]]
+    low, high = levels[used[np.searchsorted(shares, [DARKEST_PERCENT / 100, BRIGHTEST_PERCENT / 100])]]
     if low == high:  # almost constant: use the full range
         low, high = levels[used[0]], levels[used[-1]]
     width = (high - low) or 1.0  # a constant image is black at any width
@@ -312,10 +313,7 @@ def _read_window(elements: Elements, levels: tuple[float, float], warnings: Warn
 
 
 def _read_tables(elements: Elements, keyword: str, *, signed: bool) -> list[LookupTable] | None:
-    """Read the LUTs of a sequence (C.11.1.1), without empty items; a ValueError is raised for a damaged one.
-
-    The first number that a table maps may be negative where its input can be (*signed*), or where its VR says so.
-    """
+    """Read the LUTs of a sequence (C.11.1.1), without empty items; a ValueError is raised for a damaged one."""
     items = elements.items(keyword)
     filled = [item for item in items or () if item.raw("LUTDescriptor") or item.raw("LUTData")]
     return None if items is None else [_read_table(item, signed) for item in filled]
@@ -327,7 +325,9 @@ def _read_table(item: Elements, signed: bool) -> LookupTable:
         raise ValueError("LUTDescriptor or LUTData is missing")
     order = "<" if item.little_endian else ">"
     count, first, _bits = np.frombuffer(descriptor, dtype=f"{order}u2").tolist()
-    if first >= 2**15 and (signed or item.vr("LUTDescriptor") == "SS"):
+    if first >= 2**15 and (
+        signed or item.vr("LUTDescriptor") == "SS"
+    ):  # the input can be negative, or is said to be
         first -= 2**16
     count = count or 2**16
     if len(data) == 2 * count:

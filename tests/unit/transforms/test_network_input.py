@@ -4,13 +4,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pneumoseg.transforms.chains import inference_chain
 from pneumoseg.transforms.network_input import (
     Placement,
+    network_image,
+    network_input,
     pixel_statistics,
     standardize,
     to_network_size,
     to_original_size,
 )
+from pneumoseg.transforms.reader.grey import GreyScale, Window, WindowFunction
+from pneumoseg.transforms.reader.record import Radiograph
 
 
 def block(shape: tuple[int, int], rows: slice, columns: slice) -> Tensor:
@@ -161,3 +166,36 @@ def test_one_pixel_that_differs_by_one_step_is_no_image_of_one_grey_level() -> N
     image = torch.zeros(1, 2048, 2048)
     image[0, 0, 0] = 1 / 255
     assert float(pixel_statistics(image, (1, 1)).std) == pytest.approx(1 / 255 / 2048, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((96, 64), 32), ((96, 96), 36), ((90, 96), 32), ((95, 70), 33), ((16, 24), 48)]
+)
+def test_a_radiograph_is_scaled_on_bytes_as_pillow_scales_them(shape: tuple[int, int], size: int) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    whole = Window(127.5, 255, WindowFunction.LINEAR_EXACT)  # grey levels are the stored integers
+    levels = network_image(Radiograph(stored=stored, grey=GreyScale(voi=whole)), size) * 255
+    place = Placement.of(shape, size)
+    expected = Image.fromarray(stored).resize((place.columns, place.rows), Image.Resampling.BILINEAR)
+    assert torch.equal(levels.round().div(255), levels.div(255))
+    np.testing.assert_allclose(levels[(0, *place.window)], np.asarray(expected), atol=1)
+    assert levels.sum() == levels[(0, *place.window)].sum()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
+@pytest.mark.parametrize("columns", [40, 41])
+def test_scaling_on_bytes_agrees_with_scaling_on_floats_to_one_grey_level(dtype: type, columns: int) -> None:
+    stored = np.random.default_rng(0).integers(0, 100, (64, columns)).astype(dtype)
+    radiograph = Radiograph(stored=stored, grey=GreyScale(bits_stored=8 * stored.itemsize, padding=(0, 3)))
+    exact = to_network_size(torch.from_numpy(radiograph.image)[None], 32)
+    np.testing.assert_allclose(network_image(radiograph, 32), exact, atol=1 / 255)
+    np.testing.assert_allclose(radiograph.grey.levels(stored), radiograph.image * 255, atol=0.5 + 1e-4)
+
+
+def test_the_input_of_the_network_is_that_of_the_chain() -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (60, 48), dtype=np.uint8)
+    radiograph = Radiograph(stored=stored, grey=GreyScale(), patient_orientation=("R", "H"))
+    image, content = network_input(radiograph, 32)
+    sample = inference_chain(image_size=32)({"image": radiograph})
+    assert torch.equal(image, sample["image"])
+    assert torch.equal(content, sample["content"])
