@@ -1,13 +1,17 @@
-"""Building blocks of the network: double convolution, normalization and initialisation."""
+"""Building blocks of the network: double convolution, dropout, normalization and initialisation."""
 
 import math
-from typing import Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 Normalization = Literal["none", "batch", "instance", "group"]
 GROUPS = 8  # of channels, for group normalization; fewer where they do not divide the channels
+_LANES: Final = 1 << 16  # values of 16 random bits
+_INTEGERS: Final = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the bytes of a floating-point number
 
 
 class DoubleConvolution(nn.Module):
@@ -33,7 +37,7 @@ class DoubleConvolution(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
         self.norm1 = make_normalization(normalization, out_channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1)
         self.norm2 = make_normalization(normalization, out_channels)
 
@@ -48,6 +52,62 @@ class DoubleConvolution(nn.Module):
         features = torch.relu(self.norm1(self.conv1(features)))
         features = self.dropout(features)
         return torch.relu(self.norm2(self.conv2(features)))
+
+
+class Dropout(nn.Dropout):
+    """Dropout of single elements, on a processor at a quarter of torch's cost.
+
+    There, torch draws a double for each element; here an element takes 16 random bits, and its mask is applied to its
+    bits. The mask is a function of the state of torch's generator and of the memory layout of the features. On other
+    devices torch's fused kernel is used.
+
+    Args:
+        p: Share of the elements that are set to zero in training, 0 to less than 1; rounded to a multiple of 1/65536.
+            The others are scaled up.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__(min(round(p * _LANES), _LANES - 1) / _LANES)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Apply dropout in training mode; otherwise return the features.
+
+        Args:
+            features: Tensor of any shape.
+        """
+        if not self.training or self.p == 0:
+            return features
+        if features.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(features)
+        return _LaneDropout.apply(features, self.p)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _LaneDropout(torch.autograd.Function):
+    """Dropout with a mask of 16 bits per element: all set where the element is kept, none where it is dropped."""
+
+    @staticmethod
+    def forward(context: Any, features: Tensor, p: float) -> Tensor:
+        if not features.is_contiguous(memory_format=torch.channels_last):
+            features = features.contiguous()
+        count = features.numel()
+        draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)  # four lanes each
+        lanes = draws.view(torch.int16)[:count].as_strided(features.shape, features.stride())
+        mask = lanes.ge_(round(p * _LANES) - _LANES // 2).neg_()  # 0 or -1, in place: allocation costs more
+        context.scale = 1 / (1 - p)
+        context.save_for_backward(mask)
+        return _masked(features * context.scale, mask)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[no-untyped-call]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (mask,) = context.saved_tensors
+        return _masked(gradient * context.scale, mask), None
+
+
+def _masked(values: Tensor, mask: Tensor) -> Tensor:
+    """Set *values* to zero in place where *mask* is 0, and leave them where it is -1: a sign extends to any width."""
+    values.view(_INTEGERS[values.element_size()]).bitwise_and_(mask)
+    return values
 
 
 def make_normalization(kind: Normalization, channels: int) -> nn.Module:

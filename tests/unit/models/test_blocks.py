@@ -4,6 +4,7 @@ from torch import nn
 
 from pneumoseg.models.blocks import (
     DoubleConvolution,
+    Dropout,
     Normalization,
     initialise_as_keras_does,
     make_normalization,
@@ -92,3 +93,68 @@ def test_a_normalization_comes_before_the_relu() -> None:
         )
     assert block(torch.rand(1, 1, 8, 8)).any()
     assert block(torch.rand(1, 1, 8, 8)).min() == 0
+
+
+# --- dropout
+
+
+def dropped(p: float, features: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    torch.manual_seed(seed)
+    result: torch.Tensor = Dropout(p)(features)
+    return result
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_dropout_keeps_elements_scaled_up_or_sets_them_to_zero(
+    dtype: torch.dtype, layout: torch.memory_format
+) -> None:
+    features = torch.rand(2, 3, 41, 37, dtype=dtype).add(0.5).to(memory_format=layout)
+    result = dropped(0.25, features)
+    kept = result != 0
+    assert torch.equal(result[kept], (features * (1 / 0.75))[kept])
+    # 9,102 elements: the standard deviation of the share is 0.0045
+    assert float((~kept).float().mean()) == pytest.approx(0.25, abs=0.02)
+    assert result.is_contiguous(memory_format=layout)
+
+
+def test_dropout_has_no_pattern_along_its_16_bit_lanes() -> None:
+    kept = dropped(0.5, torch.ones(400_000)) != 0
+    by_lane = kept.view(-1, 4).float()
+    assert by_lane.mean(0).tolist() == pytest.approx([0.5] * 4, abs=0.01)
+    assert float(torch.corrcoef(by_lane.T).fill_diagonal_(0).abs().max()) < 0.02
+
+
+def test_the_rate_of_dropout_is_a_multiple_of_1_65536() -> None:
+    assert Dropout(0.2).p == 13107 / 65536
+    assert dropped(1 / 65536, torch.ones(500_000)).eq(0).sum() < 40  # 7.6 are expected
+
+
+def test_the_gradient_of_dropout_has_the_mask_of_its_output() -> None:
+    features = torch.rand(2, 3, 8, 8).add(0.5).requires_grad_()
+    result = dropped(0.4, features)
+    result.sum().backward()  # type: ignore[no-untyped-call]
+    assert features.grad is not None
+    torch.testing.assert_close(features.grad, (result != 0) / (1 - Dropout(0.4).p))
+
+
+def test_dropout_is_a_function_of_the_seed() -> None:
+    one, same, other = (dropped(0.5, torch.ones(1000), seed) for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_dropout_takes_features_of_any_layout() -> None:
+    features = torch.rand(6, 5, 4).add(0.5).permute(2, 0, 1).expand(3, 4, 6, 5)
+    result = dropped(0.5, features)
+    assert torch.equal(result[result != 0], (2 * features)[result != 0])
+
+
+def test_dropout_does_nothing_in_inference() -> None:
+    features = torch.rand(3, 5)
+    assert Dropout(0.5).eval()(features) is features
+
+
+def test_an_element_that_is_dropped_is_zero_even_where_it_is_not_finite() -> None:
+    result = dropped(0.5, torch.full((100,), float("nan")))
+    assert 20 < int(result.eq(0).sum()) < 80
