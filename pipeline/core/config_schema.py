@@ -5,12 +5,38 @@ All texts are derived from the JSON Schema that pydantic makes of the configurat
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import yaml
 
 Schema = Mapping[str, Any]
 _WIDTH: Final = 100
+
+
+@dataclass(frozen=True)
+class Key:
+    """Documentation of a key of the configuration.
+
+    Attributes:
+        name: Name of the key.
+        description: Description; it may have several lines.
+        values: Valid values, in words.
+        has_default: Whether the key may be missing.
+        default: Its value then, in types that YAML has.
+        section: Schema of the keys below it; None for a key with a value.
+        item: Schema of the items of a list, which are mappings without names; None for other keys.
+        kinds: Schema of each named item that a list may have, by name.
+    """
+
+    name: str
+    description: str
+    values: str
+    has_default: bool
+    default: Any
+    section: Schema | None
+    item: Schema | None
+    kinds: Mapping[str, Schema]
 
 
 class ConfigSchema:
@@ -91,6 +117,32 @@ class ConfigSchema:
                 text = {"boolean": "true or false", "string": "a text", "null": "null"}[kind]
         return text
 
+    def documented(self, section: Schema) -> list[Key]:
+        """Document the keys of a section or of a named item.
+
+        Args:
+            section: Schema of the section or item.
+        """
+        keys = []
+        for name, unresolved in section["properties"].items():
+            node = self._resolve(unresolved)
+            item = self._resolve(node.get("items", {}))
+            keys.append(
+                Key(
+                    name=name,
+                    description=node.get("description", ""),
+                    values=self.fitting(node),
+                    has_default="default" in node,
+                    default=node.get("default"),
+                    section=node if "properties" in node else None,
+                    item=item if "properties" in item else None,
+                    kinds={
+                        kind: self._resolve({"$ref": reference}) for kind, reference in _kinds(item).items()
+                    },
+                )
+            )
+        return keys
+
     def explain(self, values: Mapping[str, Any]) -> str:
         """Write a configuration as YAML, with a comment above each key: description, valid values and default.
 
@@ -100,26 +152,25 @@ class ConfigSchema:
         return "\n".join(self._explain(self.root, values))
 
     def _explain(self, section: Schema, values: Mapping[str, Any]) -> Iterable[str]:
-        for key, value in values.items():
-            node = self._resolve(section["properties"][key])
-            yield from _comment(node.get("description", ""))
-            if isinstance(value, dict):
-                yield f"{key}:"
-                yield from (f"  {line}" for line in self._explain(node, value))
+        for key in self.documented(section):
+            yield from _comment(key.description)
+            value = values[key.name]
+            if key.section is not None:
+                yield f"{key.name}:"
+                yield from (f"  {line}" for line in self._explain(key.section, value))
             else:
-                yield from _comment(f"Values: {self.fitting(node)}. Default: {_inline(node.get('default'))}.")
-                yield from _comment(*self._kinds_with_keys(node))
+                yield from _comment(f"Values: {key.values}. Default: {inline(key.default)}.")
+                yield from _comment(*self._kinds_with_keys(key))
                 style = None if isinstance(value, list) else False  # each item of a list in a line of its own
                 yield from yaml.safe_dump(
-                    {key: value}, sort_keys=False, default_flow_style=style
+                    {key.name: value}, sort_keys=False, default_flow_style=style
                 ).splitlines()
 
-    def _kinds_with_keys(self, node: Schema) -> Iterable[str]:
+    def _kinds_with_keys(self, key: Key) -> Iterable[str]:
         """List the keys of each named item of a list, with their defaults."""
-        for name, reference in _kinds(self._resolve(node.get("items", {}))).items():
-            kind = self._resolve({"$ref": reference})
+        for name, kind in key.kinds.items():
             keys = {key: each["default"] for key, each in kind["properties"].items() if key != "name"}
-            yield f"  {name}: {_inline(keys)}"
+            yield f"  {name}: {inline(keys)}"
 
 
 def _kinds(node: Schema) -> dict[str, str]:
@@ -147,8 +198,12 @@ def _number(node: Schema) -> str:
     return " ".join([kind, " and ".join(bounds)]).rstrip()
 
 
-def _inline(value: Any) -> str:
-    """Write a value as YAML in one line."""
+def inline(value: Any) -> str:
+    """Write a value as YAML in one line.
+
+    Args:
+        value: Value in types that YAML has.
+    """
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"))
     return text.removesuffix("\n").removesuffix("\n...")
 
