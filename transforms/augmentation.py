@@ -3,34 +3,19 @@
 Each augmentation is sampled for each image with its own probability; geometric ones transform image and label together.
 The defaults are those of the challenge's winners. Lengths are shares of the image's side, so that a configuration has
 the same effect at every resolution. Greys lie in [0, 1]; the image is standardised afterwards.
+
+MONAI is imported where a transform is made: every command reads configurations, and importing MONAI takes seconds.
 """
 
-from collections.abc import Hashable, Mapping
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import numpy as np
-import torch
-from monai.config import KeysCollection
-from monai.transforms import (
-    MapTransform,
-    RandAdjustContrastd,
-    RandCoarseDropoutd,
-    RandFlipd,
-    RandGaussianNoised,
-    RandGaussianSmoothd,
-    RandomizableTransform,
-    RandScaleIntensityFixedMeand,
-    RandShiftIntensityd,
-    Transform,
-)
 from pydantic import BaseModel, ConfigDict, Field
-from skimage.exposure import equalize_adapthist
-from torch import Tensor
 
-from pneumoseg.transforms.warping import RandWarpd, sample_affine, sample_elastic, sample_grid
+if TYPE_CHECKING:
+    from monai.transforms import Transform
 
-__all__ = ["DEFAULT_AUGMENTATIONS", "Augmentation", "RandCLAHEd"]
+__all__ = ["DEFAULT_AUGMENTATIONS", "Augmentation"]
 
 _IMAGE, _BOTH = "image", ("image", "label")
 
@@ -54,8 +39,10 @@ class Flip(_Augmentation):
     moves_pixels: ClassVar[bool] = True
     name: Literal["flip"] = "flip"
 
-    def make(self, image_size: int) -> Transform:  # noqa: ARG002
+    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
         """Make the transform."""
+        from monai.transforms import RandFlipd
+
         return RandFlipd(_BOTH, prob=self.prob, spatial_axis=1)
 
 
@@ -73,8 +60,10 @@ class ShiftScaleRotate(_Augmentation):
     border: Literal["zeros", "border", "reflection"] = "zeros"
     """Fill of the pixels outside of the original image."""
 
-    def make(self, image_size: int) -> Transform:
+    def make(self, image_size: int) -> "Transform":
         """Make the transform."""
+        from pneumoseg.transforms.warping import RandWarpd, sample_affine
+
         sample = partial(
             sample_affine,
             shift=self.shift * image_size,
@@ -93,8 +82,10 @@ class Grid(_Augmentation):
     limit: Annotated[float, Field(ge=0, lt=1)] = 0.12
     """Largest relative change of the width or height of a cell."""
 
-    def make(self, image_size: int) -> Transform:
+    def make(self, image_size: int) -> "Transform":
         """Make the transform."""
+        from pneumoseg.transforms.warping import RandWarpd, sample_grid
+
         sample = partial(sample_grid, limit=self.limit, size=image_size)
         return RandWarpd(_BOTH, prob=self.prob, sample_control=sample)
 
@@ -109,8 +100,10 @@ class Elastic(_Augmentation):
     shift: Share = 0.01
     """Largest standard deviation of their displacement, as a share of the side."""
 
-    def make(self, image_size: int) -> Transform:
+    def make(self, image_size: int) -> "Transform":
         """Make the transform."""
+        from pneumoseg.transforms.warping import RandWarpd, sample_elastic
+
         sample = partial(sample_elastic, spacing=self.spacing, std=self.shift * image_size)
         return RandWarpd(_BOTH, prob=self.prob, sample_control=sample)
 
@@ -124,8 +117,10 @@ class Gamma(_Augmentation):
     high: Annotated[float, Field(gt=0)] = 1.4
     """Largest exponent."""
 
-    def make(self, image_size: int) -> Transform:  # noqa: ARG002
+    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
         """Make the transform."""
+        from monai.transforms import RandAdjustContrastd
+
         return RandAdjustContrastd(_IMAGE, prob=self.prob, gamma=(self.low, self.high))
 
 
@@ -136,8 +131,10 @@ class Contrast(_Augmentation):
     factor: Share = 0.2
     """Largest change."""
 
-    def make(self, image_size: int) -> Transform:  # noqa: ARG002
+    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
         """Make the transform."""
+        from monai.transforms import RandScaleIntensityFixedMeand
+
         return RandScaleIntensityFixedMeand(_IMAGE, prob=self.prob, factors=self.factor)
 
 
@@ -148,8 +145,10 @@ class Brightness(_Augmentation):
     offset: Share = 0.1
     """Largest change; 1 is from black to white."""
 
-    def make(self, image_size: int) -> Transform:  # noqa: ARG002
+    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
         """Make the transform."""
+        from monai.transforms import RandShiftIntensityd
+
         return RandShiftIntensityd(_IMAGE, prob=self.prob, offsets=self.offset)
 
 
@@ -160,8 +159,10 @@ class Noise(_Augmentation):
     std: Amount = 0.03
     """Largest standard deviation; 1 is from black to white."""
 
-    def make(self, image_size: int) -> Transform:  # noqa: ARG002
+    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
         """Make the transform."""
+        from monai.transforms import RandGaussianNoised
+
         return RandGaussianNoised(_IMAGE, prob=self.prob, std=self.std)
 
 
@@ -174,8 +175,10 @@ class Blur(_Augmentation):
     high: Amount = 1.0
     """Largest standard deviation, in pixels of the network's input."""
 
-    def make(self, image_size: int) -> Transform:  # noqa: ARG002
+    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
         """Make the transform."""
+        from monai.transforms import RandGaussianSmoothd
+
         sigma = (self.low, self.high)
         return RandGaussianSmoothd(_IMAGE, prob=self.prob, sigma_x=sigma, sigma_y=sigma)
 
@@ -189,8 +192,10 @@ class CoarseDropout(_Augmentation):
     side: Annotated[float, Field(gt=0, le=1)] = 0.125
     """Largest side of a square, as a share of the image's side; the smallest is half of it."""
 
-    def make(self, image_size: int) -> Transform:
+    def make(self, image_size: int) -> "Transform":
         """Make the transform."""
+        from monai.transforms import RandCoarseDropoutd
+
         largest = max(1, round(self.side * image_size))
         return RandCoarseDropoutd(
             _IMAGE,
@@ -210,8 +215,10 @@ class CLAHE(_Augmentation):
     clip_limit: Share = 0.02
     """Largest sampled clip limit; 1 does not limit the contrast."""
 
-    def make(self, image_size: int) -> Transform:  # noqa: ARG002
+    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
         """Make the transform."""
+        from pneumoseg.transforms.equalization import RandCLAHEd
+
         return RandCLAHEd(_IMAGE, prob=self.prob, clip_limit=self.clip_limit)
 
 
@@ -242,31 +249,3 @@ DEFAULT_AUGMENTATIONS: tuple[Augmentation, ...] = (
     Blur(prob=0.1),
     CoarseDropout(prob=0.1),
 )
-
-
-class RandCLAHEd(RandomizableTransform, MapTransform):
-    """Apply scikit-image's CLAHE to images in [0, 1]; MONAI has no such transform.
-
-    Args:
-        keys: Items that hold images of shape ``(C, H, W)``.
-        prob: Probability of applying the transform.
-        clip_limit: Largest clip limit; each call samples one between 0 and this.
-    """
-
-    def __init__(self, keys: KeysCollection, *, prob: float, clip_limit: float) -> None:
-        MapTransform.__init__(self, keys)
-        RandomizableTransform.__init__(self, prob)
-        self.clip_limit = clip_limit
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Equalize each of `keys` in a copy of *data*, with the given probability."""
-        self.randomize(None)
-        if not self._do_transform:
-            return dict(data)
-        limit = self.R.uniform(0, self.clip_limit)
-        return {**data, **{key: _equalize(data[key], limit) for key in self.key_iterator(data)}}
-
-
-def _equalize(image: Tensor, limit: float) -> Tensor:
-    channels = [equalize_adapthist(channel, clip_limit=limit) for channel in np.clip(image.numpy(), 0, 1)]
-    return torch.from_numpy(np.stack(channels).astype(np.float32))

@@ -11,7 +11,6 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from skimage.measure import approximate_polygon, find_contours
 
 from pneumoseg.transforms.reader.reasons import REVIEW_REASONS, Reason
 from pneumoseg.transforms.reader.record import Orientation
@@ -217,6 +216,8 @@ def outlines(mask: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float64]]:
         the centre of its first pixel (0.5, 0.5).
     Source: DICOM PS3.3 C.18.6.1.1 (image relative coordinates).
     """
+    from skimage.measure import approximate_polygon, find_contours  # noqa: PLC0415  (imports scipy.signal: a second)
+
     labels = label_components(mask)
     found = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
-import ignite.distributed as idist
 import torch
 from torch import nn
 
@@ -68,6 +67,11 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def world_size() -> int:
+    """Count the processes of the group that this process has joined; 1 without a group."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
 @contextmanager
 def process_group(device: str = "auto") -> Iterator[torch.device]:
     """Join the processes that ``torchrun`` started, if there are several, and yield the device of this process.
@@ -81,6 +85,8 @@ def process_group(device: str = "auto") -> Iterator[torch.device]:
     if process_count() == 1:
         yield own
         return
+    import ignite.distributed as idist  # noqa: PLC0415  (takes seconds, and most commands have one process)
+
     # the other processes may have to wait while the first one decodes a data set or trains a fold
     idist.initialize("nccl" if own.type == "cuda" else "gloo", timeout=timedelta(days=7))
     try:
@@ -99,7 +105,7 @@ def synchronise_norm(network: Network, device: torch.device) -> Network:
         network: Network before it is wrapped in `DistributedDataParallel`; its layers are replaced in place.
         device: Device of this process.
     """
-    if idist.get_world_size() > 1 and device.type == "cuda":
+    if world_size() > 1 and device.type == "cuda":
         # torch has no annotations there
         return cast("Network", nn.SyncBatchNorm.convert_sync_batchnorm(network))  # type: ignore[no-untyped-call]
     return network
@@ -115,7 +121,7 @@ def broadcast_buffers(*networks: nn.Module) -> None:
     Args:
         networks: Networks whose buffers are overwritten in all processes but the first.
     """
-    if idist.get_world_size() == 1:
+    if world_size() == 1:
         return
     for network in networks:
         for buffer in network.buffers():
@@ -154,8 +160,10 @@ def gather(item: Item) -> list[Item]:
 
     Returns: The objects of all processes, in the order of their ranks.
     """
-    if idist.get_world_size() == 1:
+    if world_size() == 1:
         return [item]
+    import ignite.distributed as idist  # noqa: PLC0415
+
     gathered: Any = idist.all_gather([item])  # in a list, since Ignite treats numbers and texts differently
     return [each[0] for each in gathered]
 

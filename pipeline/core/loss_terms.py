@@ -3,13 +3,14 @@
 Most are MONAI's; the Lovasz hinge follows Berman et al., CVPR 2018. Each compares logits of shape ``(B, 1, H, W)``
 with labels of the same shape, which hold the share of each pixel that is pneumothorax. Region losses treat the batch
 as one image, since most images are empty and the overlap of an empty image is undefined.
+
+MONAI is imported where a loss is made: every command reads configurations, and importing MONAI takes seconds.
 """
 
 from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
-from monai.losses import DiceLoss, FocalLoss, TverskyLoss
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -49,6 +50,8 @@ class DiceTerm(_Term):
 
     def make(self) -> Loss:
         """Make the loss."""
+        from monai.losses import DiceLoss
+
         loss: Loss = DiceLoss(sigmoid=True, batch=True)
         return loss
 
@@ -62,6 +65,8 @@ class FocalTerm(_Term):
 
     def make(self) -> Loss:
         """Make the loss."""
+        from monai.losses import FocalLoss
+
         loss: Loss = FocalLoss(gamma=self.gamma)
         return loss
 
@@ -77,6 +82,8 @@ class TverskyTerm(_Term):
 
     def make(self) -> Loss:
         """Make the loss."""
+        from monai.losses import TverskyLoss
+
         loss: Loss = TverskyLoss(
             sigmoid=True, batch=True, alpha=self.false_positives, beta=self.false_negatives
         )

@@ -5,7 +5,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import colormaps
 from PIL import Image
 from skimage.segmentation import find_boundaries
 
@@ -59,6 +58,8 @@ def heat(
 
     Returns: RGB picture, shape ``(rows, columns, 3)``.
     """
+    from matplotlib import colormaps  # noqa: PLC0415  (only maps need it)
+
     low, high = limits or np.quantile(map_, (0.02, 0.98))
     stretched = np.clip((map_ - low) / max(float(high - low), 1e-6), 0, 1)
     colours = colormaps["inferno"](stretched)[..., :3]

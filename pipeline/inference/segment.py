@@ -17,7 +17,7 @@ from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.inference.predictor import Prediction
 from pneumoseg.pipeline.inference.segmentation import Segmentation, postprocess
 from pneumoseg.pipeline.reading.readers import Readers
-from pneumoseg.transforms.chains import inference_chain
+from pneumoseg.transforms.network_input import network_input
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
@@ -113,17 +113,15 @@ def _read_batches(
     even: bool,
     pin_memory: bool,
 ) -> Generator[_Batch]:
-    chain = inference_chain(image_size=image_size)
     with Readers(read_radiograph, acceptance=acceptance, workers=workers) as readers:
         read = readers.read(path for path in paths if path not in refused)
         results = ((path, refused[path] if path in refused else next(read)) for path in paths)
         while files := list(_take(results, radiographs=batch_size)):
-            samples = [chain({"image": read}) for _, read in files if isinstance(read, Radiograph)]
-            if not samples:
+            inputs = [network_input(read, image_size) for _, read in files if isinstance(read, Radiograph)]
+            if not inputs:
                 yield _Batch(files)
                 continue
-            images = torch.stack([sample["image"] for sample in samples])
-            content = torch.stack([sample["content"] for sample in samples])
+            images, content = map(torch.stack, zip(*inputs, strict=True))
             if even:
                 missing = batch_size - len(images)
                 images = functional.pad(images, (0, 0) * 3 + (0, missing))

@@ -14,9 +14,8 @@ from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.predictor import Prediction
 from pneumoseg.pipeline.inference.tta import check_tta
 from pneumoseg.pipeline.scoring.calibration import calibrate
-from pneumoseg.transforms.chains import inference_chain
 from pneumoseg.transforms.masks import to_mask
-from pneumoseg.transforms.network_input import to_original_size
+from pneumoseg.transforms.network_input import network_input, to_original_size
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.grey import GreyScale, Window, WindowFunction
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
@@ -109,9 +108,8 @@ class ModelPredictor:
             radiograph = read_radiograph(image, acceptance=self.acceptance)
         else:
             radiograph = image if isinstance(image, Radiograph) else radiograph_of(image)
-        sample = inference_chain(image_size=self.model.image_size)({"image": radiograph})
-        content = sample["content"][None]
-        found = self.predict_batch(sample["image"][None], content, attention=attention)
+        prepared, content = network_input(radiograph, self.model.image_size)
+        found = self.predict_batch(prepared[None], content[None], attention=attention)
         (prediction,) = found.map(Tensor.cpu).images()
         return postprocess(self.model, radiograph, prediction, path=path)
 

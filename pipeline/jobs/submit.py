@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from scipy.stats import fisher_exact
-
 from pneumoseg.pipeline.core.console import tracked
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.errors import JobError
@@ -174,6 +172,8 @@ def _predicted_positive_in_validation(model: Model) -> tuple[int, int] | None:
 
 def _is_surprising(here: tuple[int, int], there: tuple[int, int]) -> bool:
     """Tell whether two rates, each a count and its total, differ by more than chance, by Fisher's exact test."""
+    from scipy.stats import fisher_exact  # noqa: PLC0415  (takes a second, and is needed once)
+
     table = [[positive, images - positive] for positive, images in (here, there)]
     return bool(fisher_exact(table).pvalue < SURPRISE)
 

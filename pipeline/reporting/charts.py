@@ -10,7 +10,6 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from pneumoseg.pipeline.reporting.content import Chart
 from pneumoseg.pipeline.reporting.svg import BLUE, COLOURS, GREEN, ORANGE, QUIET, chart_style, to_svg
@@ -42,6 +41,8 @@ def roc_chart(curves: Mapping[str, Ranked], *, note: str, at: str) -> Chart:
         note: Beginning of the note.
         at: Phrase that names the operating points.
     """
+    from sklearn.metrics import roc_curve  # noqa: PLC0415  (takes seconds, and most reports do without)
+
     with _square("1 - specificity", "sensitivity") as (figure, axes):
         axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
         for (name, each), colour in zip(curves.items(), cycle(COLOURS)):
@@ -62,6 +63,8 @@ def precision_recall_chart(curves: Mapping[str, Ranked], *, note: str, at: str) 
         note: Beginning of the note.
         at: Phrase that names the operating points.
     """
+    from sklearn.metrics import precision_recall_curve  # noqa: PLC0415
+
     with _square("recall", "precision") as (figure, axes):
         for (name, each), colour in zip(curves.items(), cycle(COLOURS)):
             precision, recall, _ = precision_recall_curve(each.positive, each.probabilities)

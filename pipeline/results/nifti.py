@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Final
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
@@ -33,6 +32,8 @@ def save_nifti(
         patient_orientation: Directions of rows and columns, as in PatientOrientation; None if they are unknown, and
             the usual orientation is assumed.
     """
+    import nibabel as nib  # noqa: PLC0415  (only this kind of result needs it)
+
     image = nib.nifti1.Nifti1Image(
         np.ascontiguousarray(mask.T[:, np.newaxis, :]), _affine(spacing_mm, patient_orientation)
     )

@@ -6,18 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import Dataset
 
 from pneumoseg.pipeline.core.files import sha256_of
 from pneumoseg.pipeline.drawing.pictures import heat, overlay, save_png, std_picture
 from pneumoseg.pipeline.inference.segmentation import Segmentation
-from pneumoseg.pipeline.results.dicom.caption import caption
-from pneumoseg.pipeline.results.dicom.gsps import make_gsps
-from pneumoseg.pipeline.results.dicom.origin import Origin, save_dicom
-from pneumoseg.pipeline.results.dicom.sc import make_sc
-from pneumoseg.pipeline.results.dicom.seg import make_seg, reference_to_seg
 from pneumoseg.pipeline.results.dicom.source import NoDicomResultError, Source, read_source
-from pneumoseg.pipeline.results.dicom.sr import make_sr, report_uid, uids_of
 from pneumoseg.pipeline.results.nifti import save_nifti
 from pneumoseg.pipeline.results.planning import read_content
 from pneumoseg.pipeline.results.receipts import History, Row
@@ -93,8 +86,7 @@ class Writer:
             try:
                 if kind in DICOM_KINDS:
                     assert source is not None  # noqa: S101  (else the kind is left out)
-                    dicom = self._dicom(kind, source, result, measurements, written)
-                    save_dicom(self.output / place, dicom)
+                    self._save_dicom(kind, place, source, result, measurements=measurements, written=written)
                 else:
                     self._save(kind, self.output / place, result)
             except NoDicomResultError as error:
@@ -159,14 +151,23 @@ class Writer:
                 assert result.pixel_std is not None  # noqa: S101  (the kind is refused without dropout)
                 save_png(path, std_picture(result.pixel_std))
 
-    def _dicom(
+    def _save_dicom(
         self,
         kind: str,
+        place: str,
         source: Source,
         result: Segmentation,
+        *,
         measurements: Measurements,
         written: Written,
-    ) -> Dataset:
+    ) -> None:
+        from pneumoseg.pipeline.results.dicom.caption import caption  # noqa: PLC0415
+        from pneumoseg.pipeline.results.dicom.gsps import make_gsps  # noqa: PLC0415
+        from pneumoseg.pipeline.results.dicom.origin import Origin, save_dicom  # noqa: PLC0415
+        from pneumoseg.pipeline.results.dicom.sc import make_sc  # noqa: PLC0415
+        from pneumoseg.pipeline.results.dicom.seg import make_seg, reference_to_seg  # noqa: PLC0415
+        from pneumoseg.pipeline.results.dicom.sr import make_sr, report_uid, uids_of  # noqa: PLC0415
+
         settings, history = self.settings, written.history
         origin = Origin(
             model_sha256=settings.model_sha256,
@@ -178,8 +179,8 @@ class Writer:
         warnings = [reason for reason, _ in result.radiograph.warnings]
         try:
             if kind == "seg":
-                return make_seg(source, result.mask, origin, warnings=warnings)
-            if kind == "sr":
+                made = make_seg(source, result.mask, origin, warnings=warnings)
+            elif kind == "sr":
                 has_segmentation = "seg" in settings.kinds and "seg" not in written.left_out
                 segmentation = reference_to_seg(source, origin) if has_segmentation else None
                 # a report that would be made again keeps its predecessor; another one replaces it
@@ -187,7 +188,7 @@ class Writer:
                     source, origin, segmentation=segmentation, predecessor=history.replaces
                 )
                 replaces = history.replaces if same else history.report
-                report = make_sr(
+                made = make_sr(
                     source,
                     result.mask,
                     measurements,
@@ -198,16 +199,19 @@ class Writer:
                     segmentation=segmentation,
                     predecessor=replaces,
                 )
-                written.report, written.replaces = uids_of(report), replaces
-                return report
-            lines = caption(measurements, origin)
-            if kind == "gsps":
-                return make_gsps(source, result.radiograph, result.mask, lines, origin)
-            return make_sc(source, overlay(result.radiograph.image, result.mask), lines, origin)
+                written.report, written.replaces = uids_of(made), replaces
+            elif kind == "gsps":
+                made = make_gsps(
+                    source, result.radiograph, result.mask, caption(measurements, origin), origin
+                )
+            else:
+                picture = overlay(result.radiograph.image, result.mask)
+                made = make_sc(source, picture, caption(measurements, origin), origin)
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # a header may surprise us
             raise NoDicomResultError(
                 f"highdicom does not take its header ({type(error).__name__})"
             ) from error
+        save_dicom(self.output / place, made)
 
 
 def lacks_requested_object(row: Row) -> bool:

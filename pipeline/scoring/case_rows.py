@@ -1,14 +1,16 @@
 """Rows of ``cases.csv``, one for each case that was scored."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.scoring.challenge import dice_from_counts, iou_from_counts
-from pneumoseg.pipeline.scoring.metrics import CaseMasks, MaskScores
+
+if TYPE_CHECKING:  # importing MONAI takes seconds, and reports need the names of the columns alone
+    from pneumoseg.pipeline.scoring.metrics import CaseMasks, MaskScores
 
 CROSS_FITTED: Final = "cross_fitted_"
 """Prefix of the columns of the mask at the cross-fitted operating point."""
@@ -31,7 +33,7 @@ COLUMNS = (
 def case_rows(
     cases: Sequence[Case],
     seen: Sequence[bool],
-    masks: Sequence[CaseMasks],
+    masks: "Sequence[CaseMasks]",
     probabilities: npt.NDArray[np.float64],
     calibrated: npt.NDArray[np.float64] | None = None,
 ) -> list[dict[str, object]]:
@@ -73,7 +75,7 @@ def case_rows(
     return rows
 
 
-def _mask_cells(mask: MaskScores | None, case: Case) -> dict[str, object]:
+def _mask_cells(mask: "MaskScores | None", case: Case) -> dict[str, object]:
     if mask is None:
         return dict.fromkeys(_MASK_COLUMNS)
     counts = mask.area_px, case.area_px, mask.overlap_px

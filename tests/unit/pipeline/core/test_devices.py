@@ -242,7 +242,7 @@ def norm_network() -> torch.nn.Module:
 def test_batch_statistics_are_shared_between_gpus_only(
     monkeypatch: pytest.MonkeyPatch, processes: int, device: str, synchronised: bool
 ) -> None:
-    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: processes)
+    monkeypatch.setattr("pneumoseg.pipeline.core.devices.world_size", lambda: processes)
     network = norm_network()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     network = synchronise_norm(network, torch.device(device))
@@ -256,7 +256,7 @@ def test_buffers_are_sent_in_the_order_in_which_the_networks_are_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sent: list[int] = []
-    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
+    monkeypatch.setattr("pneumoseg.pipeline.core.devices.world_size", lambda: 2)
     monkeypatch.setattr(torch.distributed, "broadcast", lambda buffer, src: sent.append(buffer.data_ptr()))
     networks = norm_network(), norm_network()
     broadcast_buffers(*networks)
