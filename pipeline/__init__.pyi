@@ -13,6 +13,7 @@ from .jobs.evaluate import evaluate_model as evaluate_model
 from .jobs.export import export_model as export_model
 from .jobs.predict import predict_folder as predict_folder
 from .jobs.prepare import prepare_manifest as prepare_manifest
+from .jobs.report import write_comparison as write_comparison
 from .jobs.report import write_report as write_report
 from .jobs.score import score_submission as score_submission
 from .jobs.submit import write_submission as write_submission

@@ -1,7 +1,7 @@
 """Commands that use a model: evaluate, submit and predict."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -99,6 +99,13 @@ def submit(
     sample: Annotated[
         Path | None, typer.Option(help="sample_submission.csv, which lists the images in order.")
     ] = None,
+    missing: Annotated[
+        Literal["error", "negative"],
+        typer.Option(
+            help="What to do with an image of the sample that is missing or cannot be read: write nothing, or an empty "
+            "mask."
+        ),
+    ] = "error",
     operating_point: OperatingPointName = None,
     tta: Tta = None,
     any_view: AnyView = False,
@@ -125,13 +132,16 @@ def submit(
         options=ModelOptions(operating_point=operating_point, tta=parse_tta(tta)),
         runtime=Runtime(device=device, batch_size=batch_size, workers=workers),
         sample=sample,
+        missing=missing,
         acceptance=acceptance_filters(
             any_view=any_view, any_modality=any_modality, any_body_part=any_body_part
         ),
         overwrite=overwrite,
         follow_links=follow_links,
     )
-    warn_some([f"{item.path.name}: {item.error}" for item in report.refused], "files have no row")
+    refused = [f"{item.path.name}: {item.error}" for item in report.refused]
+    warn_some(refused, "files cannot be read" if sample else "files have no row")
+    warn_some(report.filled, "rows are negative because their image is missing or cannot be read")
     warn_some(report.repeated, "ids occur more than once in the sample submission, and have one row each")
     left_out = f"; {report.left_out} images left out, which the sample does not list" if sample else ""
     share = f" ({report.predicted_positive / report.images:.1%})" if report.images else ""

@@ -59,24 +59,39 @@ def score(
 
 
 def report(
-    folder: Annotated[
-        Path, typer.Argument(help="Output folder of train, evaluate or predict.", show_default=False)
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER...",
+            help="Output folder of train, evaluate or predict; several are compared with the first.",
+            show_default=False,
+        ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", help="Path of the page; default: report.html in the folder.", show_default=False
+            "-o",
+            "--output",
+            help="Path of the page; default: report.html in the folder, or comparison.html of several folders.",
+            show_default=False,
         ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write the HTML report of a run, an evaluation or a prediction again, as one self-contained file."""
-    from pneumoseg.pipeline.core.files import claim_file
-    from pneumoseg.pipeline.jobs.report import write_report
+    """Write the HTML report of a run, an evaluation or a prediction again, or compare several models.
 
+    The page is one self-contained file. A comparison is paired by case: differences from the first model have
+    intervals and p-values.
+    """
+    from pneumoseg.pipeline.core.files import claim_file
+    from pneumoseg.pipeline.jobs.report import write_comparison, write_report
+
+    if len(folders) > 1 and output is None:
+        output = Path("comparison.html")
     if output is not None:
         claim_file(output, overwrite=overwrite)
-    say(f"wrote {write_report(folder, output)}")
+    page = write_report(folders[0], output) if len(folders) == 1 else write_comparison(folders, output)
+    say(f"wrote {page}")
 
 
 def describe(

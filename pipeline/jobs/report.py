@@ -1,11 +1,13 @@
-"""Write the HTML report of a training run, an evaluation or a prediction from the files in its folder."""
+"""Write the HTML report of a training run, an evaluation or a prediction, or one that compares several models."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import refuse_links, write_text
 from pneumoseg.pipeline.core.names import REPORT
 from pneumoseg.pipeline.reporting import evaluation, prediction
+from pneumoseg.pipeline.reporting.comparison import comparison_page
 from pneumoseg.pipeline.reporting.evaluation import evaluation_page
 from pneumoseg.pipeline.reporting.html import render
 from pneumoseg.pipeline.reporting.prediction import prediction_page
@@ -46,3 +48,24 @@ def write_report(folder: str | Path, output: str | Path | None = None) -> Path:
         )
     write_text(path, render(page))
     return path
+
+
+def write_comparison(folders: Sequence[str | Path], output: str | Path) -> Path:
+    """Write the HTML report that compares several models with the first one, paired by case.
+
+    The models have to be evaluated on the same labels; cases that not all of them have scored are left out.
+
+    Args:
+        folders: Folders written by `evaluate` or `train`, or model folders of runs; at least two.
+        output: Path of the report.
+
+    Returns: Path of the report.
+
+    Raises:
+        UsageError: If there are fewer than two folders, or one holds no evaluation.
+        JobError: If an evaluation is damaged, no case is in all of them, or a case has two labels.
+    """
+    if len(folders) < 2:
+        raise UsageError("a comparison needs at least two folders that evaluate or train made")
+    write_text(Path(output), render(comparison_page([Path(folder) for folder in folders])))
+    return Path(output)

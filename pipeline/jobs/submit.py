@@ -2,10 +2,12 @@
 
 import csv
 import io
+from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from pneumoseg.pipeline.core.console import tracked
 from pneumoseg.pipeline.core.devices import resolve_device
@@ -16,13 +18,15 @@ from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
 from pneumoseg.pipeline.reading.duplicates import find_duplicates
-from pneumoseg.pipeline.reading.folders import find_radiographs
+from pneumoseg.pipeline.reading.folders import FoundFiles, find_radiographs
 from pneumoseg.pipeline.scoring.submission import CHALLENGE_SHAPE, check_submission
 from pneumoseg.transforms.labels.challenge_csv import is_safe_id
 from pneumoseg.transforms.labels.rle import encode_rle
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import Outcome
 
+Missing: TypeAlias = Literal["error", "negative"]
+EMPTY: Final = "-1"
 SURPRISE: Final = 0.001
 """P-value below which a rate of positive predictions is reported as surprising."""
 
@@ -36,6 +40,8 @@ class SubmitReport:
         predicted_positive: Number of rows with a mask that is not empty.
         left_out: Number of images of the folder that are not in the sample submission.
         repeated: Ids that the sample submission lists more than once, each with its lines; they have one row.
+        filled: Ids of the sample submission whose image is missing or cannot be read, and whose row says negative for
+            that reason alone.
         refused: Files that could not be used; without a sample submission they have no row.
         links: Links that were not followed.
         trained_on: Number of images that the model was trained on; their masks say nothing about new images.
@@ -49,6 +55,7 @@ class SubmitReport:
     left_out: int
     refused: tuple[NotRead, ...]
     repeated: tuple[str, ...] = ()
+    filled: tuple[str, ...] = ()
     links: int = 0
     trained_on: int = 0
     review: int = 0
@@ -57,8 +64,9 @@ class SubmitReport:
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 if a file was refused; a skipped file is not a frontal radiograph, and no failure."""
-        return 3 if any(item.error.outcome is Outcome.REFUSED for item in self.refused) else 0
+        """0, or 3 if a file was refused or missing; a skipped file is not a frontal radiograph, and no failure."""
+        is_refused = any(item.error.outcome is Outcome.REFUSED for item in self.refused)
+        return 3 if is_refused or self.filled else 0
 
 
 def write_submission(
@@ -67,6 +75,7 @@ def write_submission(
     output: str | Path,
     *,
     sample: str | Path | None = None,
+    missing: Missing = "error",
     shape: tuple[int, int] = CHALLENGE_SHAPE,
     options: ModelOptions = ModelOptions(),
     runtime: Runtime = Runtime(),
@@ -78,9 +87,12 @@ def write_submission(
 
     Args:
         model_folder: Model folder written by `train_model`.
-        images: Folder of DICOM and PNG files, with subfolders; the id of a file is its name without suffix.
+        images: Folder of DICOM and PNG files, with subfolders; the id of a file is its name without suffix. A sample
+            submission may also use names with suffix, or SOPInstanceUIDs.
         output: Path of the submission, a CSV file.
         sample: Sample submission with the ids to predict, in order; None predicts all images, sorted by id.
+        missing: What to do with an id of the sample whose image is missing or cannot be read: "error" writes nothing,
+            "negative" writes an empty mask and reports the id.
         shape: Size of every image as ``(rows, columns)``, which the run lengths refer to.
         options: How to use the model.
         runtime: Device, batch size and workers.
@@ -92,29 +104,27 @@ def write_submission(
 
     Raises:
         UsageError: If an argument does not fit.
-        JobError: If an image of the sample is missing or cannot be read, an image has another size, or an id is
-            ambiguous or cannot be written in a submission. Nothing is written then.
+        JobError: If an image of the sample is missing or cannot be read and that is not accepted, an image has another
+            size, or an id is ambiguous or cannot be written in a submission. Nothing is written then.
     """
     model_folder, images, output = Path(model_folder), Path(images), Path(output)
     sample = None if sample is None else Path(sample)
     claim_file(output, overwrite=overwrite, inputs=[images, *filter(None, [sample])])
     model = load_model(model_folder, resolve_device(runtime.device), options)
     found = find_radiographs(images, leave_out=[output], follow_links=follow_links)
-    path_of = {path.stem: path for path in reversed(found.images)}
-    wanted, repeated = _read_sample(sample) if sample else (sorted(path_of), [])
-    requested = set(wanted)
-    for path in found.images:
-        if path != path_of[path.stem] and path.stem in requested:
-            raise JobError(f"{path_of[path.stem]} and {path} have one name; leave one of them out")
-    if missing := [name for name in wanted if name not in path_of]:
+    wanted, repeated = _read_sample(sample) if sample else (sorted({path.stem for path in found.images}), [])
+    path_of = _find_images(wanted, found)
+    absent = [name for name in wanted if name not in path_of]
+    if absent and missing == "error":
         raise JobError(
-            f"{len(missing)} of {len(wanted)} images of {sample} are not under {images}; "
-            f"the first is {missing[0]}"
+            f"{len(absent)} of {len(wanted)} images of {sample} are not under {images}; the first is {absent[0]}; "
+            "complete the folder, or give --missing negative"
         )
 
-    texts: dict[str, str] = {}
+    texts = dict.fromkeys(wanted, EMPTY) if missing == "negative" else {}
     refused: list[NotRead] = []
-    paths = [path_of[name] for name in wanted]
+    filled = list(absent)
+    paths = list(path_of.values())
     trained_on = review = 0
     segmenting = segment_files(
         model,
@@ -125,43 +135,72 @@ def write_submission(
         refused=find_duplicates(found.only(paths), images, acceptance=acceptance, workers=runtime.workers),
     )
     with tracked("segment", total=len(paths)) as advance, closing(segmenting):
-        for path, result in zip(paths, segmenting, strict=True):
+        for (name, path), result in zip(path_of.items(), segmenting, strict=True):
             if isinstance(result, NotRead):
                 refused.append(result)
+                filled.append(name)
             elif result.mask.shape != shape:  # its run lengths would be decoded to another mask
                 raise JobError(
                     "{} has {}x{} pixels; the run lengths of a submission are counted over {}x{}".format(
                         path.name, *result.mask.shape, *shape
                     )
                 )
-            elif not is_safe_id(path.stem):  # it would not be read back as it was written
+            elif not is_safe_id(name):  # it would not be read back as it was written
                 raise JobError(f"{path}: cannot be named so in a submission; rename it or give --sample")
             else:
-                texts[path.stem] = encode_rle(result.mask)
+                texts[name] = encode_rle(result.mask)
                 trained_on += result.trained_on
                 review += bool(result.review)
             advance()
-    if refused and sample:
+    if refused and sample and missing == "error":
         first = refused[0]
         raise JobError(
             f"{len(refused)} images of {sample} cannot be read, so that no valid submission can be made; "
-            f"the first is {first.path.name}: {first.error}"
+            f"the first is {first.path.name}: {first.error}; repair it, or give --missing negative"
+        )
+    if not sample:
+        filled = []  # a file without a result has no row
+    if len(filled) == len(texts):
+        raise JobError(
+            f"none of the {len(wanted)} images of {sample} can be used; is {images} the right folder?"
         )
     _write(output, texts, shape)
-    predicted_positive = sum(text != "-1" for text in texts.values())
+    predicted_positive = sum(text != EMPTY for text in texts.values())
     validation = None if options.operating_point else _predicted_positive_in_validation(model)
     return SubmitReport(
         images=len(texts),
         predicted_positive=predicted_positive,
         review=review,
-        left_out=len(path_of) - len(wanted),
+        left_out=len(found.images) - len(path_of),
         refused=tuple(refused),
         repeated=tuple(repeated),
+        filled=tuple(filled),
         links=found.links,
         trained_on=trained_on,
         validation_rate=validation and validation[0] / validation[1],
-        surprising=validation is not None and _is_surprising((predicted_positive, len(texts)), validation),
+        surprising=validation is not None
+        and _is_surprising((predicted_positive, len(texts) - len(filled)), validation),
     )
+
+
+def _find_images(wanted: Sequence[str], found: FoundFiles) -> dict[str, Path]:
+    """Find the image of each id: by the name of its file without or with suffix, else by its SOPInstanceUID."""
+    by_name, by_uid = defaultdict[str, list[Path]](list), defaultdict[str, list[Path]](list)
+    for path, uid in zip(found.images, found.uids, strict=True):
+        for name in {path.stem, path.name}:
+            by_name[name].append(path)
+        by_uid[uid or ""].append(path)
+    path_of: dict[str, Path] = {}
+    id_of: dict[Path, str] = {}
+    for name in wanted:
+        paths = by_name.get(name) or by_uid.get(name, [])
+        if len(paths) > 1:
+            raise JobError(f"{paths[0]} and {paths[1]} have one name; leave one of them out")
+        for path in paths:
+            if (before := id_of.setdefault(path, name)) != name:
+                raise JobError(f"the ids {before} and {name} are both that of {path}; leave one of them out")
+            path_of[name] = path
+    return path_of
 
 
 def _predicted_positive_in_validation(model: Model) -> tuple[int, int] | None:

@@ -24,7 +24,7 @@ from pneumoseg.pipeline.jobs.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.jobs.starting_point import read_starting_point
 from pneumoseg.pipeline.jobs.trained_model import KeptWeights, describe_training, write_model, write_summary
-from pneumoseg.pipeline.reporting.run import EVALUATION
+from pneumoseg.pipeline.reporting.paired import EVALUATION
 from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores, score_point
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, save_out_of_fold
 from pneumoseg.pipeline.scoring.tuning import tune

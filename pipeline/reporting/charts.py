@@ -43,7 +43,7 @@ def roc_chart(curves: Mapping[str, Ranked], *, note: str, at: str) -> Chart:
     """
     from sklearn.metrics import roc_curve  # noqa: PLC0415  (takes seconds, and most reports do without)
 
-    with _square("1 - specificity", "sensitivity") as (figure, axes):
+    with square_axes("1 - specificity", "sensitivity") as (figure, axes):
         axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
         for (name, each), colour in zip(curves.items(), cycle(COLOURS)):
             false, true, _ = roc_curve(each.positive, each.probabilities)
@@ -65,7 +65,7 @@ def precision_recall_chart(curves: Mapping[str, Ranked], *, note: str, at: str) 
     """
     from sklearn.metrics import precision_recall_curve  # noqa: PLC0415
 
-    with _square("recall", "precision") as (figure, axes):
+    with square_axes("recall", "precision") as (figure, axes):
         for (name, each), colour in zip(curves.items(), cycle(COLOURS)):
             precision, recall, _ = precision_recall_curve(each.positive, each.probabilities)
             axes.axhline(each.positive.mean(), color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
@@ -86,7 +86,7 @@ def reliability_chart(curves: Mapping[str, Sequence[Mapping[str, float]]], *, no
         curves: Points with ``confidence`` and ``share`` by name of the curve, at most two curves.
         note: Addition to the note.
     """
-    with _square("mean probability of the bin", "share of positives") as (figure, axes):
+    with square_axes("mean probability of the bin", "share of positives") as (figure, axes):
         axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
         for (name, points), colour in zip(curves.items(), (BLUE, ORANGE), strict=False):
             confidence = [point["confidence"] for point in points]
@@ -108,7 +108,7 @@ def size_chart(areas_px: Floats, dices: Floats, called: npt.NDArray[np.bool_], *
         called: Whether each is predicted positive, shape ``(positives,)``.
         at: Phrase that names the operating point.
     """
-    with _axes() as (figure, axes):
+    with axes_of_chart() as (figure, axes):
         for where, colour, marker, name in ((called, BLUE, "o", "found"), (~called, ORANGE, "x", "missed")):
             axes.plot(
                 areas_px[where], dices[where], marker, color=colour, alpha=0.75, label=name, markersize=5
@@ -147,7 +147,10 @@ def surface_chart(
             as large, and share one colour.
     """
     reach = max(1.2 * float((dice - nothing).max()), 0.02)
-    with _axes((2.04 * SIZE[0], SIZE[1])) as (figure, axes):  # two columns of the page: letters of one size
+    with axes_of_chart((2.04 * SIZE[0], SIZE[1])) as (
+        figure,
+        axes,
+    ):  # two columns of the page: letters of one size
         image = axes.imshow(
             dice,
             cmap="PuOr",
@@ -170,6 +173,7 @@ def surface_chart(
                 markerfacecolor="none",
                 markeredgecolor=colour,
                 mew=width,
+                clip_on=False,
             )
         axes.set(xlabel="threshold", ylabel="minimum area")
         bar = figure.colorbar(image, ax=axes, label="Dice", extend="min")
@@ -194,7 +198,7 @@ def threshold_chart(
         chosen: Threshold of the model.
         min_area: Minimum area of all points, as a share of the image.
     """
-    with _axes() as (figure, axes):
+    with axes_of_chart() as (figure, axes):
         for (name, values), colour in zip(curves.items(), (BLUE, ORANGE, GREEN), strict=False):
             axes.plot(thresholds, values, color=colour, label=name)
         axes.axvline(chosen, color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
@@ -228,7 +232,7 @@ def histogram_chart(
     """
     known = [each for each in values.values() if len(each)]
     low, high = limits or (float(min(each.min() for each in known)), float(max(each.max() for each in known)))
-    with _axes() as (figure, axes):
+    with axes_of_chart() as (figure, axes):
         bins = np.linspace(low, max(high, low + 1e-9), 31)
         axes.hist(
             list(values.values()),
@@ -251,7 +255,7 @@ def _ring(axes: Axes, x: float, y: float, colour: str) -> None:
 
 
 @contextmanager
-def _axes(size: tuple[float, float] = SIZE) -> Iterator[tuple[Figure, Axes]]:
+def axes_of_chart(size: tuple[float, float] = SIZE) -> Iterator[tuple[Figure, Axes]]:
     """Make a figure in the style of charts."""
     with chart_style():
         figure = Figure(figsize=size, layout="constrained")
@@ -259,9 +263,9 @@ def _axes(size: tuple[float, float] = SIZE) -> Iterator[tuple[Figure, Axes]]:
 
 
 @contextmanager
-def _square(x_label: str, y_label: str) -> Iterator[tuple[Figure, Axes]]:
+def square_axes(x_label: str, y_label: str) -> Iterator[tuple[Figure, Axes]]:
     """Make a figure whose axes both run from 0 to 1."""
-    with _axes() as (figure, axes):
+    with axes_of_chart() as (figure, axes):
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=x_label, ylabel=y_label)
         axes.grid(alpha=0.15)
         yield figure, axes

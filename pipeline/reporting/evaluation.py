@@ -21,7 +21,12 @@ from pneumoseg.pipeline.reporting.content import (
     Tile,
     Tiles,
 )
-from pneumoseg.pipeline.reporting.evaluation_tables import case_table, subgroup_table
+from pneumoseg.pipeline.reporting.evaluation_tables import (
+    OPERATING_POINTS,
+    at_quoted_point,
+    case_table,
+    subgroup_table,
+)
 from pneumoseg.pipeline.reporting.gallery import load_gallery
 from pneumoseg.pipeline.reporting.result_files import (
     Row,
@@ -30,7 +35,6 @@ from pneumoseg.pipeline.reporting.result_files import (
     read_rows,
     results_of,
 )
-from pneumoseg.pipeline.scoring.case_rows import CROSS_FITTED
 from pneumoseg.pipeline.scoring.cells import interval_cell, number_cell
 from pneumoseg.pipeline.scoring.headline import AT_ANY_POINT, MEANINGS, TITLES
 from pneumoseg.pipeline.scoring.intervals import Measured
@@ -47,11 +51,6 @@ _MEANINGS: Final = (
     "AUC and average precision are of the image probability as the model outputs it; they do not depend on the "
     "operating point, and no temperature changes them.",
 )
-_AT: Final = {
-    "cross-fitted": "at the cross-fitted operating points",
-    "in-sample": "at the in-sample operating point",
-    "fixed": "at the operating point of the model",
-}
 
 
 def evaluation_page(folder: Path) -> Page:
@@ -120,8 +119,8 @@ def result_sections(folder: Path) -> list[Section]:
     scores, cases = read_json(folder / "scores.json"), read_rows(folder / "cases.csv")
     subgroups = read_rows(folder / "subgroups.csv")
     gallery = load_gallery(folder)
-    at = _AT[scores["operating_point"]]
-    cases = [_at_quoted_point(row, scores["operating_point"]) for row in cases]
+    at = OPERATING_POINTS[scores["operating_point"]]
+    cases = [at_quoted_point(row, scores["operating_point"]) for row in cases]
     sections = [
         _summary(scores),
         _operating_point(folder, scores),
@@ -162,16 +161,6 @@ def _plain(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return "none" if value is None else str(value)
-
-
-def _at_quoted_point(row: Row, kind: str) -> Row:
-    """Select the mask at the quoted operating point in a row of ``cases.csv``."""
-    if kind != "cross-fitted":
-        return row
-    own = {
-        name.removeprefix(CROSS_FITTED): value for name, value in row.items() if name.startswith(CROSS_FITTED)
-    }
-    return {**row, **own}
 
 
 def _quoted(scores: Mapping[str, Any]) -> Mapping[str, Mapping[str, float | None]]:
@@ -265,7 +254,7 @@ def _probabilities(scores: Mapping[str, Any], cases: Sequence[Row]) -> Section:
         quoted = _quoted(scores)
         called = np.array([row["predicted_positive"] == "1" for row in cases])
         ranked = charts.Ranked(probabilities, positive, called)
-        at = _AT[scores["operating_point"]]
+        at = OPERATING_POINTS[scores["operating_point"]]
         made.append(charts.roc_chart({"": ranked}, note=f"AUC {number_cell(quoted['auc']['value'])}.", at=at))
         average = number_cell(quoted["average_precision"]["value"])
         made.append(charts.precision_recall_chart({"": ranked}, note=f"Average precision {average}.", at=at))
@@ -282,7 +271,7 @@ def _probabilities(scores: Mapping[str, Any], cases: Sequence[Row]) -> Section:
         areas = np.array([float(row["label_area_px"]) for row in cases])
         dices = np.array([float(row["dice"]) for row in cases])
         called = np.array([row["predicted_positive"] == "1" for row in cases])
-        at = _AT[scores["operating_point"]]
+        at = OPERATING_POINTS[scores["operating_point"]]
         made.append(charts.size_chart(areas[positive], dices[positive], called[positive], at=at))
     uncertainty = np.array([value for row in cases if (value := number(row["uncertainty"])) is not None])
     if len(uncertainty):

@@ -5,8 +5,32 @@ from typing import Final
 
 from pneumoseg.pipeline.reporting.content import Cell, CellValue, Table
 from pneumoseg.pipeline.reporting.result_files import Row, number_or_text
+from pneumoseg.pipeline.scoring.case_rows import CROSS_FITTED
 
-_SHOWN_CASES: Final = 5000
+_FRACTIONS: Final = frozenset({"dice", "probability", "uncertainty", "hausdorff95_mm"})
+SHOWN_CASES: Final = 5000
+"""Most cases in a table of a page."""
+OPERATING_POINTS: Final = {
+    "cross-fitted": "at the cross-fitted operating points",
+    "in-sample": "at the in-sample operating point",
+    "fixed": "at the operating point of the model",
+}
+"""Phrase for each kind of operating point."""
+
+
+def at_quoted_point(row: Row, kind: str) -> Row:
+    """Select the mask at the quoted operating point in a row of ``cases.csv``.
+
+    Args:
+        row: Row of ``cases.csv``.
+        kind: Kind of the operating point whose scores are quoted.
+    """
+    if kind != "cross-fitted":
+        return row
+    own = {
+        name.removeprefix(CROSS_FITTED): value for name, value in row.items() if name.startswith(CROSS_FITTED)
+    }
+    return {**row, **own}
 
 
 def subgroup_table(rows: Sequence[Row]) -> Table:
@@ -55,7 +79,7 @@ def case_table(rows: Sequence[Row]) -> Table:
     ordered = sorted(rows, key=lambda row: (float(row["dice"]), -float(row["label_area_px"])))
     table = [
         [outcome(row) if head == "outcome" else _cell(row, name) for head, name in columns.items()]
-        for row in ordered[:_SHOWN_CASES]
+        for row in ordered[:SHOWN_CASES]
     ]
     filters = [
         name
@@ -66,7 +90,7 @@ def case_table(rows: Sequence[Row]) -> Table:
         list(columns),
         table,
         filters=filters,
-        left_out=max(0, len(ordered) - _SHOWN_CASES),
+        left_out=max(0, len(ordered) - SHOWN_CASES),
         file="cases.csv",
     )
 
@@ -90,5 +114,6 @@ def _varies(rows: Sequence[Row], name: str) -> bool:
 
 
 def _cell(row: Row, name: str) -> CellValue:
-    text = row[name]
-    return text if name == "id" else number_or_text(text)
+    value = row[name] if name == "id" else number_or_text(row[name])
+    # a fraction that is 0 or 1 is written without decimals
+    return float(value) if name in _FRACTIONS and isinstance(value, int) else value

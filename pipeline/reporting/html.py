@@ -85,7 +85,7 @@ def _cell(value: CellValue, decimals: int | None) -> Markup:
         order = "" if value.order is None else Markup(' data-value="{}"').format(value.order)
         return Markup("<td{}{}>{}{}</td>").format(kind, order, shown(value.text), note)
     if isinstance(value, int | float):
-        text = str(value) if isinstance(value, int) else _number(value, decimals or 0)
+        text = _number(value, decimals) if decimals else str(value)
         return Markup('<td class="n" data-value="{}">{}</td>').format(value, text)
     text = value or ""
     is_name = not any(letter.isspace() for letter in text)

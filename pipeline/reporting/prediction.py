@@ -75,6 +75,11 @@ def _prediction_page(folder: Path, rows: Sequence[Row]) -> Page:
             f"To be reviewed: {review} of {len(segmented)} images do not look as the model needs them; without an "
             "outline they are indeterminate, not negative."
         )
+    if seen := sum(row["trained_on"] == "1" for row in segmented):
+        warnings.append(
+            f"The model was trained on {seen} of these {len(segmented)} images: their results say nothing about new "
+            "images."
+        )
     return Page(
         title="Prediction",
         subtitle=f"{len(rows)} files, {len(segmented)} of them segmented",

@@ -10,6 +10,7 @@ from pneumoseg.pipeline.drawing.curves import LEARNING_CURVES
 from pneumoseg.pipeline.reporting.charts import SIZE
 from pneumoseg.pipeline.reporting.content import Chart, Charts, Folded, Page, Section, Tile, Tiles
 from pneumoseg.pipeline.reporting.evaluation import how_it_was_made, result_sections, subtitle, warnings
+from pneumoseg.pipeline.reporting.paired import EVALUATION
 from pneumoseg.pipeline.reporting.result_files import number, read_json, read_rows, results_of
 from pneumoseg.pipeline.reporting.svg import chart_style, to_svg
 
@@ -18,8 +19,6 @@ _NOTES: Final = {
     "Dice": "Of the held-out fold, at the in-sample operating point of each epoch.",
     "Images": "AUC of the image probability; sensitivity and specificity at the same points.",
 }
-EVALUATION: Final = "evaluation"
-"""Folder of the final evaluation within the run folder."""
 
 
 def run_page(run: Path) -> Page:

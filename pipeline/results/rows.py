@@ -13,7 +13,7 @@ from pneumoseg.transforms.measurements import Measurements
 COLUMNS: Final = (
     "image", "status", "decision", "probability", "uncertainty", "area_px", "area_mm2", "side", "width_mm", "height_mm",
     "components", "rows", "columns", "spacing_row_mm", "spacing_column_mm", "spacing_basis", "sop_instance_uid", "name",
-    "reason", "detail", "left_out", "header", "sentence", "rle",
+    "reason", "detail", "left_out", "header", "trained_on", "sentence", "rle",
 )  # fmt: skip
 """Columns of ``predictions.csv``."""
 
@@ -79,6 +79,11 @@ def row_without_result(result: NotRead, *, research: bool) -> Row:
 
 
 def flat(row: Row) -> Row:
-    """Replace the list of components in a row by their number, for a table of texts and numbers."""
+    """Replace the list of components in a row by their number, and flags by 0 and 1, for a table."""
     components: list[Any] | None = row.get("components")
-    return {**row, "components": None if components is None else len(components)}
+    trained_on = int(row["trained_on"]) if row.get("name") else None  # a file without a result was not run
+    return {
+        **row,
+        "components": None if components is None else len(components),
+        "trained_on": trained_on,
+    }

@@ -94,14 +94,14 @@ def write_tables(
 
     def rows() -> Iterator[tuple[Row, Receipt]]:
         for file, receipt in zip(planned, receipts, strict=True):
-            yield {"image": file.shown, **receipt.row}, receipt
+            trained_on = was_trained_on(model, receipt)
+            yield {"image": file.shown, **receipt.row, "trained_on": trained_on}, receipt
 
     write_csv(output / CSV, (flat(row) for row, _ in rows()), COLUMNS)
     if "json" in settings.kinds:
         images = [
             {
                 **row,
-                "trained_on": was_trained_on(model, receipt),
                 "input_sha256": receipt.input_sha256,
                 "outputs": receipt.outputs,
             }

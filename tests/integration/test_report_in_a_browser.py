@@ -24,7 +24,9 @@ from tests.unit.pipeline.reporting.folders import (
     write_run,
 )
 
-from pneumoseg.pipeline.jobs.report import write_report
+from pneumoseg.pipeline.core.files import write_csv
+from pneumoseg.pipeline.jobs.report import write_comparison, write_report
+from pneumoseg.pipeline.scoring.subgroups import COLUMNS as SUBGROUP_COLUMNS
 
 pytestmark = pytest.mark.browser
 
@@ -53,9 +55,12 @@ def evaluation(folder: Path) -> Path:
         {"id": "near", **FOUND, "label_area_px": 20, "hausdorff95_mm": 2.5},
         {"id": "alarm two", **FALSE_ALARM, "view": "AP"},
     ]
-    return write_evaluation(
+    write_evaluation(
         folder, [*CASES, *more], exhibits=[exhibit(LONG), exhibit()], manifest=LONG, trained_on=1
     )
+    widest = dict.fromkeys(SUBGROUP_COLUMNS, 0.5) | {"subgroup": "mask_area", "value": "no pneumothorax"}
+    write_csv(folder / "subgroups.csv", [widest], SUBGROUP_COLUMNS)
+    return folder
 
 
 def prediction(folder: Path) -> Path:
@@ -75,7 +80,10 @@ PAGES: Final[Mapping[str, Callable[[Path], Path]]] = {
 def reports(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The text of a report of each kind; none is made where nobody can look at it."""
     assert chromium
-    paths = {name: write_report(write(tmp_path_factory.mktemp(name))) for name, write in PAGES.items()}
+    folders = {name: write(tmp_path_factory.mktemp(name)) for name, write in PAGES.items()}
+    paths = {name: write_report(folder) for name, folder in folders.items()}
+    pair = [folders["run"], folders["evaluation"]]
+    paths["comparison"] = write_comparison(pair, tmp_path_factory.mktemp("comparison") / "page.html")
     return {name: path.read_text(encoding="utf-8") for name, path in paths.items()}
 
 
@@ -186,8 +194,8 @@ def test_only_one_column_is_said_to_be_sorted(cases: dict[str, Any]) -> None:
 
 
 def test_empty_cells_come_last_either_way(cases: dict[str, Any]) -> None:
-    assert cases["emptyUp"] == ["2.5", "10", *[""] * 6]
-    assert cases["emptyDown"] == ["10", "2.5", *[""] * 6]
+    assert cases["emptyUp"] == ["2.50", "10.00", *[""] * 6]
+    assert cases["emptyDown"] == ["10.00", "2.50", *[""] * 6]
     assert cases["ages"] == ["58"] * 7 + [""]
 
 
@@ -248,7 +256,7 @@ seen.loaded = performance.getEntriesByType('resource').map((each) => each.name).
 """
 
 
-@pytest.fixture(scope="module", params=PAGES)
+@pytest.fixture(scope="module", params=(*PAGES, "comparison"))
 def on_a_phone(
     chromium: str,
     reports: dict[str, str],
@@ -291,6 +299,19 @@ def test_no_two_parts_of_a_page_have_one_name_and_every_link_has_its_end(on_a_ph
 
 def test_nothing_is_loaded(on_a_phone: dict[str, Any]) -> None:
     assert on_a_phone["loaded"] == []
+
+
+@pytest.mark.parametrize("kind", [*PAGES, "comparison"])
+def test_no_column_is_cut_off_on_a_usual_screen(
+    chromium: str, reports: dict[str, str], tmp_path: Path, kind: str
+) -> None:
+    script = """
+    seen.tables = document.querySelectorAll('.scroll').length;
+    seen.cut = [...document.querySelectorAll('.scroll')].filter((each) => each.scrollWidth > each.clientWidth).length;
+    """
+    seen = look(chromium, reports[kind], tmp_path, script, width=1280)
+    assert seen["tables"] > 0
+    assert seen["cut"] == 0
 
 
 def brightness(colour: str) -> int:

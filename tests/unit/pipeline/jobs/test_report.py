@@ -14,7 +14,7 @@ from tests.unit.pipeline.reporting.folders import (
 )
 
 from pneumoseg.pipeline.core.errors import JobError, UsageError
-from pneumoseg.pipeline.jobs.report import write_report
+from pneumoseg.pipeline.jobs.report import write_comparison, write_report
 
 HOSTILE = [
     "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "\u202egnp.exe", "x" * 300, "\x1b[31m", "a\nb", "\"'&lt;",
@@ -142,3 +142,13 @@ def test_no_result_is_read_through_a_link(tmp_path: Path) -> None:
     (folder / "link").symlink_to(tmp_path / "secret.png")
     with pytest.raises(JobError, match="is a link"):
         write_report(folder)
+
+
+def test_several_folders_are_compared_on_one_page(tmp_path: Path) -> None:
+    folders = [write_evaluation(tmp_path / name) for name in ("one", "two")]
+    assert heading(write_comparison(folders, tmp_path / "page.html")) == "Comparison"
+
+
+def test_one_folder_alone_cannot_be_compared(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="at least two folders"):
+        write_comparison([write_evaluation(tmp_path / "one")], tmp_path / "page.html")

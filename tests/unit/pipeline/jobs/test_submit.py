@@ -95,6 +95,40 @@ def test_an_image_of_the_sample_that_cannot_be_read_is_an_error_and_nothing_is_w
     assert not (tmp_path / "submission.csv").exists()
 
 
+@pytest.mark.parametrize("ids", [("case6.dcm", "case0.dcm"), ("1.2.3.6", "1.2.3.0"), ("case6", "case0.dcm")])
+def test_ids_may_be_names_with_suffix_or_uids_and_rows_keep_them(
+    model_folder: Path, images: Path, tmp_path: Path, ids: tuple[str, ...]
+) -> None:
+    report, rows = submit(model_folder, images, tmp_path, sample=sample(tmp_path, *ids))
+    assert [row["ImageId"] for row in rows] == list(ids)
+    assert (rows[0]["EncodedPixels"], report.predicted_positive, report.left_out) == ("-1", 1, 1)
+
+
+def test_two_ids_of_one_image_are_an_error(model_folder: Path, images: Path, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=r"the ids case0 and case0\.dcm are both that of"):
+        submit(model_folder, images, tmp_path, sample=sample(tmp_path, "case0", "case0.dcm"))
+
+
+def test_a_missing_and_a_damaged_image_may_be_negative_but_are_reported(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(images, tmp_path / "images"))
+    (folder / "case0.dcm").write_bytes(b"broken")
+    ids = sample(tmp_path, "nowhere", "case0", "case3")
+    report, rows = submit(model_folder, folder, tmp_path, sample=ids, missing="negative")
+    assert [row["ImageId"] for row in rows] == ["nowhere", "case0", "case3"]
+    assert [row["EncodedPixels"] == "-1" for row in rows] == [True, True, False]
+    assert (report.filled, report.exit_code) == (("nowhere", "case0"), 3)
+
+
+def test_a_submission_of_missing_images_alone_is_an_error(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(JobError, match="none of the 1 images"):
+        submit(model_folder, images, tmp_path, sample=sample(tmp_path, "nowhere"), missing="negative")
+    assert not (tmp_path / "submission.csv").exists()
+
+
 def test_an_image_that_cannot_be_read_is_no_harm_where_the_sample_does_not_ask_for_it(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:

@@ -102,6 +102,7 @@ def image(name: str, probability: float, *, threshold: float = 0.5, **values: An
     return {
         "image": f"{name}.dcm", "status": "segmented", "name": name, "probability": probability,
         "decision": "positive" if probability > threshold else "negative", "sentence": f"What {name} shows.",
+        "trained_on": 0,
         **values,
     }  # fmt: skip
 
