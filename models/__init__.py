@@ -8,7 +8,7 @@ from pneumoseg.models.attention_unet import (
     TrainingOutputs,
 )
 from pneumoseg.models.encoders import ENCODERS, EfficientNetLite, rename_reference_weights
-from pneumoseg.models.keras_weights import KerasWeightsError, load_keras_weights
+from pneumoseg.models.keras_weights import KerasWeightsError, load_keras_weights, save_keras_weights
 
 __all__ = [
     "ENCODERS",
@@ -21,4 +21,5 @@ __all__ = [
     "TrainingOutputs",
     "load_keras_weights",
     "rename_reference_weights",
+    "save_keras_weights",
 ]

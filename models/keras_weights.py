@@ -1,7 +1,7 @@
-"""Import of the Keras article's weights, from a model in memory or from a file.
+"""Weights of the Keras article's network: import from a model in memory or from a file, and export to a file.
 
-Only arrays are read from a file, for which h5py suffices: Keras is not needed, and the configuration in a ``.keras``
-archive, whose Lambda layers contain code, is never opened.
+Files hold arrays only, for which h5py suffices: Keras is not needed, and the configuration in a ``.keras`` archive,
+whose Lambda layers contain code, is never opened.
 """
 
 import re
@@ -70,6 +70,59 @@ def load_keras_weights(network: nn.Module, source: Any) -> None:
             parameter.copy_(value)
 
 
+def save_keras_weights(network: nn.Module, path: str | PathLike[str]) -> None:
+    """Write the weights of a network for the article's Keras network, in the order of its published table of layers.
+
+    ``model.load_weights(path)`` of Keras 3 reads a file named ``.weights.h5``, and that of Keras 2 reads the same file
+    under any name that ends in ``.h5``. The file takes no more space for that: the older format names the same arrays.
+
+    Args:
+        network: `AttentionUNet` of the article: without encoder, normalization and image head. The heads of deep
+            supervision, which the article's network has not, are left out.
+        path: Path of the file.
+
+    Raises:
+        KerasWeightsError: If the network is another than the article's.
+        ImportError: If h5py is not installed.
+    """
+    convolutions, h5py = _article_convolutions(network), _h5py()
+    names = [f"layers/conv2d{f'_{index}' if index else ''}" for index in range(len(convolutions))]
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [name.encode() for name in names]
+        for name, convolution in zip(names, convolutions, strict=True):
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [b"vars/0", b"vars/1"]
+            for index, parameter in enumerate((convolution.weight.permute(2, 3, 1, 0), convolution.bias)):
+                group[f"vars/{index}"] = parameter.detach().cpu().contiguous().numpy()
+
+
+def _article_convolutions(network: nn.Module) -> list[nn.Conv2d]:
+    """List the convolutions of the article's network; a network that has anything else is refused."""
+    layers = {
+        name: layer
+        for name, layer in network.named_modules()
+        if next(layer.parameters(recurse=False), None) is not None and not name.startswith("deep_heads.")
+    }
+    convolutions = [
+        layer for layer in layers.values() if isinstance(layer, nn.Conv2d) and layer.bias is not None
+    ]
+    if len(convolutions) < len(layers) or getattr(network, "encoder", None) is not None:
+        found = next((name for name, layer in layers.items() if layer not in convolutions), "encoder")
+        raise KerasWeightsError(
+            f"the network has a layer {found}, which the article's has not; a model without encoder, normalization "
+            "and image head would fit"
+        )
+    return convolutions
+
+
+def _h5py() -> Any:
+    try:
+        import h5py  # noqa: PLC0415  (needed here alone, and not by those who never saw Keras)
+    except ImportError as error:
+        raise ImportError("files of Keras weights need h5py: pip install h5py", name="h5py") from error
+    return h5py
+
+
 def _fitting(network: nn.Module, layers: list[KerasLayer]) -> list[tuple[Tensor, Tensor]]:
     """Pair every parameter of the network with its new value.
 
@@ -113,10 +166,7 @@ def _read(layer: str, array: Any) -> Tensor:
 @contextmanager
 def _opened(path: Path, *, max_bytes: int) -> Iterator[Any]:
     """Open an HDF5 file, or the one that a ``.keras`` archive contains, of at most *max_bytes*."""
-    try:
-        import h5py  # noqa: PLC0415  (needed here alone, and not by those who never saw Keras)
-    except ImportError as error:
-        raise ImportError("weights are read from a Keras file with h5py: pip install h5py") from error
+    h5py = _h5py()
     if not path.is_file():
         raise KerasWeightsError(f"{path} is not a file; give a .keras, .weights.h5 or .h5 file")
     try:

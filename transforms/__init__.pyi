@@ -11,6 +11,7 @@ from .labels.rle import decode_rle as decode_rle
 from .labels.rle import encode_rle as encode_rle
 from .labels.text_table import LabelFileError as LabelFileError
 from .loading import LoadRadiographd as LoadRadiographd
+from .operating import ApplyOperatingPointd as ApplyOperatingPointd
 from .reader.acceptance import AcceptanceFilters as AcceptanceFilters
 from .reader.radiograph import Radiograph as Radiograph
 from .reader.radiograph import RadiographError as RadiographError

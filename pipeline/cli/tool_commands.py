@@ -48,7 +48,10 @@ def export(
         Path, typer.Option("-o", "--output", help="Folder for the exported files.", show_default=False)
     ],
     formats: Annotated[
-        str, typer.Option("-t", "--type", help="Formats to write, separated by commas: onnx, openvino.")
+        str,
+        typer.Option(
+            "-t", "--type", help="Formats to write, separated by commas: onnx, openvino, bundle, keras."
+        ),
     ] = "onnx",
     operating_point: OperatingPointName = None,
     tta: Annotated[
@@ -66,7 +69,7 @@ def export(
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a model for ONNX Runtime and OpenVINO, and compare each file with it."""
+    """Write a model for other programs: ONNX Runtime, OpenVINO, MONAI, Keras."""
     from pneumoseg.pipeline.inference.tta import parse_tta
     from pneumoseg.pipeline.jobs.export import export_model
 
@@ -80,7 +83,12 @@ def export(
         overwrite=overwrite,
     )
     for file in files:
-        say(f"wrote {file.path}; probabilities differ by at most {file.difference:.1e} from the model's")
+        parity = (
+            ""
+            if file.difference is None
+            else f"; probabilities differ by at most {file.difference:.1e} from the model's"
+        )
+        say(f"wrote {file.path}{parity}")
 
 
 def doctor() -> None:

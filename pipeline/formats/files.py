@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import written_atomically
+from pneumoseg.pipeline.formats.extras import extra
 from pneumoseg.pipeline.formats.graph import INPUTS, OUTPUTS, InferenceGraph
 from pneumoseg.pipeline.inference.model import Model
 
@@ -44,7 +44,7 @@ def write_onnx(graph: InferenceGraph, path: Path, *, metadata: Mapping[str, str]
 
     Raises: UsageError: If the extra ``onnx`` is not installed.
     """
-    with _extra("onnx"):
+    with extra("onnx"):
         import onnxscript  # noqa: F401, PLC0415  (the exporter needs it)
 
     stride = graph.stride
@@ -80,7 +80,7 @@ def write_openvino(onnx_file: Path, path: Path, *, check: Check) -> None:
 
     Raises: UsageError: If the extra ``openvino`` is not installed.
     """
-    with _extra("openvino"):
+    with extra("openvino"):
         import openvino  # noqa: PLC0415  (an extra)
 
     converted = openvino.convert_model(onnx_file)
@@ -124,7 +124,7 @@ def onnx_runner(path: Path) -> Run:
 
     Raises: UsageError: If the extra ``onnx`` is not installed.
     """
-    with _extra("onnx"):
+    with extra("onnx"):
         import onnxruntime  # noqa: PLC0415  (an extra)
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -140,7 +140,7 @@ def openvino_runner(path: Path, weights: Path) -> Run:
 
     Raises: UsageError: If the extra ``openvino`` is not installed.
     """
-    with _extra("openvino"):
+    with extra("openvino"):
         import openvino  # noqa: PLC0415  (an extra)
 
     core = openvino.Core()
@@ -180,15 +180,6 @@ def largest_difference(graph: InferenceGraph, run: Run, *, image_size: int) -> f
         for tensor, array in zip(expected, found, strict=True):
             largest = max(largest, float(np.abs(tensor.numpy() - array).max()))
     return largest
-
-
-@contextmanager
-def _extra(name: str) -> Iterator[None]:
-    """Tell which extra to install where a library is missing."""
-    try:
-        yield
-    except ImportError as error:
-        raise UsageError(f"{error.name} is not installed; pip install 'pneumoseg[{name}]'") from None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Export a model for other runtimes, and compare each file with it."""
+"""Export a model for other programs, and compare each file with it."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import torch
 
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import claim_file
+from pneumoseg.pipeline.formats.bundle.writing import METADATA, write_bundle
 from pneumoseg.pipeline.formats.files import (
     Run,
     describe,
@@ -18,24 +19,29 @@ from pneumoseg.pipeline.formats.files import (
     write_openvino,
 )
 from pneumoseg.pipeline.formats.graph import InferenceGraph
+from pneumoseg.pipeline.formats.keras import keras_files, write_keras
 from pneumoseg.pipeline.inference.model import ModelOptions, load_model
 
-FORMATS: Final = ("onnx", "openvino")
+FORMATS: Final = ("onnx", "openvino", "bundle", "keras")
+ONNX: Final = "model.onnx"
+OPENVINO: Final = "model.xml"
+BUNDLE: Final = "bundle"
 TOLERANCE: Final = 1e-4
 """Largest difference of a probability with which a file is kept."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file of a model.
+    """A file or folder of a model.
 
     Attributes:
-        path: Path of the file.
-        difference: Largest difference of a probability from that of the model in float32.
+        path: Path of the file or folder.
+        difference: Largest difference of a probability from that of the model in float32; None for formats whose
+            weights are the model's own.
     """
 
     path: Path
-    difference: float
+    difference: float | None = None
 
 
 def export_model(
@@ -48,34 +54,34 @@ def export_model(
     standardizes: bool = True,
     overwrite: bool = False,
 ) -> list[Exported]:
-    """Write a model with its ensemble and TTA as one graph, in float32 and for images of any size.
+    """Write a model with its ensemble and TTA for other programs.
 
     Args:
         model_folder: Model folder written by `train_model`.
-        output: Folder for ``model.onnx``, and ``model.xml`` with ``model.bin``.
-        formats: Formats to write, of `FORMATS`. OpenVINO's is converted from ONNX, which is written too.
+        output: Folder for ``model.onnx``; ``model.xml`` with ``model.bin``; ``bundle/``, a MONAI Bundle; and
+            ``model.weights.h5``, or a numbered one for each member of an ensemble.
+        formats: Formats to write, of `FORMATS`. OpenVINO's is converted from ONNX, which is written too. Both are one
+            graph in float32 for images of any size.
         tta: Test-time augmentations in the graph, ``flip`` or none; None selects the model's own.
         operating_point: Operating point to describe in the metadata; None selects the model's own.
         standardizes: Whether the graph standardises images, so that its input are greys in [0, 1].
         overwrite: Replace earlier files.
 
-    Returns: The files, with their differences from the model on test images.
+    Returns: What was written, with the differences from the model on test images.
 
     Raises:
-        UsageError: If a format is unknown, its extra is not installed, or the TTA resizes images.
+        UsageError: If a format is unknown, its extra is not installed, the TTA resizes images, or Keras weights are
+            wanted of another network than the article's.
         JobError: If the folder is no model, or a probability of a file differs by more than `TOLERANCE`.
     """
     if unknown := sorted(set(formats) - set(FORMATS)):
         raise UsageError(f"-t {unknown[0]}: {', '.join(FORMATS)} would fit")
     output = Path(output)
-    onnx_file, openvino_file = output / "model.onnx", output / "model.xml"
-    files = [onnx_file, *([openvino_file] if "openvino" in formats else [])]
-    for path in files:
-        claim_file(path, overwrite=overwrite)
     model = load_model(
         model_folder, torch.device("cpu"), ModelOptions(operating_point=operating_point, tta=tta)
     )
-    graph = InferenceGraph(model, standardizes=standardizes)
+    for path in _files(output, formats, members=len(model.networks)):
+        claim_file(path, overwrite=overwrite)
     exported: list[Exported] = []
 
     def compare(path: Path, run: Run) -> None:
@@ -87,7 +93,26 @@ def export_model(
             )
         exported.append(Exported(path, difference))
 
-    write_onnx(graph, onnx_file, metadata=describe(model, graph), check=partial(compare, onnx_file))
-    if "openvino" in formats:
-        write_openvino(onnx_file, openvino_file, check=partial(compare, openvino_file))
+    if "onnx" in formats or "openvino" in formats:
+        graph = InferenceGraph(model, standardizes=standardizes)
+        onnx_file, openvino_file = output / ONNX, output / OPENVINO
+        write_onnx(graph, onnx_file, metadata=describe(model, graph), check=partial(compare, onnx_file))
+        if "openvino" in formats:
+            write_openvino(onnx_file, openvino_file, check=partial(compare, openvino_file))
+    if "bundle" in formats:
+        write_bundle(model, output / BUNDLE)
+        exported.append(Exported(output / BUNDLE))
+    if "keras" in formats:
+        exported += map(Exported, write_keras(model, output))
     return exported
+
+
+def _files(output: Path, formats: Collection[str], *, members: int) -> list[Path]:
+    """List a file of each format, which must not be there before."""
+    files = {
+        "onnx": [output / ONNX],
+        "openvino": [output / ONNX, output / OPENVINO],
+        "bundle": [output / BUNDLE / METADATA],
+        "keras": keras_files(output, members),
+    }
+    return [path for name in formats for path in files[name]]

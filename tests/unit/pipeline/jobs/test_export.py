@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 from tests.conftest import TINY, draw_case, write_model
 
+from pneumoseg.models import load_keras_weights
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.formats import files
 from pneumoseg.pipeline.formats.files import largest_difference
 from pneumoseg.pipeline.formats.graph import InferenceGraph
+from pneumoseg.pipeline.formats.keras import keras_files
 from pneumoseg.pipeline.inference.model import load_model
 from pneumoseg.pipeline.inference.segmentation import load_predictor
 from pneumoseg.pipeline.jobs.export import export_model
@@ -97,8 +99,25 @@ def test_an_earlier_file_and_an_unknown_format_are_refused(model_folder: Path, t
     (tmp_path / "model.onnx").touch()
     with pytest.raises(UsageError, match="--overwrite"):
         export_model(model_folder, tmp_path)
-    with pytest.raises(UsageError, match="onnx, openvino would fit"):
+    with pytest.raises(UsageError, match="onnx, openvino, bundle, keras would fit"):
         export_model(model_folder, tmp_path / "new", ["tensorrt"])
+
+
+def test_keras_weights_of_each_member_are_written(tmp_path: Path) -> None:
+    network = make_network(TINY)
+    export_model(write_model(tmp_path / "model", network), tmp_path / "out", ["keras"])
+    again = make_network(TINY)
+    load_keras_weights(again, tmp_path / "out" / "model.weights.h5")
+    assert all(map(torch.equal, again.parameters(), network.parameters()))
+    assert [path.name for path in keras_files(tmp_path, 2)] == ["model-1.weights.h5", "model-2.weights.h5"]
+
+
+def test_keras_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    config = TINY.model_copy(update={"image_head": True})
+    folder = write_model(tmp_path / "model", make_network(config), config=config)
+    with pytest.raises(UsageError, match="-t keras: the network has a layer image_head"):
+        export_model(folder, tmp_path / "out", ["keras"])
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_missing_library_is_named_with_its_extra(
