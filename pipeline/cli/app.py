@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
+from pneumoseg.pipeline.cli.archive_commands import listen, pull
 from pneumoseg.pipeline.cli.data_commands import check, prepare
 from pneumoseg.pipeline.cli.model_commands import evaluate, predict, submit
 from pneumoseg.pipeline.cli.result_commands import describe, report, score
@@ -29,7 +30,8 @@ app = typer.Typer(
 )
 for _command in (
     *(demo, prepare, train, tune, evaluate, submit, score),
-    *(predict, models, export, describe, check, report, doctor),
+    *(predict, listen, pull),
+    *(models, export, describe, check, report, doctor),
 ):
     app.command()(with_verbosity(_command))
 

@@ -1,5 +1,6 @@
 """Commands that use a model: evaluate, submit and predict."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -204,6 +205,12 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Keep running, and process files as soon as they are complete.")
+    ] = False,
+    settle: Annotated[
+        float, typer.Option(min=0.1, help="With --watch: seconds without a change that complete a file.")
+    ] = 5.0,
     follow_links: FollowLinks = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
@@ -219,13 +226,24 @@ def predict(
     from pneumoseg.pipeline.core.runtime import Runtime
     from pneumoseg.pipeline.inference.model import ModelOptions
     from pneumoseg.pipeline.inference.tta import parse_tta
-    from pneumoseg.pipeline.jobs.predict import predict_folder
+    from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
+    from pneumoseg.pipeline.jobs.watch import watch_folder
     from pneumoseg.pipeline.results.planning import Part
 
     if num_parts > 1 and part_id is None:
         raise UsageError(f"--num-parts {num_parts} needs --part-id, the index of this run, from 0")
     set_threads(threads)
-    report = predict_folder(
+
+    def show(report: PredictReport) -> None:
+        console.print(*predict_summary(report), sep="\n")
+        say(
+            f"wrote {output / 'predictions.csv'} and {output / 'report.html'}"
+            if report.has_tables
+            else f"wrote results to {output}; the part that finishes last writes predictions.csv"
+        )
+
+    run = partial(watch_folder, settle_s=settle, on_pass=show) if watch else predict_folder
+    report = run(
         *model_and_images(paths),
         output,
         options=ModelOptions(
@@ -248,10 +266,7 @@ def predict(
         part=None if part_id is None else Part(part_id, num_parts),
         uid_root=uid_root,
     )
-    console.print(*predict_summary(report), sep="\n")
-    say(
-        f"wrote {output / 'predictions.csv'} and {output / 'report.html'}"
-        if report.has_tables
-        else f"wrote results to {output}; the part that finishes last writes predictions.csv"
-    )
-    raise typer.Exit(report.exit_code)
+    if isinstance(report, PredictReport):
+        show(report)
+        raise typer.Exit(report.exit_code)
+    say("stopped; the same command continues")

@@ -48,13 +48,13 @@ def load_config(
     """
     layers: list[_Layer] = []
     if base is not None:
-        layers.append((str(base), _read_yaml(base)))
+        layers.append((str(base), read_yaml(base)))
     if preset is not None:
         if preset not in presets():
             raise UsageError(f"--preset {preset}: there are {', '.join(presets())}")
-        layers.append((f"--preset {preset}", _read_yaml(preset_path(preset))))
+        layers.append((f"--preset {preset}", read_yaml(preset_path(preset))))
     if path is not None:
-        layers.append((str(path), _read_yaml(path)))
+        layers.append((str(path), read_yaml(path)))
     content: dict[str, Any] = {}
     for _, layer in layers:
         content = _merged(content, layer)
@@ -134,7 +134,14 @@ def _load_yaml(text: str) -> Any:
         raise yaml.YAMLError(str(error)) from None
 
 
-def _read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping of plain values.
+
+    Args:
+        path: Path of the file; an empty one holds no keys.
+
+    Raises: UsageError: If it cannot be read, is not YAML, or holds something else.
+    """
     try:
         content = _load_yaml(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

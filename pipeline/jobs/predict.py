@@ -100,6 +100,9 @@ def predict_folder(
     part: Part | None = None,
     uid_root: str | None = None,
     follow_links: bool = False,
+    model: Model | None = None,
+    only: Collection[str | Path] | None = None,
+    known: Collection[str | Path] = (),
 ) -> PredictReport:
     """Segment every radiograph under a folder, or continue an earlier run.
 
@@ -120,6 +123,10 @@ def predict_folder(
         part: Process only this part; the part that ends last writes the tables.
         uid_root: Root of the UIDs of DICOM results; None makes UIDs under 2.25.
         follow_links: Whether to follow links in *folder*.
+        model: Model that was loaded from *model_folder* with *options* before; None loads it.
+        only: Paths of the files to process, of those in *folder*; None for all.
+        known: Paths of files that have not changed since an earlier call of this process: a receipt of these settings
+            is taken as valid without reading them again.
 
     Returns: Numbers of files by their results.
 
@@ -132,8 +139,9 @@ def predict_folder(
     check_kinds(kinds, dropout_passes=options.dropout_passes)
     check_uid_root(uid_root)
     acceptance = acceptance or AcceptanceFilters()
-    model = load_model(model_folder, resolve_device(runtime.device), options)
+    model = model or load_model(model_folder, resolve_device(runtime.device), options)
     found = find_radiographs(folder, leave_out=[output], follow_links=follow_links)
+    found = found if only is None else found.only([Path(path) for path in only])
     settings = make_settings(
         kinds,
         acceptance=acceptance,
@@ -151,7 +159,7 @@ def predict_folder(
         with logged(log_path, facts=facts) as log, Interruption() as interruption:
             writer = Writer(output, settings, algorithm_parameters(model))
             duplicates = find_duplicates(found, within, acceptance=acceptance, workers=runtime.workers)
-            due = mine if overwrite else _due(mine, writer, duplicates)
+            due = mine if overwrite else _due(mine, writer, duplicates, {Path(path) for path in known})
             if due:
                 withdraw_tables(output)
             segmenting = segment_files(
@@ -199,13 +207,18 @@ def predict_folder(
     return report
 
 
-def _due(planned: Sequence[Planned], writer: Writer, duplicates: Collection[Path]) -> list[Planned]:
+def _due(
+    planned: Sequence[Planned], writer: Writer, duplicates: Collection[Path], known: Collection[Path]
+) -> list[Planned]:
     """List the files without complete results; only files with a receipt of these settings are hashed."""
     due = []
     with tracked("look for earlier results", total=len(planned)) as advance:
         for file in planned:
+            receipt = read_receipt(writer.output, file.name)
+            if file.path in known and receipt and receipt.settings_sha256 == writer.settings.sha256:
+                continue
             if file.path in duplicates or not is_valid(
-                read_receipt(writer.output, file.name),
+                receipt,
                 writer.output,
                 hash_input=partial(content_sha256, file.path, writer.settings.acceptance.max_bytes),
                 settings_sha256=writer.settings.sha256,

@@ -140,9 +140,8 @@ class Archive:
         return told.stdout
 
 
-@contextmanager
-def running_archive(folder: Path) -> Iterator[Archive]:
-    """Start Orthanc with authentication, open to this machine alone, and stop it at the end.
+def configured_archive(folder: Path) -> Archive:
+    """Configure Orthanc with authentication, open to this machine alone.
 
     Args:
         folder: Empty folder for its configuration, database and log.
@@ -171,11 +170,26 @@ def running_archive(folder: Path) -> Iterator[Archive]:
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
     }
     (folder / "orthanc.json").write_text(json.dumps(configuration), encoding="utf-8")
-    with (folder / "orthanc.log").open("wb") as log:
-        process = subprocess.Popen([program, str(folder / "orthanc.json")], stdout=log, stderr=log)
+    return archive
+
+
+@contextmanager
+def running_archive(folder: Path) -> Iterator[Archive]:
+    """Start an archive in an empty folder, and stop it at the end."""
+    archive = configured_archive(folder)
+    with started(archive):
+        yield archive
+
+
+@contextmanager
+def started(archive: Archive) -> Iterator[None]:
+    """Run an archive that is configured, while the context lasts; what it holds stays."""
+    program = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
+    with (archive.folder / "orthanc.log").open("ab") as log:
+        process = subprocess.Popen([program, str(archive.folder / "orthanc.json")], stdout=log, stderr=log)
         try:
             _wait_for(archive, process)
-            yield archive
+            yield
         finally:
             process.terminate()
             process.wait(timeout=30)

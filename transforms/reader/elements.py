@@ -102,7 +102,7 @@ class Elements:
         Source: DICOM PS3.5 9.1: digits and dots, at most 64.
         """
         text = self.text(keyword)
-        return text if len(text) <= 64 and _UID.fullmatch(text) else None
+        return text if is_uid(text) else None
 
     def decimals(self, keyword: str) -> list[float] | None:
         """Return the numbers of a DS or IS element.
@@ -164,6 +164,17 @@ class Elements:
     def byte_order(self) -> Literal["little", "big"]:
         """Byte order in the spelling of `int.from_bytes`."""
         return "little" if self.little_endian else "big"
+
+
+def is_uid(text: str) -> bool:
+    """Check whether a text is a UID; any other one could be a path.
+
+    Args:
+        text: Text of any content.
+
+    Source: DICOM PS3.5 9.1: digits and dots, at most 64.
+    """
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
 @cache

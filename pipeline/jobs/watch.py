@@ -1,0 +1,162 @@
+"""Watch a folder: run `predict_folder` on its files as soon as they are complete, until a signal ends it."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pneumoseg.pipeline.core.devices import resolve_device
+from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.core.interruption import InterruptedRunError, Interruption
+from pneumoseg.pipeline.core.runtime import Runtime
+from pneumoseg.pipeline.inference.model import ModelOptions, load_model
+from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
+from pneumoseg.transforms.reader.radiograph import FileKind, kind_of, read_start
+
+_TEMPORARY: Final = (
+    ".part",
+    ".partial",
+    ".tmp",
+    ".temp",
+    ".filepart",
+    ".crdownload",
+    ".writing",
+    ".upload",
+    "~",
+)
+"""Ends of names that programs give to files which they have not finished."""
+_START_BYTES: Final = 2**10
+_Signature = tuple[int, int]
+"""Size in bytes, and time of the last change in nanoseconds."""
+
+
+def watch_folder(
+    model_folder: str | Path,
+    folder: str | Path,
+    output: str | Path,
+    *,
+    options: ModelOptions = ModelOptions(),
+    runtime: Runtime = Runtime(),
+    settle_s: float = 5.0,
+    on_pass: Callable[[PredictReport], None] = lambda _: None,
+    **settings: Any,
+) -> int:
+    """Segment every radiograph that arrives in a folder, until SIGINT or SIGTERM.
+
+    A file is complete when its size and time have not changed for *settle_s*, or when it appears with a time that is
+    older, as a file does that was renamed into place. Results and receipts are those of `predict_folder`, which runs
+    for each group of new files; the tables are written anew each time. While the folder is empty, they stay.
+
+    Args:
+        model_folder: Model folder written by `train_model`.
+        folder: Folder to watch, with its subfolders.
+        output: Folder for the results.
+        options: How to use the model.
+        runtime: Device, batch size and workers.
+        settle_s: Seconds without a change after which a file is complete.
+        on_pass: Called with the report after each group of files.
+        settings: Further arguments of `predict_folder`.
+
+    Returns: Number of the signal.
+
+    Raises:
+        UsageError: If an argument does not fit.
+        JobError: If the model cannot be used, or another process uses *output*.
+    """
+    model_folder, folder, output = Path(model_folder), Path(folder), Path(output)
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: is no folder that can be watched")
+    if settings.pop("part", None) is not None or settings.pop("overwrite", False):
+        raise UsageError("--watch goes with neither --num-parts nor --overwrite; leave them out")
+    model = load_model(model_folder, resolve_device(runtime.device), options)
+    arrivals = Arrivals(folder, leave_out=output, settle_s=settle_s)
+    known: dict[Path, _Signature] = {}
+    with Interruption() as interruption:
+        while not interruption.received:
+            complete = arrivals.complete()
+            if complete and complete != known:
+                unchanged = [path for path, signature in complete.items() if known.get(path) == signature]
+                try:
+                    report = predict_folder(
+                        model_folder, folder, output, options=options, runtime=runtime, model=model,
+                        only=complete, known=unchanged, **settings,
+                    )  # fmt: skip
+                except InterruptedRunError as error:
+                    return error.exit_code - 128
+                known = complete
+                on_pass(report)
+            _wait(min(1.0, settle_s / 2), interruption)
+    return interruption.received
+
+
+def _wait(seconds: float, interruption: Interruption) -> None:
+    end = time.monotonic() + seconds
+    while not interruption.received and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+@dataclass
+class Arrivals:
+    """The radiographs in a folder, and since when each has not changed.
+
+    Attributes:
+        folder: Folder with subfolders; links in it are not followed.
+        leave_out: Folder in it to leave out, with the results.
+        settle_s: Seconds without a change after which a file is complete.
+    """
+
+    folder: Path
+    leave_out: Path
+    settle_s: float
+    _seen: dict[Path, tuple[_Signature, float]] = field(default_factory=dict)
+    _is_image: dict[Path, tuple[_Signature, bool]] = field(default_factory=dict)
+
+    def complete(self) -> Mapping[Path, _Signature]:
+        """Look at the folder; returns the complete radiographs with their sizes and times."""
+        now, today = time.monotonic(), time.time()
+        before, self._seen = self._seen, {}
+        found: dict[Path, _Signature] = {}
+        for path, signature in self._files():
+            former, since = before.get(path, (None, now))
+            if former != signature:
+                age = today - signature[1] / 1e9
+                since = now - age if former is None and age >= self.settle_s else now
+            self._seen[path] = signature, since
+            if now - since >= self.settle_s and self._may_be_radiograph(path, signature):
+                found[path] = signature
+        return found
+
+    def _files(self) -> Iterator[tuple[Path, _Signature]]:
+        waiting = [os.fspath(self.folder)]
+        left_out = os.path.realpath(self.leave_out)
+        while waiting:
+            here = waiting.pop()
+            if os.path.realpath(here) == left_out:
+                continue
+            try:
+                entries = list(os.scandir(here))
+            except OSError:  # it has just gone
+                continue
+            for entry in entries:
+                try:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False) and not _is_temporary(entry.name):
+                        status = entry.stat(follow_symlinks=False)
+                        yield Path(entry.path), (status.st_size, status.st_mtime_ns)
+                except OSError:
+                    continue
+
+    def _may_be_radiograph(self, path: Path, signature: _Signature) -> bool:
+        """Read the start of a file once for each of its versions."""
+        former, answer = self._is_image.get(path, (None, False))
+        if former != signature:
+            answer = kind_of(path, read_start(path, _START_BYTES)) is not FileKind.OTHER
+            self._is_image[path] = signature, answer
+        return answer
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") or name.casefold().endswith(_TEMPORARY)

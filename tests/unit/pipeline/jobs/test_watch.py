@@ -1,0 +1,150 @@
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import Collection, job_options
+
+from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.jobs import watch
+from pneumoseg.pipeline.jobs.predict import PredictReport
+from pneumoseg.pipeline.jobs.watch import Arrivals, watch_folder
+
+
+@pytest.fixture
+def arrivals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arrivals:
+    """A folder that is watched by a clock of its own."""
+    (tmp_path / "in").mkdir()
+    monkeypatch.setattr(watch.time, "monotonic", time.time)
+    return Arrivals(tmp_path / "in", leave_out=tmp_path / "in" / "out", settle_s=5)
+
+
+def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    now = time.time() + seconds
+    monkeypatch.setattr(watch.time, "monotonic", lambda: now)
+
+
+def put(path: Path, content: bytes = b"\0" * 128 + b"DICM", *, age_s: float = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    os.utime(path, (time.time() - age_s,) * 2)
+    return path
+
+
+def test_a_file_is_complete_once_it_has_not_changed_for_a_while(
+    arrivals: Arrivals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(arrivals.folder / "a.dcm")
+    assert list(arrivals.complete()) == []
+    later(monkeypatch, 4)
+    assert list(arrivals.complete()) == []
+    later(monkeypatch, 6)
+    assert list(arrivals.complete()) == [path]
+
+
+def test_a_file_that_grows_is_not_complete(arrivals: Arrivals, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(arrivals.folder / "a.dcm")
+    arrivals.complete()
+    later(monkeypatch, 6)
+    put(path, b"\0" * 128 + b"DICM more")
+    assert list(arrivals.complete()) == []
+    later(monkeypatch, 12)
+    assert list(arrivals.complete()) == [path]
+
+
+def test_a_file_that_is_renamed_into_place_is_complete_at_once(arrivals: Arrivals) -> None:
+    put(arrivals.folder / "a.dcm.part", age_s=60).rename(arrivals.folder / "a.dcm")
+    assert list(arrivals.complete()) == [arrivals.folder / "a.dcm"]
+
+
+@pytest.mark.parametrize("name", [".hidden.dcm", "a.dcm.part", "a.dcm.TMP", "a.dcm~", "out/seg/a.dcm"])
+def test_unfinished_files_and_results_are_left_out(arrivals: Arrivals, name: str) -> None:
+    put(arrivals.folder / name, age_s=60)
+    assert list(arrivals.complete()) == []
+
+
+def test_unrelated_files_are_left_out(arrivals: Arrivals) -> None:
+    put(arrivals.folder / "notes.txt", b"text", age_s=60)
+    assert list(arrivals.complete()) == []
+
+
+def watch_passes(
+    monkeypatch: pytest.MonkeyPatch, steps: list[Any], *arguments: Path, **options: Any
+) -> list[PredictReport]:
+    """Watch, with a step before each look at the folder; it ends after the last one."""
+    reports: list[PredictReport] = []
+
+    def wait(_: float, interruption: Any) -> None:
+        if steps:
+            steps.pop(0)()
+        else:
+            interruption.received = 15
+
+    monkeypatch.setattr(watch, "_wait", wait)
+    assert watch_folder(*arguments, settle_s=0.1, on_pass=reports.append, **job_options(), **options) == 15
+    return reports
+
+
+def test_only_new_files_are_read_and_the_results_are_those_of_predict(
+    collection: Collection, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+
+    def add(number: int) -> None:
+        shutil.copy(collection.images / f"case{number:02}.dcm", folder)
+        os.utime(folder / f"case{number:02}.dcm", (1, 1))
+
+    def damage_and_add() -> None:
+        content = (folder / "case00.dcm").read_bytes()
+        (folder / "case00.dcm").write_bytes(content[:-1] + b"\1")
+        os.utime(
+            folder / "case00.dcm", (1, 1)
+        )  # as if it had not changed, so that only reading it would tell
+        add(6)
+
+    add(0)
+    reports = watch_passes(
+        monkeypatch, [lambda: None, damage_and_add], model_folder, folder, output, kinds=["csv"]
+    )
+    assert [(each.segmented, each.kept) for each in reports] == [(1, 0), (2, 1)]
+    assert len(list((output / "receipts").glob("*.json"))) == 2
+    assert (output / "predictions.csv").read_text().count("\n") == 3
+
+
+def test_a_file_that_changes_is_segmented_again(
+    collection: Collection, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+
+    def write(number: int) -> None:
+        shutil.copy(collection.images / f"case{number:02}.dcm", folder / "image.dcm")
+        os.utime(folder / "image.dcm", (number + 1, number + 1))
+        time.sleep(0.15)
+
+    write(0)
+    reports = watch_passes(
+        monkeypatch,
+        [lambda: write(6), lambda: time.sleep(0.15)],
+        model_folder,
+        folder,
+        tmp_path / "out",
+        kinds=["csv"],
+    )
+    assert [each.predicted_positive for each in reports if each.segmented] == [1, 0]
+
+
+@pytest.mark.parametrize("options", [{"overwrite": True}, {"part": object()}])
+def test_watching_goes_with_neither_parts_nor_overwrite(
+    tmp_path: Path, model_folder: Path, options: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError, match="--watch"):
+        watch_folder(model_folder, tmp_path, tmp_path / "out", **options)
+
+
+def test_a_folder_that_is_not_there_cannot_be_watched(tmp_path: Path, model_folder: Path) -> None:
+    with pytest.raises(UsageError, match="no folder"):
+        watch_folder(model_folder, tmp_path / "none", tmp_path / "out")
