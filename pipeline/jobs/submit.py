@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
-from pneumoseg.pipeline.reading.duplicates import find_duplicates
+from pneumoseg.pipeline.reading.duplicates import Duplicates
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.scoring.submission import CHALLENGE_SHAPE, check_submission
 from pneumoseg.transforms.labels.challenge_csv import is_safe_id
@@ -116,15 +117,17 @@ def write_submission(
 
     texts: dict[str, str] = {}
     refused: list[NotRead] = []
-    paths = [path_of[name] for name in wanted]
-    trained_on = review = 0
+    paths = sorted((path_of[name] for name in wanted), key=Path.as_posix)
+    review = 0
+    digests: list[str] = []
+    duplicates = Duplicates()
     segmenting = segment_files(
         model,
         paths,
         acceptance=acceptance,
         batch_size=runtime.batch_size,
         workers=runtime.workers,
-        refused=find_duplicates(found.only(paths), images, acceptance=acceptance, workers=runtime.workers),
+        refuse=lambda path, radiograph: duplicates.check(os.path.relpath(path, images), radiograph),
     )
     with tracked("segment", total=len(paths)) as advance, closing(segmenting):
         for path, result in zip(paths, segmenting, strict=True):
@@ -140,7 +143,7 @@ def write_submission(
                 raise JobError(f"{path}: cannot be named so in a submission; rename it or give --sample")
             else:
                 texts[path.stem] = encode_rle(result.mask)
-                trained_on += result.trained_on
+                digests.append(result.radiograph.file_sha256)
                 review += bool(result.review)
             advance()
     if refused and sample:
@@ -149,6 +152,7 @@ def write_submission(
             f"{len(refused)} images of {sample} cannot be read, so that no valid submission can be made; "
             f"the first is {first.path.name}: {first.error}"
         )
+    texts = {name: texts[name] for name in wanted if name in texts}
     _write(output, texts, shape)
     predicted_positive = sum(text != "-1" for text in texts.values())
     validation = None if options.operating_point else _predicted_positive_in_validation(model)
@@ -160,7 +164,7 @@ def write_submission(
         refused=tuple(refused),
         repeated=tuple(repeated),
         links=found.links,
-        trained_on=trained_on,
+        trained_on=sum(map(model.has_seen, digests)),
         validation_rate=validation and validation[0] / validation[1],
         surprising=validation is not None and _is_surprising((predicted_positive, len(texts)), validation),
     )
