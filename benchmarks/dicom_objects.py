@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.jobs.predict import predict_folder
-from pneumoseg.pipeline.reading.folders import find_radiographs
+from pneumoseg.pipeline.reading.folders import find_radiographs, look_for_uids
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
 KINDS = ("seg", "sr", "sc", "gsps")
@@ -54,8 +54,8 @@ def judge(folder: Path, output: Path, *, images: int) -> int:
 
     Returns: Exit status.
     """
-    found = find_radiographs(folder)
-    sources = {uid: path for uid, path in zip(found.uids, found.images, strict=True) if uid}
+    images = find_radiographs(folder).images
+    sources = {uid: path for uid, path in zip(look_for_uids(images), images, strict=True) if uid}
     failed = False
     with ThreadPoolExecutor(2) as pool:
         of_source = dict(zip(sources, pool.map(complaints, sources.values()), strict=True))

@@ -144,7 +144,7 @@ def load_model(folder: str | Path, device: torch.device, options: ModelOptions =
         temperature=temperature,
         dropout_passes=options.dropout_passes,
     )
-    _ = model.predictor  # raises for networks without dropout before any image is read
+    _ = model.predictor, model.operating_point  # they raise before any image is read, and are ready for it
     return model
 
 

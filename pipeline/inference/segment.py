@@ -1,6 +1,6 @@
 """Inference on a stream of radiograph files, in order and in batches."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -24,6 +24,7 @@ from pneumoseg.transforms.reader.reasons import RadiographError
 
 _END: Final = object()
 _Item = TypeVar("_Item")
+Refuse = Callable[[Path, Radiograph], RadiographError | None]
 _MOST_FILES: Final = 16  # files per image of a batch, so that the reasons of unreadable files are not delayed
 
 
@@ -45,6 +46,7 @@ def segment_files(
     even_batches: bool = False,
     attention: bool = False,
     refused: Mapping[Path, RadiographError] | None = None,
+    refuse: Refuse | None = None,
 ) -> Generator[Segmentation | NotRead]:
     """Apply a model to files; each gives one result, in the order of *paths*.
 
@@ -60,11 +62,13 @@ def segment_files(
         even_batches: Whether to pad each batch to its full size, so that results are bit-exact for any number of files.
         attention: Whether to include the attention maps.
         refused: Errors of files that are not to be read.
+        refuse: Function that is called with each radiograph, in order, and returns an error for one not to be used.
     """
     batches = ahead(
         _read_batches(
             paths,
             refused or {},
+            refuse,
             image_size=model.image_size,
             acceptance=acceptance,
             batch_size=batch_size,
@@ -105,6 +109,7 @@ class _Batch:
 def _read_batches(
     paths: Sequence[Path],
     refused: Mapping[Path, RadiographError],
+    refuse: Refuse | None,
     *,
     image_size: int,
     acceptance: AcceptanceFilters | None,
@@ -116,6 +121,8 @@ def _read_batches(
     with Readers(read_radiograph, acceptance=acceptance, workers=workers) as readers:
         read = readers.read(path for path in paths if path not in refused)
         results = ((path, refused[path] if path in refused else next(read)) for path in paths)
+        if refuse is not None:
+            results = ((path, _used(path, result, refuse)) for path, result in results)
         while files := list(_take(results, radiographs=batch_size)):
             inputs = [network_input(read, image_size) for _, read in files if isinstance(read, Radiograph)]
             if not inputs:
@@ -129,6 +136,10 @@ def _read_batches(
             if pin_memory:
                 images, content = images.pin_memory(), content.pin_memory()
             yield _Batch(files, images, content)
+
+
+def _used(path: Path, read: Radiograph | RadiographError, refuse: Refuse) -> Radiograph | RadiographError:
+    return read if isinstance(read, RadiographError) else refuse(path, read) or read
 
 
 def _take(results: Iterator[_Read], *, radiographs: int) -> Iterator[_Read]:

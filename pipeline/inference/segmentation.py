@@ -19,7 +19,7 @@ from pneumoseg.transforms.network_input import network_input, to_original_size
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.grey import GreyScale, Window, WindowFunction
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
-from pneumoseg.transforms.reader.reasons import Reason, reasons_for_review
+from pneumoseg.transforms.reader.reasons import REVIEW_REASONS, Reason
 
 Map = npt.NDArray[np.float32]
 
@@ -30,33 +30,38 @@ class Segmentation:
 
     Attributes:
         radiograph: Input radiograph.
-        probability: Image probability at the model's temperature.
+        image_probability: Image probability without the temperature.
         probabilities: Probability of each stored pixel without the temperature, shape
             ``(rows, columns)``, from which the mask is computed.
         mask: Mask of zeros and ones, of the same shape.
-        trained_on: Whether the model was trained on this file.
         image_std: Standard deviation of the image probability over Monte-Carlo dropout samples, without the
             temperature; None without dropout.
         pixel_std: Standard deviation of each pixel's probability, shape ``(rows, columns)``; None without dropout.
         attention: Coefficients of the four attention gates, deepest first, each of shape ``(rows, columns)``; None
             unless requested.
+        temperature: Temperature of the reported image probability.
         path: Path of the file; None for an array or a radiograph in memory.
     """
 
     radiograph: Radiograph
-    probability: float
+    image_probability: float
     probabilities: Map
     mask: npt.NDArray[np.uint8]
-    trained_on: bool = False
     image_std: float | None = None
     pixel_std: Map | None = None
     attention: tuple[Map, ...] | None = None
+    temperature: float = 1.0
     path: Path | None = None
+
+    @property
+    def probability(self) -> float:
+        """Image probability at the model's temperature."""
+        return float(calibrate(self.image_probability, self.temperature))
 
     @property
     def review(self) -> tuple[Reason, ...]:
         """Reasons why a person has to review the result; empty where it may stand."""
-        return reasons_for_review(self.radiograph.warnings)
+        return tuple(reason for reason, _ in self.radiograph.warnings if reason in REVIEW_REASONS)
 
     @property
     def decision(self) -> Literal["positive", "negative", "indeterminate"]:
@@ -184,13 +189,13 @@ def postprocess(
     probability = float(prediction.image_probability)
     return Segmentation(
         radiograph=radiograph,
-        probability=float(calibrate(probability, model.temperature)),
+        image_probability=probability,
         probabilities=probabilities,
         mask=to_mask(probabilities, model.operating_point, probability),
-        trained_on=model.has_seen(radiograph.file_sha256),
         image_std=None if prediction.image_std is None else float(prediction.image_std),
         pixel_std=None if prediction.pixel_std is None else enlarged(prediction.pixel_std),
         attention=None if prediction.attention is None else tuple(map(enlarged, prediction.attention)),
+        temperature=model.temperature,
         path=path,
     )
 

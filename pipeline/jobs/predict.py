@@ -1,9 +1,10 @@
 """Segment every radiograph under a folder, and write a row and the requested files for each."""
 
+import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -17,12 +18,13 @@ from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
 from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.jobs.report import write_report
-from pneumoseg.pipeline.reading.duplicates import find_duplicates
-from pneumoseg.pipeline.reading.folders import FoundFiles, find_radiographs
+from pneumoseg.pipeline.reading.duplicates import Duplicates, find_duplicates
+from pneumoseg.pipeline.reading.folders import FoundFiles, find_radiographs, look_for_uids
 from pneumoseg.pipeline.results.output_folder import claimed, remove_leftovers, remove_unfinished_of_parts
-from pneumoseg.pipeline.results.planning import Part, Planned, content_sha256, plan
+from pneumoseg.pipeline.results.planning import Names, Part, Planned, content_sha256
 from pneumoseg.pipeline.results.receipts import (
     Receipt,
+    has_receipts,
     history_of,
     is_valid,
     read_receipt,
@@ -42,7 +44,7 @@ from pneumoseg.pipeline.results.tables import collect, was_trained_on, withdraw_
 from pneumoseg.pipeline.results.writing import Writer, lacks_requested_object
 from pneumoseg.transforms.measurements import measure
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
-from pneumoseg.transforms.reader.reasons import Outcome
+from pneumoseg.transforms.reader.reasons import Outcome, RadiographError
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,9 @@ def predict_folder(
     acceptance = acceptance or AcceptanceFilters()
     model = model or load_model(model_folder, resolve_device(runtime.device), options)
     found = find_radiographs(folder, leave_out=[output], follow_links=follow_links)
-    found = found if only is None else found.only([Path(path) for path in only])
+    if only is not None:
+        chosen = set(map(Path, only))
+        found = replace(found, images=tuple(path for path in found.images if path in chosen))
     settings = make_settings(
         kinds,
         acceptance=acceptance,
@@ -152,39 +156,50 @@ def predict_folder(
     )
     with claimed(output, part=part, overwrite=overwrite, inputs=[model_folder, folder]):
         within = folder if folder.is_dir() else folder.parent
-        planned = plan(found, within, research=research, max_bytes=acceptance.max_bytes)
-        mine = part.of(planned) if part else planned
+        names = Names(within, research=research, max_bytes=acceptance.max_bytes)
+        mine = part.of(found.images) if part else found.images
         facts = {"pneumoseg": version("pneumoseg"), "files": len(mine), "settings": settings.sha256[:16]}
         log_path = output / (f"run-{part}.log" if part else "run.log")
         with logged(log_path, facts=facts) as log, Interruption() as interruption:
             writer = Writer(output, settings, algorithm_parameters(model))
-            duplicates = find_duplicates(found, within, acceptance=acceptance, workers=runtime.workers)
-            due = mine if overwrite else _due(mine, writer, duplicates, {Path(path) for path in known})
+            due, refused, rule = mine, dict[Path, RadiographError](), Duplicates()
+            if part or has_receipts(output):  # otherwise names come from the one read of each file
+                uids = look_for_uids(found.images)
+                planned = list(map(names.plan, found.images, uids))
+                refused = find_duplicates(
+                    found.images, uids, within, acceptance=acceptance, workers=runtime.workers
+                )
+                if not overwrite:
+                    due = _due(part.of(planned) if part else planned, writer, refused, set(map(Path, known)))
             if due:
                 withdraw_tables(output)
             segmenting = segment_files(
                 model,
-                [file.path for file in due],
+                due,
                 acceptance=acceptance,
                 batch_size=runtime.batch_size,
                 workers=runtime.workers,
                 even_batches=True,
                 attention="attention" in settings.kinds,
-                refused=duplicates,
+                refused=refused,
+                refuse=None
+                if names.files
+                else lambda path, read: rule.check(os.path.relpath(path, within), read),
             )
             pace = Pace(len(due))
             with tracked("segment", total=len(due)) as advance, closing(segmenting):
-                for index, (file, result) in enumerate(zip(due, segmenting, strict=True)):
+                for index, (path, result) in enumerate(zip(due, segmenting, strict=True)):
                     if interruption.received:
                         raise InterruptedRunError(
                             f"interrupted; {index} of {len(due)} files are done, "
                             "the same command continues with the rest",
                             interruption.received,
                         )
-                    _save(writer, file, result)
+                    _save(writer, names.plan(path, *_identity(path, result, acceptance)), result)
                     advance()
                     if (progress := pace.advance()) is not None:
                         log.info(progress)
+            planned = list(names.files.values())
             receipts = collect(output, planned, settings)
             if receipts is not None:
                 remove_leftovers(output, planned)
@@ -192,7 +207,7 @@ def predict_folder(
                 write_report(output)
                 if part:
                     remove_unfinished_of_parts(output, part)
-            own = receipts if part is None else collect(output, mine, settings)
+            own = receipts if part is None else collect(output, part.of(planned), settings)
             report = _report(
                 own or [],
                 model=model,
@@ -209,7 +224,7 @@ def predict_folder(
 
 def _due(
     planned: Sequence[Planned], writer: Writer, duplicates: Collection[Path], known: Collection[Path]
-) -> list[Planned]:
+) -> list[Path]:
     """List the files without complete results; only files with a receipt of these settings are hashed."""
     due = []
     with tracked("look for earlier results", total=len(planned)) as advance:
@@ -223,9 +238,20 @@ def _due(
                 hash_input=partial(content_sha256, file.path, writer.settings.acceptance.max_bytes),
                 settings_sha256=writer.settings.sha256,
             ):
-                due.append(file)
+                due.append(file.path)
             advance()
     return due
+
+
+def _identity(
+    path: Path, result: Segmentation | NotRead, acceptance: AcceptanceFilters
+) -> tuple[str | None, str | None]:
+    """Give the SOPInstanceUID and the SHA-256 of a file; one that was not read to its end is opened again for them."""
+    if isinstance(result, Segmentation):
+        return result.radiograph.sop_instance_uid, result.radiograph.file_sha256
+    if result.error.file_sha256:
+        return result.error.sop_instance_uid, result.error.file_sha256
+    return look_for_uids([path])[0], content_sha256(path, acceptance.max_bytes)
 
 
 def _save(writer: Writer, file: Planned, result: Segmentation | NotRead) -> None:
@@ -236,7 +262,7 @@ def _save(writer: Writer, file: Planned, result: Segmentation | NotRead) -> None
     if isinstance(result, NotRead):
         writer.remove(file.name)
         receipt = Receipt(
-            input_sha256=content_sha256(file.path, settings.acceptance.max_bytes),
+            input_sha256=_identity(file.path, result, settings.acceptance)[1],
             settings_sha256=settings.sha256,
             row=row_without_result(result, research=settings.research),
         )

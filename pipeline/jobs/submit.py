@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
@@ -17,8 +18,8 @@ from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
-from pneumoseg.pipeline.reading.duplicates import find_duplicates
-from pneumoseg.pipeline.reading.folders import FoundFiles, find_radiographs
+from pneumoseg.pipeline.reading.duplicates import Duplicates
+from pneumoseg.pipeline.reading.folders import find_radiographs, look_for_uids
 from pneumoseg.pipeline.scoring.submission import CHALLENGE_SHAPE, check_submission
 from pneumoseg.transforms.labels.challenge_csv import is_safe_id
 from pneumoseg.transforms.labels.rle import encode_rle
@@ -113,7 +114,7 @@ def write_submission(
     model = load_model(model_folder, resolve_device(runtime.device), options)
     found = find_radiographs(images, leave_out=[output], follow_links=follow_links)
     wanted, repeated = _read_sample(sample) if sample else (sorted({path.stem for path in found.images}), [])
-    path_of = _find_images(wanted, found)
+    path_of = _find_images(wanted, found.images)
     absent = [name for name in wanted if name not in path_of]
     if absent and missing == "error":
         raise JobError(
@@ -124,18 +125,21 @@ def write_submission(
     texts = dict.fromkeys(wanted, EMPTY) if missing == "negative" else {}
     refused: list[NotRead] = []
     filled = list(absent)
-    paths = list(path_of.values())
+    chosen = sorted(
+        path_of.items(), key=lambda item: item[1].as_posix()
+    )  # of duplicates, the first path stays
     trained_on = review = 0
+    duplicates = Duplicates()
     segmenting = segment_files(
         model,
-        paths,
+        [path for _, path in chosen],
         acceptance=acceptance,
         batch_size=runtime.batch_size,
         workers=runtime.workers,
-        refused=find_duplicates(found.only(paths), images, acceptance=acceptance, workers=runtime.workers),
+        refuse=lambda path, radiograph: duplicates.check(os.path.relpath(path, images), radiograph),
     )
-    with tracked("segment", total=len(paths)) as advance, closing(segmenting):
-        for (name, path), result in zip(path_of.items(), segmenting, strict=True):
+    with tracked("segment", total=len(chosen)) as advance, closing(segmenting):
+        for (name, path), result in zip(chosen, segmenting, strict=True):
             if isinstance(result, NotRead):
                 refused.append(result)
                 filled.append(name)
@@ -149,7 +153,7 @@ def write_submission(
                 raise JobError(f"{path}: cannot be named so in a submission; rename it or give --sample")
             else:
                 texts[name] = encode_rle(result.mask)
-                trained_on += result.trained_on
+                trained_on += model.has_seen(result.radiograph.file_sha256)
                 review += bool(result.review)
             advance()
     if refused and sample and missing == "error":
@@ -162,8 +166,9 @@ def write_submission(
         filled = []  # a file without a result has no row
     if len(filled) == len(texts):
         raise JobError(
-            f"none of the {len(wanted)} images of {sample} can be used; is {images} the right folder?"
+            f"none of the {len(wanted)} images of {sample or images} can be used; is {images} the right folder?"
         )
+    texts = {name: texts[name] for name in wanted if name in texts}
     _write(output, texts, shape)
     predicted_positive = sum(text != EMPTY for text in texts.values())
     validation = None if options.operating_point else _predicted_positive_in_validation(model)
@@ -183,13 +188,15 @@ def write_submission(
     )
 
 
-def _find_images(wanted: Sequence[str], found: FoundFiles) -> dict[str, Path]:
+def _find_images(wanted: Sequence[str], images: Sequence[Path]) -> dict[str, Path]:
     """Find the image of each id: by the name of its file without or with suffix, else by its SOPInstanceUID."""
     by_name, by_uid = defaultdict[str, list[Path]](list), defaultdict[str, list[Path]](list)
-    for path, uid in zip(found.images, found.uids, strict=True):
+    for path in images:
         for name in {path.stem, path.name}:
             by_name[name].append(path)
-        by_uid[uid or ""].append(path)
+    if any(name not in by_name for name in wanted):  # only then files are opened for their UIDs
+        for path, uid in zip(images, look_for_uids(images), strict=True):
+            by_uid[uid or ""].append(path)
     path_of: dict[str, Path] = {}
     id_of: dict[Path, str] = {}
     for name in wanted:

@@ -1,18 +1,16 @@
 """Finding radiographs under a folder."""
 
 import os
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from pneumoseg.pipeline.core.errors import JobError, UsageError
-from pneumoseg.transforms.reader.dicom_file import peek
-from pneumoseg.transforms.reader.elements import quiet_libraries
-from pneumoseg.transforms.reader.radiograph import FileKind, kind_of, read_start
+from pneumoseg.transforms.reader.radiograph import FileKind, kind_of, read_start, read_uid
 
 _MARK: Final = ".pneumoseg-"  # `claim_folder` leaves a file of this name in each folder of results
-_START_BYTES: Final = 2**14  # the UID is one of the first elements
+_START_BYTES, _MOST_BYTES = 2**14, 2**24  # the UID is one of the first elements
 
 
 @dataclass(frozen=True)
@@ -24,23 +22,11 @@ class FoundFiles:
             will get a result or a reason. Sorted by path.
         others: Number of unrelated files.
         links: Number of links that were not followed.
-        uids: SOPInstanceUID of each of `images`, from the first bytes of the file; None where they do not tell.
     """
 
     images: tuple[Path, ...]
     others: int
     links: int = 0
-    uids: tuple[str | None, ...] = ()
-
-    def only(self, paths: Collection[Path]) -> Self:
-        """Select some of the images.
-
-        Args:
-            paths: Paths of the images to select.
-        """
-        wanted = set(paths)
-        pairs = [(path, uid) for path, uid in zip(self.images, self.uids, strict=True) if path in wanted]
-        return replace(self, images=tuple(path for path, _ in pairs), uids=tuple(uid for _, uid in pairs))
 
 
 def find_radiographs(
@@ -48,7 +34,7 @@ def find_radiographs(
 ) -> FoundFiles:
     """Find radiographs in a folder and its subfolders, except in folders that hold results of earlier commands.
 
-    Each file is opened once, to read its first bytes.
+    Only files are opened whose name tells nothing: these are looked for a DICOM header or a PNG signature.
 
     Args:
         folder: Folder to search. A single file is accepted as it is.
@@ -71,35 +57,44 @@ def find_radiographs(
             paths += walk.under(link, only_new=True)
     links = 0 if follow_links else len(walk.links)
 
-    uids: dict[Path, str | None] = {}
-    for path in paths:
-        start = read_start(path, _START_BYTES)
-        if not _is_of_macos(path) and (kind_of(path, start) is not FileKind.OTHER or _cannot_be_read(path)):
-            uids[path] = _peek_uid(start)
-    others = len(paths) - len(uids)
-    if not uids:
+    images = sorted((path for path in paths if _may_be_radiograph(path)), key=Path.as_posix)
+    others = len(paths) - len(images)
+    if not images:
         behind = f" ({links} links were not followed)" if links else ""
         raise JobError(
             f"{folder}: holds no DICOM or PNG file among {others} files{behind}; is it the right folder?"
         )
-    images = tuple(sorted(uids, key=Path.as_posix))
-    return FoundFiles(images, others, links, tuple(uids[path] for path in images))
+    return FoundFiles(tuple(images), others, links)
 
 
-def _peek_uid(start: bytes) -> str | None:
-    """Read the SOPInstanceUID from the first bytes of a file."""
-    with quiet_libraries():
-        return peek(start, "SOPInstanceUID").uid("SOPInstanceUID")
+def look_for_uids(paths: Sequence[Path]) -> list[str | None]:
+    """Read the SOPInstanceUIDs of files that are not to be decoded, from their first bytes.
+
+    Args:
+        paths: Paths of the files.
+
+    Returns: UID of each file; None where it has no valid one, or cannot be read.
+    """
+    return [_look_for_uid(path) for path in paths]
 
 
-def _is_of_macos(path: Path) -> bool:
-    """Tell whether a file holds attributes of another file or of its folder, and is only named like a radiograph."""
-    return path.name.startswith("._") or path.name == ".DS_Store"
+def _look_for_uid(path: Path) -> str | None:
+    start = read_start(path, _START_BYTES)
+    uid = read_uid(start)
+    if uid is None and len(start) == _START_BYTES and kind_of(path, start) is FileKind.DICOM:
+        uid = read_uid(read_start(path, _MOST_BYTES))
+    return uid
 
 
-def _cannot_be_read(path: Path) -> bool:
-    """Tell whether a file or folder may not be read: it might be, or hold, a radiograph."""
-    return not os.access(path, os.R_OK) or os.path.isdir(path)  # noqa: PTH112  (a folder that cannot be listed)
+def _may_be_radiograph(path: Path) -> bool:
+    """Tell whether a file is DICOM or PNG by name or content, or might be one or hold one, as it may not be read."""
+    if (
+        path.name.startswith("._") or path.name == ".DS_Store"
+    ):  # attributes of another file or folder on macOS
+        return False
+    is_named = kind_of(path, b"") is not FileKind.OTHER
+    cannot_be_read = not os.access(path, os.R_OK) or os.path.isdir(path)  # noqa: PTH112  (one that cannot be listed)
+    return is_named or cannot_be_read or kind_of(path, read_start(path, 132)) is not FileKind.OTHER
 
 
 class _Walk:

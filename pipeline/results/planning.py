@@ -5,10 +5,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.names import safe_name
-from pneumoseg.pipeline.reading.folders import FoundFiles
+
+_File = TypeVar("_File")
 
 
 @dataclass(frozen=True)
@@ -49,31 +51,59 @@ class Part:
     def __str__(self) -> str:
         return f"{self.number}-of-{self.count}"
 
-    def of(self, planned: Sequence[Planned]) -> Sequence[Planned]:
-        """Select the files of this part."""
-        return planned[self.number :: self.count]
+    def of(self, files: Sequence[_File]) -> Sequence[_File]:
+        """Select the files of this part.
+
+        Args:
+            files: All files, or something for each of them, in order.
+        """
+        return files[self.number :: self.count]
 
 
-def plan(found: FoundFiles, folder: Path, *, research: bool, max_bytes: int) -> list[Planned]:
-    """Give the results of each file a unique name: its SOPInstanceUID if it has one, else the name of the file.
+class Names:
+    """Unique names for the results of files: the SOPInstanceUID of a file that has one, else the name of the file.
 
     Args:
-        found: The files; the second of two with the same name gets a number appended.
         folder: Folder that the paths in the tables are relative to.
         research: Whether to keep paths and file names out of the results; a file without a UID is then named by the
             hash of its content.
         max_bytes: Size of the largest file that is read for its hash.
     """
-    taken: set[str] = set()
-    planned = []
-    for path, uid in zip(found.images, found.uids, strict=True):
-        if research:
-            base = uid or f"content-{(content_sha256(path, max_bytes) or 'unknown')[:32]}"
+
+    def __init__(self, folder: Path, *, research: bool, max_bytes: int) -> None:
+        self.folder = folder
+        self.research = research
+        self.max_bytes = max_bytes
+        self.files: dict[Path, Planned] = {}
+        self._taken: set[str] = set()
+
+    def plan(self, path: Path, uid: str | None, sha256: str | None = None) -> Planned:
+        """Name the results of a file; call for all files in the order of their paths.
+
+        Args:
+            path: Path of the file. A file that has a name keeps it.
+            uid: Its SOPInstanceUID; None without a valid one.
+            sha256: Hash of its content; None where it has not been read.
+
+        Returns: The file; the second of two with the same name gets a number appended.
+        """
+        if path in self.files:
+            return self.files[path]
+        if self.research:
+            digest = None if uid else sha256 or content_sha256(path, self.max_bytes)
+            name = self._free(uid or f"content-{(digest or 'unknown')[:32]}")
         else:
-            base = safe_name(uid or path.stem)
-        name = _free(base, taken)
-        planned.append(Planned(path, name if research else os.path.relpath(path, folder), name))
-    return planned
+            name = self._free(safe_name(uid or path.stem))
+        self.files[path] = Planned(path, name if self.research else os.path.relpath(path, self.folder), name)
+        return self.files[path]
+
+    def _free(self, base: str) -> str:
+        name, number = base, 1
+        while name.casefold() in self._taken:  # file systems that fold case would write one over the other
+            number += 1
+            name = f"{base}-{number}"
+        self._taken.add(name.casefold())
+        return name
 
 
 def content_sha256(path: Path, max_bytes: int) -> str | None:
@@ -85,24 +115,9 @@ def content_sha256(path: Path, max_bytes: int) -> str | None:
 
     Returns: SHA-256 in hexadecimal digits; None if the file is too large, not a regular file, or cannot be read.
     """
-    data = read_content(path, max_bytes)
-    return None if data is None else hashlib.sha256(data).hexdigest()
-
-
-def read_content(path: Path, max_bytes: int) -> bytes | None:
-    """Read a regular file of at most *max_bytes*; None if there is none, or it cannot be read."""
     try:
         if not path.is_file() or path.stat().st_size > max_bytes:  # opening a pipe would wait for ever
             return None
-        return path.read_bytes()
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, ValueError):
         return None
-
-
-def _free(base: str, taken: set[str]) -> str:
-    name, number = base, 1
-    while name.casefold() in taken:  # file systems that fold case would write one over the other
-        number += 1
-        name = f"{base}-{number}"
-    taken.add(name.casefold())
-    return name

@@ -145,6 +145,11 @@ def receipt_path(output: Path, name: str) -> Path:
     return output / FOLDER / f"{name}.json"
 
 
+def has_receipts(output: Path) -> bool:
+    """Check whether an earlier run has left any receipt in a folder of results."""
+    return next((output / FOLDER).glob("*.json"), None) is not None
+
+
 def read_receipt(output: Path, name: str) -> Receipt | None:
     """Read a receipt; None if there is none, or none that can be used, since it is damaged or forged."""
     try:

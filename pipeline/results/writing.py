@@ -1,6 +1,5 @@
 """Write the requested result files of one image; they depend on its file, the model and the settings alone."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,6 @@ from pneumoseg.pipeline.drawing.pictures import heat, overlay, save_png, std_pic
 from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.results.dicom.source import NoDicomResultError, Source, read_source
 from pneumoseg.pipeline.results.nifti import save_nifti
-from pneumoseg.pipeline.results.planning import read_content
 from pneumoseg.pipeline.results.receipts import History, Row
 from pneumoseg.pipeline.results.settings import DICOM_KINDS, FOLDERS, SUFFIXES, Settings
 from pneumoseg.pipeline.scoring.calibration import calibrate
@@ -115,17 +113,8 @@ class Writer:
         requested = [kind for kind in DICOM_KINDS if kind in self.settings.kinds]
         if not requested:
             return None
-        radiograph, max_bytes = result.radiograph, self.settings.acceptance.max_bytes
-        content = None if result.path is None else read_content(result.path, max_bytes)
         try:
-            if content is None or hashlib.sha256(content).hexdigest() != radiograph.file_sha256:
-                raise NoDicomResultError("the file has gone or changed since it was read")
-            source = read_source(
-                content,
-                radiograph,
-                with_identity=not self.settings.research,
-                max_bytes=max_bytes,
-            )
+            source = read_source(result.radiograph, with_identity=not self.settings.research)
         except NoDicomResultError as error:
             written.left_out |= dict.fromkeys(requested, str(error))
             return None

@@ -75,7 +75,7 @@ def write_phantom_results(model_folder: Path, folder: Path) -> dict[str, Study]:
             mask = masks[path.stem]
             yield Segmentation(
                 radiograph=read_radiograph(path),
-                probability=0.91 if mask.any() else 0.08,
+                image_probability=0.91 if mask.any() else 0.08,
                 probabilities=mask.astype(np.float32),
                 mask=mask,
                 path=path,

@@ -206,6 +206,7 @@ def _read(data: bytes, acceptance: AcceptanceFilters) -> Radiograph:
         samples_per_pixel=layout.samples,
         transfer_syntax=file.transfer_syntax,
         burned_in=_is_burned_in(elements),
+        header=file.body[: file.pixels.position],
         warnings=tuple(warnings),
     )
 

@@ -111,19 +111,17 @@ def read_dicom_file(data: bytes, keywords: frozenset[str], *, max_bytes: int) ->
     return DicomFile(meta, elements, body, scan.pixels, transfer_syntax, little_endian, warnings)
 
 
-def peek(start: bytes, keyword: str) -> Elements:
-    """Read one of the first elements of a DICOM file from its first bytes.
+def peek_uid(start: bytes) -> str | None:
+    """Read the SOPInstanceUID, which is one of the first elements of a DICOM file, from its first bytes.
 
     Args:
         start: First bytes of the file.
-        keyword: Keyword of the element.
 
-    Returns: The element; no elements where the bytes do not suffice, so that the whole file has to be read.
+    Returns: UID; None where the bytes do not suffice, or it is missing or invalid.
     """
-    nothing = Elements(Dataset())
     if not looks_like_dicom(start[:132]):
-        return nothing
-    (tag,) = tags_of([keyword])
+        return None
+    (tag,) = tags_of(["SOPInstanceUID"])
     try:
         meta, position = _read_meta(start, 132 if start[128:132] == b"DICM" else 0)
         transfer_syntax = meta.text("TransferSyntaxUID") or None
@@ -132,9 +130,9 @@ def peek(start: bytes, keyword: str) -> Elements:
             position = 0
         implicit, little_endian = _encoding(start[position : position + 6], transfer_syntax, [])
         scan = _Scan(start, position, implicit, little_endian, stop=lambda found: found > tag)
-        return Elements(scan.read([tag]), little_endian)
+        return Elements(scan.read([tag]), little_endian).uid("SOPInstanceUID")
     except (RadiographError, zlib.error):
-        return nothing
+        return None
 
 
 def pixel_items(body: bytes, pixels: PixelElement) -> Iterator[memoryview]:

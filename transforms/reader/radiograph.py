@@ -11,7 +11,8 @@ from pathlib import Path
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters as AcceptanceFilters  # noqa: PLC0414  (public name of this module)
 from pneumoseg.transforms.reader.acceptance import show
 from pneumoseg.transforms.reader.dicom import read_dicom
-from pneumoseg.transforms.reader.dicom_file import looks_like_dicom
+from pneumoseg.transforms.reader.dicom_file import looks_like_dicom, peek_uid
+from pneumoseg.transforms.reader.elements import quiet_libraries
 from pneumoseg.transforms.reader.png import PNG_SIGNATURE, read_png
 from pneumoseg.transforms.reader.quality import look_at
 from pneumoseg.transforms.reader.reasons import RadiographError as RadiographError  # noqa: PLC0414
@@ -55,8 +56,16 @@ def read_radiograph(
     """
     path = Path(path)
     data = _read_bytes(path, acceptance.max_bytes)
+    try:
+        return _decode(data, _kind_by_name(path), acceptance)
+    except RadiographError as error:
+        error.file_sha256 = hashlib.sha256(data).hexdigest()
+        error.sop_instance_uid = read_uid(data)
+        raise
+
+
+def _decode(data: bytes, named: FileKind, acceptance: AcceptanceFilters) -> Radiograph:
     kind = _kind_by_content(data)
-    named = _SUFFIXES.get(path.suffix.lower(), FileKind.OTHER)
     try:
         if kind is FileKind.DICOM:
             return _completed(read_dicom(data, acceptance), data)
@@ -70,6 +79,27 @@ def read_radiograph(
         raise RadiographError(Reason.BAD_HEADER, f"unexpected content ({type(error).__name__})") from error
     reason = Reason.NOT_PNG if named is FileKind.PNG else Reason.NOT_DICOM
     raise RadiographError(reason, f"the file begins with {show(data[:8].decode('latin-1'))}")
+
+
+def _completed(radiograph: Radiograph, data: bytes) -> Radiograph:
+    """Add the hash of the file, and the warnings about the quality of the image."""
+    return replace(
+        radiograph,
+        file_sha256=hashlib.sha256(data).hexdigest(),
+        warnings=(*radiograph.warnings, *look_at(radiograph)),
+    )
+
+
+def read_uid(start: bytes) -> str | None:
+    """Read the SOPInstanceUID from the first bytes of a file.
+
+    Args:
+        start: First bytes of the file, or all of them.
+
+    Returns: UID; None where the file is not DICOM, the bytes do not suffice, or the UID is missing or invalid.
+    """
+    with quiet_libraries():
+        return peek_uid(start)
 
 
 def read_start(path: str | os.PathLike[str], size: int) -> bytes:
@@ -98,20 +128,15 @@ def kind_of(path: str | os.PathLike[str], start: bytes) -> FileKind:
         path: Path of the file, which is not opened.
         start: First bytes of the file, at least 132 of a longer file.
     """
-    named = _SUFFIXES.get(Path(path).suffix.lower(), FileKind.OTHER)
+    named = _kind_by_name(Path(path))
     found = _kind_by_content(start)
     if found is FileKind.OTHER or (found is FileKind.PNG and named is FileKind.DICOM):
         return named
     return found
 
 
-def _completed(radiograph: Radiograph, data: bytes) -> Radiograph:
-    """Add the hash of the file, and the warnings about the quality of the image."""
-    return replace(
-        radiograph,
-        file_sha256=hashlib.sha256(data).hexdigest(),
-        warnings=(*radiograph.warnings, *look_at(radiograph)),
-    )
+def _kind_by_name(path: Path) -> FileKind:
+    return _SUFFIXES.get(path.suffix.lower(), FileKind.OTHER)
 
 
 def _kind_by_content(start: bytes) -> FileKind:

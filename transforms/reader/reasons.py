@@ -5,7 +5,6 @@ Each reason has one sentence: what it means, and what to do. `docs/reasons.md` s
 """
 
 import sys
-from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final, Self
 
@@ -158,17 +157,6 @@ REVIEW_REASONS: Final = frozenset(
 """Warnings with which a result has to be reviewed: the network was trained on upright images with a lung to see."""
 
 
-def reasons_for_review(warnings: Iterable[tuple[Reason, str]]) -> tuple[Reason, ...]:
-    """Select the warnings with which the result of an image has to be reviewed by a person.
-
-    Args:
-        warnings: Warnings of a radiograph.
-
-    Returns: Reasons in the order of the warnings; empty where the result may stand.
-    """
-    return tuple(reason for reason, _ in warnings if reason in REVIEW_REASONS)
-
-
 class RadiographError(ValueError):
     """A file that is not read, with its reason.
 
@@ -176,6 +164,8 @@ class RadiographError(ValueError):
         reason: Entry of the closed list.
         detail: What was found in this file, on one line; never the value of an identifying element.
         outcome: What becomes of the file; that of the reason, except for a copy of another file, which is skipped.
+        file_sha256: Hash of the bytes that were read; empty where the file was not read to its end.
+        sop_instance_uid: SOPInstanceUID; None where these bytes do not hold a valid one.
     """
 
     def __init__(self, reason: Reason, detail: str, outcome: Outcome | None = None) -> None:
@@ -183,6 +173,8 @@ class RadiographError(ValueError):
         self.reason = reason
         self.detail = detail
         self.outcome = outcome or reason.outcome
+        self.file_sha256 = ""
+        self.sop_instance_uid: str | None = None
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"

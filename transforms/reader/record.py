@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -135,6 +135,8 @@ class Radiograph:
         transfer_syntax: Transfer syntax UID; None for PNG, or where the file does not name it.
         burned_in: Whether the file declares burned-in text.
         file_sha256: Hash of the decoded bytes; empty where the radiograph does not come from a file.
+        header: Bytes of a DICOM file before the value of its pixels, inflated where they were deflated; empty for PNG.
+            They identify a person.
         warnings: Warnings of the closed list of reasons with details, in the order of the checks.
     """
 
@@ -160,6 +162,7 @@ class Radiograph:
     transfer_syntax: str | None = None
     burned_in: bool = False
     file_sha256: str = ""
+    header: bytes = field(default=b"", repr=False)
     warnings: tuple[tuple[Reason, str], ...] = ()
 
     @property

@@ -93,22 +93,20 @@ class Source:
         return moment.astimezone(datetime.strptime(offset, "%z").tzinfo) if offset else moment
 
 
-def read_source(data: bytes, radiograph: Radiograph, *, with_identity: bool = True, max_bytes: int) -> Source:
+def read_source(radiograph: Radiograph, *, with_identity: bool = True) -> Source:
     """Read the elements of a DICOM file that its results need.
 
     Args:
-        data: Bytes of the whole file.
-        radiograph: Radiograph that was read from the same bytes.
+        radiograph: Radiograph that was read from the file, with its header.
         with_identity: Whether to keep name, ID, age, dates, requests, institution and device.
-        max_bytes: Largest number of bytes that a deflated file may inflate to.
 
     Raises: NoDicomResultError: If the file is no DICOM file, has another SOP class, or has invalid UIDs.
     """
-    if not looks_like_dicom(data[:132]):
+    if not looks_like_dicom(radiograph.header[:132]):
         raise NoDicomResultError("the image is not DICOM")
     with quiet_libraries():
         try:
-            elements = read_dicom_file(data, _KEYWORDS, max_bytes=max_bytes).elements
+            elements = read_dicom_file(radiograph.header, _KEYWORDS, max_bytes=0).elements
         except RadiographError as error:
             raise NoDicomResultError(f"the header cannot be read ({error.reason})") from error
         changes: list[str] = []

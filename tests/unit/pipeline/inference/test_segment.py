@@ -181,5 +181,6 @@ def test_a_file_that_the_model_was_trained_on_is_told_from_others(
     seen, other = images(collection)[:2]
     digests = (hashlib.sha256(seen.read_bytes()).hexdigest()[:16],)
     model = load_model(write_model(tmp_path, bright_pixel_network(), image_digests=digests), CPU)
-    found = [result.trained_on for result in segment(model, seen, other) if isinstance(result, Segmentation)]
+    results = [result for result in segment(model, seen, other) if isinstance(result, Segmentation)]
+    found = [model.has_seen(result.radiograph.file_sha256) for result in results]
     assert found == [True, False]

@@ -1,10 +1,7 @@
-import builtins
 import errno
-import io
 import json
 import os
 import re
-from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,33 +25,6 @@ from pneumoseg.pipeline.results.settings import KINDS
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
 pytestmark = pytest.mark.usefixtures("plain_charts")
-
-
-@pytest.mark.parametrize(("kinds", "opened"), [(["json"], 2), (["json", "seg", "sr", "sc"], 3)])
-def test_an_input_is_opened_to_name_its_results_to_decode_it_and_for_its_header(
-    model_folder: Path,
-    images: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    kinds: list[str],
-    opened: int,
-) -> None:
-    count, really = Counter[str](), io.open
-
-    def counted(path: Any, *words: Any, **options: Any) -> Any:
-        count[str(path)] += 1
-        return really(path, *words, **options)
-
-    for module in (io, builtins):
-        monkeypatch.setattr(module, "open", counted)
-    predict(model_folder, images, tmp_path, kinds=kinds)
-    assert {count[str(path)] for path in images.iterdir()} == {opened}
-    count.clear()
-    predict(
-        model_folder, images, tmp_path, kinds=kinds
-    )  # to name its results, and to compare it with its receipt
-    assert {count[str(path)] for path in images.iterdir()} == {2}
 
 
 def test_a_second_run_keeps_what_is_there(model_folder: Path, images: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from tests.conftest import draw_case, write_radiograph
 
 from pneumoseg.pipeline.reading.duplicates import find_duplicates
-from pneumoseg.pipeline.reading.folders import find_radiographs
+from pneumoseg.pipeline.reading.folders import find_radiographs, look_for_uids
 from pneumoseg.transforms.reader.reasons import Outcome
 
 
@@ -16,7 +16,8 @@ def write(folder: Path, name: str, number: int, uid: str) -> Path:
 
 
 def found_in(folder: Path) -> dict[str, tuple[Outcome, str]]:
-    errors = find_duplicates(find_radiographs(folder), folder, workers=0)
+    images = find_radiographs(folder).images
+    errors = find_duplicates(images, look_for_uids(images), folder, workers=0)
     return {
         path.relative_to(folder).as_posix(): (error.outcome, error.detail) for path, error in errors.items()
     }
@@ -69,10 +70,11 @@ def test_files_without_a_uid_are_no_duplicates(tmp_path: Path) -> None:
 def test_no_file_is_read_where_no_two_share_a_uid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         write(tmp_path, f"{number}.dcm", number, f"1.{number}")
-    found = find_radiographs(tmp_path)
+    images = find_radiographs(tmp_path).images
+    uids = look_for_uids(images)
 
     def read(_: object) -> bytes:
         raise AssertionError
 
     monkeypatch.setattr(Path, "read_bytes", read)
-    assert find_duplicates(found, tmp_path, workers=0) == {}
+    assert find_duplicates(images, uids, tmp_path, workers=0) == {}

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.conftest import write_radiograph
+from tests.opened import opened_files
 
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import claim_folder
-from pneumoseg.pipeline.reading.folders import find_radiographs
+from pneumoseg.pipeline.reading.folders import find_radiographs, look_for_uids
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
 
@@ -188,8 +190,17 @@ def test_files_of_macos_are_unrelated_whatever_is_in_them(folder: Path, name: st
         assert (found.images, found.others) == (images, others + 1)
 
 
-def test_some_of_the_images_are_selected_with_their_uids(folder: Path) -> None:
-    found = find_radiographs(folder)
-    one = found.only([folder / "b" / "two.dcm"])
-    assert (one.images, one.uids) == ((folder / "b" / "two.dcm",), ("1.2.3.4",))
-    assert (one.others, one.links) == (found.others, found.links)
+def test_only_a_file_whose_name_tells_nothing_is_opened(folder: Path) -> None:
+    with opened_files() as opened:
+        found = find_radiographs(folder)
+    assert {path for path in opened if path in found.images} == {folder / "a" / "without_ending"}
+
+
+def test_uids_are_looked_for_in_the_first_bytes_and_else_in_the_whole_file(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("early.dcm", "late.dcm", "none.dcm", "picture.png", "missing.dcm")]
+    pixels = np.zeros((256, 256), dtype=np.uint8)
+    write_radiograph(paths[0], pixels, SOPInstanceUID="1.2.3")
+    write_radiograph(paths[1], pixels, SOPInstanceUID="1.2.4", ImageType=["DERIVED"] * 2500)
+    write_radiograph(paths[2], pixels, SOPInstanceUID=None)
+    Image.fromarray(pixels).save(paths[3])
+    assert look_for_uids(paths) == ["1.2.3", "1.2.4", None, None, None]

@@ -6,16 +6,20 @@ import numpy as np
 from PIL import Image
 from tests.conftest import SHAPE, write_radiograph
 
-from pneumoseg.pipeline.reading.folders import find_radiographs
-from pneumoseg.pipeline.results.planning import Part, Planned, content_sha256, plan
+from pneumoseg.pipeline.reading.folders import find_radiographs, look_for_uids
+from pneumoseg.pipeline.results.planning import Names, Part, Planned, content_sha256
 
 PIXELS = np.zeros(SHAPE, dtype=np.uint8)
 LIMIT = 2**20
 
 
 def names(folder: Path, *, research: bool = False) -> list[str]:
-    found = find_radiographs(folder)
-    return [file.name for file in plan(found, folder, research=research, max_bytes=LIMIT)]
+    return [file.name for file in planned(folder, research=research)]
+
+
+def planned(folder: Path, *, research: bool) -> list[Planned]:
+    images = find_radiographs(folder).images
+    return list(map(Names(folder, research=research, max_bytes=LIMIT).plan, images, look_for_uids(images)))
 
 
 def test_results_are_called_by_the_uid_or_else_as_the_file(tmp_path: Path) -> None:
@@ -40,7 +44,7 @@ def test_for_research_a_file_without_uid_goes_by_its_content(tmp_path: Path) -> 
     Image.fromarray(PIXELS).save(tmp_path / "Doe_John.png")
     os.mkfifo(tmp_path / "Doe.dcm")
     digest = hashlib.sha256((tmp_path / "Doe_John.png").read_bytes()).hexdigest()
-    (fifo, file) = plan(find_radiographs(tmp_path), tmp_path, research=True, max_bytes=LIMIT)
+    (fifo, file) = planned(tmp_path, research=True)
     assert (file.name, file.shown) == (f"content-{digest[:32]}", f"content-{digest[:32]}")
     assert (fifo.name, fifo.shown) == ("content-unknown", "content-unknown")
 

@@ -19,7 +19,7 @@ from pydicom.uid import (
 from pneumoseg.transforms.reader.dicom_file import (
     DicomFile,
     looks_like_dicom,
-    peek,
+    peek_uid,
     pixel_items,
     read_dicom_file,
 )
@@ -168,19 +168,19 @@ def test_sequences_in_sequences_without_end_are_a_bad_header(write_dicom: WriteD
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
 def test_an_early_element_is_read_from_the_first_bytes(write_dicom: WriteDicom, syntax: UID) -> None:
     path = write_dicom(PIXELS, syntax=syntax, SOPInstanceUID="1.2.3.77")
-    assert peek(path.read_bytes()[:600], "SOPInstanceUID").text("SOPInstanceUID") == "1.2.3.77"
+    assert peek_uid(path.read_bytes()[:600]) == "1.2.3.77"
 
 
 @pytest.mark.parametrize(
     "start", [b"", b"no DICOM at all", bytes(128) + b"DICM", bytes(128) + b"DICM\x08\0\x06\0SQ"]
 )
 def test_what_does_not_tell_is_no_error(start: bytes) -> None:
-    assert peek(start, "SOPInstanceUID").text("SOPInstanceUID") == ""
+    assert peek_uid(start) is None
 
 
 def test_what_is_deflated_is_inflated_as_far_as_needed(write_dicom: WriteDicom) -> None:
     path = write_dicom(PIXELS, syntax=DeflatedExplicitVRLittleEndian, SOPInstanceUID="1.2.3.77")
-    assert peek(path.read_bytes(), "SOPInstanceUID").text("SOPInstanceUID") == "1.2.3.77"
+    assert peek_uid(path.read_bytes()) == "1.2.3.77"
 
 
 # sequences and other values of undefined length, byte by byte

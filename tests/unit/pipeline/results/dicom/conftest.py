@@ -72,9 +72,7 @@ def make_source(
         },
     )
     radiograph = read_radiograph(path, acceptance=ACCEPTANCE)
-    return read_source(
-        path.read_bytes(), radiograph, with_identity=with_identity, max_bytes=ACCEPTANCE.max_bytes
-    )
+    return read_source(radiograph, with_identity=with_identity)
 
 
 def make_mask(*, positive: bool) -> NDArray[np.uint8]:

@@ -35,7 +35,7 @@ def present(
     """A presentation state, and the radiograph that it presents."""
     path = write_radiograph(folder / "source.dcm", pixels, **elements)
     radiograph = read_radiograph(path, acceptance=ACCEPTANCE)
-    source = read_source(path.read_bytes(), radiograph, max_bytes=ACCEPTANCE.max_bytes)
+    source = read_source(radiograph)
     mask = np.zeros(radiograph.shape, dtype=np.uint8) if mask is None else mask
     return make_gsps(source, radiograph, mask, LINES, ORIGIN), radiograph
 
