@@ -1,6 +1,7 @@
 # Two commands do all the set-up on a machine that has Python >= 3.11 and make:
 #   make demo    the main job on built-in phantom radiographs
 #   make test    every check: format, lint, types, import contract, docstrings, tests
+# `make docs` builds the documentation into site/, and `make reference` writes those of its pages that follow from the code.
 # While you work, `make test-fast` runs the unit tests that need neither seconds each nor other programs.
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,7 +14,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-lo
 DOCSTRINGS ?= 70
 OHIF := 3.13.2
 
-.PHONY: demo test test-fast check clean
+.PHONY: demo test test-fast check docs reference clean
 
 demo: $(VENV)/.installed
 	$(BIN)/pneumoseg demo -o demo --overwrite
@@ -31,6 +32,14 @@ check: $(VENV)/.installed-test
 	$(BIN)/lint-imports
 	$(BIN)/python benchmarks/docstrings.py --at-least $(DOCSTRINGS)
 
+# An environment for the tests has all that the documentation needs.
+docs: $(if $(wildcard $(VENV)/.installed-test),,$(VENV)/.installed-docs)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo 'open site/index.html; the search needs a server: $(PYTHON) -m http.server -d site'
+
+reference: $(VENV)/.installed
+	$(BIN)/python docs/generate.py
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python >= 3.11 is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
@@ -38,6 +47,10 @@ $(VENV)/bin/python:
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --editable . --constraint constraints.txt
 	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --editable '.[docs]' --constraint constraints.txt
+	touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --editable '.[test]' --constraint constraints.txt
@@ -50,4 +63,4 @@ $(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	mv $@.unpacking $@
 
 clean:
-	rm -rf .ohif* $(VENV) demo runs build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .ohif* $(VENV) demo runs site build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

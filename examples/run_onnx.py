@@ -37,4 +37,4 @@ if mask.mean() <= point["min_area_fraction"] or (
 elif point["segmentation_threshold"] is not None:
     mask = map_ > point["segmentation_threshold"]
 Image.fromarray(mask.astype(np.uint8) * 255).save(target)
-sys.stdout.write(f"probability {image_probability[0]:.4f}, {mask.sum()} pixels of {mask.size}\n")
+print(f"probability {image_probability[0]:.4f}, {mask.sum()} pixels of {mask.size}")
