@@ -6,7 +6,6 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 Normalization = Literal["none", "batch", "instance", "group"]
 GROUPS = 8  # of channels, for group normalization; fewer where they do not divide the channels
