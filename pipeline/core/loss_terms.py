@@ -38,8 +38,9 @@ class BCETerm(_Term):
         """Make the loss."""
         if self.positive_weight == 1:
             return nn.BCEWithLogitsLoss()
+        # `new_full` is computed on the device, while `new_tensor` would wait for a copy
         return lambda logits, label: functional.binary_cross_entropy_with_logits(
-            logits, label, pos_weight=logits.new_tensor(self.positive_weight)
+            logits, label, pos_weight=logits.new_full((), self.positive_weight)
         )
 
 

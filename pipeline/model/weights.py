@@ -126,7 +126,8 @@ def is_finite(weights: Mapping[str, Tensor]) -> bool:
     Args:
         weights: State dict of a network.
     """
-    return all(bool(value.isfinite().all()) for value in weights.values())
+    checks = [value.isfinite().all() for value in weights.values()]
+    return not checks or bool(torch.stack(checks).all())  # one copy to the host for all tensors
 
 
 @dataclass(frozen=True)

@@ -1,45 +1,97 @@
 """Average weights: a running average over steps, and an average over the last epochs."""
 
+import copy
 from collections.abc import Iterable, Mapping
+from typing import Generic, TypeVar
 
 import torch
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from pneumoseg.pipeline.training.checkpoint import State
 
 Weights = Mapping[str, Tensor]
-Tensors = tuple[Tensor, ...] | list[Tensor]
+Network = TypeVar("Network", bound=nn.Module)
 WARMUP = 10
 """Number of steps in which the running average forgets its start quickly."""
 
 
-def make_running_average(network: nn.Module, decay: float) -> AveragedModel:
-    """Make an exponential moving average (EMA) of weights and buffers.
+class AveragedNetwork(Generic[Network]):
+    """Copy of a network whose weights and buffers follow those of the network.
+
+    torch's `AveragedModel` counts on the device and reads its count at each update, which waits for the device.
+
+    Args:
+        network: Network that is followed.
+
+    Attributes:
+        module: The copy.
+        count: Number of updates.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.module = copy.deepcopy(network)
+        self.count = 0
+        pairs = [
+            (mine.detach(), theirs.detach())
+            for mine, theirs in zip(_tensors(self.module), _tensors(network), strict=True)
+        ]
+        self._floats, self._counters = (
+            [pair for pair in pairs if pair[0].is_floating_point() is wanted] for wanted in (True, False)
+        )
+
+    @torch.no_grad()
+    def follow(self, share: float) -> None:
+        """Move the average towards the network.
+
+        Args:
+            share: Share of the way, 1 to become equal to it; counters of a normalization are always copied.
+        """
+        if self._floats:
+            torch._foreach_lerp_(*map(list, zip(*self._floats, strict=True)), share)
+        if self._counters:
+            torch._foreach_copy_(*map(list, zip(*self._counters, strict=True)))
+        self.count += 1
+
+    def state_dict(self) -> State:
+        """Return the average, for a checkpoint."""
+        return {"count": self.count, "module": dict(self.module.state_dict())}
+
+    def load_state_dict(self, state: State) -> None:
+        """Resume from a checkpoint.
+
+        Args:
+            state: What `state_dict` returned.
+        """
+        self.count = state["count"]
+        self.module.load_state_dict(state["module"])
+
+
+def _tensors(network: nn.Module) -> list[Tensor]:
+    return [*network.parameters(), *network.buffers()]
+
+
+class RunningAverage(AveragedNetwork[Network]):
+    """Exponential moving average (EMA) of weights and buffers.
 
     The decay rises to its value with the number of steps, so that the random start is soon forgotten.
 
     Args:
         network: Network that is trained.
         decay: Share of the average that each step keeps.
-
-    Returns: The average; call its ``update_parameters`` after each step.
     """
 
-    @torch.no_grad()
-    def follow(averages: Tensors, values: Tensors, count: Tensor | int) -> None:
-        kept = min(decay, (1 + int(count)) / (WARMUP + int(count)))
-        for average, value in zip(averages, values, strict=True):
-            if average.is_floating_point():
-                average.lerp_(value, 1 - kept)
-            else:  # a counter of a normalization
-                average.copy_(value)
+    def __init__(self, network: Network, decay: float) -> None:
+        super().__init__(network)
+        self.decay = decay
 
-    return AveragedModel(network, multi_avg_fn=follow, use_buffers=True)
+    def update(self) -> None:
+        """Take in the present weights of the network; call it after each step."""
+        kept = min(self.decay, (1 + self.count) / (WARMUP + self.count)) if self.count else 0
+        self.follow(1 - kept)
 
 
-class EpochAverage:
+class EpochAverage(Generic[Network]):
     """Handler that averages the weights after each of the last epochs (stochastic weight averaging, SWA).
 
     Args:
@@ -48,11 +100,10 @@ class EpochAverage:
         last_epoch: Last epoch of the run.
     """
 
-    def __init__(self, network: nn.Module, *, share_epochs: float, last_epoch: int) -> None:
-        self.network = network
+    def __init__(self, network: Network, *, share_epochs: float, last_epoch: int) -> None:
         self.after_epoch = last_epoch - share_epochs
         self.last_epoch = last_epoch
-        self.model = AveragedModel(network, multi_avg_fn=_mean, use_buffers=True)
+        self.average = AveragedNetwork(network)
 
     def attach(self, engine: Engine) -> None:
         """Average over the last epochs of the trainer *engine*."""
@@ -64,16 +115,16 @@ class EpochAverage:
 
     def add(self) -> None:
         """Add the present weights of the network to the average."""
-        self.model.update_parameters(self.network)
+        self.average.follow(1 / (self.epochs + 1))
 
     @property
     def epochs(self) -> int:
         """Number of epochs in the average."""
-        return int(self.model.n_averaged)
+        return self.average.count
 
     def state_dict(self) -> State:
         """Return the average, for a checkpoint."""
-        return {"last_epoch": self.last_epoch, "model": dict(self.model.state_dict())}
+        return {"last_epoch": self.last_epoch, "average": self.average.state_dict()}
 
     def load_state_dict(self, state: State) -> None:
         """Resume from a checkpoint; if the run has become longer since, the average starts again.
@@ -82,16 +133,7 @@ class EpochAverage:
             state: What `state_dict` returned.
         """
         if state["last_epoch"] == self.last_epoch:
-            self.model.load_state_dict(state["model"])
-
-
-@torch.no_grad()
-def _mean(averages: Tensors, values: Tensors, count: Tensor | int) -> None:
-    for average, value in zip(averages, values, strict=True):
-        if average.is_floating_point():
-            average.lerp_(value, 1 / (int(count) + 1))
-        else:
-            average.copy_(value)
+            self.average.load_state_dict(state["average"])
 
 
 def average_weights(members: Iterable[Weights]) -> dict[str, Tensor]:

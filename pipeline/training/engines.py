@@ -45,7 +45,7 @@ def make_trainer(
         loss_function: Loss of the network's outputs.
         optimizer: Moves the weights.
         device: Device of the network.
-        step: Update of the weights with one batch.
+        step: Update of the weights with one batch; its last numbers are read at the end of each epoch.
         epochs: Epochs of the whole run.
         steps: Steps of an epoch.
         train_handlers: Handlers, attached in this order, which is that of their calls at each event.
@@ -62,7 +62,7 @@ def make_trainer(
         iteration_update=step,
         decollate=False,  # nothing reads single items, and taking batches apart costs time
         event_names=[RunEvents],
-        train_handlers=list(train_handlers),
+        train_handlers=[On(Events.EPOCH_COMPLETED, step.settle), *train_handlers],
     )
     trainer.logger.setLevel(logging.CRITICAL)  # the caller reports an error, once
     return trainer

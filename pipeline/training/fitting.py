@@ -1,7 +1,6 @@
 """Run a training from its first step, or from a checkpoint, to its last."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +59,7 @@ def fit(
         config.optimization.patience, first_epoch=final.first_epoch, last_epoch=run.epochs
     )
     meter = EpochMeter(config.data.batch_size)
+    run.step.on_loss = meter.add
     with_state = {
         "network": run.network,
         "optimizer": run.optimizer,
@@ -77,6 +77,7 @@ def fit(
         checkpoints,
         {name: part for name, part in with_state.items() if part is not None},
         network=run.network,
+        step=run.step,
         header={"origin": origin},
         save_minutes=config.save_minutes,
     )
@@ -98,8 +99,7 @@ def fit(
             encoder_parameters=run.encoder_parameters,
             freeze_epochs=config.optimization.freeze_epochs,
         ),
-        run.running_average
-        and On(Events.ITERATION_COMPLETED, partial(run.running_average.update_parameters, run.network)),
+        run.running_average and On(Events.ITERATION_COMPLETED, run.running_average.update),
         meter,
         ValidationScores(run.validator),
         run.schedule,

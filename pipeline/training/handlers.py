@@ -3,7 +3,6 @@
 A handler that computes numbers of an epoch adds them to the trainer's ``state.metrics``; later ones read them there.
 """
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +13,6 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 from monai.handlers import ValidationHandler
-from monai.utils import CommonKeys as Keys
 from torch import nn
 
 from pneumoseg.pipeline.core.console import warn
@@ -101,7 +99,7 @@ class EpochMeter:
     def attach(self, engine: Engine) -> None:
         """Measure each epoch of the trainer *engine*."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._measure_time)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
     def _start(self, engine: Engine) -> None:
@@ -109,11 +107,17 @@ class EpochMeter:
         if not engine.state.epoch_length or engine.state.iteration % engine.state.epoch_length == 0:
             self._reset()  # else a run is resumed within the epoch
 
-    def _add(self, engine: Engine) -> None:
-        loss = engine.state.output[Keys.LOSS]  # type: ignore[index]
-        if math.isfinite(loss):  # else the step was skipped
-            self.steps += 1
-            self.total += loss
+    def add(self, loss: float) -> None:
+        """Add a step; called by the training step, at most one step later.
+
+        Args:
+            loss: Loss of the step.
+        """
+        self.steps += 1
+        self.total += loss
+        self._measure_time()  # the last loss of an epoch comes after its last step
+
+    def _measure_time(self) -> None:
         self.seconds = time.monotonic() - self.started
 
     def _report(self, engine: Engine) -> None:
@@ -171,6 +175,7 @@ class CheckpointHandler:
         folder: Folder of the checkpoints.
         parts: All objects with a state, by name; each has ``state_dict`` and ``load_state_dict``.
         network: Network that is trained; nothing is saved while it holds non-finite values.
+        step: Training step, whose numbers of the last step are read before anything is saved.
         header: Plain values that are saved too.
         save_minutes: Time between two checkpoints within an epoch.
 
@@ -185,12 +190,14 @@ class CheckpointHandler:
         parts: Mapping[str, Any],
         *,
         network: nn.Module,
+        step: TrainingStep,
         header: State,
         save_minutes: float,
     ) -> None:
         self.folder = folder
         self.parts = parts
         self.network = network
+        self.step = step
         self.header = header
         self.save_minutes = save_minutes
         self.iteration = 0
@@ -213,6 +220,7 @@ class CheckpointHandler:
         Raises: JobError: If the state cannot be written, and there is no checkpoint to resume from.
         """
         self.saved_at = time.monotonic()
+        self.step.read()
         if idist.get_rank() or not is_finite(self.network.state_dict()):
             return
         try:

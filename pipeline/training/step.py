@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from math import inf, isfinite
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import ignite.distributed as idist
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pneumoseg.models import AttentionUNet, TrainingOutputs
-from pneumoseg.pipeline.core.devices import Precision, gather
+from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.interruption import Interruption
 
@@ -21,6 +21,12 @@ Batch = dict[str, Any]
 LossFunction = Callable[[TrainingOutputs, Tensor, Tensor], Tensor]
 STOP: Final = "stop"
 """Key in the output of a step: number of the signal that a process of the run has received, or 0."""
+_LOSS, _NORM, _SIGNAL, _PLACES = (
+    0,
+    1,
+    2,
+    3,
+)  # columns of the numbers of a step; the places of its cases come last
 
 
 class TrainingForward(nn.Module):
@@ -45,11 +51,25 @@ class TrainingForward(nn.Module):
         return self.network.forward_for_training(image)
 
 
+class _Pending(NamedTuple):
+    """Step whose numbers are on their way to the host."""
+
+    iteration: int
+    numbers: Tensor  # a row for each process, in pinned memory beside a GPU
+    places: Tensor  # of this process's cases in the manifest, on the host
+    arrived: torch.cuda.Event | None
+
+
 class TrainingStep:
-    """MONAI's ``iteration_update``: forward, loss, backward, clip, move the weights.
+    """MONAI's ``iteration_update``: forward, loss, backward, clip, move the weights, without waiting for the device.
 
     MONAI's own is float16 on CUDA whatever the device, and has no moment between unscaling the gradients and the
     step at which they could be clipped.
+
+    Whether loss and gradients are finite stays on the device: a fused optimizer takes the flag as ``found_inf``, as it
+    does from torch's gradient scaler, and leaves weights and its state as they are. The host reads loss, norm and flag
+    of a step only after it has issued the next one, so that the device never waits for it; `settle` and `read` read
+    those of the last step. After a bad step that is to stop the run, no further step changes the weights.
 
     Args:
         precision: Number format of the forward pass.
@@ -64,6 +84,7 @@ class TrainingStep:
     Attributes:
         accumulate: Gradient accumulation steps (micro-batches) in which a batch is computed.
         frozen: Parameters whose gradients are dropped, so that they do not change.
+        on_loss: Called with the loss of each step that was not skipped, at most one step later.
         skipped: Steps skipped because loss or gradients were non-finite.
         scaler_skipped: Steps that the gradient scaler of fp16 skipped while it looked for its scale.
     """
@@ -88,18 +109,30 @@ class TrainingStep:
         self.interruption = interruption or Interruption()
         self.accumulate = 1
         self.frozen: Sequence[nn.Parameter] = ()
+        self.on_loss: Callable[[float], object] = lambda _: None
         self.skipped = 0
         self.scaler_skipped = 0
+        self._pending: _Pending | None = None
+        self._spare: Tensor | None = None
+        self._signal = 0
+        self._stopped: Tensor | None = None
+        self._failure: JobError | None = None
 
-    def __call__(self, engine: Any, batch: Batch) -> dict[str, float | int]:
-        """Do one step; returns the mean loss of all processes and the signal that ends the run, or 0.
+    def __call__(self, engine: Any, batch: Batch) -> dict[str, Tensor | int]:
+        """Do one step; returns its mean loss in all processes, on the device, and the signal that ends the run, or 0.
+
+        Several processes learn of a signal one step later.
 
         Args:
-            engine: Engine that holds network, loss function, optimizer and device.
+            engine: Engine that holds network, loss function, device and a fused optimizer.
             batch: `image` and `label` of shape (B, 1, H, W), `positive` and `index` of shape (B,).
 
-        Raises: JobError: If loss or gradients are non-finite and `on_bad_step` is ``stop``.
+        Raises:
+            JobError: If loss or gradients of the step before were non-finite and `on_bad_step` is ``stop``.
+            ValueError: If the optimizer is not fused.
         """
+        if not getattr(engine.optimizer, "_step_supports_amp_scaling", False):
+            raise ValueError("an optimizer with fused=True would fit: others do not know found_inf")
         image, label = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
         positive = batch["positive"].to(engine.state.device, non_blocking=engine.non_blocking)
         network = engine.network.train()
@@ -119,28 +152,34 @@ class TrainingStep:
         self.scaler.unscale_(engine.optimizer)
         norm = nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
 
-        # one copy from the device for all that the host needs; the same numbers in all processes
-        step_stats = torch.stack(
-            [loss, norm.to(loss.dtype), loss.new_tensor(float(self.interruption.received))]
-        )
-        if idist.get_world_size() > 1:
-            step_stats = torch.as_tensor(idist.all_gather(step_stats[None]))
-            mean_loss, norm_value, signal = (
-                step_stats[:, 0].mean().item(),
-                step_stats[0, 1].item(),
-                step_stats[:, 2].max().item(),
-            )
-        else:
-            mean_loss, norm_value, signal = step_stats.tolist()
-        # with fp16 the scaler checks the gradients itself: it skips such a step and lowers its scale
-        if isfinite(mean_loss) and (self.scaler.is_enabled() or isfinite(norm_value)):
-            self.scaler.step(engine.optimizer)
-        else:
-            self._refuse(mean_loss, norm_value, engine.state.iteration, batch)
-            for buffer, before in zip(network.buffers(), buffers, strict=True):
-                buffer.copy_(before)
-        self._update_scaler()
-        return {Keys.LOSS: mean_loss, STOP: int(signal)}
+        numbers = self._share(loss, norm, batch["index"])
+        mean_loss = numbers[:, _LOSS].mean()
+        left_out = self._leaves_out(mean_loss, norm)
+        engine.optimizer.found_inf = left_out.float()
+        engine.optimizer.step()
+        for buffer, before in zip(network.buffers(), buffers, strict=True):
+            buffer.copy_(torch.where(left_out, before, buffer))
+
+        previous, self._pending = self._pending, self._send(engine.state.iteration, numbers, batch["index"])
+        self._read(previous)
+        self._check()
+        if self.scaler.is_enabled():
+            self.scaler.update()
+        signal = self._signal if idist.get_world_size() > 1 else self.interruption.received
+        return {Keys.LOSS: mean_loss, STOP: signal}
+
+    def read(self) -> None:
+        """Wait for the last step and count it, without ending the run: processes save at times of their own."""
+        pending, self._pending = self._pending, None
+        self._read(pending)
+
+    def settle(self) -> None:
+        """Wait for the last step and count it.
+
+        Raises: JobError: If its loss or gradients were non-finite and `on_bad_step` is ``stop``.
+        """
+        self.read()
+        self._check()
 
     def state_dict(self) -> dict[str, int]:
         """Return the numbers of skipped steps, for a checkpoint."""
@@ -198,25 +237,72 @@ class TrainingStep:
             outputs: TrainingOutputs = network(image)
         return outputs
 
-    def _refuse(self, loss: float, norm: float, iteration: int, batch: Batch) -> None:
-        places = batch["index"].tolist()
-        if idist.get_world_size() > 1:
-            places = [place for each in gather(places) for place in each]
-        what = f"the loss is {loss}" if not isfinite(loss) else f"the gradient's norm is {norm}"
-        cases = ", ".join(self.names[place] for place in places)
-        if self.on_bad_step == "stop":
-            raise JobError(
-                f"{what} at step {iteration}; a lower optimization.learning_rate, precision=float32, or a look at the "
-                f"images of the batch would fit: {cases}"
-            )
-        self.skipped += 1
+    def _leaves_out(self, loss: Tensor, norm: Tensor) -> Tensor:
+        """Tell, on the device, whether a step is not to change the weights."""
+        is_bad = torch.logical_and(loss.isfinite(), norm.isfinite()).logical_not()
+        if self.on_bad_step == "skip":
+            return is_bad
+        # the host learns of it one step later, and that step is left out too
+        ends = loss.isfinite().logical_not() if self.scaler.is_enabled() else is_bad
+        self._stopped = ends if self._stopped is None else ends | self._stopped
+        return is_bad | self._stopped
 
-    def _update_scaler(self) -> None:
-        if not self.scaler.is_enabled():
+    def _share(self, loss: Tensor, norm: Tensor, places: Tensor) -> Tensor:
+        """Collect the numbers of a step from all processes, a row for each, without a copy to the host."""
+        # `new_full` is computed on the device; a copy of a number to it would wait
+        own = torch.stack([loss, norm.to(loss.dtype), loss.new_full((), float(self.interruption.received))])
+        if idist.get_world_size() == 1:
+            return own[None]
+        own = torch.cat([own, places.to(own.device, non_blocking=True).to(own.dtype)])  # exact below 2**24
+        rows = own.new_empty(idist.get_world_size(), len(own))
+        torch.distributed.all_gather_into_tensor(rows, own)
+        return rows
+
+    def _send(self, iteration: int, numbers: Tensor, places: Tensor) -> _Pending:
+        """Start to copy numbers to the host, into the one of two buffers that is not about to be read."""
+        is_cuda = numbers.device.type == "cuda"
+        target, self._spare = self._spare, None
+        if target is None or target.shape != numbers.shape:
+            target = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=is_cuda)
+        target.copy_(numbers, non_blocking=True)
+        arrived = None
+        if is_cuda:
+            arrived = torch.cuda.Event()
+            arrived.record(torch.cuda.current_stream(numbers.device))
+        return _Pending(iteration, target, places, arrived)
+
+    def _read(self, step: _Pending | None) -> None:
+        """Read the numbers of a step once they have arrived, and count it."""
+        if step is None:
             return
-        before = self.scaler.get_scale()
-        self.scaler.update()
-        self.scaler_skipped += self.scaler.get_scale() < before
+        if step.arrived is not None:
+            step.arrived.synchronize()
+        rows, self._spare = step.numbers.tolist(), step.numbers
+        loss, norm = sum(row[_LOSS] for row in rows) / len(rows), rows[0][_NORM]
+        self._signal = int(max(row[_SIGNAL] for row in rows))
+        # with fp16 the scaler looks for its scale: gradients that overflow are a matter of course
+        if not isfinite(loss) or not (isfinite(norm) or self.scaler.is_enabled()):
+            self.skipped += 1
+            if self.on_bad_step == "stop":
+                places = [int(place) for row in rows for place in row[_PLACES:]] or step.places.tolist()
+                names = [self.names[place] for place in places]
+                self._failure = JobError(_explain(loss, norm, step.iteration, names))
+            return
+        self.scaler_skipped += not isfinite(norm)
+        self.on_loss(loss)
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            self._pending = None  # it was left out
+            raise self._failure
+
+
+def _explain(loss: float, norm: float, iteration: int, cases: Sequence[str]) -> str:
+    what = f"the loss is {loss}" if not isfinite(loss) else f"the gradient's norm is {norm}"
+    return (
+        f"{what} at step {iteration}; a lower optimization.learning_rate, precision=float32, or a look at the images "
+        f"of the batch would fit: {', '.join(cases)}"
+    )
 
 
 def _tensors(outputs: TrainingOutputs) -> list[Tensor]:

@@ -1,7 +1,6 @@
 """Assemble the parts of a training run, and validate its weights."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
 
 import ignite.distributed as idist
 import torch
@@ -22,7 +21,7 @@ from pneumoseg.pipeline.inference.predictor import Predictor
 from pneumoseg.pipeline.model.weights import make_network, place
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves
 from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
-from pneumoseg.pipeline.training.averaging import EpochAverage, average_weights, make_running_average
+from pneumoseg.pipeline.training.averaging import EpochAverage, RunningAverage, average_weights
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
 from pneumoseg.pipeline.training.engines import On, make_evaluator, use_predictor
 from pneumoseg.pipeline.training.losses import TrainingLoss
@@ -115,7 +114,7 @@ class TrainingRun:
         self.schedule = Schedule(optimization, self.optimizer, steps=self.plan.steps, epochs=self.epochs)
         self.scaler = precision.make_scaler()
         self.running_average = (
-            None if optimization.ema is None else make_running_average(self.network, optimization.ema)
+            None if optimization.ema is None else RunningAverage(self.network, optimization.ema)
         )
         self.epoch_average = (
             EpochAverage(
@@ -170,11 +169,7 @@ class TrainingRun:
     @property
     def evaluated(self) -> AttentionUNet:
         """The network that is validated and kept: the running average, where there is one."""
-        return (
-            self.network
-            if self.running_average is None
-            else cast("AttentionUNet", self.running_average.module)
-        )
+        return self.network if self.running_average is None else self.running_average.module
 
     @property
     def encoder_parameters(self) -> tuple[nn.Parameter, ...]:
@@ -259,7 +254,7 @@ class TrainingRun:
         Returns: State dict; None if no average is asked for, or there is only one epoch.
         """
         if self.epoch_average is not None and self.epoch_average.epochs > 1:
-            return dict(self.epoch_average.model.module.state_dict())
+            return dict(self.epoch_average.average.module.state_dict())
         if self.config.optimization.average == "top" and len(best.entries) > 1:
             return average_weights(best.load(entry) for entry in best.entries)
         return None

@@ -5,7 +5,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
-from pneumoseg.pipeline.training.averaging import EpochAverage, average_weights, make_running_average
+from pneumoseg.pipeline.training.averaging import EpochAverage, RunningAverage, average_weights
 
 
 class Numbers(nn.Module):
@@ -32,10 +32,10 @@ class Numbers(nn.Module):
 def followed(decay: float, values: list[float]) -> Numbers:
     """The running average of a network that had these values after its steps."""
     network = Numbers(100.0)
-    average = make_running_average(network, decay)
+    average = RunningAverage(network, decay)
     for step, value in enumerate(values):
-        average.update_parameters(network.set(value, seen=step))
-    assert isinstance(average.module, Numbers)
+        network.set(value, seen=step)
+        average.update()
     return average.module
 
 
@@ -77,30 +77,33 @@ def test_running_means_of_a_normalization_are_averaged_and_its_counter_is_copied
 
 def test_the_network_itself_is_left_as_it_is() -> None:
     network = Numbers(1.0)
-    average = make_running_average(network, 0.9)
-    average.update_parameters(network)
-    average.update_parameters(network.set(2.0, seen=4))
+    average = RunningAverage(network, 0.9)
+    average.update()
+    network.set(2.0, seen=4)
+    average.update()
     assert (network.weight.tolist(), network.mean.tolist(), network.seen.item()) == ([2, -2], [20, 0], 4)
 
 
 def test_a_resumed_running_average_is_that_of_a_run_that_never_stopped() -> None:
     network = Numbers()
-    average = make_running_average(network, 0.9)
+    average = RunningAverage(network, 0.9)
     for value in (1.0, 2.0, 5.0):
-        average.update_parameters(network.set(value))
-    again = make_running_average(Numbers(), 0.9)
+        network.set(value)
+        average.update()
+    network = Numbers()
+    again = RunningAverage(network, 0.9)
     again.load_state_dict(copy.deepcopy(average.state_dict()))
-    again.update_parameters(network.set(-4.0))
-    assert isinstance(again.module, Numbers)
+    network.set(-4.0)
+    again.update()
     assert torch.equal(again.module.weight, followed(0.9, [1.0, 2.0, 5.0, -4.0]).weight)
 
 
 def test_a_real_normalization_can_be_averaged() -> None:
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
-    average = make_running_average(network, 0.999)
+    average = RunningAverage(network, 0.999)
     for _ in range(3):
         network(torch.rand(2, 1, 8, 8))
-        average.update_parameters(network)
+        average.update()
     averaged = average.module.state_dict()
     assert averaged["1.num_batches_tracked"].item() == 3
     assert averaged["1.running_mean"].dtype == torch.float32
@@ -115,10 +118,9 @@ def test_the_average_over_epochs_is_their_mean() -> None:
     for value in (1.0, 2.0, 6.0):
         network.set(value, seen=int(value))
         average.add()
-    assert isinstance(average.model.module, Numbers)
-    assert average.model.module.weight.tolist() == pytest.approx([3.0, -3.0])
-    assert average.model.module.mean.tolist() == pytest.approx([30.0, 0.0])
-    assert average.model.module.seen.item() == 6
+    assert average.average.module.weight.tolist() == pytest.approx([3.0, -3.0])
+    assert average.average.module.mean.tolist() == pytest.approx([30.0, 0.0])
+    assert average.average.module.seen.item() == 6
 
 
 def test_it_knows_over_how_many_epochs_it_is() -> None:
@@ -136,8 +138,7 @@ def test_the_last_epochs_of_a_run_are_averaged() -> None:
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: network.set(float(engine.state.epoch)))
     average.attach(engine)
     engine.run([0], max_epochs=4)
-    assert isinstance(average.model.module, Numbers)
-    assert (average.epochs, average.model.module.weight[0].item()) == (2, 3.5)
+    assert (average.epochs, average.average.module.weight[0].item()) == (2, 3.5)
 
 
 def test_the_average_over_epochs_starts_again_only_in_a_run_that_has_become_longer() -> None:

@@ -62,7 +62,7 @@ def train(network: nn.Module, batches: list[dict[str, Any]], **changes: Any) -> 
     )
     parts: dict[str, Any] = {
         "loss_function": lambda logits, label, _: (logits - label).mean(),
-        "optimizer": torch.optim.SGD(network.parameters(), lr=1.0),
+        "optimizer": torch.optim.SGD(network.parameters(), lr=1.0, fused=True),
         "device": CPU,
         "step": step,
         "epochs": 1,

@@ -24,6 +24,7 @@ from tests.unit.pipeline.training.runs import (
     numbers,
     same,
     spoil,
+    spoil_once,
     train,
 )
 
@@ -214,6 +215,22 @@ def test_a_non_finite_loss_is_an_error_of_one_line_that_names_the_cases(
     with pytest.raises(JobError, match=r"the loss is nan at step 2; .*: case") as caught:
         train(run, tmp_path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("step", [2, 3], ids=["last of an epoch", "first of an epoch"])
+def test_a_run_that_a_bad_step_ended_is_resumed_after_it_as_if_it_had_been_skipped(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path, step: int
+) -> None:
+    skipping = make_run(cases, pixels, configure(on_bad_step="skip", ema=0.9))
+    before_step(skipping, step, lambda: spoil_once(skipping))
+    train(skipping, tmp_path / "skip")
+    run = make_run(cases, pixels, configure(ema=0.9))
+    before_step(run, step, lambda: spoil_once(run))
+    with pytest.raises(JobError, match=f"the loss is nan at step {step};"):
+        train(run, tmp_path / "stop")
+    assert last(tmp_path / "stop")["iteration"] == step
+    train(make_run(cases, pixels, configure(ema=0.9)), tmp_path / "stop", state=last(tmp_path / "stop"))
+    assert differing(last(tmp_path / "stop"), last(tmp_path / "skip")) == []
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 import math
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pneumoseg.models import AttentionUNet, TrainingOutputs
+from pneumoseg.pipeline.core.config import OptimizationConfig
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.interruption import Interruption
 from pneumoseg.pipeline.core.loss_terms import BCETerm, DiceTerm, LovaszTerm
 from pneumoseg.pipeline.training.losses import TrainingLoss
+from pneumoseg.pipeline.training.optimizer import make_optimizer
 from pneumoseg.pipeline.training.step import STOP, TrainingForward, TrainingStep
 
 CPU = torch.device("cpu")
@@ -66,12 +68,18 @@ def make_engine(network: nn.Module, loss: Any = mean_logit, *, iteration: int = 
     """As much of an engine as a step looks at; the rate is 1."""
     return SimpleNamespace(
         network=network,
-        optimizer=torch.optim.SGD(network.parameters(), lr=1.0),
+        optimizer=torch.optim.SGD(network.parameters(), lr=1.0, fused=True),
         loss_function=loss,
         non_blocking=False,
         prepare_batch=lambda data, device, non_blocking: (data["image"], data["label"]),
         state=SimpleNamespace(device=CPU, iteration=iteration),
     )
+
+
+def settled(step: TrainingStep, engine: Any, data: dict[str, Any]) -> None:
+    """Do a step and read its numbers."""
+    step(engine, data)
+    step.settle()
 
 
 def unet(**options: Any) -> AttentionUNet:
@@ -232,7 +240,7 @@ def test_a_small_gradient_is_not_scaled_up(clip_norm: float | None) -> None:
 def test_a_loss_that_is_no_number_ends_the_run_and_names_the_cases_of_the_batch(bad: float) -> None:
     network = OneWeight()
     with pytest.raises(JobError, match=r"the loss is (nan|inf) at step 7; .*: case07, case03$") as caught:
-        make_step()(make_engine(network, iteration=7), batch(bad, index=(7, 3)))
+        settled(make_step(), make_engine(network, iteration=7), batch(bad, index=(7, 3)))
     assert len(str(caught.value).splitlines()) == 1
     assert network.weight.item() == 1
 
@@ -247,7 +255,7 @@ def test_a_gradient_that_is_no_number_ends_the_run_before_it_reaches_the_weights
 ) -> None:
     network = OneWeight()
     with pytest.raises(JobError, match=r"the gradient's norm is nan at step 1.*: case04, case09$"):
-        make_step(clip_norm=clip_norm)(make_engine(network, root), batch(1.0))
+        settled(make_step(clip_norm=clip_norm), make_engine(network, root), batch(1.0))
     assert network.weight.item() == 1
 
 
@@ -277,7 +285,7 @@ def test_steps_that_are_left_out_are_counted_and_the_run_goes_on() -> None:
     network = OneWeight()
     step, engine = make_step(on_bad_step="skip"), make_engine(network)
     for value in (math.nan, 0.25, math.inf, 0.5):
-        step(engine, batch(value))
+        settled(step, engine, batch(value))
     assert step.skipped == 2
     assert network.weight.item() == 0.25
 
@@ -285,7 +293,7 @@ def test_steps_that_are_left_out_are_counted_and_the_run_goes_on() -> None:
 def test_a_gradient_that_is_no_number_is_left_out_as_well() -> None:
     network = OneWeight()
     step = make_step(on_bad_step="skip")
-    step(make_engine(network, root), batch())
+    settled(step, make_engine(network, root), batch())
     assert (step.skipped, network.weight.item()) == (1, 1)
 
 
@@ -322,35 +330,82 @@ def test_the_network_computes_in_the_precision_and_weights_stay_float32() -> Non
     assert {value.grad.dtype for value in network.parameters() if value.grad is not None} == {torch.float32}
 
 
-class FakeScaler:
-    """As much of a `GradScaler` as a step uses: it finds the second gradient too large."""
-
-    def __init__(self) -> None:
-        self.steps, self.value = 0, 1024.0
-
-    def is_enabled(self) -> bool:
-        return True
-
-    def scale(self, loss: Tensor) -> Tensor:
-        return loss
-
-    def unscale_(self, _optimizer: object) -> None: ...
-
-    def step(self, _optimizer: object) -> None:
-        self.steps += 1
-
-    def update(self) -> None:
-        self.value = 512.0 if self.steps == 2 else self.value
-
-    def get_scale(self) -> float:
-        return self.value
+def steep(outputs: TrainingOutputs, _label: Tensor, _positive: Tensor) -> Tensor:
+    return (
+        outputs.logits.mean() * 1e34
+    )  # times the scaler's first scale of 65,536, this overflows; times 32,768 not
 
 
-def test_steps_that_the_scaler_skips_are_counted() -> None:
-    step, engine = make_step(), make_engine(OneWeight())
-    step.scaler = FakeScaler()  # type: ignore[assignment]
+def test_steps_that_the_scaler_skips_while_it_looks_for_its_scale_are_counted_and_change_nothing() -> None:
+    network = OneWeight()
+    step = make_step(clip_norm=1.0)
+    step.scaler = torch.amp.GradScaler("cpu")
     counts = []
-    for _ in range(3):
+    for _ in range(2):
+        settled(step, make_engine(network, steep), batch())
+        counts.append((step.scaler_skipped, step.skipped, step.scaler.get_scale(), network.weight.item()))
+    assert counts == [(1, 0, 32768, 1), (1, 0, 32768, 0)]
+
+
+def test_with_a_scaler_a_loss_that_is_not_finite_still_ends_the_run() -> None:
+    step = make_step()
+    step.scaler = torch.amp.GradScaler("cpu")
+    with pytest.raises(JobError, match="the loss is nan at step 1"):
+        settled(step, make_engine(OneWeight()), batch(math.nan))
+
+
+# --- one step late
+
+
+def test_a_bad_step_is_told_with_its_own_number_and_cases_by_the_next_step_which_changes_nothing() -> None:
+    network = OneWeight()
+    step = make_step()
+    step(make_engine(network, iteration=3), batch(math.nan, index=(1, 2)))
+    with pytest.raises(JobError, match=r"the loss is nan at step 3; .*: case01, case02$"):
+        step(make_engine(network, iteration=4), batch(0.25, index=(5, 6)))
+    assert network.weight.item() == 1
+
+
+def test_a_bad_step_that_a_checkpoint_reads_ends_the_run_in_the_next_step() -> None:
+    step, engine = make_step(), make_engine(OneWeight())
+    step(engine, batch(math.nan))
+    step.read()  # processes save at times of their own, and all of them end after the same step
+    with pytest.raises(JobError, match="the loss is nan at step 1"):
         step(engine, batch())
-        counts.append(step.scaler_skipped)
-    assert counts == [0, 1, 1]
+
+
+def test_each_loss_is_told_once_and_in_order() -> None:
+    losses: list[float] = []
+    step, engine = make_step(on_bad_step="skip", clip_norm=1e-9), make_engine(OneWeight())
+    step.on_loss = losses.append
+    for value in (0.25, math.nan, 0.5):
+        step(engine, batch(value))
+    assert losses == [0.25]
+    step.settle()
+    step.settle()
+    assert losses == [0.25, pytest.approx(0.5)]
+
+
+def test_an_optimizer_that_cannot_leave_a_step_out_is_refused() -> None:
+    engine = make_engine(OneWeight())
+    engine.optimizer = torch.optim.SGD(engine.network.parameters(), lr=1.0)
+    with pytest.raises(ValueError, match="fused=True would fit"):
+        make_step()(engine, batch())
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_after_a_step_that_is_left_out_the_next_is_as_if_it_had_not_been(
+    kind: Literal["adamw", "sgd"],
+) -> None:
+    config = OptimizationConfig(optimizer=kind, learning_rate=0.1)
+
+    def weights(*values: float) -> Tensor:
+        network = unet()
+        engine = make_engine(TrainingForward(network), BCE)
+        engine.optimizer = make_optimizer(config, network)
+        step = make_step(on_bad_step="skip")
+        for value in values:
+            step(engine, random_batch(2) if value else with_a_bad_image())
+        return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+    assert torch.equal(weights(0, 1, 0, 1), weights(1, 1))
