@@ -15,9 +15,9 @@ def make_optimizer(config: OptimizationConfig, network: AttentionUNet) -> torch.
         config: Optimizer, learning rate, momentum and weight decay.
         network: Network to train.
 
-    Returns: A fused optimizer, which leaves a step out where the device finds that it is not finite. Its first parameter
-        group holds all but the encoder, and logs its learning rate; an encoder is the second group, with its own share
-        of the learning rate.
+    Returns: A fused optimizer, which leaves a step out where the device finds that it is not finite. Its first
+        parameter group holds all but the encoder, and logs its learning rate; an encoder is the second group, with its
+        own share of the learning rate.
     """
     encoder = [] if network.encoder is None else list(network.encoder.parameters())
     in_encoder = set(encoder)

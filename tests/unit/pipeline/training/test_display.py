@@ -54,7 +54,7 @@ def test_a_terminal_shows_a_bar_with_the_loss_of_the_meter(monkeypatch: pytest.M
     monkeypatch.setattr("pneumoseg.pipeline.training.display.console", screen)
     meter = EpochMeter(4)
     display = TrainingDisplay(meter, epochs=10, steps=3)
-    trainer = Engine(lambda _, __: {"loss": 0.25})
+    trainer = Engine(lambda _, __: meter.add(0.25))
     meter.attach(trainer)
     display.attach(trainer)
     trainer.add_event_handler(Events.ITERATION_COMPLETED(once=2), trainer.terminate)

@@ -1,5 +1,7 @@
 """The host never waits for a GPU within a training step; counted on the meta device, whose tensors hold no values."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.optim import optimizer
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pneumoseg.models import AttentionUNet
@@ -61,6 +64,28 @@ class CountSynchronisations(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
+class CountNewTensors(TorchFunctionMode):
+    """Notes each tensor that is made on the device from numbers of the host; a dispatch mode does not see the copy."""
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__()
+        self.found = found
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in {torch.tensor, torch.as_tensor, Tensor.new_tensor} and result.is_meta:
+            self.found.append(func.__name__)
+        return result
+
+
+@contextmanager
+def synchronisations() -> Iterator[list[str]]:
+    with CountSynchronisations() as counter, CountNewTensors(counter.found):
+        yield counter.found
+
+
 @pytest.fixture(autouse=True)
 def fused_on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimizer, "_get_fused_kernels_supported_devices", lambda: ["meta"])
@@ -110,11 +135,11 @@ def test_the_host_waits_for_nothing_between_the_batch_and_the_moved_averages(
     )
     running = RunningAverage(network, 0.9)
     epochs = EpochAverage(running.module, share_epochs=1, last_epoch=1)
-    with CountSynchronisations() as counter:
+    with synchronisations() as found:
         step(engine, batch())
         running.update()
         epochs.add()
-    assert counter.found == []
+    assert found == []
     assert step._pending is not None
 
 
@@ -128,11 +153,13 @@ def test_the_host_waits_for_nothing_between_the_batch_and_the_moved_averages(
         lambda value: value.nonzero(),
         lambda value: value.copy_(torch.tensor(3.0)),
         lambda value: torch.tensor(3.0).to(value.device),
+        lambda value: value.new_tensor(3.0),
+        lambda value: torch.tensor(3.0, device=value.device),
     ],
-    ids=["item", "bool", "cpu", "tolist", "nonzero", "copy_", "to"],
+    ids=["item", "bool", "cpu", "tolist", "nonzero", "copy_", "to", "new_tensor", "tensor"],
 )
 def test_the_count_sees_each_way_of_waiting(wait: Any) -> None:
     value = torch.ones((), device=GPU)
-    with CountSynchronisations() as counter:
+    with synchronisations() as found:
         wait(value)
-    assert counter.found
+    assert found
