@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import Collection
 
+pytestmark = pytest.mark.slow
 HEAVY = frozenset(
     {"highdicom", "ignite", "monai", "nibabel", "pandas", "scipy.optimize", "scipy.signal", "scipy.stats"}
     | {"sklearn", "tensorboard"}

@@ -71,6 +71,7 @@ def found_in(folder: Path) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_nothing_of_a_person_gets_into_research_results(
     model_folder: Path, planted: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

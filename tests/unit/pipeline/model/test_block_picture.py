@@ -90,6 +90,7 @@ def test_boxes_stand_on_the_levels_of_the_u(svg: ET.Element) -> None:
 
 
 @needs_graphviz
+@pytest.mark.slow
 def test_an_encoder_and_all_heads_have_their_boxes(tmp_path: Path) -> None:
     network = AttentionUNet(
         encoder=ENCODERS["efficientnet-lite0"](),

@@ -106,7 +106,9 @@ def test_another_network_is_described_as_it_is() -> None:
     assert sum(layer.parameters for layer in described) == sum(p.numel() for p in network.parameters())
 
 
-@pytest.mark.parametrize(("with_encoder", "training"), [(False, True), (True, False)])
+@pytest.mark.parametrize(
+    ("with_encoder", "training"), [(False, True), pytest.param(True, False, marks=pytest.mark.slow)]
+)
 def test_no_parameter_of_any_head_or_normalization_is_left_out(with_encoder: bool, training: bool) -> None:
     network = AttentionUNet(
         encoder=ENCODERS["efficientnet-lite0"]() if with_encoder else None,
@@ -120,6 +122,7 @@ def test_no_parameter_of_any_head_or_normalization_is_left_out(with_encoder: boo
     assert [layer.name for layer in described if layer.kind == "Input"] == ["image"]
 
 
+@pytest.mark.slow
 def test_each_block_of_an_encoder_is_a_row_and_feeds_its_gate() -> None:
     network = AttentionUNet(encoder=ENCODERS["efficientnet-lite0"](), features=(4, 8, 16, 32, 64))
     layers = {layer.name: layer for layer in describe_network(network)}

@@ -105,7 +105,7 @@ def test_the_masks_of_a_point_are_those_that_were_searched(seed: int) -> None:
         assert score_point([case.curves], point).dices == pytest.approx([dice])
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_best_is_that_of_brute_force_over_all_thresholds_and_areas(seed: int) -> None:
     cases = blobs(4, seed=seed, side=16)
     found = search_of(cases).best()

@@ -33,6 +33,7 @@ def read(config: NetworkConfig) -> EncoderWeights:
         ("efficientnet-lite2", "9656183e"),
     ],
 )
+@pytest.mark.slow
 def test_imagenet_weights_come_from_the_installed_package_with_their_origin(
     encoder: str, sha256: str
 ) -> None:

@@ -38,7 +38,11 @@ from pneumoseg.pipeline.training.fitting import fit
 from pneumoseg.pipeline.training.history import History
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 4, 5], ids="before step {}".format)
+@pytest.mark.parametrize(
+    "step",
+    [pytest.param(step, marks=[pytest.mark.slow] * (step != 4)) for step in range(1, 6)],
+    ids="before step {}".format,
+)
 def test_a_run_whose_power_was_cut_resumes_bit_exactly(
     cases: tuple[Case, ...],
     pixels: NDArray[np.uint8],

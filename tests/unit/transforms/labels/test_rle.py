@@ -291,9 +291,9 @@ def test_real_masks_in_c_order_come_back_too(real_texts: list[str]) -> None:
     assert [encode_rle(decode_rle(text, (1024, 1024)).copy(order="C")) for text in masks] == masks
 
 
-def test_a_second_decoder_draws_10_000_random_masks_alike() -> None:
+def test_a_second_decoder_draws_2_000_random_masks_alike() -> None:
     random = np.random.default_rng(1)
-    for number in range(10_000):
+    for number in range(2_000):
         rows, columns = (int(side) for side in random.integers(1, 17, size=2))
         mask = (random.random((rows, columns)) < random.choice([0.02, 0.2, 0.5, 0.8, 0.98])).astype(np.uint8)
         text = encode_rle(mask if number % 2 else np.asfortranarray(mask))

@@ -100,11 +100,13 @@ def test_a_gzip_bomb_is_refused_without_unpacking_it_whole(path: Path) -> None:
 
 
 @pytest.mark.parametrize("before", ["", HEADER, f'{HEADER}a,"'], ids=["alone", "as rows", "in quotes"])
+@pytest.mark.slow
 def test_a_flood_of_line_ends_is_stopped(path: Path, before: str) -> None:
     path.write_text(before + "\n" * 100_000_000, encoding="utf-8")
     assert kind_of(path) == "TOO_LARGE"
 
 
+@pytest.mark.slow
 def test_as_many_lines_as_a_full_spreadsheet_has_are_read(path: Path) -> None:
     path.write_text(HEADER + ",\n" * (2**20 - 2) + "a,-1\n", encoding="utf-8")
     assert [line for line, _ in read_rows(path)] == [1, 2**20]

@@ -30,6 +30,7 @@ OTHER_REASONS = {  # allowed by the notes of index.csv
 NOT_IN_THE_FILE = {"A039_wrong_meta_sop.dcm"}  # both UIDs are the same there, so there is nothing to warn of
 
 
+@pytest.mark.slow
 def test_importing_the_reader_loads_neither_torch_nor_monai() -> None:
     code = (
         "import sys, pneumoseg.transforms.reader.dicom, pneumoseg.transforms.reader.radiograph;"

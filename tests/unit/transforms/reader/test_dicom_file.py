@@ -135,6 +135,7 @@ def deflated(write_dicom: WriteDicom, body: bytes) -> bytes:
     return data[:meta_end] + deflater.compress(body) + deflater.flush()
 
 
+@pytest.mark.slow
 def test_a_deflate_bomb_is_stopped_at_the_limit(write_dicom: WriteDicom) -> None:
     bomb = deflated(write_dicom, b"\x08\x00\x08\x00OB\0\0\0\0\0\x08" + bytes(2**27))
     assert len(bomb) < 2**18
