@@ -13,6 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-lo
 # Share of the public functions with parameters, in percent, that document their arguments or shapes.
 DOCSTRINGS ?= 70
 OHIF := 3.13.2
+PAGE_LIBRARIES := onnxruntime-web@1.30.0 dicom-parser@1.8.21
 
 .PHONY: demo test test-fast check docs reference clean
 
@@ -62,5 +63,11 @@ $(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	cd $@.unpacking && npm pack --silent @ohif/app@$(OHIF) && tar -xzf ohif-app-$(OHIF).tgz && rm ohif-app-$(OHIF).tgz
 	mv $@.unpacking $@
 
+# The libraries of the browser page (33 MB from the npm registry), for the tests that open it.
+.npm:
+	mkdir -p $@.fetching
+	cd $@.fetching && npm pack --silent $(PAGE_LIBRARIES)
+	mv $@.fetching $@
+
 clean:
-	rm -rf .ohif* $(VENV) demo runs site build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .npm .npm.fetching .ohif* $(VENV) demo runs site build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -7,8 +7,8 @@ import torch
 from monai.config.type_definitions import KeysCollection
 from monai.transforms.transform import MapTransform
 
-from pneumoseg.transforms.geometry import to_original_size
 from pneumoseg.transforms.masks import OperatingPoint, to_mask
+from pneumoseg.transforms.network_input import to_original_size
 from pneumoseg.transforms.reader.record import Orientation, read_directions
 
 __all__ = ["ApplyOperatingPointd"]

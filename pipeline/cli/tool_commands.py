@@ -50,7 +50,9 @@ def export(
     formats: Annotated[
         str,
         typer.Option(
-            "-t", "--type", help="Formats to write, separated by commas: onnx, openvino, bundle, keras."
+            "-t",
+            "--type",
+            help="Formats to write, separated by commas: onnx, openvino, browser, bundle, keras.",
         ),
     ] = "onnx",
     operating_point: OperatingPointName = None,
@@ -67,9 +69,16 @@ def export(
             "--standardized", help="Take images that are standardised already, instead of greys in [0, 1]."
         ),
     ] = False,
+    libraries: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with the npm archives that the page for a browser needs; default: fetch them by npm.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a model for other programs: ONNX Runtime, OpenVINO, MONAI, Keras."""
+    """Write a model for other programs: ONNX Runtime, OpenVINO, a browser, MONAI, Keras."""
     from pneumoseg.pipeline.inference.tta import parse_tta
     from pneumoseg.pipeline.jobs.export import export_model
 
@@ -80,6 +89,7 @@ def export(
         tta=parse_tta(tta),
         operating_point=operating_point,
         standardizes=not standardized,
+        libraries=libraries,
         overwrite=overwrite,
     )
     for file in files:

@@ -104,6 +104,9 @@ class Browser:
     Args:
         commands: Pipe that the browser reads from.
         answers: Pipe that it writes to.
+
+    Attributes:
+        requests: Addresses that the page has requested so far, in order.
     """
 
     def __init__(self, commands: IO[bytes], answers: IO[bytes]) -> None:
@@ -111,9 +114,11 @@ class Browser:
         self._count = 0
         self._session: str | None = None
         self._errors: list[str] = []
+        self.requests: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.call("Runtime.enable")
+        self.call("Network.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command and wait for its answer; errors of scripts in between are kept."""
@@ -130,8 +135,29 @@ class Browser:
                 result: dict[str, Any] = answer["result"]
                 return result
             parameters = answer.get("params", {})
+            if answer.get("method") == "Network.requestWillBeSent":
+                self.requests.append(parameters["request"]["url"])
             if answer.get("method") == "Runtime.exceptionThrown" or parameters.get("type") == "error":
                 self._errors.append(json.dumps(parameters))
+
+    def value(self, expression: str) -> Any:
+        """Evaluate an expression in the page; the value of a promise is awaited."""
+        found = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        if "exceptionDetails" in found:
+            raise RuntimeError(found["exceptionDetails"]["exception"]["description"])
+        return found["result"].get("value")
+
+    def wait_for(self, expression: str) -> None:
+        """Wait until an expression is true in the page, at most a minute."""
+        end = time.monotonic() + _MAX_WAIT_S
+        while not self.value(expression):
+            assert time.monotonic() < end, f"{expression} did not become true"
+            time.sleep(0.1)
+
+    def choose_file(self, selector: str, path: Path) -> None:
+        """Choose a file in a form, as a person does."""
+        element = self.call("Runtime.evaluate", expression=f"document.querySelector({selector!r})")
+        self.call("DOM.setFileInputFiles", files=[str(path)], objectId=element["result"]["objectId"])
 
     def _next(self) -> bytes:
         message = bytearray()

@@ -99,7 +99,7 @@ def test_an_earlier_file_and_an_unknown_format_are_refused(model_folder: Path, t
     (tmp_path / "model.onnx").touch()
     with pytest.raises(UsageError, match="--overwrite"):
         export_model(model_folder, tmp_path)
-    with pytest.raises(UsageError, match="onnx, openvino, bundle, keras would fit"):
+    with pytest.raises(UsageError, match="onnx, openvino, browser, bundle, keras would fit"):
         export_model(model_folder, tmp_path / "new", ["tensorrt"])
 
 

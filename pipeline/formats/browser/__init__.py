@@ -1,0 +1,1 @@
+"""A page that segments radiographs in a browser, and its writer."""
