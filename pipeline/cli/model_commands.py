@@ -177,9 +177,9 @@ def predict(
         typer.Option(
             "-t",
             "--type",
-            help="Output types to write, separated by commas: csv, json, png, nifti, seg, sr, sc, gsps, overlay, "
-            "attention, probability (per pixel, as 16-bit PNG: 65535 is 1), uncertainty (standard deviation per pixel, "
-            "needs --dropout-passes; white is 0.5).",
+            help="Output types to write, separated by commas: csv, json, png, nifti, seg, sr, sc, gsps, fhir, "
+            "overlay, attention, probability (per pixel, as 16-bit PNG: 65535 is 1), uncertainty (standard deviation "
+            "per pixel, needs --dropout-passes; white is 0.5).",
         ),
     ] = "csv,json,png,nifti,overlay",
     operating_point: OperatingPointName = None,

@@ -13,7 +13,8 @@ from pneumoseg.pipeline.results.receipts import digest_of
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
 KINDS: Final = (
-    "csv", "json", "png", "nifti", "seg", "sr", "sc", "gsps", "overlay", "attention", "probability", "uncertainty",
+    "csv", "json", "png", "nifti", "seg", "sr", "sc", "gsps", "fhir", "overlay", "attention", "probability",
+    "uncertainty",
 )  # fmt: skip
 DEFAULT_KINDS: Final = ("csv", "json", "png", "nifti", "overlay")
 FOLDERS: Final = {
@@ -23,14 +24,24 @@ FOLDERS: Final = {
     "sr": "sr",
     "sc": "sc",
     "gsps": "gsps",
+    "fhir": "fhir",
     "overlay": "overlays",
     "attention": "attention",
     "probability": "probabilities",
     "uncertainty": "uncertainty",
 }
 """Folder of each kind of files."""
-SUFFIXES: Final = {"nifti": ".nii.gz", "seg": ".dcm", "sr": ".dcm", "sc": ".dcm", "gsps": ".dcm"}
+SUFFIXES: Final = {
+    "nifti": ".nii.gz",
+    "seg": ".dcm",
+    "sr": ".dcm",
+    "sc": ".dcm",
+    "gsps": ".dcm",
+    "fhir": ".json",
+}
 DICOM_KINDS: Final = tuple(kind for kind, suffix in SUFFIXES.items() if suffix == ".dcm")
+CLINICAL_KINDS: Final = (*DICOM_KINDS, "fhir")
+"""Kinds that carry the identity of a DICOM source, and are made of no other one."""
 _WITHOUT_EFFECT: Final = frozenset({"kinds", "acceptance"})  # on the content of a DICOM result
 _UID_ROOT: Final = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 _LONGEST_UID_ROOT: Final = 40  # which leaves 23 of 64 characters to tell UIDs apart

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pneumoseg.pipeline.core.files import sha256_of
+from pneumoseg.pipeline.core.files import sha256_of, write_json
 from pneumoseg.pipeline.drawing.pictures import heat, overlay, save_png, std_picture
 from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.results.dicom.source import NoDicomResultError, Source, read_source
 from pneumoseg.pipeline.results.nifti import save_nifti
 from pneumoseg.pipeline.results.receipts import History, Row
-from pneumoseg.pipeline.results.settings import DICOM_KINDS, FOLDERS, SUFFIXES, Settings
+from pneumoseg.pipeline.results.settings import CLINICAL_KINDS, DICOM_KINDS, FOLDERS, SUFFIXES, Settings
 from pneumoseg.pipeline.scoring.calibration import calibrate
 from pneumoseg.transforms.measurements import Measurements
 
@@ -82,9 +82,9 @@ class Writer:
                 (self.output / place).unlink(missing_ok=True)  # of an earlier run with other settings
                 continue
             try:
-                if kind in DICOM_KINDS:
+                if kind in CLINICAL_KINDS:
                     assert source is not None  # noqa: S101  (else the kind is left out)
-                    self._save_dicom(kind, place, source, result, measurements=measurements, written=written)
+                    self._save_clinical(kind, place, source, result, measurements=measurements, written=written)
                 else:
                     self._save(kind, self.output / place, result)
             except NoDicomResultError as error:
@@ -110,7 +110,7 @@ class Writer:
 
     def _source(self, result: Segmentation, written: Written) -> Source | None:
         """Read the header that DICOM results refer to, from the bytes that were decoded."""
-        requested = [kind for kind in DICOM_KINDS if kind in self.settings.kinds]
+        requested = [kind for kind in CLINICAL_KINDS if kind in self.settings.kinds]
         if not requested:
             return None
         try:
@@ -140,7 +140,7 @@ class Writer:
                 assert result.pixel_std is not None  # noqa: S101  (the kind is refused without dropout)
                 save_png(path, std_picture(result.pixel_std))
 
-    def _save_dicom(
+    def _save_clinical(
         self,
         kind: str,
         place: str,
@@ -156,6 +156,7 @@ class Writer:
         from pneumoseg.pipeline.results.dicom.sc import make_sc  # noqa: PLC0415
         from pneumoseg.pipeline.results.dicom.seg import make_seg, reference_to_seg  # noqa: PLC0415
         from pneumoseg.pipeline.results.dicom.sr import make_sr, report_uid, uids_of  # noqa: PLC0415
+        from pneumoseg.pipeline.results.fhir import make_fhir  # noqa: PLC0415
 
         settings, history = self.settings, written.history
         origin = Origin(
@@ -166,6 +167,17 @@ class Writer:
             uid_root=settings.uid_root,
         )
         warnings = [reason for reason, _ in result.radiograph.warnings]
+        if kind == "fhir":
+            bundle = make_fhir(
+                source,
+                measurements,
+                result.probability,
+                origin,
+                uncertainty=result.image_std,
+                warnings=warnings,
+            )
+            write_json(self.output / place, bundle)
+            return
         try:
             if kind == "seg":
                 made = make_seg(source, result.mask, origin, warnings=warnings)
@@ -210,4 +222,4 @@ def lacks_requested_object(row: Row) -> bool:
         row: Row of the image, as `row_of` makes it.
     """
     left_out = [why.partition(": ") for why in str(row.get("left_out") or "").split("; ") if why]
-    return any(kind in DICOM_KINDS and why != _WITHHELD for kind, _, why in left_out)
+    return any(kind in CLINICAL_KINDS and why != _WITHHELD for kind, _, why in left_out)

@@ -7,6 +7,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from pneumoseg.pipeline.results.dicom.origin import NOTICE
+from pneumoseg.transforms.measurements import Measurements
 from pneumoseg.transforms.reader.reasons import REVIEW_REASONS, Reason
 
 REMARKS: Final[dict[Reason, tuple[str, Code | None]]] = {
@@ -39,6 +40,22 @@ def remarks(warnings: Collection[Reason]) -> list[tuple[str, Code | None]]:
 def needs_review(warnings: Collection[Reason]) -> bool:
     """Check whether a person has to review the result of an image with these warnings."""
     return any(reason in REVIEW_REASONS for reason in warnings)
+
+
+def presence_of(measurements: Measurements, warnings: Collection[Reason]) -> tuple[Code, str]:
+    """Say whether a pneumothorax was found; an empty mask says nothing of an image that has to be reviewed.
+
+    Args:
+        measurements: Measurements of the mask.
+        warnings: Warnings of the radiograph.
+
+    Returns: The code, and the finding in words.
+    """
+    if measurements.components:
+        return codes.SCT.Present, "pneumothorax present"
+    if needs_review(warnings):
+        return codes.SCT.Indeterminate, "pneumothorax indeterminate"
+    return codes.SCT.Absent, "pneumothorax absent"
 
 
 def description_of(warnings: Collection[Reason]) -> str:

@@ -37,7 +37,7 @@ from pydicom.uid import UID
 
 from pneumoseg.pipeline.results.dicom.image_library import image_library
 from pneumoseg.pipeline.results.dicom.origin import MANUFACTURER, MODEL_NAME, Origin, finish
-from pneumoseg.pipeline.results.dicom.remarks import needs_review, remarks
+from pneumoseg.pipeline.results.dicom.remarks import needs_review, presence_of, remarks
 from pneumoseg.pipeline.results.dicom.seg import tracking
 from pneumoseg.pipeline.results.dicom.source import Source
 from pneumoseg.pipeline.results.receipts import REPORT_UIDS
@@ -175,12 +175,7 @@ def _of_image(
 ) -> MeasurementsAndQualitativeEvaluations:
     """Make the group of the whole image: presence first, then probability, total area and doubts."""
     review = needs_review(warnings)
-    if measurements.components:
-        presence, identifier = codes.SCT.Present, "pneumothorax present"
-    elif review:
-        presence, identifier = codes.SCT.Indeterminate, "pneumothorax indeterminate"
-    else:
-        presence, identifier = codes.SCT.Absent, "pneumothorax absent"
+    presence, identifier = presence_of(measurements, warnings)
     edge = np.array([[0, 0], [0, int(source.header.Rows) / 4]], dtype=np.float64)
 
     def measured(name: Code, value: float, unit: Code) -> Measurement:

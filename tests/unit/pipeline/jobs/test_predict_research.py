@@ -11,7 +11,7 @@ from tests.conftest import draw_case, write_radiograph
 from tests.unit.pipeline.jobs.predictions import predict
 
 from pneumoseg.pipeline.phantom.draw import draw_phantom
-from pneumoseg.pipeline.results.settings import DICOM_KINDS, KINDS
+from pneumoseg.pipeline.results.settings import CLINICAL_KINDS, KINDS
 
 pytestmark = pytest.mark.usefixtures("plain_charts")
 
@@ -106,7 +106,7 @@ def test_otherwise_the_dicom_results_alone_keep_what_filing_needs(
     named = {
         name for name in found if name.startswith(("predictions", "receipts", "report")) or "PLANTED" in name
     }
-    assert {name.partition("/")[0] for name in found - named} == set(DICOM_KINDS)
+    assert {name.partition("/")[0] for name in found - named} == set(CLINICAL_KINDS)
     result = dcmread(tmp_path / "out" / "seg" / "1.2.0.dcm")
     assert (result.PatientID, result.StudyDate, result.AccessionNumber) == (
         "PLANTED02",
