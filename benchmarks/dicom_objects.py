@@ -54,8 +54,8 @@ def judge(folder: Path, output: Path, *, images: int) -> int:
 
     Returns: Exit status.
     """
-    images = find_radiographs(folder).images
-    sources = {uid: path for uid, path in zip(look_for_uids(images), images, strict=True) if uid}
+    files = find_radiographs(folder).images
+    sources = {uid: path for uid, path in zip(look_for_uids(files), files, strict=True) if uid}
     failed = False
     with ThreadPoolExecutor(2) as pool:
         of_source = dict(zip(sources, pool.map(complaints, sources.values()), strict=True))

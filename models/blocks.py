@@ -97,7 +97,7 @@ class _LaneDropout(torch.autograd.Function):
         return _masked(features * context.scale, mask)
 
     @staticmethod
-    @once_differentiable  # type: ignore[no-untyped-call]
+    @once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (mask,) = context.saved_tensors
         return _masked(gradient * context.scale, mask), None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -92,7 +92,8 @@ def save_keras_weights(network: nn.Module, path: str | PathLike[str]) -> None:
         for name, convolution in zip(names, convolutions, strict=True):
             group = file.create_group(name)
             group.attrs["weight_names"] = [b"vars/0", b"vars/1"]
-            for index, parameter in enumerate((convolution.weight.permute(2, 3, 1, 0), convolution.bias)):
+            bias = cast("Tensor", convolution.bias)  # the article's convolutions all have one
+            for index, parameter in enumerate((convolution.weight.permute(2, 3, 1, 0), bias)):
                 group[f"vars/{index}"] = parameter.detach().cpu().contiguous().numpy()
 
 

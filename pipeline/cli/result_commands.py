@@ -86,12 +86,11 @@ def report(
     from pneumoseg.pipeline.core.files import claim_file
     from pneumoseg.pipeline.jobs.report import write_comparison, write_report
 
-    if len(folders) > 1 and output is None:
-        output = Path("comparison.html")
-    if output is not None:
-        claim_file(output, overwrite=overwrite)
-    page = write_report(folders[0], output) if len(folders) == 1 else write_comparison(folders, output)
-    say(f"wrote {page}")
+    compares = len(folders) > 1
+    page = output or (Path("comparison.html") if compares else None)
+    if page is not None:
+        claim_file(page, overwrite=overwrite)
+    say(f"wrote {write_comparison(folders, page) if compares and page else write_report(folders[0], page)}")
 
 
 def describe(

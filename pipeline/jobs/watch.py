@@ -72,7 +72,7 @@ def watch_folder(
         raise UsageError("--watch goes with neither --num-parts nor --overwrite; leave them out")
     model = load_model(model_folder, resolve_device(runtime.device), options)
     arrivals = Arrivals(folder, leave_out=output, settle_s=settle_s)
-    known: dict[Path, _Signature] = {}
+    known: Mapping[Path, _Signature] = {}
     with Interruption() as interruption:
         while not interruption.received:
             complete = arrivals.complete()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydicom.dataset import Dataset
 from pynetdicom import evt
@@ -153,12 +153,8 @@ class Service:
         self.metrics.seconds.observe(seconds)
         for status, count in made.statuses.items():
             self.metrics.analysed.labels(status).inc(count)
-        facts: dict[str, float] = {
-            "images": len(images),
-            "results": len(made.results),
-            "seconds": round(seconds, 3),
-        }
-        self.audit.write("analysed", study=uid, **facts, **made.statuses)
+        facts: dict[str, Any] = {"images": len(images), "results": len(made.results), **made.statuses}
+        self.audit.write("analysed", study=uid, seconds=round(seconds, 3), **facts)
         self.spool.notify()
         return True
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from pydicom import Dataset
 
 from pneumoseg.pipeline.core.files import sha256_of, write_json
 from pneumoseg.pipeline.drawing.pictures import heat, overlay, save_png, std_picture
@@ -84,7 +85,9 @@ class Writer:
             try:
                 if kind in CLINICAL_KINDS:
                     assert source is not None  # noqa: S101  (else the kind is left out)
-                    self._save_clinical(kind, place, source, result, measurements=measurements, written=written)
+                    self._save_clinical(
+                        kind, place, source, result, measurements=measurements, written=written
+                    )
                 else:
                     self._save(kind, self.output / place, result)
             except NoDicomResultError as error:
@@ -180,7 +183,7 @@ class Writer:
             return
         try:
             if kind == "seg":
-                made = make_seg(source, result.mask, origin, warnings=warnings)
+                made: Dataset = make_seg(source, result.mask, origin, warnings=warnings)
             elif kind == "sr":
                 has_segmentation = "seg" in settings.kinds and "seg" not in written.left_out
                 segmentation = reference_to_seg(source, origin) if has_segmentation else None

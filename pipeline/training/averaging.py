@@ -48,9 +48,11 @@ class AveragedNetwork(Generic[Network]):
             share: Share of the way, 1 to become equal to it; counters of a normalization are always copied.
         """
         if self._floats:
-            torch._foreach_lerp_(*map(list, zip(*self._floats, strict=True)), share)
+            averages, weights = map(list, zip(*self._floats, strict=True))
+            torch._foreach_lerp_(averages, weights, share)
         if self._counters:
-            torch._foreach_copy_(*map(list, zip(*self._counters, strict=True)))
+            averages, weights = map(list, zip(*self._counters, strict=True))
+            torch._foreach_copy_(averages, weights)
         self.count += 1
 
     def state_dict(self) -> State:

@@ -79,7 +79,7 @@ def _write(case: PhantomCase, folder: Path, *, size: int) -> tuple[Path, NDArray
     phantom = draw_phantom(
         case.seed, patient_seed=case.patient_seed, size=_RENDERED, pneumothorax=case.pneumothorax or False
     )
-    mask: Any = np.any([np.zeros((_RENDERED, _RENDERED)), *phantom.masks], axis=0)
+    mask: Any = np.any(np.array([np.zeros((_RENDERED, _RENDERED)), *phantom.masks]), axis=0)
     enlarged = np.ones((size // _RENDERED,) * 2, dtype=np.uint8)
     image = np.kron(phantom.image, enlarged).astype(np.float32)
     path = write_dicom(replace(phantom, image=image), folder, name=case.name)

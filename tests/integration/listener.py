@@ -177,7 +177,7 @@ def associated(listener: Listener, files: Sequence[Path], **options: Any) -> Ite
     finally:
         if association.is_established:
             association.release()
-        if (connection := association.dul.socket.socket) is not None:
+        if (link := association.dul.socket) and (connection := link.socket) is not None:
             connection.close()
 
 

@@ -70,7 +70,7 @@ def fetched(archive: Archive) -> dict[str, Dataset]:
     """All that the archive holds, by UID; each once."""
     studies = [study["0020000D"]["Value"][0] for study in archive.query("studies")]
     results = [dcmread(BytesIO(content)) for study in studies for content in archive.fetch(study)]
-    found = {str(each.SOPInstanceUID): each for each in results}
+    found: dict[str, Dataset] = {str(each.SOPInstanceUID): each for each in results}
     assert len(found) == len(results)
     return found
 
@@ -177,7 +177,8 @@ def test_a_listener_that_is_killed_at_ten_moments_loses_nothing_and_sends_nothin
 ) -> None:
     """A modality sends again what was not acknowledged, and nothing else."""
     listener = write_config(tmp_path, model_folder, dicom_destination(empty, commitment=False))
-    waiting, left, kills = list(images), [], 0
+    left: list[Path] = []
+    waiting, kills = list(images), 0
     for moment in MOMENTS:
         listener.pid = nursery.start(listener.config, *moment)
         due = [*left, waiting.pop(0)]

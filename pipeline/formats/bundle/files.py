@@ -14,7 +14,7 @@ from pneumoseg.pipeline.drawing.pictures import save_png
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
-from pneumoseg.transforms.reader.reasons import reasons_for_review
+from pneumoseg.transforms.reader.reasons import REVIEW_REASONS
 
 COLUMNS: Final = ("image", "probability", "area_px", "review")
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def readable_files(folder: str | Path) -> list[dict[str, Any]]:
         for path, read in zip(paths, readers.read(paths), strict=True):
             name = path.relative_to(root).as_posix()
             if isinstance(read, Radiograph):
-                review = " ".join(reasons_for_review(read.warnings))
+                review = " ".join(reason for reason, _ in read.warnings if reason in REVIEW_REASONS)
                 samples.append({"image": str(path), "name": name, "review": review})
             else:
                 _log.warning("%s: %s", shown(name), read)

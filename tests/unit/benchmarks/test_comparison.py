@@ -46,7 +46,7 @@ def test_on_a_busy_machine_all_samples_are_used_and_the_line_says_so(monkeypatch
 def test_own_work_does_not_count_as_load_by_others(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([100.0, 100.5])
     monkeypatch.setattr(comparison, "_busy_s", lambda: next(ticks))
-    monkeypatch.setattr(comparison.os, "times", iter([(1.0, 0, 0, 0, 0), (1.25, 0.25, 0, 0, 0)]).__next__)
+    monkeypatch.setattr("os.times", iter([(1.0, 0, 0, 0, 0), (1.25, 0.25, 0, 0, 0)]).__next__)
     assert comparison._sample(lambda: None, 1)[1]
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -185,7 +187,7 @@ def test_a_radiograph_is_scaled_on_bytes_as_pillow_scales_them(shape: tuple[int,
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
 @pytest.mark.parametrize("columns", [40, 41])
 def test_scaling_on_bytes_agrees_with_scaling_on_floats_to_one_grey_level(dtype: type, columns: int) -> None:
-    stored = np.random.default_rng(0).integers(0, 100, (64, columns)).astype(dtype)
+    stored: Any = np.random.default_rng(0).integers(0, 100, (64, columns)).astype(dtype)
     radiograph = Radiograph(stored=stored, grey=GreyScale(bits_stored=8 * stored.itemsize, padding=(0, 3)))
     exact = to_network_size(torch.from_numpy(radiograph.image)[None], 32)
     np.testing.assert_allclose(network_image(radiograph, 32), exact, atol=1 / 255)

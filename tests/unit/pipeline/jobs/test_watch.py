@@ -17,13 +17,13 @@ from pneumoseg.pipeline.jobs.watch import Arrivals, watch_folder
 def arrivals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arrivals:
     """A folder that is watched by a clock of its own."""
     (tmp_path / "in").mkdir()
-    monkeypatch.setattr(watch.time, "monotonic", time.time)
+    monkeypatch.setattr("time.monotonic", time.time)
     return Arrivals(tmp_path / "in", leave_out=tmp_path / "in" / "out", settle_s=5)
 
 
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     now = time.time() + seconds
-    monkeypatch.setattr(watch.time, "monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: now)
 
 
 def put(path: Path, content: bytes = b"\0" * 128 + b"DICM", *, age_s: float = 0) -> Path:
@@ -71,7 +71,7 @@ def test_unrelated_files_are_left_out(arrivals: Arrivals) -> None:
 
 
 def watch_passes(
-    monkeypatch: pytest.MonkeyPatch, steps: list[Any], *arguments: Path, **options: Any
+    monkeypatch: pytest.MonkeyPatch, steps: list[Any], model: Path, folder: Path, output: Path, **options: Any
 ) -> list[PredictReport]:
     """Watch, with a step before each look at the folder; it ends after the last one."""
     reports: list[PredictReport] = []
@@ -83,7 +83,10 @@ def watch_passes(
             interruption.received = 15
 
     monkeypatch.setattr(watch, "_wait", wait)
-    assert watch_folder(*arguments, settle_s=0.1, on_pass=reports.append, **job_options(), **options) == 15
+    assert (
+        watch_folder(model, folder, output, settle_s=0.1, on_pass=reports.append, **job_options(), **options)
+        == 15
+    )
     return reports
 
 

@@ -147,7 +147,7 @@ def before_step(run: TrainingRun, number: int, happening: Callable[[], None]) ->
     """Let something happen before a step is done."""
 
     class Step(TrainingStep):
-        def __call__(self, engine: Any, batch: Any) -> dict[str, float | int]:
+        def __call__(self, engine: Any, batch: Any) -> dict[str, torch.Tensor | int]:
             if engine.state.iteration == number:
                 happening()
             return super().__call__(engine, batch)

@@ -34,11 +34,11 @@ TERMS: tuple[LossTerm, ...] = (
 )
 
 
-class CountSynchronisations(TorchDispatchMode):
+class CountSynchronisations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes each operation that waits for the device: a value read by the host, or a blocking copy."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: list[str] = []
 
     def __torch_dispatch__(
