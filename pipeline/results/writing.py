@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydicom import Dataset
 
 from pneumoseg.pipeline.core.files import sha256_of, write_json
 from pneumoseg.pipeline.drawing.pictures import heat, overlay, save_png, std_picture
@@ -16,6 +16,9 @@ from pneumoseg.pipeline.results.receipts import History, Row
 from pneumoseg.pipeline.results.settings import CLINICAL_KINDS, DICOM_KINDS, FOLDERS, SUFFIXES, Settings
 from pneumoseg.pipeline.scoring.calibration import calibrate
 from pneumoseg.transforms.measurements import Measurements
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 _SHOW_THE_IMAGE = ("sc", "overlay", "attention")
 _WITHHELD = "text is burned into the image"
