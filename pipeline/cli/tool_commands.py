@@ -1,7 +1,7 @@
 """Commands that need no data: demo, models, export and doctor."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -69,6 +69,10 @@ def export(
             "--standardized", help="Take images that are standardised already, instead of greys in [0, 1]."
         ),
     ] = False,
+    precision: Annotated[
+        Literal["float32", "fp16", "bf16"],
+        typer.Option(help="Number format of ONNX and OpenVINO files; bf16 is that of stored weights only."),
+    ] = "float32",
     libraries: Annotated[
         Path | None,
         typer.Option(
@@ -89,6 +93,7 @@ def export(
         tta=parse_tta(tta),
         operating_point=operating_point,
         standardizes=not standardized,
+        precision=precision,
         libraries=libraries,
         overwrite=overwrite,
     )

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from pneumoseg.pipeline.core.files import written_atomically
+from pneumoseg.pipeline.formats.cleaning import remove_traces, share_weights, store_in_bfloat16
 from pneumoseg.pipeline.formats.extras import extra
 from pneumoseg.pipeline.formats.graph import INPUTS, OUTPUTS, InferenceGraph
 from pneumoseg.pipeline.inference.model import Model
@@ -33,7 +34,14 @@ OPSET: Final = 20
 _NOTICE: Final = "Research software, not a medical device."
 
 
-def write_onnx(graph: InferenceGraph, path: Path, *, metadata: Mapping[str, str], check: Check) -> None:
+def write_onnx(
+    graph: InferenceGraph,
+    path: Path,
+    *,
+    metadata: Mapping[str, str],
+    check: Check,
+    weights_in_bfloat16: bool = False,
+) -> None:
     """Write an ONNX file for batches and images of any size.
 
     Args:
@@ -41,6 +49,7 @@ def write_onnx(graph: InferenceGraph, path: Path, *, metadata: Mapping[str, str]
         path: Path of the file.
         metadata: Texts by key for the file's ``metadata_props``.
         check: Check of the outputs.
+        weights_in_bfloat16: Whether to store the weights in bfloat16; see `store_in_bfloat16`.
 
     Raises: UsageError: If the extra ``onnx`` is not installed.
     """
@@ -64,6 +73,10 @@ def write_onnx(graph: InferenceGraph, path: Path, *, metadata: Mapping[str, str]
             verbose=False,
         )
     assert program is not None  # noqa: S101  (dynamo=True returns one)
+    remove_traces(program.model)
+    share_weights(program.model)
+    if weights_in_bfloat16:
+        store_in_bfloat16(program.model)
     program.model.metadata_props.update(metadata)
     with written_atomically(path) as temporary:
         program.save(temporary)
@@ -71,7 +84,7 @@ def write_onnx(graph: InferenceGraph, path: Path, *, metadata: Mapping[str, str]
 
 
 def write_openvino(onnx_file: Path, path: Path, *, check: Check) -> None:
-    """Convert an ONNX file to OpenVINO's format in float32.
+    """Convert an ONNX file to OpenVINO's format.
 
     Args:
         onnx_file: Path of the ONNX file.

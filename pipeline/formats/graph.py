@@ -1,10 +1,12 @@
 """Inference of a whole model as one module, for exporters that trace a module."""
 
-from typing import Final
+from copy import deepcopy
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
 
+from pneumoseg.models import AttentionUNet, NetworkOutputs
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.inference.model import Model
@@ -16,12 +18,13 @@ OUTPUTS: Final = ("probabilities", "image_probability")
 
 
 class InferenceGraph(nn.Module):
-    """Inference of a model in float32 on the CPU: standardisation, ensemble, TTA and image probability.
+    """Inference of a model on the CPU: standardisation, ensemble, TTA and image probability.
 
     Args:
         model: Model; its networks are used as they are.
         standardizes: Whether images are standardised in the graph. Otherwise they have to be standardised by their own
             pixels before.
+        dtype: Number format of the networks and their weights; everything else is computed in float32.
 
     Shape:
         image: (B, 1, H, W), float32, H and W multiples of `stride`: greys in [0, 1], or standardised
@@ -31,17 +34,20 @@ class InferenceGraph(nn.Module):
     Raises: UsageError: If the model's TTA resizes images, which a graph for images of any size does not support.
     """
 
-    def __init__(self, model: Model, *, standardizes: bool) -> None:
+    def __init__(self, model: Model, *, standardizes: bool, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         if "scale" in model.tta:
             raise UsageError(
                 "--tta scale: a graph for images of any size holds no resizing; flip or none would fit"
             )
-        self.networks = nn.ModuleList(model.networks)  # so that exporters find the weights
+        networks = model.networks
+        if dtype != torch.float32:
+            networks = tuple(cast("AttentionUNet", _Converted(network, dtype)) for network in networks)
+        self.networks = nn.ModuleList(networks)  # so that exporters find the weights
         self.stride = model.networks[0].stride
         self.standardizes = standardizes
         self.predictor = Predictor(
-            model.networks, precision=Precision(torch.device("cpu"), torch.float32), tta=model.tta
+            networks, precision=Precision(torch.device("cpu"), torch.float32), tta=model.tta
         )
 
     def forward(self, image: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,3 +68,16 @@ class InferenceGraph(nn.Module):
             image = (image - mean) / torch.where(std > FLAT_STD, std, 1.0)
         prediction = self.predictor.predict_batch(image, own, check=False)  # a graph raises no errors
         return prediction.probabilities, prediction.image_probability
+
+
+class _Converted(nn.Module):
+    """Copy of a network in another number format, for the part of its interface that a `Predictor` uses."""
+
+    def __init__(self, network: AttentionUNet, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network = deepcopy(network).to(dtype)
+        self.stride = network.stride
+        self.dtype = dtype
+
+    def outputs(self, image: Tensor) -> NetworkOutputs:
+        return self.network.outputs(image.to(self.dtype))

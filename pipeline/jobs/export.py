@@ -8,6 +8,7 @@ from typing import Final
 
 import torch
 
+from pneumoseg.pipeline.core.config import ComputedPrecision
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import claim_file
 from pneumoseg.pipeline.formats.browser.libraries import read_libraries
@@ -29,8 +30,8 @@ ONNX: Final = "model.onnx"
 OPENVINO: Final = "model.xml"
 BROWSER: Final = "browser"
 BUNDLE: Final = "bundle"
-TOLERANCE: Final = 1e-4
-"""Largest difference of a probability with which a file is kept."""
+TOLERANCES: Final[dict[ComputedPrecision, float]] = {"float32": 1e-4, "fp16": 0.1, "bf16": 0.1}
+"""Largest difference of a probability with which a file is kept; that of a short format is stated, hardly judged."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def export_model(
     tta: Sequence[str] | None = None,
     operating_point: str | None = None,
     standardizes: bool = True,
+    precision: ComputedPrecision = "float32",
     libraries: str | Path | None = None,
     overwrite: bool = False,
 ) -> list[Exported]:
@@ -70,6 +72,8 @@ def export_model(
         operating_point: Operating point to describe in the metadata; None selects the model's own.
         standardizes: Whether the graph standardises images, so that its input are greys in [0, 1]; that of the browser
             always does.
+        precision: Number format of ONNX and OpenVINO files. ``fp16``: the networks compute in it. ``bf16``: ONNX
+            stores the weights in it, and runtimes compute in float32. Inputs and outputs are always float32.
         libraries: Folder with the archives of the page's libraries: see `read_libraries`; None fetches them by npm.
         overwrite: Replace earlier files.
 
@@ -79,10 +83,15 @@ def export_model(
         UsageError: If a format is unknown, its extra is not installed, the TTA resizes images, or Keras weights are
             wanted of another network than the article's.
         JobError: If the folder is no model, the page's libraries cannot be fetched, or a probability of a file differs
-            by more than `TOLERANCE`.
+            by more than `TOLERANCES` has for its precision.
     """
     if unknown := sorted(set(formats) - set(FORMATS)):
         raise UsageError(f"-t {unknown[0]}: {', '.join(FORMATS)} would fit")
+    if precision == "bf16" and "openvino" in formats:
+        raise UsageError(
+            "--precision bf16: OpenVINO stores float32 or float16; its option INFERENCE_PRECISION_HINT computes in "
+            "bf16"
+        )
     output = Path(output)
     model = load_model(
         model_folder, torch.device("cpu"), ModelOptions(operating_point=operating_point, tta=tta)
@@ -91,11 +100,11 @@ def export_model(
         claim_file(path, overwrite=overwrite)
     exported: list[Exported] = []
     if "onnx" in formats or "openvino" in formats:
-        exported += _write_graphs(model, output, openvino="openvino" in formats, standardizes=standardizes)
+        exported += _write_graphs(model, output, formats, standardizes=standardizes, precision=precision)
     if "browser" in formats:
         page = output / BROWSER
         write_page(model, page, read_libraries(None if libraries is None else Path(libraries)))
-        exported += _write_graphs(model, page, openvino=False, standardizes=True)
+        exported += _write_graphs(model, page, ["onnx"], standardizes=True, precision="float32")
     if "bundle" in formats:
         write_bundle(model, output / BUNDLE)
         exported.append(Exported(output / BUNDLE))
@@ -104,23 +113,34 @@ def export_model(
     return exported
 
 
-def _write_graphs(model: Model, folder: Path, *, openvino: bool, standardizes: bool) -> list[Exported]:
+def _write_graphs(
+    model: Model, folder: Path, formats: Collection[str], *, standardizes: bool, precision: ComputedPrecision
+) -> list[Exported]:
     """Write a model as ONNX and, from that, for OpenVINO; a file whose probabilities differ is not kept."""
-    graph = InferenceGraph(model, standardizes=standardizes)
+    original = InferenceGraph(model, standardizes=standardizes)
+    graph = original
+    if precision == "fp16":
+        graph = InferenceGraph(model, standardizes=standardizes, dtype=torch.float16)
     onnx_file, openvino_file = folder / ONNX, folder / OPENVINO
     exported: list[Exported] = []
 
     def compare(path: Path, run: Run) -> None:
-        difference = largest_difference(graph, run, image_size=model.image_size)
-        if not difference <= TOLERANCE:
+        difference = largest_difference(original, run, image_size=model.image_size)
+        if not difference <= (limit := TOLERANCES[precision]):
             raise JobError(
-                f"{path}: a probability differs by {difference:.1e} from the model's, more than {TOLERANCE:.0e}; "
+                f"{path}: a probability differs by {difference:.1e} from the model's, more than {limit:.0e}; "
                 "another version of the exporter's libraries may fit"
             )
         exported.append(Exported(path, difference))
 
-    write_onnx(graph, onnx_file, metadata=describe(model, graph), check=partial(compare, onnx_file))
-    if openvino:
+    write_onnx(
+        graph,
+        onnx_file,
+        metadata=describe(model, graph) | {"precision": precision},
+        check=partial(compare, onnx_file),
+        weights_in_bfloat16=precision == "bf16",
+    )
+    if "openvino" in formats:
         write_openvino(onnx_file, openvino_file, check=partial(compare, openvino_file))
     return exported
 

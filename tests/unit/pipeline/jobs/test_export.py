@@ -2,8 +2,10 @@ import json
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import openvino
 import pytest
@@ -32,7 +34,7 @@ def exported(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     output = tmp_path_factory.mktemp("exported")
     results = export_model(model_folder, output, ["onnx", "openvino"], tta=("flip",))
     assert [result.path.name for result in results] == ["model.onnx", "model.xml"]
-    assert max(result.difference or 0.0 for result in results) < 1e-5
+    assert max(result.difference or 0 for result in results) < 1e-5
     return output
 
 
@@ -61,6 +63,46 @@ def test_the_onnx_file_says_how_to_use_it(exported: Path) -> None:
     assert (metadata["image_size"], metadata["stride"]) == ("48", "16")
     assert (json.loads(metadata["labels"]), json.loads(metadata["tta"])) == (["pneumothorax"], ["flip"])
     assert "not a medical device" in metadata["notice"]
+
+
+def test_weights_are_stored_once_though_the_network_runs_twice(exported: Path, model_folder: Path) -> None:
+    (network,) = load_model(model_folder, torch.device("cpu")).networks
+    stored = onnx.load(exported / "model.onnx").graph.initializer
+    floats = sum(int(np.prod(each.dims)) for each in stored if each.data_type == onnx.TensorProto.FLOAT)
+    assert floats <= sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_the_file_quotes_no_source_code(exported: Path) -> None:
+    content = (exported / "model.onnx").read_bytes()
+    assert b".py" not in content
+    assert str(Path(files.__file__).parent).encode() not in content
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind", "formats"),
+    [("fp16", onnx.TensorProto.FLOAT16, ["onnx", "openvino"]), ("bf16", onnx.TensorProto.BFLOAT16, ["onnx"])],
+)
+def test_weights_have_a_short_number_format(
+    precision: Any, kind: int, formats: list[str], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    folder = write_model(tmp_path / "model", make_network(TINY))
+    results = export_model(folder, tmp_path / "out", formats, precision=precision)
+    assert [result.path.suffix for result in results] == [".onnx", ".xml"][: len(formats)]
+    assert all(result.difference is not None and 0 < result.difference < 0.02 for result in results)
+    graph = onnx.load(tmp_path / "out" / "model.onnx").graph
+    kernels = [each for each in graph.initializer if len(each.dims) == 4 and np.prod(each.dims) >= 64]
+    assert {each.data_type for each in kernels} == {kind}
+    assert {each.type.tensor_type.elem_type for each in (*graph.input, *graph.output)} == {
+        onnx.TensorProto.FLOAT
+    }
+    metadata = {each.key: each.value for each in onnx.load(tmp_path / "out" / "model.onnx").metadata_props}
+    assert metadata["precision"] == precision
+
+
+def test_bf16_for_openvino_is_refused(model_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="OpenVINO stores float32 or float16"):
+        export_model(model_folder, tmp_path, ["openvino"], precision="bf16")
 
 
 def test_forty_lines_without_torch_draw_the_same_mask(
