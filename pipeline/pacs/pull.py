@@ -90,8 +90,8 @@ def parse_query(texts: Sequence[str]) -> Query:
     """
     values: dict[str, list[str]] = {}
     for text in texts or DEFAULT_QUERY:
-        keyword, equals, value = text.partition("=")
-        if not equals or not value or tag_for_keyword(keyword) is None:
+        keyword, _, value = text.partition("=")
+        if not keyword or not value or tag_for_keyword(keyword) is None:
             raise UsageError(f"--query {text}: KEYWORD=VALUE would fit, such as StudyDate=20260101-20260131")
         values.setdefault(keyword, []).append(value)
     of_studies = {keyword: found for keyword, found in values.items() if keyword not in _OF_SERIES}
