@@ -40,7 +40,7 @@ class Audit:
         check_place(folder / FILE)
         self._log = logging.Logger("pneumoseg.audit")  # has no parent: no other handler gets its lines
         self._log.addHandler(
-            _Rotating(folder / FILE, maxBytes=_BYTES, backupCount=_FILES - 1, encoding="utf-8")
+            _Rotating(folder / FILE, maxBytes=_BYTES, backupCount=_FILES - 1, encoding="utf-8", delay=True)
         )
 
     def hash_of(self, uid: str) -> str:

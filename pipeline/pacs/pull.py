@@ -90,8 +90,8 @@ def parse_query(texts: Sequence[str]) -> Query:
     """
     values: dict[str, list[str]] = {}
     for text in texts or DEFAULT_QUERY:
-        keyword, equals, value = text.partition("=")
-        if not equals or not value or tag_for_keyword(keyword) is None:
+        keyword, _, value = text.partition("=")
+        if not keyword or not value or tag_for_keyword(keyword) is None:
             raise UsageError(f"--query {text}: KEYWORD=VALUE would fit, such as StudyDate=20260101-20260131")
         values.setdefault(keyword, []).append(value)
     of_studies = {keyword: found for keyword, found in values.items() if keyword not in _OF_SERIES}
@@ -156,22 +156,35 @@ def find_instances(
 
 
 def _pages(search: Callable[..., Any], tag: str, filters: Mapping[str, str], sleep: Sleep) -> Iterator[str]:
-    """Yield the valid UIDs of all pages; a server that ignores the offset, or sends short pages, does no harm."""
+    """Yield the valid UIDs of all pages.
+
+    Some servers ignore the offset, or forget the rest of the results together with some conditions (Orthanc's DICOMweb
+    1.7 with ModalitiesInStudy): where nothing new follows a full page, all results are requested at once.
+    """
     known: set[str] = set()
-    offset = 0
+    offset, is_full = 0, False
     while True:
-        page = with_retries(
-            lambda: search(search_filters=dict(filters), limit=_PAGE, offset=offset),  # noqa: B023  (called at once)
-            sleep=sleep,
-        )
-        with archive_errors():
-            found = [str(item[tag]["Value"][0]) for item in page]
-        new = [uid for uid in dict.fromkeys(found) if is_uid(uid) and uid not in known]
-        if not new:
-            return
+        found = _search(search, tag, filters, sleep, limit=_PAGE, offset=offset)
+        is_last = not set(found) - known
+        if is_last and is_full:
+            found = _search(search, tag, filters, sleep)
+        new = [uid for uid in dict.fromkeys(found) if uid not in known]
         known.update(new)
         yield from new
-        offset += len(found)
+        if is_last:
+            return
+        offset, is_full = offset + len(found), len(found) >= _PAGE
+
+
+def _search(
+    search: Callable[..., Any], tag: str, filters: Mapping[str, str], sleep: Sleep, **page: int
+) -> list[str]:
+    """Search once; returns the UIDs that are found."""
+
+    def attempt() -> list[str]:
+        return [str(item[tag]["Value"][0]) for item in search(search_filters=dict(filters), **page)]
+
+    return [uid for uid in with_retries(attempt, sleep=sleep) if is_uid(uid)]
 
 
 def fetch(client: DICOMwebClient, instance: Instance, path: Path, *, sleep: Sleep = time.sleep) -> None:

@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 from tests.integration.command import run_command
 
 from pneumoseg.pipeline.core.config_files import load_config
+from pneumoseg.pipeline.pacs.config import load_listen_config
 
 ROOT: Final = Path(__file__).parents[2]
 DOCUMENTS: Final = sorted((ROOT / "docs").glob("*.md"))
@@ -89,7 +90,7 @@ class Runner:
                         self._command(shlex.split(line[2:], comments=True), block)
             case "yaml":
                 Path(block.title).write_text(block.text)
-                load_config(block.title)
+                (load_listen_config if block.title == "listen.yaml" else load_config)(block.title)
             case "json":
                 json.loads(block.text)
             case "text":

@@ -19,7 +19,9 @@ NOT_RUN: Final = Counter(
         "installs the package, and trains for minutes": 1,
         "needs a weights file; tests/unit/models does it with one that Keras wrote": 1,
         "needs an archive; the script is run against Orthanc by tests/integration/test_examples.py": 1,
+        "needs an archive; tests/integration/test_dicomweb.py does it against Orthanc": 1,
         "needs the images of the challenge": 2,
+        "runs until it is stopped": 2,
         "starts several processes; tests/integration/test_folds_and_processes.py does it with two": 1,
     }
 )

@@ -1,0 +1,156 @@
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+from tests.conftest import SHAPE, write_radiograph
+from tests.unit.pipeline.pacs.listeners import make_config, make_facts
+
+from pneumoseg.pipeline.core.files import sha256_of
+from pneumoseg.pipeline.pacs import dimse
+from pneumoseg.pipeline.pacs.audit import Audit
+from pneumoseg.pipeline.pacs.dicomweb import ArchiveError, UnreachableError
+from pneumoseg.pipeline.pacs.metrics import Metrics
+from pneumoseg.pipeline.pacs.sender import Sender
+from pneumoseg.pipeline.pacs.spool import Spool
+from pneumoseg.pipeline.pacs.study import Study
+
+
+class Peer:
+    """A destination that answers as it is told, and what it has got.
+
+    Attributes:
+        refused: UIDs of studies whose results it refuses.
+        is_down: Whether it cannot be reached.
+        commits: Whether it offers storage commitment.
+    """
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
+        self.requests: dict[str, Any] = {}
+        self.refused: set[str] = set()
+        self.is_down = False
+        self.commits = True
+
+    def send(
+        self, _: Any, paths: Mapping[str, Path], **options: Any
+    ) -> Iterator[tuple[str, ArchiveError | None]]:
+        if self.is_down:
+            raise UnreachableError("down")
+        for name, path in paths.items():
+            if any(uid in str(path) for uid in self.refused):
+                yield name, ArchiveError("refused")
+            else:
+                self.got.append(path.stem)
+                yield name, None
+
+    def request_commitments(self, _: Any, requests: Mapping[str, Any], **options: Any) -> bool:
+        self.requests |= requests
+        return self.commits
+
+
+@pytest.fixture
+def peer(monkeypatch: pytest.MonkeyPatch) -> Peer:
+    found = Peer()
+    monkeypatch.setattr(dimse, "send", found.send)
+    monkeypatch.setattr(dimse, "request_commitments", found.request_commitments)
+    return found
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    """A spool with two analysed studies of one image."""
+    found = Spool(make_config(tmp_path))
+    with found.opened():
+        for number in (1, 2):
+            facts = make_facts(number, study_uid=f"1.3.{number}")
+            found.store(b"image", facts, found.rules["chest"], ae="CR1")
+            study = found.studies[-1]
+            result = write_radiograph(
+                study.result_folder / "seg" / f"1.2.{number}.dcm",
+                np.zeros(SHAPE, np.uint8),
+                SOPInstanceUID=f"1.9.{number}",
+            )
+            study.note_analysis(study.images, {f"seg/1.2.{number}.dcm": sha256_of(result)})
+        yield found
+
+
+@pytest.fixture
+def sender(spool: Spool) -> Iterator[Sender]:
+    config = make_config(spool.folder.parent)
+    audit = Audit(config.spool)
+    yield Sender("pacs", config, spool, audit, Metrics())
+    audit.close()
+
+
+def reread(study: Study) -> Study:
+    """The study as another process would find it."""
+    return Study.read(study.folder, study.backoff.retry)
+
+
+def report(transaction: str, *stored: str) -> Any:
+    information = Dataset()
+    information.TransactionUID = transaction
+    information.ReferencedSOPSequence = []
+    for uid in stored:
+        item = Dataset()
+        item.ReferencedSOPInstanceUID = uid
+        information.ReferencedSOPSequence.append(item)
+    return SimpleNamespace(event_information=information)
+
+
+def test_each_result_is_sent_once(sender: Sender, spool: Spool, peer: Peer) -> None:
+    sender.send_all()
+    sender.send_all()
+    assert peer.got == ["1.2.1", "1.2.2"]
+    assert [reread(study).due_for("pacs") for study in spool.studies] == [{}, {}]
+
+
+def test_a_destination_that_is_down_is_tried_again_later(sender: Sender, spool: Spool, peer: Peer) -> None:
+    peer.is_down = True
+    sender.send_all()
+    assert (sender.problem, sender.waiting, sender.backoff.is_over) == ("down", 2, False)
+    peer.is_down = False
+    sender.send_all()
+    assert (sender.problem, sender.waiting, sender.backoff.is_over) == ("", 0, True)
+
+
+def test_a_study_that_is_refused_does_not_stop_the_others(sender: Sender, spool: Spool, peer: Peer) -> None:
+    peer.refused = {"1.3.1"}
+    sender.send_all()
+    assert (peer.got, sender.waiting) == (["1.2.2"], 1)
+    assert sender.backoff.is_over
+
+
+def test_results_are_complete_once_they_are_committed(sender: Sender, spool: Spool, peer: Peer) -> None:
+    sender.send_all()
+    assert [study.finished_at for study in spool.studies] == [None, None]
+    first, second = peer.requests
+    assert sender.take_report(report(first, "1.9.1"))[0] == 0
+    assert sender.take_report(report(second))[0] == 0
+    assert [study.finished_at is None for study in spool.studies] == [False, True]
+    assert sender.waiting == 1  # what was not kept is sent again
+    sender.send_all()
+    assert peer.got == ["1.2.1", "1.2.2", "1.2.2"]
+
+
+def test_a_report_of_another_transaction_changes_nothing(sender: Sender, spool: Spool, peer: Peer) -> None:
+    sender.send_all()
+    assert sender.take_report(report("1.2.3.4"))[0] == 0x0112
+    assert sender.take_report(report(""))[0] == 0x0112
+    assert sender.waiting == 0
+
+
+def test_a_destination_without_commitment_is_not_waited_for(sender: Sender, spool: Spool, peer: Peer) -> None:
+    peer.commits = False
+    sender.send_all()
+    assert all(study.finished_at is not None for study in spool.studies)
+
+
+def test_commitment_is_not_requested_twice_at_once(sender: Sender, spool: Spool, peer: Peer) -> None:
+    sender.send_all()
+    sender.send_all()
+    assert len(peer.requests) == 2
