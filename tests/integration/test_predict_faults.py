@@ -39,7 +39,7 @@ def test_results_after_kills_are_those_of_an_uninterrupted_run(
     assert told["kills"] >= 10
     assert {"open", "os.rename", "write"} <= set(told["kinds"])
     assert len(set(told["counts"])) > 5  # it was killed early and late
-    assert told["files"] == 2 * 11 + 3  # ten kinds and a receipt for each image, two tables and the report
+    assert told["files"] == 2 * 12 + 3  # eleven kinds and a receipt for each image, two tables and the report
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
