@@ -1,5 +1,6 @@
 import csv
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
@@ -27,6 +27,7 @@ from pneumoseg.pipeline.model.description import (
     TunedPoint,
     read_description,
 )
+from pneumoseg.pipeline.reporting.charts import Ranked
 from pneumoseg.pipeline.reporting.content import Chart, Tiles
 from pneumoseg.pipeline.reporting.evaluation import evaluation_page
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves
@@ -286,8 +287,9 @@ def test_every_auc_is_that_of_the_image_probabilities_of_the_cases(
     """Scores, in-sample and cross-fitted, calibrated or not; subgroups; tile and curve of the report."""
     drawn: dict[str, Any] = {}
 
-    def roc_chart(probabilities: NDArray[np.float64], positive: NDArray[np.bool_], *, auc: float) -> Chart:
-        drawn.update(curve=roc_auc_score(positive, probabilities), note=auc)
+    def roc_chart(curves: Mapping[str, Ranked], *, note: str, at: str) -> Chart:
+        (only,) = curves.values()
+        drawn.update(curve=roc_auc_score(only.positive, only.probabilities), note=note)
         return Chart("ROC", "<svg/>")
 
     monkeypatch.setattr("pneumoseg.pipeline.reporting.charts.roc_chart", roc_chart)
@@ -325,11 +327,11 @@ def test_every_auc_is_that_of_the_image_probabilities_of_the_cases(
             scores["cross_fitted"]["auc"]["value"],
             report.scores.auc,
             drawn["curve"],
-            drawn["note"],
             float(view["auc"]),
         ]
         assert found == pytest.approx([expected] * len(found), abs=1e-5)
         assert tile.value == f"{expected:.4f}"
+        assert drawn["note"] == f"AUC {expected:.4f}."
         assert 0 < expected < 1
         precisions = {scores[name]["average_precision"]["value"] for name in ("numbers", "cross_fitted")}
         assert len(precisions) == 1

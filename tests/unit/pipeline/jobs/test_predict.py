@@ -83,7 +83,7 @@ def test_an_unknown_kind_is_a_usage_error_that_says_what_would_fit(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(
-        UsageError, match="csv, json, png, nifti, seg, sr, sc, gsps, overlay, attention, probability"
+        UsageError, match="csv, json, png, nifti, seg, sr, sc, gsps, fhir, overlay, attention, probability"
     ):
         predict(model_folder, images, tmp_path, kinds=["dicom"])
 
