@@ -20,6 +20,9 @@ NOT_RUN: Final = Counter(
         "needs a weights file; tests/unit/models does it with one that Keras wrote": 1,
         "needs an archive; the script is run against Orthanc by tests/integration/test_examples.py": 1,
         "needs the images of the challenge": 2,
+        "the script is run by tests/unit/pipeline/jobs/test_export.py, against the masks of the model": 1,
+        "needs npm and a browser; tests/integration/test_browser_page.py compares the masks in Chromium": 1,
+        "MONAI's own command; tests/integration/test_bundle.py runs it, and compares the masks": 1,
         "starts several processes; tests/integration/test_folds_and_processes.py does it with two": 1,
     }
 )
