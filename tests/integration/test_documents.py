@@ -22,6 +22,9 @@ NOT_RUN: Final = Counter(
         "needs an archive; tests/integration/test_dicomweb.py does it against Orthanc": 1,
         "needs the images of the challenge": 2,
         "runs until it is stopped": 2,
+        "the script is run by tests/unit/pipeline/jobs/test_export.py, against the masks of the model": 1,
+        "needs npm and a browser; tests/integration/test_browser_page.py compares the masks in Chromium": 1,
+        "MONAI's own command; tests/integration/test_bundle.py runs it, and compares the masks": 1,
         "starts several processes; tests/integration/test_folds_and_processes.py does it with two": 1,
     }
 )
