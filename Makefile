@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 # Two workers with one thread each; the tests of a file stay together, so that a worker makes what they share once,
 # and start in the order of their names: those of tests/integration take longest and come first.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -16,7 +17,7 @@ OHIF := 3.13.2
 PAGE_LIBRARIES := onnxruntime-web@1.30.0 dicom-parser@1.8.21
 FHIR := 0.9.8
 
-.PHONY: demo test test-fast check docs reference clean
+.PHONY: bench demo test test-fast check docs reference clean
 
 demo: $(VENV)/.installed
 	$(BIN)/pneumoseg demo -o demo --overwrite
@@ -57,6 +58,10 @@ $(VENV)/.installed-docs: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --editable '.[test]' --constraint constraints.txt
 	touch $@ $(VENV)/.installed
+
+# Every line of docs/benchmarks.md against its peer, and the page itself; BENCH_ARGS="--images FOLDER --model MODEL --quick"
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.all $(BENCH_ARGS)
 
 # The site of the OHIF viewer (50 MB from the npm registry), for the tests that look at results in it.
 .ohif:

@@ -207,14 +207,20 @@ def describe(line: Comparison) -> str:
     """
     if math.isnan(line.ratio):
         return f"{line.name}: not measured ({line.note})"
-    costs = f"{_format(line.ours, line.unit)} against {_format(line.peer, line.unit)}"
+    costs = f"{describe_cost(line.ours, line.unit)} against {describe_cost(line.peer, line.unit)}"
     required = "" if line.fraction is None else f", limit {line.limit:.2f}, fraction {line.fraction:.2f}"
     verdict = {None: "", True: ", passed", False: ", MISSED"}[line.passed]
     remarks = "".join(f"; {text}" for text in (line.note, "" if line.quiet else "machine was busy") if text)
     return f"{line.name}: {costs}, ratio {line.ratio:.2f}{required}{verdict}{remarks}"
 
 
-def _format(cost: float, unit: str) -> str:
+def describe_cost(cost: float, unit: str) -> str:
+    """Describe a cost with its unit, seconds with a fitting prefix.
+
+    Args:
+        cost: Seconds, or a number of another unit.
+        unit: Unit of the cost.
+    """
     if unit != "s":
         return f"{cost:.4g} {unit}"
     scale, name = next(

@@ -82,7 +82,7 @@ def judge(folder: Path, output: Path, *, images: int) -> int:
 
 def complaints(path: Path) -> set[str]:
     """List the errors and warnings of dciodvfy about a file, without the values that they quote."""
-    told = subprocess.run(  # noqa: S603
+    told = subprocess.run(
         ["dciodvfy", "-new", str(path)],  # noqa: S607
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
