@@ -71,12 +71,13 @@ class _UpsamplingConvolutions(nn.Module):
         if isinstance(norm, nn.BatchNorm2d):
             first, norm = fuse_conv_bn_eval(first, norm), nn.Identity()
         below_channels = first.in_channels - skip_channels
+        out_channels = first.out_channels
         self.from_below = nn.ConvTranspose2d(
-            below_channels, first.out_channels, kernel_size=4, stride=2, padding=1
-        )
+            below_channels, out_channels, kernel_size=4, stride=2, padding=1
+        ).to(first.weight)
         self.from_skip = nn.Conv2d(
-            max(skip_channels, 1), first.out_channels, kernel_size=3, padding=1, bias=False
-        )
+            max(skip_channels, 1), out_channels, kernel_size=3, padding=1, bias=False
+        ).to(first.weight)
         with torch.no_grad():
             self.from_below.weight.copy_(_transposed_kernel(first.weight[:, :below_channels]))
             cast("nn.Parameter", self.from_below.bias).copy_(cast("nn.Parameter", first.bias))

@@ -20,13 +20,12 @@ def test_the_rewritten_network_has_the_same_outputs(options: dict[str, Any]) -> 
     torch.manual_seed(0)
     if "encoder" in options:
         options = {**options, "encoder": EfficientNetLite(width=1.0, depth=1.0)}
-    network = AttentionUNet(
-        features=(4, 8, 12, 16, 20), **options
-    ).double()  # so that only a fault differs, and no rounding
+    network = AttentionUNet(features=(4, 8, 12, 16, 20), **options)
+    network.double()  # so that only a fault makes a difference, and no rounding
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.ndim == 1:  # biases are zero at first, and normalizations do nothing
-                parameter += torch.rand_like(parameter) - 0.5
+                parameter.add_(torch.rand_like(parameter) - 0.5)
     image = torch.randn(2, 1, 64, 96, dtype=torch.float64)
     network.train()(image)  # the statistics of batch normalization become those of features
     network.eval()
