@@ -168,12 +168,13 @@ def gather(item: Item) -> list[Item]:
     return [each[0] for each in gathered]
 
 
-_DTYPES: Final[dict[InferencePrecision, torch.dtype]] = {
+DTYPES: Final[dict[InferencePrecision, torch.dtype]] = {
     "float32": torch.float32,
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
     "int8": torch.int8,
 }
+"""Number formats of inference by name."""
 _OTHER_NAMES: Final = {"bfloat16": "bf16", "float16": "fp16"}  # as torch calls them
 
 
@@ -192,7 +193,7 @@ class Precision:
     @property
     def name(self) -> InferencePrecision:
         """Name of the precision in the configuration and of the option."""
-        return next(name for name, dtype in _DTYPES.items() if dtype == self.dtype)
+        return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which to call the network."""
@@ -223,7 +224,7 @@ def resolve_precision(name: PrecisionName, device: torch.device, *, training: bo
         return Precision(device, torch.float16 if fast else torch.float32)
     if name == "fp16" and device.type != "cuda":
         raise UsageError(f"precision fp16 on {device.type}: needs CUDA; auto, bf16 or float32 would fit")
-    return Precision(device, _DTYPES[name])
+    return Precision(device, DTYPES[name])
 
 
 def computes_in_fp16(device: torch.device) -> bool:
@@ -256,8 +257,8 @@ def precision_of_model(
     """
     wanted = _OTHER_NAMES.get(requested, requested)
     if wanted != "auto":
-        if wanted not in _DTYPES:
-            fit = ", ".join(_DTYPES)
+        if wanted not in DTYPES:
+            fit = ", ".join(DTYPES)
             raise UsageError(f"--precision {requested}: auto, {fit} would fit")
         if wanted == "int8" and device.type != "cpu":
             raise UsageError(f"--precision int8 on {device.type}: needs -d cpu; auto or float32 would fit")

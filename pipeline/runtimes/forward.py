@@ -43,6 +43,8 @@ def supports(runtime: RuntimeName, precision: Precision) -> bool:
     """
     if precision.device.type != "cpu" and runtime == "openvino":
         return False
+    if precision.name == "fp16" and precision.device.type != "cuda":
+        return False
     emulated = runtime == "openvino" and precision.name == "bf16" and not computes_in_bf16(precision.device)
     return precision.name in _COMPUTES[runtime] and not emulated
 

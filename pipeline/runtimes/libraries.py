@@ -14,6 +14,8 @@ from pneumoseg.pipeline.core.config import RuntimeName
 from pneumoseg.pipeline.core.errors import UsageError
 
 RUNTIMES: Final[tuple[RuntimeName, ...]] = ("torch", "torch.compile", "onnx", "openvino")
+EXTRAS: Final[dict[RuntimeName, str]] = {"onnx": "onnx", "openvino": "onnx,openvino"}
+"""Extras to install for a runtime."""
 _MODULES: Final[dict[RuntimeName, tuple[str, ...]]] = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "openvino"),  # which reads the ONNX graph
