@@ -1,9 +1,9 @@
 """The Attention U-Net, assembled from encoder, attention gates and decoder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import log
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +108,7 @@ class AttentionUNet(nn.Module):
         level = partial(DoubleConvolution, dropout=dropout, normalization=normalization)
         gate = partial(_make_gate, least_hidden=0 if encoder is None else LEAST_HIDDEN)
 
+        self.join: Callable[[Tensor, Tensor], Any] = _concatenate  # see `rewrite_for_inference`
         self.encoder = encoder
         if encoder is None:
             s1, s2, s3, s4 = f1, f2, f3, f4  # channels of the skip connections
@@ -224,24 +225,24 @@ class AttentionUNet(nn.Module):
 
             up = self.up5(bottleneck)
             gated, map5 = self.gate5(skip5, up)
-            deep5 = self.decoder5(torch.cat([up, gated], dim=1))
+            deep5 = self.decoder5(self.join(up, gated))
 
         up = self.up4(deep5)
         gated, map4 = self.gate4(skip4, up)
-        deep4 = self.decoder4(torch.cat([up, gated], dim=1))
+        deep4 = self.decoder4(self.join(up, gated))
 
         up = self.up3(deep4)
         gated, map3 = self.gate3(skip3, up)
-        deep3 = self.decoder3(torch.cat([up, gated], dim=1))
+        deep3 = self.decoder3(self.join(up, gated))
 
         up = self.up2(deep3)
         gated, map2 = self.gate2(skip2, up)
-        deep2 = self.decoder2(torch.cat([up, gated], dim=1))
+        deep2 = self.decoder2(self.join(up, gated))
 
         up = self.up1(deep2)
         if self.encoder is None:
             gated, map1 = self.gate1(skip1, up)
-            deep1 = self.decoder1(torch.cat([up, gated], dim=1))
+            deep1 = self.decoder1(self.join(up, gated))
             maps = [map4, map3, map2, map1]
         else:
             deep1 = self.decoder1(up)
@@ -271,6 +272,10 @@ def _make_gate(*, skip_channels: int, gate_channels: int, least_hidden: int) -> 
     """Make a gate that works with a quarter of the gate signal's channels, as in the article."""
     hidden = max(gate_channels // 4, least_hidden)
     return AttentionGate(skip_channels=skip_channels, gate_channels=gate_channels, hidden_channels=hidden)
+
+
+def _concatenate(up: Tensor, gated: Tensor) -> Tensor:
+    return torch.cat([up, gated], dim=1)
 
 
 class _Decoded(NamedTuple):

@@ -207,11 +207,12 @@ def write_model(
     fold: int = 0,
     manifest_sha256: str = "0" * 64,
     config: NetworkConfig = TINY,
+    image_size: int = SHAPE[0],
 ) -> Path:
-    """Write a model folder of a tiny network that sees 48 x 48 pixels."""
+    """Write a model folder of a tiny network that sees 48 x 48 pixels, unless told otherwise."""
     description = ModelDescription(
         network=config,
-        preprocessing=Preprocessing(image_size=SHAPE[0]),
+        preprocessing=Preprocessing(image_size=image_size),
         operating_point=point or TunedPoint(threshold=0.5, min_area_fraction=0.0),
         members=(save_weights(folder, network, fold=fold),),
         trained_on=Training(

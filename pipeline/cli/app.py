@@ -16,6 +16,7 @@ from pneumoseg.pipeline.cli.archive_commands import listen, pull
 from pneumoseg.pipeline.cli.data_commands import check, prepare
 from pneumoseg.pipeline.cli.model_commands import evaluate, predict, submit
 from pneumoseg.pipeline.cli.result_commands import describe, report, score
+from pneumoseg.pipeline.cli.runtime_commands import quantize
 from pneumoseg.pipeline.cli.tool_commands import demo, doctor, export, models
 from pneumoseg.pipeline.cli.training_commands import train, tune
 from pneumoseg.pipeline.cli.verbosity import Verbosity, with_verbosity
@@ -31,7 +32,7 @@ app = typer.Typer(
 for _command in (
     *(demo, prepare, train, tune, evaluate, submit, score),
     *(predict, listen, pull),
-    *(models, export, describe, check, report, doctor),
+    *(models, export, quantize, describe, check, report, doctor),
 ):
     app.command()(with_verbosity(_command))
 

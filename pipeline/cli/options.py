@@ -77,6 +77,22 @@ Calibrated = Annotated[
     bool,
     typer.Option("--calibrated", help="Calibrate probabilities with the temperature fitted in training."),
 ]
+RuntimeChoice = Annotated[
+    str,
+    typer.Option(
+        "--runtime",
+        help="Runtime of the networks: torch, torch.compile, onnx, openvino, or auto, the fastest that is installed "
+        "for the number of images, checked against torch.",
+    ),
+]
+PrecisionChoice = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help="Number format: float32, bf16, fp16 (CUDA), int8 (after `pneumoseg quantize`), or auto, that of the "
+        "model's validation.",
+    ),
+]
 DropoutPasses = Annotated[
     int, typer.Option(min=0, help="Monte-Carlo dropout samples for the uncertainty estimate.")
 ]

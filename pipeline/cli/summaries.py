@@ -197,7 +197,7 @@ def doctor_summary(report: "DoctorReport") -> list[str | Table]:
     for decoder in report.decoders:
         status = "ok" if decoder.available else "missing"
         decoders.add_row(decoder.transfer_syntax, decoder.syntax_name, decoder.library, status)
-    return [libraries, decoders, *report.devices, *report.advice]
+    return [libraries, decoders, *report.devices, *report.runtimes, *report.advice]
 
 
 def links_not_followed(links: int) -> str:

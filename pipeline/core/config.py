@@ -20,6 +20,8 @@ IMAGENET: Final = "imagenet"
 Channels = Annotated[int, Field(ge=4, le=1024)]  # an attention gate has a quarter of them
 ComputedPrecision = Literal["bf16", "fp16", "float32"]
 PrecisionName = Literal["auto", "bf16", "fp16", "float32"]
+InferencePrecision = Literal["bf16", "fp16", "float32", "int8"]
+RuntimeName = Literal["torch", "torch.compile", "onnx", "openvino"]
 TTAName = Literal["flip", "scale"]
 
 

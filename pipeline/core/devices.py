@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import torch
 from torch import nn
 
-from pneumoseg.pipeline.core.config import ComputedPrecision, PrecisionName
+from pneumoseg.pipeline.core.config import ComputedPrecision, InferencePrecision, PrecisionName
 from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.errors import UsageError
 
@@ -168,31 +168,38 @@ def gather(item: Item) -> list[Item]:
     return [each[0] for each in gathered]
 
 
+DTYPES: Final[dict[InferencePrecision, torch.dtype]] = {
+    "float32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "int8": torch.int8,
+}
+"""Number formats of inference by name."""
+_OTHER_NAMES: Final = {"bfloat16": "bf16", "float16": "fp16"}  # as torch calls them
+
+
 @dataclass(frozen=True)
 class Precision:
-    """Number format of the forward pass; weights are always float32.
+    """Number format of the forward pass; weights are always float32, except in a quantised graph.
 
     Attributes:
         device: Device on which the network runs.
-        dtype: Number format.
+        dtype: Number format; int8 is that of a quantised graph, without which a network runs in float32.
     """
 
     device: torch.device
     dtype: torch.dtype
 
     @property
-    def name(self) -> ComputedPrecision:
-        """Name of the precision in the configuration."""
-        names: dict[torch.dtype, ComputedPrecision] = {
-            torch.bfloat16: "bf16",
-            torch.float16: "fp16",
-            torch.float32: "float32",
-        }
-        return names[self.dtype]
+    def name(self) -> InferencePrecision:
+        """Name of the precision in the configuration and of the option."""
+        return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which to call the network."""
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        return torch.autocast(
+            self.device.type, self.dtype, enabled=self.dtype in (torch.bfloat16, torch.float16)
+        )
 
     def make_scaler(self) -> torch.amp.GradScaler:
         """Make a scaler that keeps small gradients of fp16 from underflowing; it does nothing in other formats."""
@@ -217,7 +224,7 @@ def resolve_precision(name: PrecisionName, device: torch.device, *, training: bo
         return Precision(device, torch.float16 if fast else torch.float32)
     if name == "fp16" and device.type != "cuda":
         raise UsageError(f"precision fp16 on {device.type}: needs CUDA; auto, bf16 or float32 would fit")
-    return Precision(device, {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float32}[name])
+    return Precision(device, DTYPES[name])
 
 
 def computes_in_fp16(device: torch.device) -> bool:
@@ -234,15 +241,30 @@ def computes_in_bf16(device: torch.device) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def precision_of_model(name: ComputedPrecision, device: torch.device) -> Precision:
-    """Resolve the precision in which a model was validated.
+def precision_of_model(
+    name: ComputedPrecision, device: torch.device, *, requested: str = "auto"
+) -> Precision:
+    """Resolve the precision for inference with a model.
 
     Args:
-        name: Name of the precision in the model's description.
+        name: Name of the precision in the model's description, in which it was validated.
         device: Device on which the model runs.
+        requested: Value of ``--precision``: ``float32``, ``bf16`` or ``bfloat16``, ``fp16`` or ``float16``, ``int8``;
+            ``auto`` is the precision of the validation, in which the operating point was tuned.
 
-    Returns: That precision, or float32 with a warning if *device* does not support it.
+    Returns: That precision; for ``auto``, float32 with a warning if *device* does not support it.
+    Raises: UsageError: If the name is unknown, or *device* does not support it.
     """
+    wanted = _OTHER_NAMES.get(requested, requested)
+    if wanted != "auto":
+        if wanted not in DTYPES:
+            fit = ", ".join(DTYPES)
+            raise UsageError(f"--precision {requested}: auto, {fit} would fit")
+        if wanted == "int8" and device.type != "cpu":
+            raise UsageError(f"--precision int8 on {device.type}: needs -d cpu; auto or float32 would fit")
+        if wanted == "int8":
+            return Precision(device, torch.int8)
+        return resolve_precision(cast("PrecisionName", wanted), device)
     if name == "float32" or (computes_in_bf16(device) if name == "bf16" else device.type == "cuda"):
         return resolve_precision(name, device)
     warn(f"the model was validated in {name}, which {device} does not support; it runs in float32")

@@ -4,10 +4,7 @@ The exporters are extras: ``pip install 'pneumoseg[onnx]'``, ``pip install 'pneu
 """
 
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -20,9 +17,10 @@ from torch import Tensor
 
 from pneumoseg.pipeline.core.files import written_atomically
 from pneumoseg.pipeline.formats.cleaning import remove_traces, share_weights, store_in_bfloat16
-from pneumoseg.pipeline.formats.extras import extra
 from pneumoseg.pipeline.formats.graph import INPUTS, OUTPUTS, InferenceGraph
 from pneumoseg.pipeline.inference.model import Model
+from pneumoseg.pipeline.runtimes.graph import to_onnx
+from pneumoseg.pipeline.runtimes.libraries import compile_openvino, extra, open_onnx, open_openvino
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 Run = Callable[[Arrays], list[npt.NDArray[np.float32]]]
@@ -30,7 +28,6 @@ Run = Callable[[Arrays], list[npt.NDArray[np.float32]]]
 Check = Callable[[Run], None]
 """Function that raises where the outputs of a file are wrong; it is called before the file gets its name."""
 
-OPSET: Final = 20
 _NOTICE: Final = "Research software, not a medical device."
 
 
@@ -53,26 +50,7 @@ def write_onnx(
 
     Raises: UsageError: If the extra ``onnx`` is not installed.
     """
-    with extra("onnx"):
-        import onnxscript  # noqa: F401, PLC0415  (the exporter needs it)
-
-    stride = graph.stride
-    example = torch.rand(2, 1, 2 * stride, 3 * stride)
-    rows, columns = torch.export.Dim("rows"), torch.export.Dim("columns")
-    sizes = {0: torch.export.Dim("batch"), 2: stride * rows, 3: stride * columns}
-    with warnings.catch_warnings(), _quiet("torch.onnx"):
-        warnings.simplefilter("ignore")  # about the names of axes
-        program = torch.onnx.export(
-            graph.eval(),
-            (example, torch.ones_like(example)),
-            dynamo=True,
-            dynamic_shapes=(sizes, sizes),
-            input_names=INPUTS,
-            output_names=OUTPUTS,
-            opset_version=OPSET,
-            verbose=False,
-        )
-    assert program is not None  # noqa: S101  (dynamo=True returns one)
+    program = to_onnx(graph, stride=graph.stride, inputs=INPUTS, outputs=OUTPUTS)
     remove_traces(program.model)
     share_weights(program.model)
     if weights_in_bfloat16:
@@ -137,10 +115,7 @@ def onnx_runner(path: Path) -> Run:
 
     Raises: UsageError: If the extra ``onnx`` is not installed.
     """
-    with extra("onnx"):
-        import onnxruntime  # noqa: PLC0415  (an extra)
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = open_onnx(path)
     return lambda inputs: session.run(list(OUTPUTS), dict(inputs))
 
 
@@ -153,11 +128,7 @@ def openvino_runner(path: Path, weights: Path) -> Run:
 
     Raises: UsageError: If the extra ``openvino`` is not installed.
     """
-    with extra("openvino"):
-        import openvino  # noqa: PLC0415  (an extra)
-
-    core = openvino.Core()
-    compiled = core.compile_model(core.read_model(path, weights), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = compile_openvino(open_openvino(path, weights))
 
     def run(inputs: Arrays) -> list[npt.NDArray[np.float32]]:
         outputs = compiled(dict(inputs))
@@ -193,15 +164,3 @@ def largest_difference(graph: InferenceGraph, run: Run, *, image_size: int) -> f
         for tensor, array in zip(expected, found, strict=True):
             largest = max(largest, float(np.abs(tensor.numpy() - array).max()))
     return largest
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Keep a library's log lines off the terminal."""
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

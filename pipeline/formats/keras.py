@@ -5,8 +5,8 @@ from pathlib import Path
 from pneumoseg.models import KerasWeightsError, save_keras_weights
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import written_atomically
-from pneumoseg.pipeline.formats.extras import extra
 from pneumoseg.pipeline.inference.model import Model
+from pneumoseg.pipeline.runtimes.libraries import extra
 
 
 def keras_files(folder: Path, members: int) -> list[Path]:

@@ -4,19 +4,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Final, Literal, Self
 
 import torch
 
 from pneumoseg.models import AttentionUNet
+from pneumoseg.pipeline.core.config import RuntimeName
+from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.devices import Precision, precision_of_model
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.inference.predictor import Predictor
+from pneumoseg.pipeline.inference.tta import copies
 from pneumoseg.pipeline.model.catalogue import find_model
 from pneumoseg.pipeline.model.description import ModelDescription, image_digest, read_description
 from pneumoseg.pipeline.model.operating_points import point_for
 from pneumoseg.pipeline.model.weights import load_member, place
+from pneumoseg.pipeline.runtimes.forward import check_runtime
+from pneumoseg.pipeline.runtimes.libraries import RUNTIMES, is_installed
+from pneumoseg.pipeline.runtimes.members import member_forward
 from pneumoseg.transforms.masks import OperatingPoint
+
+AUTO: Final = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +37,17 @@ class ModelOptions:
         calibrated: Whether to report probabilities at the temperature that training has fitted; masks do not change.
         dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate: their mean is thresholded, and their
             standard deviation is the uncertainty. 0 leaves dropout off.
+        runtime: Runtime of the networks: ``torch``, ``torch.compile``, ``onnx`` or ``openvino``; ``auto`` is the
+            fastest for the number of images: see `choose_runtime`.
+        precision: ``float32``, ``bf16``, ``fp16`` on CUDA or ``int8``; ``auto`` is that of the model's validation.
     """
 
     operating_point: str | None = None
     tta: Sequence[str] | None = None
     calibrated: bool = False
     dropout_passes: int = 0
+    runtime: str = AUTO
+    precision: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -55,16 +68,45 @@ class Model:
     """Temperature of the reported image probabilities, which divides their logits; it does not change masks."""
     dropout_passes: int = 0
     """Monte-Carlo dropout samples; 0 leaves dropout off."""
+    requested_runtime: RuntimeName | Literal["auto"] = "torch"
+    """Runtime of the networks; ``auto`` is torch until `choose_runtime` chooses another."""
+
+    @property
+    def runtime(self) -> RuntimeName:
+        """Runtime that computes the networks; only torch samples with dropout."""
+        return "torch" if self.requested_runtime == AUTO or self.dropout_passes else self.requested_runtime
+
+    @property
+    def tta_copies(self) -> int:
+        """Number of copies of an image that test-time augmentation makes."""
+        return copies(self.tta)
 
     @cached_property
     def predictor(self) -> Predictor:
         """Predictor of all members together.
 
-        Raises: UsageError: If dropout samples are requested of networks without dropout.
+        Raises: UsageError: If dropout samples are requested of networks without dropout, or an extra is not installed.
         """
+        forwards = None
+        if self.runtime != "torch":
+            forwards = [
+                member_forward(
+                    self.folder,
+                    self.description,
+                    member,
+                    network,
+                    runtime=self.runtime,
+                    precision=self.precision,
+                )
+                for member, network in zip(self.description.members, self.networks, strict=True)
+            ]
         try:
             return Predictor(
-                self.networks, precision=self.precision, tta=self.tta, dropout_passes=self.dropout_passes
+                self.networks,
+                precision=self.precision,
+                tta=self.tta,
+                dropout_passes=self.dropout_passes,
+                forwards=forwards,
             )
         except ValueError as error:
             raise UsageError(f"--dropout-passes: {error}") from None
@@ -131,6 +173,8 @@ def load_model(folder: str | Path, device: torch.device, options: ModelOptions =
     description = read_description(folder)
     point_for(description, options.operating_point)  # refuses an unknown word before the weights are read
     temperature = _temperature(description) if options.calibrated else 1.0
+    precision = precision_of_model(description.precision, device, requested=options.precision)
+    runtime = _runtime(options, precision)
     networks = [
         place(load_member(folder, description, member), device).eval() for member in description.members
     ]
@@ -138,11 +182,12 @@ def load_model(folder: str | Path, device: torch.device, options: ModelOptions =
         folder,
         description,
         tuple(networks),
-        precision_of_model(description.precision, device),
+        precision,
         objective=options.operating_point,
         tta=description.tta if options.tta is None else tuple(options.tta),
         temperature=temperature,
         dropout_passes=options.dropout_passes,
+        requested_runtime=runtime,
     )
     _ = model.predictor, model.operating_point  # they raise before any image is read, and are ready for it
     return model
@@ -153,3 +198,19 @@ def _temperature(description: ModelDescription) -> float:
     if search is None or search.temperature is None:
         raise UsageError("--calibrated: the model has no temperature; training fits one where it can")
     return search.temperature
+
+
+def _runtime(options: ModelOptions, precision: Precision) -> RuntimeName | Literal["auto"]:
+    """Check the requested runtime against the precision and the other options."""
+    name = next((name for name in RUNTIMES if name == options.runtime), None)
+    if name is None and options.runtime != AUTO:
+        raise UsageError(f"--runtime {options.runtime}: {AUTO}, {', '.join(RUNTIMES)} would fit")
+    if precision.name == "int8" and options.dropout_passes:
+        raise UsageError("--dropout-passes: only torch samples with dropout, which does not compute in int8")
+    if name is not None:
+        check_runtime(name, precision)
+    elif precision.name == "int8":
+        name = "openvino" if is_installed("openvino") else "onnx"
+    if name not in {None, "torch"} and options.dropout_passes:
+        warn(f"--runtime {name}: Monte-Carlo dropout samples are computed by torch")
+    return name or AUTO

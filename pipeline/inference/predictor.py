@@ -14,6 +14,7 @@ from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.inference.image_probability import top_mean
 from pneumoseg.pipeline.inference.monte_carlo import RunningStatistics, dropout_layers, sampling
 from pneumoseg.pipeline.inference.tta import augmented
+from pneumoseg.pipeline.runtimes.forward import Forward, torch_forward
 
 GATES: Final = 4
 
@@ -92,6 +93,7 @@ class Predictor:
         precision: Number format in which the networks compute; means are taken in float32.
         tta: Test-time augmentations: see `augmented`.
         dropout_passes: Monte-Carlo dropout samples; 0 leaves dropout off.
+        forwards: Forward passes of the networks in another runtime, which know no dropout; None computes in torch.
 
     Raises: ValueError: If `dropout_passes` is 1, or the networks have no dropout to sample from.
     """
@@ -103,8 +105,10 @@ class Predictor:
         precision: Precision,
         tta: Sequence[str] = (),
         dropout_passes: int = 0,
+        forwards: Sequence[Forward] | None = None,
     ) -> None:
         self.networks = tuple(networks)
+        self._forwards = tuple(forwards or (torch_forward(network, precision) for network in networks))
         self.precision = precision
         self.tta = tuple(tta)
         self.dropout_passes = dropout_passes
@@ -180,10 +184,9 @@ class Predictor:
         padded = functional.pad(images, (0, -columns % self._stride, 0, -rows % self._stride))
         probabilities, heads, maps = _Mean(), _Mean(), [_Mean() for _ in range(GATES)]
         finite = _all_true(padded)
-        for network in self.networks:
+        for forward in self._forwards:
             for index, copy in enumerate(augmented(padded, tta, stride=self._stride)):
-                with self.precision.autocast():
-                    outputs = network.outputs(copy.images)
+                outputs = forward(copy.images)
                 finite = finite & _is_finite(outputs.logits[:, :1])
                 probabilities.add(copy.restore(torch.sigmoid(outputs.logits[:, :1].float())))
                 if outputs.image_logits is not None:

@@ -139,6 +139,8 @@ def load_predictor(
     operating_point: str | None = None,
     calibrated: bool = False,
     dropout_passes: int = 0,
+    runtime: str = "auto",
+    precision: str = "auto",
     acceptance: AcceptanceFilters | None = None,
 ) -> ModelPredictor:
     """Load a model for use from Python.
@@ -150,6 +152,9 @@ def load_predictor(
         operating_point: Operating point to use: see `point_for`; None selects the model's own.
         calibrated: Whether to report probabilities at the fitted temperature; masks do not change.
         dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate; 0 leaves dropout off.
+        runtime: ``torch``, ``torch.compile``, ``onnx`` or ``openvino``; ``auto`` is torch, since a number of images
+            for which another runtime would pay is not known here.
+        precision: ``float32``, ``bf16``, ``fp16`` on CUDA or ``int8``; ``auto`` is that of the model's validation.
         acceptance: Which files are accepted as frontal chest radiographs.
 
     Raises:
@@ -164,6 +169,8 @@ def load_predictor(
             tta=None if tta is None else check_tta(tta),
             calibrated=calibrated,
             dropout_passes=dropout_passes,
+            runtime=runtime,
+            precision=precision,
         ),
     )
     return ModelPredictor(model, acceptance or AcceptanceFilters())

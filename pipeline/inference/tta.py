@@ -46,6 +46,15 @@ def augmented(images: Tensor, tta: Sequence[str], *, stride: int) -> Iterator[Au
             yield Augmented(scaled.flip(-1) if flip else scaled, restore)
 
 
+def copies(tta: Sequence[str]) -> int:
+    """Count the copies of a batch that `augmented` makes.
+
+    Args:
+        tta: Test-time augmentations.
+    """
+    return (1 + len(SCALES) if "scale" in tta else 1) * (2 if "flip" in tta else 1)
+
+
 def parse_tta(text: str | None) -> tuple[str, ...] | None:
     """Read the value of ``--tta``.
 

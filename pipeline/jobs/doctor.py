@@ -1,4 +1,4 @@
-"""Check the installation: versions, decoders, devices, and libraries that should not be installed."""
+"""Check the installation: versions, decoders, devices, runtimes, and libraries that should not be installed."""
 
 import importlib
 import importlib.util
@@ -47,6 +47,8 @@ class DoctorReport:
     libraries: tuple[Library, ...]
     decoders: tuple[Decoder, ...]
     devices: tuple[str, ...]
+    runtimes: tuple[str, ...]
+    """Runtimes of the networks with their precisions on the CPU, or with what to install; then the cache folder."""
     advice: tuple[str, ...]
     """Remarks that are no failures."""
 
@@ -77,6 +79,7 @@ def doctor_report() -> DoctorReport:
             for syntax, name in syntaxes.items()
         ),
         devices=_devices(),
+        runtimes=_runtimes(),
         advice=tuple(_advice()),
     )
 
@@ -157,6 +160,26 @@ def _devices() -> tuple[str, ...]:
         f"{device}: {what}, computes in {resolve_precision('auto', device).name}"
         for device, what in found.items()
     )
+
+
+def _runtimes() -> tuple[str, ...]:
+    """List the runtimes that networks can be computed with."""
+    try:
+        import torch  # noqa: PLC0415  (the rest is reported even if torch is broken)
+
+        from pneumoseg.pipeline.core.devices import DTYPES, Precision  # noqa: PLC0415
+        from pneumoseg.pipeline.runtimes.cache import cache_folder  # noqa: PLC0415
+        from pneumoseg.pipeline.runtimes.forward import supports  # noqa: PLC0415
+        from pneumoseg.pipeline.runtimes.libraries import EXTRAS, RUNTIMES, is_installed  # noqa: PLC0415
+    except ImportError:
+        return ()
+    cpu = torch.device("cpu")
+    lines = []
+    for runtime in RUNTIMES:
+        computed = [name for name, dtype in DTYPES.items() if supports(runtime, Precision(cpu, dtype))]
+        missing = "" if is_installed(runtime) else f"; pip install 'pneumoseg[{EXTRAS[runtime]}]'"
+        lines.append(f"runtime {runtime}: {', '.join(computed)}{missing}")
+    return (*lines, f"cache of the runtimes: {cache_folder()}")
 
 
 def _advice() -> list[str]:

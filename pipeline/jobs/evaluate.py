@@ -1,7 +1,7 @@
 """Score a model on labelled cases of a manifest, at the model's own operating point."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.groups import PatientCount
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
+from pneumoseg.pipeline.inference.runtime_choice import choose_runtime
 from pneumoseg.pipeline.jobs.exhibits import choose_cases, make_exhibits
 from pneumoseg.pipeline.jobs.measure_cases import MeasuredCases, Parts, measure_cases
 from pneumoseg.pipeline.jobs.report import write_report
@@ -112,6 +113,12 @@ def evaluate_model(
     model = load_model(model_folder, resolve_device(runtime.device), options)
     manifest = read_manifest(manifest_path)
     plan = _plan(model, manifest, fold, all_folds=all_folds)
+    images = sum(len(part) for _, part in plan.parts)
+    model = choose_runtime(model, images=images, batch_size=runtime.batch_size)
+    plan = replace(
+        plan,
+        parts=[(replace(each, requested_runtime=model.requested_runtime), part) for each, part in plan.parts],
+    )
     claim_folder(output, overwrite=overwrite, command="evaluate", inputs=[model_folder, manifest_path])
     measured = measure_cases(
         model,
@@ -238,6 +245,7 @@ def _scores(
         **report.scores.as_dict(),
         "objective": model.objective,
         "tta": list(model.tta),
+        "runtime": model.runtime,
         "computed_in": model.precision.name,
         "temperature": model.temperature,
         "dropout_passes": model.dropout_passes,

@@ -15,6 +15,7 @@ from pneumoseg.pipeline.core.interruption import InterruptedRunError, Interrupti
 from pneumoseg.pipeline.core.names import REVIEW
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
+from pneumoseg.pipeline.inference.runtime_choice import choose_runtime
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
 from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.jobs.report import write_report
@@ -141,11 +142,12 @@ def predict_folder(
     check_kinds(kinds, dropout_passes=options.dropout_passes)
     check_uid_root(uid_root)
     acceptance = acceptance or AcceptanceFilters()
-    model = model or load_model(model_folder, resolve_device(runtime.device), options)
+    loaded = model or load_model(model_folder, resolve_device(runtime.device), options)
     found = find_radiographs(folder, leave_out=[output], follow_links=follow_links)
     if only is not None:
         chosen = set(map(Path, only))
         found = replace(found, images=tuple(path for path in found.images if path in chosen))
+    model = model or choose_runtime(loaded, images=len(found.images), batch_size=runtime.batch_size)
     settings = make_settings(
         kinds,
         acceptance=acceptance,

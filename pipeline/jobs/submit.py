@@ -17,6 +17,7 @@ from pneumoseg.pipeline.core.files import claim_file, written_atomically
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
+from pneumoseg.pipeline.inference.runtime_choice import choose_runtime
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
 from pneumoseg.pipeline.reading.duplicates import Duplicates
 from pneumoseg.pipeline.reading.folders import find_radiographs, look_for_uids
@@ -128,6 +129,7 @@ def write_submission(
     chosen = sorted(
         path_of.items(), key=lambda item: item[1].as_posix()
     )  # of duplicates, the first path stays
+    model = choose_runtime(model, images=len(chosen), batch_size=runtime.batch_size)
     trained_on = review = 0
     duplicates = Duplicates()
     segmenting = segment_files(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 import torch
 
@@ -24,6 +24,9 @@ from pneumoseg.pipeline.model.description import (
 from pneumoseg.pipeline.model.weights import save_weights
 from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores
 from pneumoseg.pipeline.training.training_run import TrainingRun
+
+if TYPE_CHECKING:
+    from pneumoseg.pipeline.core.config import ComputedPrecision
 
 LIBRARIES: Final = ("pneumoseg", "monai", "torch", "pytorch-ignite", "pydicom", "pillow", "numpy")
 """Libraries whose versions are recorded."""
@@ -105,7 +108,7 @@ def write_model(
         operating_point_search=search,
         members=members,
         tta=config.tta,
-        precision=run.precision.name,
+        precision=cast("ComputedPrecision", run.precision.name),  # nothing is trained in int8
         trained_on=trained_on,
         validation=scores.as_dict(),
         versions={name: version(name) for name in LIBRARIES},

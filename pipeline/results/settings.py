@@ -56,6 +56,7 @@ class Settings:
         acceptance: Which files are accepted as frontal chest radiographs.
         research: Whether everything that identifies a person is left out.
         batch_size: Images per batch.
+        runtime: Runtime that computes the networks.
         precision: Number format in which the networks compute, and the kind of device.
         model_sha256: Hash of the model and of the four settings that follow: see `model_sha256`.
         objective: Name of the requested operating point; None stands for the model's own.
@@ -69,6 +70,7 @@ class Settings:
     acceptance: AcceptanceFilters
     research: bool
     batch_size: int
+    runtime: str
     precision: str
     model_sha256: str
     objective: str | None
@@ -118,6 +120,7 @@ def make_settings(
         acceptance=acceptance,
         research=research,
         batch_size=batch_size,
+        runtime=model.runtime,
         precision=f"{model.precision.name} on {model.precision.device.type}",
         model_sha256=model_sha256(model),
         objective=model.objective,

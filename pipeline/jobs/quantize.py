@@ -1,0 +1,158 @@
+"""Quantise the networks of a model to int8, and score what that costs on held-out images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from pneumoseg.pipeline.core.console import tracked
+from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.core.files import claim_folder, sha256_of, write_json
+from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, FileCases
+from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
+from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
+from pneumoseg.pipeline.runtimes.members import QUANTIZED, RECORD, QuantizationRecord, QuantizedGraph
+from pneumoseg.pipeline.runtimes.quantization import quantize_network
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, OperatingPointScores, score_point
+from pneumoseg.transforms.chains import evaluation_chain
+
+MOST_LOST: Final = 0.005
+"""Loss of Dice above which the quantised model should not be used."""
+_BATCH_SIZE: Final = 4
+
+
+@dataclass(frozen=True)
+class QuantizeReport:
+    """Scores of a model before and after its quantisation, on held-out images at the size of the network.
+
+    Attributes:
+        folder: Folder of the quantised graphs.
+        images: Number of images of the calibration.
+        exact: Scores in float32.
+        quantized: Scores in int8.
+    """
+
+    folder: Path
+    images: int
+    exact: OperatingPointScores
+    quantized: OperatingPointScores
+
+    @property
+    def lost(self) -> float:
+        """Dice in float32 minus Dice in int8, means over the images."""
+        return float(self.exact.dices.mean() - self.quantized.dices.mean())
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where more Dice is lost than `MOST_LOST`."""
+        return 3 if self.lost > MOST_LOST else 0
+
+
+def quantize_model(
+    model_folder: str | Path,
+    manifest_path: str | Path,
+    *,
+    images: int = 64,
+    workers: int = 1,
+    overwrite: bool = False,
+) -> QuantizeReport:
+    """Add quantised graphs to a model folder, for ``--precision int8``.
+
+    The ranges of the feature maps come from images of other folds than the held-out one, half of them positive where
+    there are enough. The held-out images are scored in float32 and in int8 at the operating point.
+
+    Args:
+        model_folder: Model folder written by `train_model`, which gets ``int8/``.
+        manifest_path: Manifest that the model was trained on.
+        images: Number of images of the calibration.
+        workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
+        overwrite: Replace an earlier quantisation.
+
+    Returns: The scores.
+
+    Raises:
+        UsageError: If the extra ``onnx`` is not installed, or the manifest is not the model's.
+        JobError: If model, manifest or an image cannot be used.
+    """
+    model_folder, manifest_path = Path(model_folder), Path(manifest_path)
+    exact = load_model(model_folder, torch.device("cpu"), ModelOptions(runtime="torch", precision="float32"))
+    manifest = read_manifest(manifest_path)
+    calibration, held_out = _split(exact, manifest, images=images)
+    folder = model_folder / QUANTIZED
+    claim_folder(folder, overwrite=overwrite, command="quantize", inputs=[manifest_path])
+
+    def samples(indices: Sequence[int]) -> FileCases:
+        chain = evaluation_chain(image_size=exact.image_size, acceptance=ACCEPT_ALL_KINDS)
+        return FileCases(manifest, manifest_path, indices, chain=chain, workers=workers)
+
+    inputs = [sample["image"][None] for sample in samples(calibration)]
+    graphs = []
+    with tracked("quantise", total=len(exact.networks)) as advance:
+        for index, (member, network) in enumerate(
+            zip(exact.description.members, exact.networks, strict=True)
+        ):
+            path = folder / f"member{index}.onnx"
+            quantize_network(network, inputs, path)
+            graphs.append(
+                QuantizedGraph(file=path.name, sha256=sha256_of(path), weights_sha256=member.sha256)
+            )
+            advance()
+    record = QuantizationRecord(
+        graphs=tuple(graphs),
+        manifest_sha256=manifest_sha256(manifest),
+        images=len(calibration),
+        versions={name: version(name) for name in ("pneumoseg", "torch", "onnx", "onnxruntime")},
+    )
+    write_json(folder / RECORD, record.model_dump(mode="json"))
+    quantized = load_model(model_folder, torch.device("cpu"), ModelOptions(precision="int8"))
+    scores = [_score(model, samples(held_out)) for model in (exact, quantized)]
+    names = ("float32", "int8")
+    record = record.model_copy(
+        update={"scores": {name: each.as_dict() for name, each in zip(names, scores, strict=True)}}
+    )
+    write_json(folder / RECORD, record.model_dump(mode="json"))
+    return QuantizeReport(folder, len(calibration), *scores)
+
+
+def _split(model: Model, manifest: Manifest, *, images: int) -> tuple[list[int], list[int]]:
+    """Choose the cases of the calibration, and the held-out ones to score.
+
+    Raises: UsageError: If the manifest is not the one that the model was trained on.
+    """
+    if manifest_sha256(manifest) != model.description.trained_on.manifest_sha256:
+        raise UsageError(
+            f"the model was trained on another manifest than {manifest.name}, so that no held-out images are known; "
+            "give the manifest of its training"
+        )
+    fold = model.held_out_folds[0]
+    held_out = [index for index, case in enumerate(manifest.training) if case.fold == fold]
+    others = [index for index, case in enumerate(manifest.training) if case.fold != fold]
+    shuffled = np.random.default_rng(0).permutation(others).tolist()
+    positive = [index for index in shuffled if manifest.training[index].is_positive][: images // 2]
+    rest = [index for index in shuffled if index not in set(positive)]
+    return sorted([*positive, *rest][:images]), held_out
+
+
+def _score(model: Model, samples: FileCases) -> OperatingPointScores:
+    """Score the members that held these cases out, at the size of the network."""
+    own = model.without(model.held_out_folds[0])
+    curves: list[CaseCurves] = []
+    with tracked(f"score in {model.precision.name}", total=len(samples)) as advance:
+        for batch in DataLoader(samples, batch_size=_BATCH_SIZE):
+            found = own.predictor.predict_batch(batch["image"], batch["content"])
+            for position, prediction in enumerate(found.images()):
+                curves.append(
+                    CaseCurves.measure(
+                        prediction.probabilities[0],
+                        (batch["label"][position, 0] > 0.5).float(),
+                        index=int(batch["index"][position]),
+                        image_probability=float(prediction.image_probability),
+                    )
+                )
+                advance()
+    return score_point(curves, model.operating_point)
