@@ -1,6 +1,6 @@
 """Time of `pneumoseg predict` relative to decoding alone and the network alone, on the same files, in one process.
 
-    python benchmarks/folder_inference.py FOLDER [--model MODEL] [--images 200] [--rounds 3] [--threads 1]
+    python -m benchmarks.folder_inference FOLDER [--model MODEL] [--images 200] [--rounds 3] [--threads 1]
 
 The sides alternate in one process and their medians are compared, since machines are noisy: compare the ratio, not the
 times. Prediction runs end to end: it loads the model, searches the folder, hashes each file, and writes a receipt for
@@ -9,17 +9,30 @@ processor time is more reliable than the clock, since overlapping needs an idle 
 """
 
 import argparse
+import copy
 import os
 import shutil
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from monai.transforms import (
+    Compose,
+    EnsureChannelFirstd,
+    LoadImaged,
+    NormalizeIntensityd,
+    Resized,
+    ScaleIntensityRangePercentilesd,
+)
+from torch.nn import functional
 
+from benchmarks import comparison
+from benchmarks.comparison import Comparison, Setting, relate
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.config import ComputedPrecision, NetworkConfig
 from pneumoseg.pipeline.core.console import console
@@ -30,9 +43,12 @@ from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import ModelDescription, Preprocessing, Training, TunedPoint
 from pneumoseg.pipeline.model.weights import save_weights
+from pneumoseg.pipeline.phantom.dicom_files import write_dicom
+from pneumoseg.pipeline.phantom.draw import draw_phantom
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.chains import inference_chain
+from pneumoseg.transforms.labels.rle import encode_rle
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
 
@@ -60,10 +76,7 @@ def main() -> None:
         torch.set_num_threads(words.threads)
     device = resolve_device(words.device)
     with TemporaryDirectory() as name:
-        images = Path(name) / "images"
-        images.mkdir()
-        for number, path in enumerate(find_radiographs(words.folder).images[: words.images]):
-            shutil.copy(path, images / f"{number:05d}{path.suffix}")
+        images = copy_images(find_radiographs(words.folder).images[: words.images], Path(name))
         paths = find_radiographs(images).images
         folder = words.model or write_untrained(
             Path(name) / "model", words.size, resolve_precision("auto", device).name
@@ -106,6 +119,113 @@ def main() -> None:
     print(f"processor time of predict / that of both: ratio {statistics.median(shares):.3f}")
 
 
+def measure(setting: Setting) -> list[Comparison]:
+    """Compare prediction in float32, from folder to tables, with the bare network and with a naive MONAI chain.
+
+    Args:
+        setting: Number of rounds, the folder of the radiographs, and the model.
+    """
+    size, count = (128, 4) if setting.quick else (512, 16)
+    device = torch.device("cpu" if not torch.cuda.is_available() else "cuda")
+    quiet, console.quiet = console.quiet, True
+    try:
+        with TemporaryDirectory() as name:
+            if setting.images is not None:
+                sources = find_radiographs(setting.images).images[:count]
+            else:
+                sources = tuple(
+                    write_dicom(draw_phantom(seed), Path(name) / "phantoms", name=str(seed))
+                    for seed in range(4)
+                )
+            images = copy_images(sources, Path(name))
+            folder = setting.model or write_untrained(Path(name) / "model", size, "float32")
+            return _compare(Path(name), images, folder, device, setting.rounds(7))
+    finally:
+        console.quiet = quiet
+
+
+def _compare(name: Path, images: Path, folder: Path, device: torch.device, rounds: int) -> list[Comparison]:
+    model = load_model(folder, device)
+    paths = find_radiographs(images).images
+    batches = make_batches(model, paths, 4)
+
+    def predict(source: Path) -> None:
+        with TemporaryDirectory(dir=name) as output:
+            predict_folder(
+                folder,
+                source,
+                Path(output) / "out",
+                kinds=["csv"],
+                runtime=Runtime(device=str(device), batch_size=4, workers=1),
+                model=model,
+            )
+
+    sides = {
+        "ours": lambda: predict(images),
+        "one image": lambda: predict(paths[0]),
+        "network": lambda: compute(model, batches),
+        "naive": lambda: predict_naively(model, paths),
+    }
+    turns = comparison.take_turns(sides, rounds=rounds)
+    once, rest = turns["one image"].seconds, (len(paths) - 1) / len(paths)
+    ours = replace(turns["ours"], seconds=turns["ours"].seconds - once)
+    network, naive = (
+        replace(turns[side], seconds=turns[side].seconds * rest) for side in ("network", "naive")
+    )
+    note = f"per further image; a run of one takes {once:.1f} s, with its worker and report"
+    what = f"folder inference, {len(paths)} images at {model.image_size} px, {model.precision.name}"
+    return [
+        relate(f"{what}, the bare network", ours, network, limit=0.95, note=note),
+        relate(f"{what}, MONAI transforms and eager network", ours, naive, limit=3.5, note=note),
+    ]
+
+
+def predict_naively(model: Model, paths: Sequence[Path]) -> list[str]:
+    """Predict with stock MONAI transforms, one image after the other, in float32 without channels_last.
+
+    Args:
+        model: Model whose networks and operating point are used, without test-time augmentation.
+        paths: Paths of the radiographs.
+
+    Returns: Run-length text of each image.
+    """
+    chain = Compose(
+        [
+            LoadImaged("image", reader="PydicomReader", image_only=True),
+            EnsureChannelFirstd("image", channel_dim="no_channel"),
+            ScaleIntensityRangePercentilesd("image", 0.5, 99.5, 0, 1, clip=True),
+            Resized("image", (model.image_size, model.image_size)),
+            NormalizeIntensityd("image"),
+        ]
+    )
+    networks = [
+        copy.deepcopy(network).to(memory_format=torch.contiguous_format) for network in model.networks
+    ]
+    texts = []
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # PydicomReader misses the affine of a radiograph
+        for path in paths:
+            image = chain({"image": path})["image"][None].as_tensor().to(model.precision.device)
+            logits = torch.stack([network(image)[:, :1] for network in networks]).mean(0)
+            large = functional.interpolate(torch.sigmoid(logits), size=(1024, 1024), mode="bilinear")[0, 0]
+            texts.append(encode_rle((large > model.operating_point.threshold).T.cpu().numpy()))
+    return texts
+
+
+def copy_images(paths: Sequence[Path], folder: Path) -> Path:
+    """Copy radiographs into a new folder, from which prediction reads them.
+
+    Args:
+        paths: Paths of the radiographs.
+        folder: Parent of the new folder.
+    """
+    images = folder / "images"
+    images.mkdir()
+    for number, path in enumerate(paths):
+        shutil.copy(path, images / f"{number:05d}{path.suffix}")
+    return images
+
+
 def write_untrained(folder: Path, size: int, precision: ComputedPrecision) -> Path:
     """Write a model folder of the article's network with initial weights, since the time does not depend on them.
 
@@ -118,7 +238,9 @@ def write_untrained(folder: Path, size: int, precision: ComputedPrecision) -> Pa
     description = ModelDescription(
         network=NetworkConfig(),
         preprocessing=Preprocessing(image_size=size),
-        operating_point=TunedPoint(threshold=0.5, min_area_fraction=0.001),
+        operating_point=TunedPoint(
+            threshold=255 / 256, min_area_fraction=0.001
+        ),  # else a mask is hundreds of specks
         members=(save_weights(folder, AttentionUNet(), fold=0),),
         trained_on=Training(
             manifest="nothing",

@@ -185,7 +185,7 @@ def _all_integers(dtype: np.dtype[np.integer]) -> Numbers:
 
 def _look_up(table: NDArray[_Entry], stored: StoredPixels) -> NDArray[_Entry]:
     if table.itemsize == stored.itemsize == 1 and stored.shape[1] % 2 == 0:  # two pixels in one step
-        pairs = np.stack(np.broadcast_arrays(table, table[:, np.newaxis]), axis=-1).view(np.uint16).ravel()
+        pairs = (table[:, np.newaxis].astype(np.uint16) << 8 | table).ravel()
         return _look_up(pairs, np.ascontiguousarray(stored).view(np.uint16)).view(np.uint8)
     grey = np.empty(stored.shape, dtype=table.dtype)
     for rows, patterns in _blocks(stored):
