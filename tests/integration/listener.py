@@ -16,6 +16,7 @@ from typing import Any, Final
 import yaml
 from pydicom import dcmread
 from pynetdicom import AE
+from pynetdicom.association import Association
 from tests.conftest import draw_case, write_radiograph
 from tests.integration.archive import HOST, Archive, free_port
 
@@ -175,10 +176,15 @@ def associated(listener: Listener, files: Sequence[Path], **options: Any) -> Ite
     try:
         yield association
     finally:
-        if association.is_established:
-            association.release()
-        if (link := association.dul.socket) and (connection := link.socket) is not None:
-            connection.close()
+        close(association)
+
+
+def close(association: Association) -> None:
+    """Release an association, and close its connection, which pynetdicom leaves open after some failures."""
+    if association.is_established:
+        association.release()
+    if association.dul.socket is not None and association.dul.socket.socket is not None:
+        association.dul.socket.socket.close()
 
 
 def send(listener: Listener, files: Sequence[Path]) -> list[Path]:

@@ -12,6 +12,7 @@ from tests.integration.archive import HOST, Archive
 from tests.integration.command import run_command
 from tests.integration.listener import (
     MODALITY,
+    close,
     dicom_destination,
     running_nursery,
     send,
@@ -151,14 +152,10 @@ def test_with_tls_only_peers_with_a_certificate_are_let_in(
                     HOST, listener.port, ae_title="PNEUMOSEG", tls_args=(client_context(tls), HOST)
                 )
                 is_let_in[name] = association.is_established and association.send_c_echo().get("Status") == 0
-                if association.is_established:
-                    association.release()
-                if association.dul.socket.socket is not None:
-                    association.dul.socket.socket.close()
+                close(association)
             assert is_let_in == {"peer": True, "stranger": False, None: False}
             plain = entity.associate(HOST, listener.port, ae_title="PNEUMOSEG")
             assert not plain.is_established
-            if plain.dul.socket.socket is not None:
-                plain.dul.socket.socket.close()
+            close(plain)
         finally:
             listener.stop()
