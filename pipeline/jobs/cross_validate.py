@@ -53,6 +53,7 @@ from pneumoseg.pipeline.training.run_record import (
     refuse_changes,
     write_record,
 )
+from pneumoseg.pipeline.training.tracking import import_mlflow
 
 
 @dataclass(frozen=True)
@@ -90,27 +91,17 @@ def cross_validate(
 ) -> CrossValidateReport:
     """Train one network for each fold, and write a model folder with all of them.
 
-    Started by ``torchrun``, each process trains its own folds; all processes need the same file system. A run is
-    resumed from its folder alone, as with `train_model`: ``cross_validate(None, run_dir, resume=True)``.
+    The arguments are those of `train_model`, for the training of each fold, with these differences. *run_dir* gets
+    ``fold0/``, ``fold1/``, ..., the out-of-fold predictions, ``model/``, and with a report also ``evaluation/`` and
+    ``report.html``, where each case is evaluated by the network that held it out. A resumed run leaves finished folds
+    as they are, unless the number of epochs has grown.
 
-    Args:
-        manifest_path: Manifest written by `prepare_manifest`. A resumed run needs it only if the file has moved.
-        run_dir: Run folder; gets ``fold0/``, ``fold1/``, ..., the out-of-fold predictions, ``model/``, and with a
-            report also ``evaluation/`` and ``report.html``.
-        config: Configuration of each run; None takes the defaults, or that of the resumed run.
-        device: ``auto``, ``cpu`` or ``cuda:N``.
-        workers: Loader processes of each run.
-        resume: Resume the run in *run_dir*; finished folds stay as they are unless the number of epochs has grown.
-        overwrite: Delete the runs that *run_dir* holds.
-        cache: Folder of the decoded images; None puts it beside the manifest.
-        initial: Model folder whose weights each training starts from; of several members, the one that has seen fewest
-            images of the fold.
-        allow_seen: Hold out images that the initial weights have seen, and mark every score.
-        mlflow: Tracking store for MLflow.
-        report: Evaluate each case by the network that held it out, and write the report of all folds.
+    Started by ``torchrun``, each process trains its own folds; all processes need the same file system.
 
     Raises: As `train_model` does.
     """
+    if mlflow:
+        import_mlflow()  # where it is missing, that is an error before anything is written
     run_dir = Path(run_dir)
     manifest_path = None if manifest_path is None else Path(manifest_path)
     cache = None if cache is None else Path(cache)

@@ -1,5 +1,6 @@
 """The starting point of a training run: its cases, and initial weights or the checkpoint that it is resumed from."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,8 @@ def read_starting_point(
         raise UsageError(f"{run_dir} is a cross-validation; resume it with --fold all")
     manifest, fold = read_manifest(record.manifest), record.fold
     training, validation = _split(manifest, fold)
+    if idist.get_rank() == 0:
+        _warn_one_kind(manifest, {"train on": training, "validate": validation})
     origin: State = {"manifest": manifest_sha256(manifest), "fold": fold, "config": flatten(config)}
     state = None
     if resume:
@@ -81,6 +84,21 @@ def read_starting_point(
         weights = read_starting_weights(record.initial, config.network, held_out_digests(manifest, fold))
     origin["initial"] = weights.origin
     return StartingPoint(manifest, fold, training, validation, origin, weights, state)
+
+
+def _warn_one_kind(manifest: Manifest, sets: Mapping[str, Sequence[int]]) -> None:
+    """Warn of images to train on or to validate that are all positive or all negative."""
+    for purpose, indices in sets.items():
+        positive = sum(manifest.training[index].is_positive for index in indices)
+        if positive == 0:
+            warn(
+                f"none of the {len(indices)} images to {purpose} has a pneumothorax, so that the network cannot learn, "
+                "or show, what one looks like; look at the labels"
+            )
+        elif positive == len(indices):
+            warn(
+                f"all {len(indices)} images to {purpose} have a pneumothorax: there is no specificity; add negatives"
+            )
 
 
 def _split(manifest: Manifest, fold: int) -> tuple[list[int], list[int]]:

@@ -39,7 +39,7 @@ from pneumoseg.pipeline.training.run_record import (
     make_record,
     write_record,
 )
-from pneumoseg.pipeline.training.tracking import MLflow, TensorBoard, Tracker, TrackerHandler
+from pneumoseg.pipeline.training.tracking import MLflow, TensorBoard, Tracker, TrackerHandler, import_mlflow
 from pneumoseg.pipeline.training.training_run import TrainingRun
 
 
@@ -114,6 +114,8 @@ def train_model(
         InterruptedRunError: If a signal was received; the run was saved.
         JobError: If the manifest or its images cannot be used, or the run cannot be continued.
     """
+    if mlflow:
+        import_mlflow()  # where it is missing, that is an error before anything is written
     run_dir = Path(run_dir)
     manifest_path = None if manifest_path is None else Path(manifest_path)
     cache = None if cache is None else Path(cache)

@@ -107,10 +107,7 @@ class MLflow:
     """
 
     def __init__(self, uri: str, *, name: str, parameters: Row) -> None:
-        try:
-            import mlflow  # noqa: PLC0415  (an extra)
-        except ImportError:
-            raise UsageError("--mlflow: MLflow is not installed; pip install 'pneumoseg[mlflow]'") from None
+        mlflow = import_mlflow()
         try:
             self.client = mlflow.MlflowClient(uri)
             experiment = self.client.get_experiment_by_name("pneumoseg")
@@ -135,6 +132,18 @@ class MLflow:
     def close(self) -> None:
         """Mark the run as finished."""
         self.client.set_terminated(self.run)
+
+
+def import_mlflow() -> Any:
+    """Import MLflow.
+
+    Raises: UsageError: If it is not installed.
+    """
+    try:
+        import mlflow  # noqa: PLC0415  (an extra)
+    except ImportError:
+        raise UsageError("--mlflow: MLflow is not installed; pip install 'pneumoseg[mlflow]'") from None
+    return mlflow
 
 
 def numbers(row: Row) -> dict[str, float]:

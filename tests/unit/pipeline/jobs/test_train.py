@@ -1,3 +1,5 @@
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -6,9 +8,9 @@ from monai.data import get_track_meta
 from tests.conftest import TINY, Collection
 
 from pneumoseg.pipeline.core.config import DataConfig, TrainConfig
-from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import claim_folder
-from pneumoseg.pipeline.jobs import train
+from pneumoseg.pipeline.jobs import cross_validate, train
 
 
 def test_a_training_that_fails_leaves_the_metadata_tracking_of_monai_as_it_was(
@@ -57,3 +59,13 @@ def test_a_run_is_not_continued_through_a_link(tmp_path: Path, name: str, overwr
         with pytest.raises(JobError, match="is a link"), train._claimed(run, resume=True, overwrite=False):
             raise AssertionError
     assert [path.name for path in target.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("job", [train.train_model, cross_validate.cross_validate])
+def test_without_mlflow_its_option_is_an_error_before_anything_is_written(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: Callable[..., object]
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(UsageError, match=r"pip install 'pneumoseg\[mlflow\]'"):
+        job(collection.manifest_path, tmp_path / "run", mlflow="sqlite:///runs.db", device="cpu")
+    assert list(tmp_path.iterdir()) == []

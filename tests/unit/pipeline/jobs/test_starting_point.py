@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import pytest
+from tests.conftest import TINY, make_case, make_manifest
+
+from pneumoseg.pipeline.core.config import DataConfig, TrainConfig
+from pneumoseg.pipeline.dataset.manifest import Case, write_manifest
+from pneumoseg.pipeline.jobs.starting_point import read_starting_point
+from pneumoseg.pipeline.training.run_record import RunRecord
+
+POSITIVE = {"label": ("0 1",), "area_px": 1}
+CONFIG = TrainConfig(network=TINY, data=DataConfig(image_size=16))
+
+
+def warnings(folder: Path, capsys: pytest.CaptureFixture[str], *cases: Case) -> str:
+    """What is said when the first fold of these cases is held out; odd cases are in the second fold."""
+    write_manifest(folder / "manifest.json", make_manifest(*cases))
+    read_starting_point(folder / "run", RunRecord(manifest=folder / "manifest.json"), CONFIG, resume=False)
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_a_training_set_without_positives_gives_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = warnings(tmp_path, capsys, make_case(0, **POSITIVE), make_case(1), make_case(2), make_case(3))
+    assert said.count("warning:") == 1
+    assert "none of the 2 images to train on has a pneumothorax" in said
+
+
+def test_a_validation_of_positives_alone_gives_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = warnings(tmp_path, capsys, make_case(0, **POSITIVE), make_case(1, **POSITIVE), make_case(3))
+    assert said.count("warning:") == 1
+    assert "all 1 images to validate have a pneumothorax" in said
+
+
+def test_images_of_both_kinds_give_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = [make_case(number, **POSITIVE) for number in (0, 1)] + [make_case(number) for number in (2, 3)]
+    assert warnings(tmp_path, capsys, *cases) == ""
