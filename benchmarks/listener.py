@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import yaml
 from pydicom import dcmread
-from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation  # type: ignore[attr-defined]
 from tests.conftest import bright_pixel_network, write_model, write_radiograph
@@ -44,7 +43,7 @@ def main() -> None:
         folder = Path(name)
         port = _configure(folder, options.associations)
         pixels = np.random.default_rng(0).integers(0, 255, (options.size, options.size), dtype=np.uint8)
-        image = dcmread(write_radiograph(folder / "image.dcm", pixels))
+        image = write_radiograph(folder / "image.dcm", pixels)
         with subprocess.Popen(
             [sys.executable, "-m", "pneumoseg.pipeline", "listen", str(folder / "listen.yaml")],
             stdout=subprocess.PIPE,
@@ -62,10 +61,9 @@ def main() -> None:
             peak = _peak_mib(listener.pid)
             listener.send_signal(signal.SIGTERM)
         found = {path.stem: path for path in (folder / "spool" / "studies").rglob("*.dcm")}
-        whole = sum(
-            1 for uid in acknowledged if uid in found and dcmread(found[uid]).PixelData == image.PixelData
-        )
-        size = (folder / "image.dcm").stat().st_size
+        content = dcmread(image).PixelData
+        whole = sum(1 for uid in acknowledged if uid in found and dcmread(found[uid]).PixelData == content)
+        size = image.stat().st_size
         print(
             f"{options.instances} instances of {size / 1024:.0f} KiB in {options.associations} associations: "
             f"{len(acknowledged)} acknowledged, {len(acknowledged) - whole} of them lost, "
@@ -94,16 +92,15 @@ def _configure(folder: Path, associations: int) -> int:
     return port
 
 
-def _send(image: Dataset, numbers: Sequence[int], port: int) -> list[str]:
+def _send(image: Path, numbers: Sequence[int], port: int) -> list[str]:
     """Send instances on one association; returns the UIDs of those that were acknowledged."""
+    instance = dcmread(image)  # of this thread alone: it is changed for each number
     entity = AE(ae_title="BENCHMARK")
     entity.dimse_timeout = entity.acse_timeout = entity.network_timeout = 120
-    entity.add_requested_context(DigitalXRayImageStorageForPresentation, image.file_meta.TransferSyntaxUID)
+    entity.add_requested_context(DigitalXRayImageStorageForPresentation, instance.file_meta.TransferSyntaxUID)
     association = entity.associate(HOST, port, ae_title="PNEUMOSEG")
     acknowledged = []
     for number in numbers:
-        instance = Dataset(image)
-        instance.file_meta = image.file_meta
         instance.SOPInstanceUID = f"1.2.826.0.1.{number + 1}"
         instance.StudyInstanceUID = f"1.2.826.0.2.{number // _PER_STUDY + 1}"
         if association.is_established and association.send_c_store(instance).get("Status") == 0:
