@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -76,7 +77,7 @@ def report(arguments: argparse.Namespace, kind: str, model: Model, pairs: Sequen
             [name],
             tta=model.tta,
             operating_point=arguments.operating_point,
-            precision=precision,  # type: ignore[arg-type]  (one of KINDS)
+            precision=cast("Any", precision),  # one of KINDS
         )
         weights = file.path.with_suffix(".bin")
         run = onnx_runner(file.path) if name == "onnx" else openvino_runner(file.path, weights)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import torch
 from monai.transforms import (
@@ -79,7 +80,7 @@ def main() -> None:
         images = copy_images(find_radiographs(words.folder).images[: words.images], Path(name))
         paths = find_radiographs(images).images
         folder = words.model or write_untrained(
-            Path(name) / "model", words.size, resolve_precision("auto", device).name
+            Path(name) / "model", words.size, cast("Any", resolve_precision("auto", device).name)
         )
         model = load_model(folder, device)
         batches = make_batches(model, paths, words.batch)
@@ -199,7 +200,8 @@ def predict_naively(model: Model, paths: Sequence[Path]) -> list[str]:
         ]
     )
     networks = [
-        copy.deepcopy(network).to(memory_format=torch.contiguous_format) for network in model.networks
+        copy.deepcopy(cast("Any", network)).to(memory_format=torch.contiguous_format)
+        for network in model.networks
     ]
     texts = []
     with warnings.catch_warnings(), torch.no_grad():

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from monai.transforms import (
@@ -98,7 +99,7 @@ def _paths(setting: Setting, folder: Path) -> Sequence[Path]:
     return [write_dicom(draw_phantom(seed), folder, name=f"phantom {seed}") for seed in range(3)]
 
 
-def _chain(*transforms: Callable[[object], object]) -> Callable[[Path], object]:
+def _chain(*transforms: Callable[[Any], object]) -> Callable[[Path], object]:
     chain = Compose(transforms)
     return lambda path: chain({"image": path})
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from comparison import Comparison, Setting, relate, run, take_turns
 from torch import Tensor, nn
 
+from benchmarks.comparison import Comparison, Setting, relate, run, take_turns
 from pneumoseg.models import AttentionUNet
 from pneumoseg.models.inference_rewrite import rewrite_for_inference
 from pneumoseg.pipeline.core.devices import Precision, computes_in_bf16

@@ -94,7 +94,7 @@ def _predict(images: int) -> float:
         folder = Path(name) / "images"
         dataset = dcmread(write_dicom(draw_phantom(0, size=128), folder, name="a", encoding="native8"))
         for index in range(1, images):
-            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{index}"
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.3.{index}")
             pixels = bytearray(dataset.PixelData)
             pixels[index % len(pixels)] ^= 1 + index // len(pixels)  # equal images would be analysed once
             dataset.PixelData = bytes(pixels)

@@ -34,7 +34,7 @@ def quantize_network(network: AttentionUNet, images: Iterable[Tensor], path: Pat
         from onnxruntime import quantization  # noqa: PLC0415  (an extra)
         from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415  (an extra)
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  (has no annotations)
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc] # it has no annotations
         def __init__(self) -> None:
             self._inputs: Iterator[dict[str, npt.NDArray[np.float32]]] = (
                 {IMAGE: image.numpy()} for image in images

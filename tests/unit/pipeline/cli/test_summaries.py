@@ -211,9 +211,10 @@ def test_doctor_says_of_each_part_whether_it_is_as_it_should_be() -> None:
             Decoder("1.2.4", "JPEG", "y", available=False),
         ),
         devices=("cpu: slow",),
+        runtimes=("torch: float32",),
         advice=("eat less",),
     )
     text = printed(*doctor_summary(report))
     assert [cells(text, name)[-1] for name in ("monai", "torch", "numpy")] == ["too old", "missing", "ok"]
     assert [cells(text, syntax)[-1] for syntax in ("1.2.5", "1.2.4")] == ["ok", "missing"]
-    assert text.splitlines()[-2:] == ["cpu: slow", "eat less"]
+    assert text.splitlines()[-3:] == ["cpu: slow", "torch: float32", "eat less"]
