@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pydicom.uid import UID
+
 SERIES = {
     "images": (100, 300, 1_000, 3_000, 10_000),
     "size": (256, 512, 1024, 2048),
