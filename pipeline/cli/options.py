@@ -27,7 +27,7 @@ ModelAndImages = Annotated[
     typer.Argument(
         metavar="[MODEL] IMAGES",
         help="Folder of DICOM and PNG files, with subfolders; before it, a model folder or a name that `pneumoseg "
-        "models` lists; default: reference.",
+        "models` lists; default: reference, in a release that comes with it.",
         show_default=False,
     ),
 ]
@@ -116,9 +116,9 @@ def model_and_images(paths: Sequence[Path]) -> tuple[Path, Path]:
     Args:
         paths: The arguments.
 
-    Raises: UsageError: If these are more than two, or a model without images.
+    Raises: UsageError: If these are more than two, a model without images, or images without a model.
     """
-    from pneumoseg.pipeline.model.catalogue import DEFAULT
+    from pneumoseg.pipeline.model.catalogue import DEFAULT, available_models
     from pneumoseg.pipeline.model.description import DESCRIPTION
 
     if len(paths) > 2:
@@ -130,6 +130,8 @@ def model_and_images(paths: Sequence[Path]) -> tuple[Path, Path]:
     (images,) = paths
     if (images / DESCRIPTION).is_file():
         raise UsageError(f"{images} is a model folder; name the folder of images after it")
+    if DEFAULT not in available_models():
+        raise UsageError(f"{images}: name a model folder before the images; this release comes with no model")
     say(f"using the model `{DEFAULT}`, which comes with the package; `pneumoseg models` describes it")
     return Path(DEFAULT), images
 

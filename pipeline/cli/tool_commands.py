@@ -37,6 +37,9 @@ def models() -> None:
     from pneumoseg.pipeline.model.description import read_description
 
     described = {name: read_description(folder) for name, folder in available_models().items()}
+    if not described:
+        say("this release comes with no model; train one, or name a model folder")
+        return
     console.print(models_table(described))
     for name, folder in available_models().items():
         say(f"{name}: {folder}; read its MODEL_CARD.md before use")

@@ -4,6 +4,7 @@ import pytest
 
 from pneumoseg.pipeline.cli.options import acceptance_filters, check_fold, model_and_images, parse_shape
 from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.model import catalogue
 
 
 def test_any_modality_includes_other_views_and_body_parts() -> None:
@@ -34,11 +35,22 @@ def test_another_text_is_no_shape(text: str) -> None:
         parse_shape(text)
 
 
-def test_the_model_may_be_left_out_before_the_images(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_model_may_be_left_out_if_one_comes_with_the_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(catalogue, "available_models", lambda: {"reference": Path("there")})
     assert model_and_images([Path("model"), Path("images")]) == (Path("model"), Path("images"))
     assert capsys.readouterr().out == ""
     assert model_and_images([Path("images")]) == (Path("reference"), Path("images"))
     assert "using the model `reference`" in capsys.readouterr().out
+
+
+def test_images_without_a_model_are_refused_if_none_comes_with_the_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(catalogue, "available_models", dict)
+    with pytest.raises(UsageError, match="name a model folder before the images"):
+        model_and_images([Path("images")])
 
 
 def test_a_model_without_images_is_refused(model_folder: Path) -> None:
