@@ -1,5 +1,7 @@
 """Train a network on all folds of a manifest but one, and write its model folder."""
 
+import csv
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from pneumoseg.pipeline.jobs.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.jobs.starting_point import read_starting_point
 from pneumoseg.pipeline.jobs.trained_model import KeptWeights, describe_training, write_model, write_summary
+from pneumoseg.pipeline.model.card import CardScores, save_card
+from pneumoseg.pipeline.model.description import read_description
 from pneumoseg.pipeline.reporting.paired import EVALUATION
 from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores, score_point
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, save_out_of_fold
@@ -237,8 +241,23 @@ def evaluate_run(
             ),
             overwrite=True,
         )
+        _complete_card(run_dir)
         write_report(run_dir)
     return evaluation
+
+
+def _complete_card(run_dir: Path) -> None:
+    """Add the scores of the evaluation to the model card."""
+    scores = json.loads((run_dir / EVALUATION / "scores.json").read_text(encoding="utf-8"))
+    with (run_dir / EVALUATION / "subgroups.csv").open(encoding="utf-8", newline="") as file:
+        subgroups = list(csv.DictReader(file))
+    evaluated = CardScores(
+        operating_point=scores["operating_point"],
+        numbers=scores["cross_fitted"] or scores["numbers"],
+        predict_nothing=scores["predict_nothing_numbers"],
+        subgroups=subgroups,
+    )
+    save_card(run_dir / "model", read_description(run_dir / "model"), evaluated)
 
 
 def _keep_the_better(run: TrainingRun, best: BestEpochs) -> KeptWeights:

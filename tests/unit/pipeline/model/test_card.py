@@ -1,10 +1,12 @@
 from pathlib import Path
+from typing import Any
 
+import yaml
 from tests.conftest import write_model
 from tests.unit.pipeline.model.folders import WHOLE
 
 from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.model.card import model_card
+from pneumoseg.pipeline.model.card import CardScores, model_card, save_card
 from pneumoseg.pipeline.model.description import (
     read_description,
 )
@@ -45,3 +47,43 @@ def test_the_card_says_for_how_many_images_leakage_cannot_be_checked(folder: Pat
     training = description.trained_on.model_copy(update={"unknown_patients": 3, "grouped_by": "nothing"})
     card = model_card(description.model_copy(update={"trained_on": training}))
     assert "Leakage cannot be checked for 3 images, whose patients are unknown" in card
+
+
+EVALUATED = CardScores(
+    operating_point="cross-fitted",
+    numbers={
+        "dice": {"value": 0.81234, "low": 0.75, "high": 0.86},
+        "auc": {"value": None, "low": None, "high": None},
+    },
+    predict_nothing={"dice": 0.7744, "auc": 0.5},
+    subgroups=[
+        {"subgroup": "mask_area", "value": "largest", "images": "9", "positives": "9", "dice": "0.4567"}
+        | dict.fromkeys(("dice_positive", "sensitivity", "specificity", "auc"), "")
+    ],
+)
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    start, metadata, _ = card.split("---\n", 2)
+    assert start == ""
+    found: dict[str, Any] = yaml.safe_load(metadata)
+    return found
+
+
+def test_the_metadata_are_those_that_hugging_face_reads(folder: Path) -> None:
+    description = read_description(folder)
+    found = front_matter(model_card(description))
+    assert (found["license"], found["pipeline_tag"]) == ("apache-2.0", "image-segmentation")
+    assert "model-index" not in found  # it must hold results
+    ((index,),) = (front_matter(model_card(description, EVALUATED))["model-index"],)
+    (result,) = index["results"]
+    assert result["dataset"]["type"] == description.trained_on.manifest
+    assert result["metrics"] == [{"type": "dice", "name": "dice (cross-fitted)", "value": 0.8123}]
+
+
+def test_an_evaluation_adds_intervals_and_subgroups(folder: Path) -> None:
+    save_card(folder, read_description(folder), EVALUATED)
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert "| dice | 0.8123 | 0.75 to 0.86 | 0.7744 |" in card
+    assert "| auc | - | - to - | 0.5 |" in card
+    assert "| mask area: largest | 9 | 9 | 0.4567 | - | - | - | - |" in card
