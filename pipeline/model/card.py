@@ -175,8 +175,6 @@ def _evaluation(evaluated: CardScores) -> str:
         "\n## Subgroups\n",
         f"| subgroup | images | positives | {' | '.join(_SHOWN).replace('_', ' ')} |",
         f"| --- |{' --- |' * (len(_SHOWN) + 2)}",
-            "_", " "
-        ),
     ]
     for row in evaluated.subgroups:
         cells = [f"{row['subgroup']}: {row['value']}".replace("_", " "), row["images"], row["positives"]]
