@@ -1,5 +1,6 @@
 """Train a network on all folds of a manifest but one, and write its model folder."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ from monai.data import get_track_meta, set_track_meta
 from pneumoseg.pipeline.core.config import TrainConfig
 from pneumoseg.pipeline.core.config_files import dump_config, flatten, load_config
 from pneumoseg.pipeline.core.console import console, say, tracked
-from pneumoseg.pipeline.core.devices import deterministic_algorithms, gather, process_group, resolve_precision
+from pneumoseg.pipeline.core.devices import gather, process_group, resolve_precision, training_algorithms
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import claim_folder, locked, refuse_links, remove_unfinished, write_text
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.dataset.cases import Bytes
+from pneumoseg.pipeline.dataset.loaders import loader_workers
 from pneumoseg.pipeline.dataset.manifest import Manifest
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.jobs.report import write_report
@@ -73,7 +75,7 @@ def train_model(
     fold: int | None = None,
     config: TrainConfig | None = None,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     cache: str | Path | None = None,
@@ -98,8 +100,8 @@ def train_model(
         fold: Fold to hold out; None holds fold 0 out.
         config: Configuration; None takes the defaults, or that of the resumed run.
         device: ``auto``, ``cpu`` or ``cuda:N``.
-        workers: Processes that decode and, while training, load; 0 decodes in one and loads in this one, which the
-            cache makes fast enough on a CPU.
+        workers: Processes that decode and, while training, load; 0 decodes in one and loads in this one. None chooses:
+            0 on a processor, where the cache is fast enough, and up to 2 beside a GPU.
         resume: Resume the run in *run_dir* after its last saved step.
         overwrite: Delete the run that *run_dir* holds.
         cache: Folder of the decoded images; None puts it beside the manifest.
@@ -132,8 +134,10 @@ def train_model(
     config = config or (load_config(run_dir / CONFIG) if resume else TrainConfig())
     with ExitStack() as stack:
         place = stack.enter_context(process_group(device))
-        stack.enter_context(deterministic_algorithms(config.deterministic))
+        stack.enter_context(training_algorithms(deterministic=config.deterministic))
         precision = resolve_precision(config.precision, place, training=True)
+        if workers is None:
+            workers = loader_workers(place, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         is_main_process = idist.get_rank() == 0
         console.quiet = console.quiet or not is_main_process
 
