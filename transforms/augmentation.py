@@ -2,20 +2,6 @@
 
 Each augmentation is sampled for each image with its own probability; geometric ones transform image and label together.
 The defaults are those of the challenge's winners. Lengths are shares of the image's side, so that a configuration has
-<<<<<<< HEAD
-the same effect at every resolution. Greys lie in [0, 1]; the image is standardised afterwards.
-
-MONAI is imported where a transform is made: every command reads configurations, and importing MONAI takes seconds.
-"""
-
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
-
-if TYPE_CHECKING:
-    from monai.transforms import Transform
-=======
 the same effect at every resolution. Greys lie in [0, 1]; the image is standardised afterwards. `Augmenter`
 applies them.
 """
@@ -37,7 +23,6 @@ from pneumoseg.transforms.grey_changes import (
     equalize,
 )
 from pneumoseg.transforms.warping import sample_affine, sample_elastic, sample_grid, warp
->>>>>>> fa86115 (Augmentation of whole batches on the device of the network, with numbers sampled from each image's seed)
 
 __all__ = ["DEFAULT_AUGMENTATIONS", "Augmentation"]
 
@@ -84,13 +69,6 @@ class Flip(_Augmentation):
     moves_pixels: ClassVar[bool] = True
     name: Literal["flip"] = "flip"
 
-<<<<<<< HEAD
-    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
-        """Make the transform."""
-        from monai.transforms import RandFlipd
-
-        return RandFlipd(_BOTH, prob=self.prob, spatial_axis=1)
-=======
     def sample(self, random: Generator, size: int) -> Floats:  # noqa: ARG002
         """Sample for one image; see the base class."""
         return np.empty(0)
@@ -98,7 +76,6 @@ class Flip(_Augmentation):
     def apply(self, images: Tensor, strength: Tensor) -> Tensor:  # noqa: ARG002
         """Change a batch; see the base class."""
         return images.flip(3)
->>>>>>> fa86115 (Augmentation of whole batches on the device of the network, with numbers sampled from each image's seed)
 
 
 class ShiftScaleRotate(_Augmentation):
@@ -115,20 +92,6 @@ class ShiftScaleRotate(_Augmentation):
     border: Literal["zeros", "border", "reflection"] = "zeros"
     """Fill of the pixels outside of the original image."""
 
-<<<<<<< HEAD
-    def make(self, image_size: int) -> "Transform":
-        """Make the transform."""
-        from pneumoseg.transforms.warping import RandWarpd, sample_affine
-
-        sample = partial(
-            sample_affine,
-            shift=self.shift * image_size,
-            scale=self.scale,
-            degrees=self.degrees,
-            size=image_size,
-        )
-        return RandWarpd(_BOTH, prob=self.prob, sample_control=sample, border=self.border)
-=======
     def sample(self, random: Generator, size: int) -> Floats:
         """Sample for one image; see the base class."""
         shift = self.shift * size
@@ -137,7 +100,6 @@ class ShiftScaleRotate(_Augmentation):
     def apply(self, images: Tensor, strength: Tensor) -> Tensor:
         """Change a batch; see the base class."""
         return warp(images, strength.view(-1, 2, 2, 2), border=self.border)
->>>>>>> fa86115 (Augmentation of whole batches on the device of the network, with numbers sampled from each image's seed)
 
 
 class Grid(_Augmentation):
@@ -148,14 +110,6 @@ class Grid(_Augmentation):
     limit: Annotated[float, Field(ge=0, lt=1)] = 0.12
     """Largest relative change of the width or height of a cell."""
 
-<<<<<<< HEAD
-    def make(self, image_size: int) -> "Transform":
-        """Make the transform."""
-        from pneumoseg.transforms.warping import RandWarpd, sample_grid
-
-        sample = partial(sample_grid, limit=self.limit, size=image_size)
-        return RandWarpd(_BOTH, prob=self.prob, sample_control=sample)
-=======
     def sample(self, random: Generator, size: int) -> Floats:
         """Sample for one image; see the base class."""
         return sample_grid(random, limit=self.limit, size=size)
@@ -163,7 +117,6 @@ class Grid(_Augmentation):
     def apply(self, images: Tensor, strength: Tensor) -> Tensor:
         """Change a batch; see the base class."""
         return warp(images, _square(strength))
->>>>>>> fa86115 (Augmentation of whole batches on the device of the network, with numbers sampled from each image's seed)
 
 
 class Elastic(_Augmentation):
@@ -176,14 +129,6 @@ class Elastic(_Augmentation):
     shift: Share = 0.01
     """Largest standard deviation of their displacement, as a share of the side."""
 
-<<<<<<< HEAD
-    def make(self, image_size: int) -> "Transform":
-        """Make the transform."""
-        from pneumoseg.transforms.warping import RandWarpd, sample_elastic
-
-        sample = partial(sample_elastic, spacing=self.spacing, std=self.shift * image_size)
-        return RandWarpd(_BOTH, prob=self.prob, sample_control=sample)
-=======
     def sample(self, random: Generator, size: int) -> Floats:
         """Sample for one image; see the base class."""
         return sample_elastic(random, spacing=self.spacing, std=self.shift * size)
@@ -191,7 +136,6 @@ class Elastic(_Augmentation):
     def apply(self, images: Tensor, strength: Tensor) -> Tensor:
         """Change a batch; see the base class."""
         return warp(images, _square(strength))
->>>>>>> fa86115 (Augmentation of whole batches on the device of the network, with numbers sampled from each image's seed)
 
 
 class Gamma(_Augmentation):
@@ -203,13 +147,6 @@ class Gamma(_Augmentation):
     high: Annotated[float, Field(gt=0)] = 1.4
     """Largest exponent."""
 
-<<<<<<< HEAD
-    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
-        """Make the transform."""
-        from monai.transforms import RandAdjustContrastd
-
-        return RandAdjustContrastd(_IMAGE, prob=self.prob, gamma=(self.low, self.high))
-=======
     def sample(self, random: Generator, size: int) -> Floats:  # noqa: ARG002
         """Sample for one image; see the base class."""
         return random.uniform(self.low, self.high, 1)
@@ -217,7 +154,6 @@ class Gamma(_Augmentation):
     def apply(self, images: Tensor, strength: Tensor) -> Tensor:
         """Change a batch; see the base class."""
         return adjust_gamma(images, strength)
->>>>>>> fa86115 (Augmentation of whole batches on the device of the network, with numbers sampled from each image's seed)
 
 
 class Contrast(_Augmentation):
@@ -227,13 +163,6 @@ class Contrast(_Augmentation):
     factor: Share = 0.2
     """Largest change."""
 
-<<<<<<< HEAD
-    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
-        """Make the transform."""
-        from monai.transforms import RandScaleIntensityFixedMeand
-
-        return RandScaleIntensityFixedMeand(_IMAGE, prob=self.prob, factors=self.factor)
-=======
     def sample(self, random: Generator, size: int) -> Floats:  # noqa: ARG002
         """Sample for one image; see the base class."""
         return random.uniform(-self.factor, self.factor, 1)
@@ -241,7 +170,6 @@ class Contrast(_Augmentation):
     def apply(self, images: Tensor, strength: Tensor) -> Tensor:
         """Change a batch; see the base class."""
         return adjust_contrast(images, strength)
->>>>>>> fa86115 (Augmentation of whole batches on the device of the network, with numbers sampled from each image's seed)
 
 
 class Brightness(_Augmentation):
@@ -251,13 +179,6 @@ class Brightness(_Augmentation):
     offset: Share = 0.1
     """Largest change; 1 is from black to white."""
 
-<<<<<<< HEAD
-    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
-        """Make the transform."""
-        from monai.transforms import RandShiftIntensityd
-
-        return RandShiftIntensityd(_IMAGE, prob=self.prob, offsets=self.offset)
-=======
     def sample(self, random: Generator, size: int) -> Floats:  # noqa: ARG002
         """Sample for one image; see the base class."""
         return random.uniform(-self.offset, self.offset, 1)
@@ -265,7 +186,6 @@ class Brightness(_Augmentation):
     def apply(self, images: Tensor, strength: Tensor) -> Tensor:
         """Change a batch; see the base class."""
         return images + strength.view(-1, 1, 1, 1)
->>>>>>> fa86115 (Augmentation of whole batches on the device of the network, with numbers sampled from each image's seed)
 
 
 class Noise(_Augmentation):
@@ -275,13 +195,6 @@ class Noise(_Augmentation):
     std: Amount = 0.03
     """Largest standard deviation; 1 is from black to white."""
 
-<<<<<<< HEAD
-    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
-        """Make the transform."""
-        from monai.transforms import RandGaussianNoised
-
-        return RandGaussianNoised(_IMAGE, prob=self.prob, std=self.std)
-=======
     def sample(self, random: Generator, size: int) -> Floats:  # noqa: ARG002
         """Sample for one image; see the base class."""
         return np.array([random.uniform(0, self.std), random.integers(_KEYS)])
@@ -289,7 +202,6 @@ class Noise(_Augmentation):
     def apply(self, images: Tensor, strength: Tensor) -> Tensor:
         """Change a batch; see the base class."""
         return add_noise(images, strength[:, 0], strength[:, 1])
->>>>>>> fa86115 (Augmentation of whole batches on the device of the network, with numbers sampled from each image's seed)
 
 
 class Blur(_Augmentation):
@@ -301,14 +213,6 @@ class Blur(_Augmentation):
     high: Amount = 1.0
     """Largest standard deviation, in pixels of the network's input."""
 
-<<<<<<< HEAD
-    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
-        """Make the transform."""
-        from monai.transforms import RandGaussianSmoothd
-
-        sigma = (self.low, self.high)
-        return RandGaussianSmoothd(_IMAGE, prob=self.prob, sigma_x=sigma, sigma_y=sigma)
-=======
     def sample(self, random: Generator, size: int) -> Floats:  # noqa: ARG002
         """Sample for one image; see the base class."""
         return random.uniform(self.low, self.high, 2)
@@ -316,7 +220,6 @@ class Blur(_Augmentation):
     def apply(self, images: Tensor, strength: Tensor) -> Tensor:
         """Change a batch; see the base class."""
         return blur(images, strength, largest=max(self.low, self.high))
->>>>>>> fa86115 (Augmentation of whole batches on the device of the network, with numbers sampled from each image's seed)
 
 
 class CoarseDropout(_Augmentation):
@@ -328,22 +231,6 @@ class CoarseDropout(_Augmentation):
     side: Annotated[float, Field(gt=0, le=1)] = 0.125
     """Largest side of a square, as a share of the image's side; the smallest is half of it."""
 
-<<<<<<< HEAD
-    def make(self, image_size: int) -> "Transform":
-        """Make the transform."""
-        from monai.transforms import RandCoarseDropoutd
-
-        largest = max(1, round(self.side * image_size))
-        return RandCoarseDropoutd(
-            _IMAGE,
-            prob=self.prob,
-            holes=1,
-            max_holes=self.holes,
-            spatial_size=max(1, largest // 2),
-            max_spatial_size=largest,
-            fill_value=0,
-        )
-=======
     def sample(self, random: Generator, size: int) -> Floats:
         """Sample for one image; see the base class."""
         largest = max(1, round(self.side * size))
@@ -356,7 +243,6 @@ class CoarseDropout(_Augmentation):
     def apply(self, images: Tensor, strength: Tensor) -> Tensor:
         """Change a batch; see the base class."""
         return blacken(images, strength.view(-1, self.holes, 4))
->>>>>>> fa86115 (Augmentation of whole batches on the device of the network, with numbers sampled from each image's seed)
 
 
 class CLAHE(_Augmentation):
@@ -366,13 +252,6 @@ class CLAHE(_Augmentation):
     clip_limit: Share = 0.02
     """Largest sampled clip limit; 1 does not limit the contrast."""
 
-<<<<<<< HEAD
-    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
-        """Make the transform."""
-        from pneumoseg.transforms.equalization import RandCLAHEd
-
-        return RandCLAHEd(_IMAGE, prob=self.prob, clip_limit=self.clip_limit)
-=======
     def sample(self, random: Generator, size: int) -> Floats:  # noqa: ARG002
         """Sample for one image; see the base class."""
         return random.uniform(0, self.clip_limit, 1)
@@ -386,7 +265,6 @@ def _square(strength: Tensor) -> Tensor:
     """Shape control points of a field that has as many along both axes."""
     points = round((strength.shape[1] // 2) ** 0.5)
     return strength.view(-1, 2, points, points)
->>>>>>> fa86115 (Augmentation of whole batches on the device of the network, with numbers sampled from each image's seed)
 
 
 Augmentation = Annotated[

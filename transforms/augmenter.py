@@ -11,14 +11,14 @@ from torch import Tensor
 
 from pneumoseg.transforms.augmentation import Augmentation
 from pneumoseg.transforms.cropping import crop
-from pneumoseg.transforms.standardization import pixel_statistics, standardize, window_of
+from pneumoseg.transforms.network_input import PixelStatistics, pixel_statistics, standardize
 
 __all__ = ["Augmented", "Augmenter", "RandAugmentd"]
 
 Floats = npt.NDArray[np.float32]
-_WINDOW: Final = slice(0, 4)  # what `window_of` returns
-_CROP: Final = slice(4, 8)
-_FIRST: Final = 8
+_SHAPE: Final = slice(0, 2)  # of the original image
+_CROP: Final = slice(2, 6)
+_FIRST: Final = 6
 
 
 class Augmented(NamedTuple):
@@ -82,7 +82,7 @@ class Augmenter:
         """
         random = np.random.default_rng(seed)
         numbers = np.zeros(self._width, dtype=np.float32)
-        numbers[_WINDOW] = window_of(shape, self.image_size)
+        numbers[_SHAPE] = shape
         numbers[_CROP] = random.random(4)
         for place, (augmentation, own) in enumerate(self._parts):
             if random.random() < augmentation.prob:
@@ -111,7 +111,13 @@ class Augmenter:
         device = pixels.device
         on_device = numbers.to(device, non_blocking=True)
         pair = pixels.float() if pixels.is_floating_point() else pixels.float().div_(255)
-        statistics = pixel_statistics(pair[:, :1], numbers[:, _WINDOW].int().tolist())
+        measured = [
+            pixel_statistics(image[:1], (rows, columns))
+            for image, (rows, columns) in zip(pair, numbers[:, _SHAPE].int().tolist(), strict=True)
+        ]
+        statistics = PixelStatistics(
+            *(torch.stack(each).view(-1, 1, 1, 1) for each in zip(*measured, strict=True))
+        )
         is_positive = bool(positive.any())  # else the label is empty, and is not resampled
         for augmentation, where, strength in self._chosen(slice(0, self._split), numbers, on_device):
             own = pair if augmentation.moves_pixels and is_positive else pair[:, :1]
@@ -170,7 +176,7 @@ class RandAugmentd(Randomizable, Transform):
         pair = torch.cat([torch.as_tensor(data[key]) for key in ("image", "label")])
         positive = torch.as_tensor(data["positive"] if "positive" in data else data["label"].max() > 0)
         augmented = self.augmenter(pair[None], torch.from_numpy(numbers)[None], positive.float()[None])
-        changed = {"image": augmented.image[0], "label": augmented.label[0]}
+        changed: dict[Hashable, Any] = {"image": augmented.image[0], "label": augmented.label[0]}
         if "positive" in data:
             changed["positive"] = augmented.positive[0]
         return {**data, **changed}

@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 import torch
-from skimage.exposure import equalize_adapthist
 from torch import Tensor
 
 __all__ = ["add_noise", "adjust_contrast", "adjust_gamma", "blacken", "blur", "equalize"]
@@ -131,6 +130,9 @@ def equalize(images: Tensor, limit: Tensor) -> Tensor:
         images: Images.
         limit: Clip limit of each image.
     """
+    # every command reads configurations, and this is slow to import
+    from skimage.exposure import equalize_adapthist  # noqa: PLC0415
+
     host = images.clamp(0, 1).cpu().numpy()
     equalized = [
         equalize_adapthist(image[0], clip_limit=clip)

@@ -16,17 +16,17 @@ GPU_WORKERS: Final = 2
 """Loader processes beside a GPU: one of them reads thousands of images a second from the cache."""
 
 
-def loader_workers(device: torch.device, processes: int = 1) -> int:
-    """Choose the number of loader processes.
+def loader_workers(device: torch.device) -> int:
+    """Choose the number of loader processes; the processes that ``torchrun`` started share the cores of a machine.
 
     Args:
         device: Device of the network.
-        processes: Processes of the run on this machine, which share its processors.
 
     Returns: 0 on a processor, which a loader process would take from the network; at most `GPU_WORKERS` beside a GPU.
     """
     if device.type == "cpu":
         return 0
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return min(GPU_WORKERS, max(0, (os.cpu_count() or 1) // processes - 1))
 
 

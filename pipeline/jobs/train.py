@@ -1,6 +1,5 @@
 """Train a network on all folds of a manifest but one, and write its model folder."""
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -136,8 +135,6 @@ def train_model(
         place = stack.enter_context(process_group(device))
         stack.enter_context(training_algorithms(deterministic=config.deterministic))
         precision = resolve_precision(config.precision, place, training=True)
-        if workers is None:
-            workers = loader_workers(place, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         is_main_process = idist.get_rank() == 0
         console.quiet = console.quiet or not is_main_process
 
@@ -146,7 +143,7 @@ def train_model(
             stack.enter_context(_claimed(run_dir, resume=resume, overwrite=overwrite))
             write_text(run_dir / CONFIG, dump_config(config))
             write_record(run_dir, record)
-        caches = _open_caches(start.manifest, record, config, workers=max(1, workers))
+        caches = _open_caches(start.manifest, record, config, workers=max(1, workers or 0))
         say(
             f"fold {record.fold} held out: {len(start.training)} images to train on, {len(start.validation)} to "
             f"validate; {precision.device}, {precision.name}, {torch.get_num_threads()} threads"
@@ -163,7 +160,7 @@ def train_model(
             validation=start.validation,
             config=config,
             precision=precision,
-            workers=workers,
+            workers=loader_workers(place) if workers is None else workers,
             initial=start.weights.network,
             encoder_weights=start.weights.encoder,
         )
@@ -202,7 +199,7 @@ def train_model(
     evaluation = None
     if report and is_main_process:  # the process group has ended
         evaluation = evaluate_run(
-            run_dir, record.manifest, device=str(precision.device), workers=workers, config=config
+            run_dir, record.manifest, device=str(precision.device), workers=workers or 0, config=config
         )
     return TrainReport(
         model=run_dir / "model",

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pneumoseg.transforms.augmentation import (
     CLAHE,
+    Augmentation,
     Blur,
     Brightness,
     CoarseDropout,
@@ -22,7 +23,7 @@ from pneumoseg.transforms.augmenter import Augmented, Augmenter
 from pneumoseg.transforms.chains import training_chain
 
 SIZE, COUNT = 48, 12
-ALL = [
+ALL: list[Augmentation] = [
     Flip(),
     ShiftScaleRotate(),
     Brightness(),  # between geometric ones
@@ -112,7 +113,7 @@ def test_geometry_comes_before_the_crop_and_what_does_not_move_pixels_after_it()
 def test_the_chain_for_monai_augments_with_the_same_code() -> None:
     chain = training_chain(image_size=SIZE, augmentations=ALL)
     chain.set_random_state(seed=4)
-    image, label = pixels()[0].float().div(255).split(1)
+    image, label = pixels()[0, :1] / 255, pixels()[0, 1:] / 255
     sample = chain({"image": image, "label": label, "shape": (SIZE, SIZE), "positive": torch.tensor(1.0)})
     assert sample["image"].shape == sample["label"].shape == (1, SIZE, SIZE)
     assert torch.equal(image[0], pixels()[0, 0] / 255)  # the input stays

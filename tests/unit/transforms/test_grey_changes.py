@@ -23,7 +23,8 @@ def test_gamma_is_that_of_monai() -> None:
 def test_contrast_is_that_of_monai() -> None:
     changes = torch.tensor([-0.2, 0.0, 0.2])
     expected = [
-        ScaleIntensityFixedMean(float(each))(image) for each, image in zip(changes, images(), strict=True)
+        torch.as_tensor(ScaleIntensityFixedMean(float(each))(image))
+        for each, image in zip(changes, images(), strict=True)
     ]
     torch.testing.assert_close(adjust_contrast(images(), changes), torch.stack(expected))
 

@@ -93,4 +93,5 @@ def test_loader_processes_are_for_a_gpu_and_leave_a_core_to_each_process_of_the_
     monkeypatch: pytest.MonkeyPatch, device: str, cores: int, processes: int, workers: int
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: cores)
-    assert loader_workers(torch.device(device), processes) == workers
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert loader_workers(torch.device(device)) == workers

@@ -34,7 +34,7 @@ TERMS: tuple[LossTerm, ...] = (
 )
 
 
-class CountSynchronisations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class CountSynchronisations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
     """Notes each operation that waits for the device: a value read by the host, or a blocking copy."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class CountSynchronisations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **kwargs)
 
 
-class CountNewTensors(TorchFunctionMode):
+class CountNewTensors(TorchFunctionMode):  # type: ignore[no-untyped-call,unused-ignore]
     """Notes each tensor that is made on the device from numbers of the host; a dispatch mode does not see the copy."""
 
     def __init__(self, found: list[str]) -> None:
