@@ -70,7 +70,8 @@ def add_noise(images: Tensor, std: Tensor, key: Tensor) -> Tensor:
 def _quantiles(device: torch.device) -> Tensor:
     """Compute the standard normal quantiles of the centres of 65,536 equal shares; the largest is 4.3."""
     shares = (torch.arange(_LANES, dtype=torch.float64) + 0.5) / _LANES
-    return torch.special.ndtri(shares).float().to(device)
+    quantiles: Tensor = torch.special.ndtri(shares)
+    return quantiles.float().to(device)
 
 
 def blur(images: Tensor, std: Tensor, *, largest: float) -> Tensor:

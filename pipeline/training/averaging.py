@@ -46,12 +46,9 @@ class AveragedNetwork(Generic[Network]):
         Args:
             share: Share of the way, 1 to become equal to it; counters of a normalization are always copied.
         """
-        if self._floats[0]:
-            averages, weights = map(list, zip(*self._floats, strict=True))
-            torch._foreach_lerp_(averages, weights, share)
+        torch._foreach_lerp_(*self._floats, share)
         if self._counters[0]:
-            averages, weights = map(list, zip(*self._counters, strict=True))
-            torch._foreach_copy_(averages, weights)
+            torch._foreach_copy_(*self._counters)
         self.count += 1
 
     def state_dict(self) -> State:

@@ -267,7 +267,7 @@ class TrainingStep:
         target.copy_(numbers, non_blocking=True)
         arrived = None
         if is_cuda:
-            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
+            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             arrived.record(torch.cuda.current_stream(numbers.device))
         return _Pending(iteration, target, places, arrived)
 

@@ -34,7 +34,7 @@ TERMS: tuple[LossTerm, ...] = (
 )
 
 
-class CountSynchronisations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
+class CountSynchronisations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes each operation that waits for the device: a value read by the host, or a blocking copy."""
 
     def __init__(self) -> None:
