@@ -64,7 +64,8 @@ def trace_step() -> Tracer:
             engine.add_event_handler(Events.ITERATION_STARTED(once=2), tracer.__enter__)
             engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), tracer.__exit__)
 
-    benchmark = import_module("training_step")  # beside this file
+    sys.path.insert(0, str(ROOT))
+    benchmark = import_module("benchmarks.training_step")
     run = benchmark.make_run(*benchmark.make_cases(32), Precision(torch.device("cpu"), torch.float32), 4)
     with TemporaryDirectory() as name:
         fit(run, History(), Path(name), origin={}, reports=[Trace()])

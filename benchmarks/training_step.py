@@ -1,12 +1,11 @@
 """Time of a training step: precisions, MONAI's engine relative to a bare loop, and the loader.
 
-    python benchmarks/training_step.py [--size 256] [--batch 4] [--rounds 7] [--device auto]
+    python -m benchmarks.training_step [--quick] [--json FILE]
 
-Both sides of each comparison alternate in one process and their medians are compared, since machines are noisy: compare
-the ratios, not the times.
+The peer of a step is the same network as stock torch trains it: float32 in NCHW, with torch's own dropout and an
+optimizer that is not fused. A GPU is used where there is one.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from monai.data import set_track_meta
 from monai.losses import DiceCELoss
 from torch import nn
 
+from benchmarks.comparison import Comparison, Setting, Timing, relate, run, take_turns
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.config import DataConfig, OptimizationConfig, TrainConfig
 from pneumoseg.pipeline.core.devices import Precision, resolve_device, resolve_precision
@@ -32,55 +32,81 @@ from pneumoseg.pipeline.training.training_run import TrainingRun
 
 CASES = 32
 LOSS = DiceCELoss(sigmoid=True, batch=True)
-MAX_BF16_SHARE, MAX_ENGINE_OVERHEAD, MAX_LOADER_SHARE = 0.5, 0.05, 1 / 3
+BF16_LIMIT, FLOAT32_LIMIT, ENGINE_LIMIT, CACHE_LIMIT = 2.5, 1.3, 0.95, 20.0
 
 
-def main() -> None:
-    """Print both comparisons."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="auto")
-    words = parser.parse_args()
+def measure(setting: Setting) -> list[Comparison]:
+    """Compare steps in bf16 and float32, the engine with a bare loop, and the loader with the network.
+
+    Args:
+        setting: Number of rounds, and small images for a quick run.
+    """
     set_track_meta(False)
-    device = resolve_device(words.device)
-    pixels, cases = make_cases(words.size)
-    print(
-        f"{words.size} x {words.size} pixels, batch {words.batch}, {device}, {torch.get_num_threads()} threads"
-    )
-
-    auto = resolve_precision("auto", device)
-    plain = Precision(device, torch.float32)
-    image = torch.rand(words.batch, 1, words.size, words.size, device=device)
+    size, batch = (64, 2) if setting.quick else (256, 4)
+    device = resolve_device("auto")
+    auto, plain = resolve_precision("auto", device, training=True), Precision(device, torch.float32)
+    image = torch.rand(batch, 1, size, size, device=device)
     label = (torch.rand_like(image) > 0.9).float()
-    seconds = take_turns(
-        {
-            "float32, contiguous": make_step(plain, image, label, channels_last=False),
-            f"{auto.name}, channels_last": make_step(auto, image, label, channels_last=True),
-        },
-        rounds=3 * words.rounds,
+    pixels, cases = make_cases(size)
+    rounds = setting.rounds(9)
+
+    steps = {
+        "stock": make_step(plain, image, label, stock=True),
+        "float32": make_step(plain, image, label),
+        auto.name: make_step(auto, image, label),
+    }
+    turns = take_turns(steps, rounds=rounds)
+    lines = [
+        relate(
+            f"training step, {size} px, {name}, float32 NCHW",
+            turns[name],
+            turns["stock"],
+            limit=BF16_LIMIT if name == "bf16" else FLOAT32_LIMIT,
+        )
+        for name in dict.fromkeys(("float32", auto.name))
+    ]
+
+    whole = make_run(pixels, cases, auto, batch)
+    seconds = [
+        [run_loop(pixels, cases, auto, batch) for run_loop in (run_engine, run_bare_loop)]
+        for _ in range(setting.rounds(5))
+    ]
+    engine, bare = (
+        Timing(statistics.median(each), len(each), quiet=False) for each in zip(*seconds, strict=True)
     )
-    report("training step", seconds, limit=MAX_BF16_SHARE if auto.name == "bf16" else None)
+    name = f"training, {size} px, engine with all handlers, bare loop"
+    lines.append(relate(name, engine, bare, limit=ENGINE_LIMIT))
 
-    def engine() -> float:
-        return run_engine(pixels, cases, auto, words.batch)
-
-    def bare() -> float:
-        return run_bare_loop(pixels, cases, auto, words.batch)
-
-    seconds = take_turns({"bare loop": bare, "engine, all handlers": engine}, rounds=words.rounds)
-    report("the same batches", seconds, limit=1 + MAX_ENGINE_OVERHEAD)
-
-    step = make_step(auto, image, label, channels_last=True)
-    seconds = take_turns(
-        {
-            "the network, a batch": step,
-            "the loader, a batch": lambda: run_loader(pixels, cases, auto, words.batch),
-        },
-        rounds=words.rounds,
+    sides: dict[str, Callable[[], object]] = {
+        "step": steps[auto.name],
+        "cache": batches_of(lambda: whole.make_batches().loader),
+        "augmented": batches_of(whole.make_batches),
+    }
+    turns = take_turns(sides, rounds=rounds)
+    lines.append(relate(f"warm cache, {size} px, a step", turns["cache"], turns["step"], limit=CACHE_LIMIT))
+    lines.append(
+        relate(f"cache and augmentation, {size} px, a step", turns["augmented"], turns["step"], limit=None)
     )
-    report("loading with all augmentations, in one process", seconds, limit=MAX_LOADER_SHARE)
+    return lines
+
+
+def batches_of(make: Callable[[], Any]) -> Callable[[], object]:
+    """Make a function that fetches the next batch, from a new loader after the last one.
+
+    Args:
+        make: Makes the loader.
+    """
+    batches = iter(())
+
+    def fetch() -> object:
+        nonlocal batches
+        batch = next(batches, None)
+        if batch is None:
+            batches = iter(make())
+            batch = next(batches)
+        return batch
+
+    return fetch
 
 
 def make_cases(size: int) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], tuple[Case, ...]]:
@@ -164,36 +190,27 @@ def run_bare_loop(pixels: Any, cases: tuple[Case, ...], precision: Precision, ba
     return (time.perf_counter() - started) / run.plan.steps
 
 
-def run_loader(pixels: Any, cases: tuple[Case, ...], precision: Precision, batch: int) -> float:
-    """Measure the seconds per batch of loading and augmentation alone.
+def make_step(
+    precision: Precision, image: torch.Tensor, label: torch.Tensor, *, stock: bool = False
+) -> Callable[[], None]:
+    """Make a training step of the article's network on one batch.
 
     Args:
-        pixels: Cache of images and labels.
-        cases: Cases of the cache.
         precision: Number format and device.
-        batch: Images per batch.
+        image: (B, 1, H, W)
+        label: (B, 1, H, W)
+        stock: Whether to train as torch does without further options.
     """
-    run = make_run(pixels, cases, precision, batch)
-    batches = run.make_batches()
-    started = time.perf_counter()
-    for _ in batches:
-        pass
-    return (time.perf_counter() - started) / run.plan.steps
+    network = place(AttentionUNet(), precision.device, channels_last=not stock).train()
+    if stock:
+        for part in network.modules():
+            if isinstance(getattr(part, "dropout", None), nn.Dropout):
+                part.dropout = nn.Dropout(0.2)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=not stock)
 
-
-def make_step(
-    precision: Precision, image: torch.Tensor, label: torch.Tensor, *, channels_last: bool
-) -> Callable[[], float]:
-    """A training step of the article's network on one batch; called, it gives the seconds it took."""
-    network = place(AttentionUNet(), precision.device, channels_last=channels_last).train()
-    optimizer = torch.optim.AdamW(network.parameters())
-
-    def step() -> float:
-        synchronize(precision.device)
-        started = time.perf_counter()
+    def step() -> None:
         update(network, optimizer, precision, image, label)
         synchronize(precision.device)
-        return time.perf_counter() - started
 
     return step
 
@@ -234,28 +251,5 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def take_turns(sides: dict[str, Callable[[], float]], *, rounds: int) -> dict[str, float]:
-    """Measure the median seconds of each side, after one unmeasured round.
-
-    Args:
-        sides: Functions to measure, by name.
-        rounds: Number of measured rounds.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds + 1):
-        for name, measure in sides.items():
-            taken = measure()
-            if number:
-                seconds[name].append(taken)
-    return {name: statistics.median(times) for name, times in seconds.items()}
-
-
-def report(what: str, seconds: dict[str, float], *, limit: float | None) -> None:
-    """Print the medians, their ratio, and what it may be."""
-    (first, one), (second, two) = seconds.items()
-    print(f"{what}: {first} {one * 1e3:.0f} ms, {second} {two * 1e3:.0f} ms")
-    print(f"  ratio {two / one:.3f}" + ("" if limit is None else f", limit {limit:.2f}"))
-
-
 if __name__ == "__main__":
-    main()
+    run(measure, __doc__ or "")

@@ -1,26 +1,36 @@
-"""Augmentations by name: their configuration, and the transforms that apply them.
+"""Augmentations by name: their configuration, how each is sampled for an image, and how a batch is changed by it.
 
 Each augmentation is sampled for each image with its own probability; geometric ones transform image and label together.
 The defaults are those of the challenge's winners. Lengths are shares of the image's side, so that a configuration has
-the same effect at every resolution. Greys lie in [0, 1]; the image is standardised afterwards.
-
-MONAI is imported where a transform is made: every command reads configurations, and importing MONAI takes seconds.
+the same effect at every resolution. Greys lie in [0, 1]; the image is standardised afterwards. `Augmenter`
+applies them.
 """
 
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+import numpy as np
+import numpy.typing as npt
+from numpy.random import Generator
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from monai.transforms import Transform
+from pneumoseg.transforms.grey_changes import (
+    add_noise,
+    adjust_contrast,
+    adjust_gamma,
+    blacken,
+    blur,
+    equalize,
+)
+from pneumoseg.transforms.warping import sample_affine, sample_elastic, sample_grid, warp
 
 __all__ = ["DEFAULT_AUGMENTATIONS", "Augmentation"]
 
-_IMAGE, _BOTH = "image", ("image", "label")
+Floats = npt.NDArray[np.float64]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_KEYS = 2**24
 
 
 class _Augmentation(BaseModel):
@@ -32,6 +42,26 @@ class _Augmentation(BaseModel):
     prob: Share = 0.5
     """Probability of applying the augmentation to an image."""
 
+    def sample(self, random: Generator, size: int) -> Floats:
+        """Sample the strength for one image.
+
+        Args:
+            random: Source of randomness.
+            size: Side of the image in pixels.
+
+        Returns: As many numbers for each image of a size; none above 2**24, so that float32 represents whole ones.
+        """
+        raise NotImplementedError
+
+    def apply(self, images: Tensor, strength: Tensor) -> Tensor:
+        """Change a batch.
+
+        Args:
+            images: Shape ``(batch, channels, rows, columns)``; the label is the second channel where geometry changes.
+            strength: What `sample` returned for each image, shape ``(batch, n)``.
+        """
+        raise NotImplementedError
+
 
 class Flip(_Augmentation):
     """Horizontal flip; a mirrored chest is rare but possible, and a pneumothorax looks the same."""
@@ -39,11 +69,13 @@ class Flip(_Augmentation):
     moves_pixels: ClassVar[bool] = True
     name: Literal["flip"] = "flip"
 
-    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
-        """Make the transform."""
-        from monai.transforms import RandFlipd
+    def sample(self, random: Generator, size: int) -> Floats:  # noqa: ARG002
+        """Sample for one image; see the base class."""
+        return np.empty(0)
 
-        return RandFlipd(_BOTH, prob=self.prob, spatial_axis=1)
+    def apply(self, images: Tensor, strength: Tensor) -> Tensor:  # noqa: ARG002
+        """Change a batch; see the base class."""
+        return images.flip(3)
 
 
 class ShiftScaleRotate(_Augmentation):
@@ -60,18 +92,14 @@ class ShiftScaleRotate(_Augmentation):
     border: Literal["zeros", "border", "reflection"] = "zeros"
     """Fill of the pixels outside of the original image."""
 
-    def make(self, image_size: int) -> "Transform":
-        """Make the transform."""
-        from pneumoseg.transforms.warping import RandWarpd, sample_affine
+    def sample(self, random: Generator, size: int) -> Floats:
+        """Sample for one image; see the base class."""
+        shift = self.shift * size
+        return sample_affine(random, shift=shift, scale=self.scale, degrees=self.degrees, size=size)
 
-        sample = partial(
-            sample_affine,
-            shift=self.shift * image_size,
-            scale=self.scale,
-            degrees=self.degrees,
-            size=image_size,
-        )
-        return RandWarpd(_BOTH, prob=self.prob, sample_control=sample, border=self.border)
+    def apply(self, images: Tensor, strength: Tensor) -> Tensor:
+        """Change a batch; see the base class."""
+        return warp(images, strength.view(-1, 2, 2, 2), border=self.border)
 
 
 class Grid(_Augmentation):
@@ -82,12 +110,13 @@ class Grid(_Augmentation):
     limit: Annotated[float, Field(ge=0, lt=1)] = 0.12
     """Largest relative change of the width or height of a cell."""
 
-    def make(self, image_size: int) -> "Transform":
-        """Make the transform."""
-        from pneumoseg.transforms.warping import RandWarpd, sample_grid
+    def sample(self, random: Generator, size: int) -> Floats:
+        """Sample for one image; see the base class."""
+        return sample_grid(random, limit=self.limit, size=size)
 
-        sample = partial(sample_grid, limit=self.limit, size=image_size)
-        return RandWarpd(_BOTH, prob=self.prob, sample_control=sample)
+    def apply(self, images: Tensor, strength: Tensor) -> Tensor:
+        """Change a batch; see the base class."""
+        return warp(images, _square(strength))
 
 
 class Elastic(_Augmentation):
@@ -100,12 +129,13 @@ class Elastic(_Augmentation):
     shift: Share = 0.01
     """Largest standard deviation of their displacement, as a share of the side."""
 
-    def make(self, image_size: int) -> "Transform":
-        """Make the transform."""
-        from pneumoseg.transforms.warping import RandWarpd, sample_elastic
+    def sample(self, random: Generator, size: int) -> Floats:
+        """Sample for one image; see the base class."""
+        return sample_elastic(random, spacing=self.spacing, std=self.shift * size)
 
-        sample = partial(sample_elastic, spacing=self.spacing, std=self.shift * image_size)
-        return RandWarpd(_BOTH, prob=self.prob, sample_control=sample)
+    def apply(self, images: Tensor, strength: Tensor) -> Tensor:
+        """Change a batch; see the base class."""
+        return warp(images, _square(strength))
 
 
 class Gamma(_Augmentation):
@@ -117,11 +147,13 @@ class Gamma(_Augmentation):
     high: Annotated[float, Field(gt=0)] = 1.4
     """Largest exponent."""
 
-    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
-        """Make the transform."""
-        from monai.transforms import RandAdjustContrastd
+    def sample(self, random: Generator, size: int) -> Floats:  # noqa: ARG002
+        """Sample for one image; see the base class."""
+        return random.uniform(self.low, self.high, 1)
 
-        return RandAdjustContrastd(_IMAGE, prob=self.prob, gamma=(self.low, self.high))
+    def apply(self, images: Tensor, strength: Tensor) -> Tensor:
+        """Change a batch; see the base class."""
+        return adjust_gamma(images, strength)
 
 
 class Contrast(_Augmentation):
@@ -131,11 +163,13 @@ class Contrast(_Augmentation):
     factor: Share = 0.2
     """Largest change."""
 
-    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
-        """Make the transform."""
-        from monai.transforms import RandScaleIntensityFixedMeand
+    def sample(self, random: Generator, size: int) -> Floats:  # noqa: ARG002
+        """Sample for one image; see the base class."""
+        return random.uniform(-self.factor, self.factor, 1)
 
-        return RandScaleIntensityFixedMeand(_IMAGE, prob=self.prob, factors=self.factor)
+    def apply(self, images: Tensor, strength: Tensor) -> Tensor:
+        """Change a batch; see the base class."""
+        return adjust_contrast(images, strength)
 
 
 class Brightness(_Augmentation):
@@ -145,11 +179,13 @@ class Brightness(_Augmentation):
     offset: Share = 0.1
     """Largest change; 1 is from black to white."""
 
-    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
-        """Make the transform."""
-        from monai.transforms import RandShiftIntensityd
+    def sample(self, random: Generator, size: int) -> Floats:  # noqa: ARG002
+        """Sample for one image; see the base class."""
+        return random.uniform(-self.offset, self.offset, 1)
 
-        return RandShiftIntensityd(_IMAGE, prob=self.prob, offsets=self.offset)
+    def apply(self, images: Tensor, strength: Tensor) -> Tensor:
+        """Change a batch; see the base class."""
+        return images + strength.view(-1, 1, 1, 1)
 
 
 class Noise(_Augmentation):
@@ -159,11 +195,13 @@ class Noise(_Augmentation):
     std: Amount = 0.03
     """Largest standard deviation; 1 is from black to white."""
 
-    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
-        """Make the transform."""
-        from monai.transforms import RandGaussianNoised
+    def sample(self, random: Generator, size: int) -> Floats:  # noqa: ARG002
+        """Sample for one image; see the base class."""
+        return np.array([random.uniform(0, self.std), random.integers(_KEYS)])
 
-        return RandGaussianNoised(_IMAGE, prob=self.prob, std=self.std)
+    def apply(self, images: Tensor, strength: Tensor) -> Tensor:
+        """Change a batch; see the base class."""
+        return add_noise(images, strength[:, 0], strength[:, 1])
 
 
 class Blur(_Augmentation):
@@ -175,12 +213,13 @@ class Blur(_Augmentation):
     high: Amount = 1.0
     """Largest standard deviation, in pixels of the network's input."""
 
-    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
-        """Make the transform."""
-        from monai.transforms import RandGaussianSmoothd
+    def sample(self, random: Generator, size: int) -> Floats:  # noqa: ARG002
+        """Sample for one image; see the base class."""
+        return random.uniform(self.low, self.high, 2)
 
-        sigma = (self.low, self.high)
-        return RandGaussianSmoothd(_IMAGE, prob=self.prob, sigma_x=sigma, sigma_y=sigma)
+    def apply(self, images: Tensor, strength: Tensor) -> Tensor:
+        """Change a batch; see the base class."""
+        return blur(images, strength, largest=max(self.low, self.high))
 
 
 class CoarseDropout(_Augmentation):
@@ -192,20 +231,18 @@ class CoarseDropout(_Augmentation):
     side: Annotated[float, Field(gt=0, le=1)] = 0.125
     """Largest side of a square, as a share of the image's side; the smallest is half of it."""
 
-    def make(self, image_size: int) -> "Transform":
-        """Make the transform."""
-        from monai.transforms import RandCoarseDropoutd
+    def sample(self, random: Generator, size: int) -> Floats:
+        """Sample for one image; see the base class."""
+        largest = max(1, round(self.side * size))
+        boxes = np.zeros((self.holes, 4))
+        count = random.integers(1, self.holes, endpoint=True)
+        sides = random.integers(max(1, largest // 2), largest, (count, 2), endpoint=True)
+        boxes[:count] = np.concatenate([random.integers(size - sides + 1), sides], axis=1)
+        return boxes
 
-        largest = max(1, round(self.side * image_size))
-        return RandCoarseDropoutd(
-            _IMAGE,
-            prob=self.prob,
-            holes=1,
-            max_holes=self.holes,
-            spatial_size=max(1, largest // 2),
-            max_spatial_size=largest,
-            fill_value=0,
-        )
+    def apply(self, images: Tensor, strength: Tensor) -> Tensor:
+        """Change a batch; see the base class."""
+        return blacken(images, strength.view(-1, self.holes, 4))
 
 
 class CLAHE(_Augmentation):
@@ -215,11 +252,19 @@ class CLAHE(_Augmentation):
     clip_limit: Share = 0.02
     """Largest sampled clip limit; 1 does not limit the contrast."""
 
-    def make(self, image_size: int) -> "Transform":  # noqa: ARG002
-        """Make the transform."""
-        from pneumoseg.transforms.equalization import RandCLAHEd
+    def sample(self, random: Generator, size: int) -> Floats:  # noqa: ARG002
+        """Sample for one image; see the base class."""
+        return random.uniform(0, self.clip_limit, 1)
 
-        return RandCLAHEd(_IMAGE, prob=self.prob, clip_limit=self.clip_limit)
+    def apply(self, images: Tensor, strength: Tensor) -> Tensor:
+        """Change a batch; see the base class."""
+        return equalize(images, strength[:, 0])
+
+
+def _square(strength: Tensor) -> Tensor:
+    """Shape control points of a field that has as many along both axes."""
+    points = round((strength.shape[1] // 2) ** 0.5)
+    return strength.view(-1, 2, points, points)
 
 
 Augmentation = Annotated[

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from monai.transforms import Compose, EnsureTyped, ScaleIntensityRanged
+from monai.transforms import Compose
 
 from pneumoseg.transforms.augmentation import DEFAULT_AUGMENTATIONS, Augmentation
-from pneumoseg.transforms.cropping import RandCropd
+from pneumoseg.transforms.augmenter import Augmenter, RandAugmentd
 from pneumoseg.transforms.geometry import MarkContentd, ToNetworkSized
 from pneumoseg.transforms.labels.rle import RLEError
 from pneumoseg.transforms.loading import LoadRadiographd
@@ -99,29 +99,13 @@ def training_chain(
 ) -> Compose:
     """Make the augmentation of a cached case.
 
-    The input has the items ``image`` and ``label`` of `cache_chain`, and ``shape``, the original ``(rows, columns)``.
-    The output has ``image`` and ``label`` as in `evaluation_chain`, but standardised by the statistics of the image
-    before its augmentation: those of the augmented image would undo each change of brightness and contrast.
-
-    With *crop*, the item ``positive`` is required, and set to 0 where the crop shows no pneumothorax. The crop follows
-    the last geometric augmentation, so that a rotation does not bring in black corners, and precedes the others, which
-    saves computation.
+    The input has the items ``image`` and ``label`` of `cache_chain`, and ``shape``, the original ``(rows, columns)``;
+    with *crop* also ``positive``, which is set to 0 where the crop shows no pneumothorax. The output has ``image`` and
+    ``label`` as in `evaluation_chain`, but see `Augmenter` for the standardisation.
 
     Args:
         image_size: Side of the cached images in pixels.
         crop: Side of a random square crop in pixels; None keeps the whole image.
         augmentations: Augmentations in the order of their application.
     """
-    moving = [position for position, each in enumerate(augmentations, start=1) if each.moves_pixels]
-    split = max(moving, default=0)
-    return Compose(
-        [
-            MeasurePixelsd("image"),
-            *(augmentation.make(image_size) for augmentation in augmentations[:split]),
-            *([] if crop is None else [RandCropd(("image", "label"), size=crop)]),
-            *(augmentation.make(crop or image_size) for augmentation in augmentations[split:]),
-            ScaleIntensityRanged(("image", "label"), a_min=0, a_max=1, b_min=0, b_max=1, clip=True),
-            EnsureTyped(("image", "label"), track_meta=False),
-            StandardizePixelsd("image"),
-        ]
-    )
+    return Compose([RandAugmentd(Augmenter(augmentations, image_size=image_size, crop=crop))])

@@ -102,8 +102,14 @@ def train(
     overwrite: Overwrite = False,
     device: Device = "auto",
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that decode images and later load them from the cache.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that decode images and later load them from the cache; default: 0 on a processor, up to 2 "
+            "beside a GPU.",
+            show_default=False,
+        ),
+    ] = None,
     threads: Threads = None,
     cache: Annotated[
         Path | None,

@@ -189,6 +189,8 @@ class TrainConfig(_Section):
     tensor cores, and float32 otherwise; fp16 needs CUDA."""
     channels_last: bool = True
     """Use the channels-last memory format; results are the same, and most devices are faster."""
+    compile: bool = False
+    """Compile the forward pass with torch.compile; needs a C++ compiler. Faster on many GPUs, not on a processor."""
     deterministic: bool = False
     """Use deterministic algorithms only; slower on a GPU, without effect on a processor."""
     save_minutes: Positive = 10.0

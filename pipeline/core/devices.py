@@ -129,19 +129,20 @@ def broadcast_buffers(*networks: nn.Module) -> None:
 
 
 @contextmanager
-def deterministic_algorithms(wanted: bool) -> Iterator[None]:
-    """Restrict torch to deterministic algorithms inside a `with` block.
+def training_algorithms(*, deterministic: bool) -> Iterator[None]:
+    """Choose the algorithms of a training inside a `with` block.
 
     Args:
-        wanted: Whether to restrict it; False changes nothing.
+        deterministic: Whether to restrict torch to deterministic algorithms; otherwise cuDNN measures which of its
+            algorithms is fastest for each shape, since those of a training stay the same.
     """
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    if wanted:
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
         os.environ.setdefault(
             "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
         )  # required for deterministic matrix products on CUDA
         torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, image_path
 from pneumoseg.pipeline.dataset.sampling import Draw
 from pneumoseg.pipeline.reading.readers import Readers
+from pneumoseg.transforms.augmenter import Augmenter
 from pneumoseg.transforms.chains import standardization_chain
 from pneumoseg.transforms.labels.rle import RLEError
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
@@ -24,7 +25,8 @@ Bytes = npt.NDArray[np.uint8]
 Sample = dict[str, Any]
 """``image`` (standardised) and ``label`` (share of each pixel), float32 of shape ``(1, image_size, image_size)``, and
 ``index``, the index of the case in the manifest. Samples for evaluation also have ``content``, False for padding.
-Samples for training have ``positive`` instead, a float32 tensor without dimensions: 1 with a pneumothorax, else 0."""
+Samples for training are still to be augmented, in whole batches: they have ``pixels`` (uint8, grey and label), the
+``numbers`` that `Augmenter` sampled, ``positive`` (1 with a pneumothorax, else 0) and ``phase`` instead."""
 
 ACCEPT_ALL_KINDS: Final = AcceptanceFilters(any_modality=True, any_view=True, any_body_part=True)
 """Filters for the files of a manifest, which `prepare` has already checked."""
@@ -93,7 +95,7 @@ class CachedCases(Dataset[Sample]):
         cache: Memory map made by `open_cache`.
         cases: All cases of the manifest.
         indices: Indices of the cases in the manifest.
-        augmentation: `training_chain`, applied to cases that are indexed by a `Draw`.
+        augmenter: Augmentations, sampled for cases that are indexed by a `Draw`; None for evaluation.
     """
 
     def __init__(
@@ -101,14 +103,14 @@ class CachedCases(Dataset[Sample]):
         cache: Bytes,
         cases: Sequence[Case],
         indices: Sequence[int],
-        augmentation: Compose | None = None,
+        augmenter: Augmenter | None = None,
     ) -> None:
         self.cache = cache
         self.indices = indices
         self.shapes = [cases[index].orientation.swap(cases[index].shape) for index in indices]
         # from the mask at its original size, since a small one may vanish at the network's size
         self.positive = [cases[index].is_positive for index in indices]
-        self.augmentation = augmentation
+        self.augmenter = augmenter
         self.plain = standardization_chain()
 
     def __getstate__(self) -> Sample:
@@ -136,18 +138,25 @@ class CachedCases(Dataset[Sample]):
         Args:
             draw: `Draw` for an augmented training sample, or position within `indices` for an evaluation sample.
         """
+        if isinstance(draw, Draw) and self.augmenter is not None:
+            return self._drawn(draw, self.augmenter)
         place = draw.index if isinstance(draw, Draw) else draw
         index = self.indices[place]
         pair = torch.from_numpy(self.cache[index].astype(np.float32)).div_(255)
-        sample: Sample = {"image": pair[:1], "label": pair[1:], "shape": self.shapes[place]}
-        if self.augmentation is not None and isinstance(draw, Draw):
-            self.augmentation.set_random_state(seed=draw.seed)
-            sample = self.augmentation({**sample, "positive": torch.tensor(float(self.positive[place]))})
-            last = "positive"
-        else:
-            sample = self.plain(sample)
-            last = "content"
-        return {"image": sample["image"], "label": sample["label"], "index": index, last: sample[last]}
+        sample = self.plain({"image": pair[:1], "label": pair[1:], "shape": self.shapes[place]})
+        return {"index": index, **{key: sample[key] for key in ("image", "label", "content")}}
+
+    def _drawn(self, draw: Draw, augmenter: Augmenter) -> Sample:
+        index = self.indices[draw.index]
+        return {
+            "pixels": torch.from_numpy(
+                np.array(self.cache[index])
+            ),  # a copy, since a map of a file is read-only
+            "numbers": torch.from_numpy(augmenter.sample(draw.seed, self.shapes[draw.index])),
+            "positive": torch.tensor(float(self.positive[draw.index])),
+            "index": index,
+            "phase": draw.phase,
+        }
 
 
 class PhasedCases(Dataset[Sample]):

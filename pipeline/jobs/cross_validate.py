@@ -80,7 +80,7 @@ def cross_validate(
     *,
     config: TrainConfig | None = None,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     cache: str | Path | None = None,
@@ -156,7 +156,7 @@ def cross_validate(
         idist.barrier()
     evaluation = None
     if report and rank == 0:  # the process group has ended
-        evaluation = evaluate_run(run_dir, record.manifest, device=place, workers=workers, config=config)
+        evaluation = evaluate_run(run_dir, record.manifest, device=place, workers=workers or 0, config=config)
     return CrossValidateReport(
         model=run_dir / "model", out_of_fold=scores, folds=manifest.folds, evaluation=evaluation
     )

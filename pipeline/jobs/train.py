@@ -15,12 +15,13 @@ from monai.data import get_track_meta, set_track_meta
 from pneumoseg.pipeline.core.config import TrainConfig
 from pneumoseg.pipeline.core.config_files import dump_config, flatten, load_config
 from pneumoseg.pipeline.core.console import console, say, tracked
-from pneumoseg.pipeline.core.devices import deterministic_algorithms, gather, process_group, resolve_precision
+from pneumoseg.pipeline.core.devices import gather, process_group, resolve_precision, training_algorithms
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import claim_folder, locked, refuse_links, remove_unfinished, write_text
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.dataset.cases import Bytes
+from pneumoseg.pipeline.dataset.loaders import loader_workers
 from pneumoseg.pipeline.dataset.manifest import Manifest
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.jobs.report import write_report
@@ -77,7 +78,7 @@ def train_model(
     fold: int | None = None,
     config: TrainConfig | None = None,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     cache: str | Path | None = None,
@@ -102,8 +103,8 @@ def train_model(
         fold: Fold to hold out; None holds fold 0 out.
         config: Configuration; None takes the defaults, or that of the resumed run.
         device: ``auto``, ``cpu`` or ``cuda:N``.
-        workers: Processes that decode and, while training, load; 0 decodes in one and loads in this one, which the
-            cache makes fast enough on a CPU.
+        workers: Processes that decode and, while training, load; 0 decodes in one and loads in this one. None chooses:
+            0 on a processor, where the cache is fast enough, and up to 2 beside a GPU.
         resume: Resume the run in *run_dir* after its last saved step.
         overwrite: Delete the run that *run_dir* holds.
         cache: Folder of the decoded images; None puts it beside the manifest.
@@ -136,7 +137,7 @@ def train_model(
     config = config or (load_config(run_dir / CONFIG) if resume else TrainConfig())
     with ExitStack() as stack:
         place = stack.enter_context(process_group(device))
-        stack.enter_context(deterministic_algorithms(config.deterministic))
+        stack.enter_context(training_algorithms(deterministic=config.deterministic))
         precision = resolve_precision(config.precision, place, training=True)
         is_main_process = idist.get_rank() == 0
         console.quiet = console.quiet or not is_main_process
@@ -146,7 +147,7 @@ def train_model(
             stack.enter_context(_claimed(run_dir, resume=resume, overwrite=overwrite))
             write_text(run_dir / CONFIG, dump_config(config))
             write_record(run_dir, record)
-        caches = _open_caches(start.manifest, record, config, workers=max(1, workers))
+        caches = _open_caches(start.manifest, record, config, workers=max(1, workers or 0))
         say(
             f"fold {record.fold} held out: {len(start.training)} images to train on, {len(start.validation)} to "
             f"validate; {precision.device}, {precision.name}, {torch.get_num_threads()} threads"
@@ -163,7 +164,7 @@ def train_model(
             validation=start.validation,
             config=config,
             precision=precision,
-            workers=workers,
+            workers=loader_workers(place) if workers is None else workers,
             initial=start.weights.network,
             encoder_weights=start.weights.encoder,
         )
@@ -202,7 +203,7 @@ def train_model(
     evaluation = None
     if report and is_main_process:  # the process group has ended
         evaluation = evaluate_run(
-            run_dir, record.manifest, device=str(precision.device), workers=workers, config=config
+            run_dir, record.manifest, device=str(precision.device), workers=workers or 0, config=config
         )
     return TrainReport(
         model=run_dir / "model",

@@ -32,13 +32,12 @@ class AveragedNetwork(Generic[Network]):
     def __init__(self, network: Network) -> None:
         self.module = copy.deepcopy(network)
         self.count = 0
-        pairs = [
-            (mine.detach(), theirs.detach())
-            for mine, theirs in zip(_tensors(self.module), _tensors(network), strict=True)
-        ]
-        self._floats, self._counters = (
-            [pair for pair in pairs if pair[0].is_floating_point() is wanted] for wanted in (True, False)
-        )
+        self._floats: tuple[list[Tensor], list[Tensor]] = [], []
+        self._counters: tuple[list[Tensor], list[Tensor]] = [], []
+        for mine, theirs in zip(_tensors(self.module), _tensors(network), strict=True):
+            averages, values = self._floats if mine.is_floating_point() else self._counters
+            averages.append(mine.detach())
+            values.append(theirs.detach())
 
     @torch.no_grad()
     def follow(self, share: float) -> None:
@@ -47,12 +46,9 @@ class AveragedNetwork(Generic[Network]):
         Args:
             share: Share of the way, 1 to become equal to it; counters of a normalization are always copied.
         """
-        if self._floats:
-            averages, weights = map(list, zip(*self._floats, strict=True))
-            torch._foreach_lerp_(averages, weights, share)
-        if self._counters:
-            averages, weights = map(list, zip(*self._counters, strict=True))
-            torch._foreach_copy_(averages, weights)
+        torch._foreach_lerp_(*self._floats, share)
+        if self._counters[0]:
+            torch._foreach_copy_(*self._counters)
         self.count += 1
 
     def state_dict(self) -> State:

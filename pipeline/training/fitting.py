@@ -155,6 +155,8 @@ def fit(
 def _forward_of(run: TrainingRun) -> nn.Module:
     """Return the forward pass of a run; several processes share their gradients in it."""
     forward = TrainingForward(run.network)
+    if run.config.compile:
+        forward.compile()  # in place: names of weights stay as they are
     if run.processes == 1:
         return forward
     device = run.precision.device

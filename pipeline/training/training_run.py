@@ -6,15 +6,18 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Events
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.config import TrainConfig
 from pneumoseg.pipeline.core.devices import Precision, broadcast_buffers, synchronise_norm
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.interruption import Interruption
-from pneumoseg.pipeline.dataset.cases import Bytes, CachedCases, PhasedCases, Sample
-from pneumoseg.pipeline.dataset.loaders import make_training_loader, make_validation_loader
+from pneumoseg.pipeline.dataset.cases import Bytes, CachedCases, PhasedCases
+from pneumoseg.pipeline.dataset.loaders import (
+    AugmentedBatches,
+    make_training_loader,
+    make_validation_loader,
+)
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.dataset.sampling import BatchPlan, DrawPlan
 from pneumoseg.pipeline.inference.predictor import Predictor
@@ -30,7 +33,7 @@ from pneumoseg.pipeline.training.phases import phase_of, plan_phases
 from pneumoseg.pipeline.training.schedules import Schedule
 from pneumoseg.pipeline.training.step import TrainingStep
 from pneumoseg.pipeline.training.validation_loss import ValidationLoss
-from pneumoseg.transforms.chains import training_chain
+from pneumoseg.transforms.augmenter import Augmenter
 
 Weights = dict[str, Tensor]
 
@@ -89,9 +92,7 @@ class TrainingRun:
                     caches[phase.image_size],
                     cases,
                     training,
-                    training_chain(
-                        image_size=phase.image_size, crop=phase.crop, augmentations=config.augmentation
-                    ),
+                    Augmenter(config.augmentation, image_size=phase.image_size, crop=phase.crop),
                 )
                 for phase in self.phases
             ]
@@ -181,7 +182,7 @@ class TrainingRun:
             *dict.fromkeys((self.network, self.evaluated))
         )  # in the same order in all processes
 
-    def make_batches(self, first_step: int = 0) -> DataLoader[Sample]:
+    def make_batches(self, first_step: int = 0) -> AugmentedBatches:
         """Make the loader of this process's share of all batches.
 
         Args:
@@ -196,7 +197,7 @@ class TrainingRun:
                 shard=(self.rank, self.processes),
             ),
             workers=self.workers,
-            pin_memory=self.precision.device.type == "cuda",
+            device=self.precision.device,
         )
 
     def validate(self, weights: Mapping[str, Tensor] | None = None) -> float:

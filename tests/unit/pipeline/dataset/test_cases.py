@@ -12,7 +12,9 @@ from pneumoseg.pipeline.dataset.cache import open_cache
 from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, Bytes, CachedCases, FileCases, PhasedCases
 from pneumoseg.pipeline.dataset.manifest import Manifest
 from pneumoseg.pipeline.dataset.sampling import Draw
-from pneumoseg.transforms.chains import evaluation_chain, training_chain
+from pneumoseg.transforms.augmentation import DEFAULT_AUGMENTATIONS
+from pneumoseg.transforms.augmenter import Augmented, Augmenter
+from pneumoseg.transforms.chains import evaluation_chain
 
 SIZE = 48
 CASES = [
@@ -65,7 +67,7 @@ def test_the_label_of_an_image_is_that_of_its_original_mask(cache: Bytes) -> Non
     # three of 214 masks of the challenge have no pixel of at least one half at 128 px
     cases = [make_case(0, area_px=3), make_case(1, area_px=0)]
     pixels = np.zeros_like(cache[:2])
-    drawn = CachedCases(pixels, cases, [0, 1], training_chain(image_size=SIZE, augmentations=()))
+    drawn = CachedCases(pixels, cases, [0, 1], Augmenter((), image_size=SIZE))
     assert [float(drawn[Draw(index=index, seed=0)]["positive"]) for index in (0, 1)] == [1, 0]
 
 
@@ -99,14 +101,22 @@ def test_a_label_that_does_not_fit_its_image_is_an_error_that_names_it(collectio
         list(from_files(altered, collection.manifest_path, 0))
 
 
+def augmented(cases: CachedCases | PhasedCases, draw: Draw) -> Augmented:
+    """The sample of a draw, augmented by itself."""
+    sample = cases[draw]
+    one = cases.phases[draw.phase] if isinstance(cases, PhasedCases) else cases
+    assert one.augmenter is not None
+    return one.augmenter(*(sample[key][None] for key in ("pixels", "numbers", "positive")))
+
+
 def test_the_same_draw_gives_the_same_augmentation_whatever_came_before(cache: Bytes) -> None:
-    one = CachedCases(cache, CASES, range(12), training_chain(image_size=SIZE))
-    other = CachedCases(cache, CASES, range(12), training_chain(image_size=SIZE))
+    one = CachedCases(cache, CASES, range(12), Augmenter(DEFAULT_AUGMENTATIONS, image_size=SIZE))
+    other = CachedCases(cache, CASES, range(12), Augmenter(DEFAULT_AUGMENTATIONS, image_size=SIZE))
     for seed in range(5):
         other[Draw(index=seed, seed=seed + 100)]
     for seed in range(5):
         draw = Draw(index=4, seed=seed)
-        np.testing.assert_array_equal(np.asarray(one[draw]["image"]), np.asarray(other[draw]["image"]))
+        assert torch.equal(augmented(one, draw).image, augmented(other, draw).image)
 
 
 def test_a_draw_counts_from_the_cases_at_hand_and_the_index_from_the_manifest(cache: Bytes) -> None:
@@ -122,15 +132,16 @@ def test_without_augmentation_a_draw_is_the_case_itself(cache: Bytes) -> None:
 
 def test_the_cache_is_not_changed_by_augmentation(cache: Bytes) -> None:
     before = cache.copy()
-    cases = CachedCases(cache, CASES, range(12), training_chain(image_size=SIZE))
+    cases = CachedCases(cache, CASES, range(12), Augmenter(DEFAULT_AUGMENTATIONS, image_size=SIZE))
     for index in range(12):
-        cases[Draw(index=index, seed=index)]
+        augmented(cases, Draw(index=index, seed=index))
     np.testing.assert_array_equal(before, cache)
 
 
-def test_images_and_labels_are_float32(cache: Bytes) -> None:
-    case = CachedCases(cache, CASES, range(12), training_chain(image_size=SIZE))[Draw(index=0, seed=0)]
-    assert case["image"].dtype == case["label"].dtype == torch.float32
+def test_pixels_stay_bytes_until_they_are_augmented_and_are_float32_then(cache: Bytes) -> None:
+    cases = CachedCases(cache, CASES, range(12), Augmenter(DEFAULT_AUGMENTATIONS, image_size=SIZE))
+    assert cases[Draw(index=0, seed=0)]["pixels"].dtype == torch.uint8
+    assert {each.dtype for each in augmented(cases, Draw(index=0, seed=0))} == {torch.float32}
 
 
 def test_a_loader_worker_gets_the_way_to_the_cache_and_not_its_content(cache: Bytes) -> None:
@@ -160,30 +171,30 @@ def test_a_draw_brings_the_case_at_the_resolution_of_its_phase(cache: Bytes) -> 
 
 def test_a_draw_of_a_phase_is_augmented_by_its_seed(cache: Bytes) -> None:
     def make() -> CachedCases:
-        return CachedCases(cache, CASES, range(12), training_chain(image_size=SIZE))
+        return CachedCases(cache, CASES, range(12), Augmenter(DEFAULT_AUGMENTATIONS, image_size=SIZE))
 
     draw = Draw(index=3, seed=11, phase=1)
-    phased = PhasedCases([make(), make()])[draw]
-    np.testing.assert_array_equal(np.asarray(phased["image"]), np.asarray(make()[draw]["image"]))
+    phased = augmented(PhasedCases([make(), make()]), draw)
+    assert torch.equal(phased.image, augmented(make(), draw).image)
 
 
 def test_a_draw_of_a_cropped_phase_is_a_function_of_its_seed_and_validation_sees_the_whole_image(
     cache: Bytes,
 ) -> None:
-    cases = CachedCases(cache, CASES, range(12), training_chain(image_size=SIZE, crop=32))
-    one, other, again = (cases[Draw(index=3, seed=seed)] for seed in (5, 6, 5))
-    assert one["image"].shape == one["label"].shape == (1, 32, 32)
-    np.testing.assert_array_equal(one["image"], again["image"])
-    assert not torch.equal(one["image"], other["image"])
+    cases = CachedCases(cache, CASES, range(12), Augmenter(DEFAULT_AUGMENTATIONS, image_size=SIZE, crop=32))
+    one, other, again = (augmented(cases, Draw(index=3, seed=seed)) for seed in (5, 6, 5))
+    assert one.image.shape == one.label.shape == (1, 1, 32, 32)
+    assert torch.equal(one.image, again.image)
+    assert not torch.equal(one.image, other.image)
     assert cases[3]["image"].shape == (1, SIZE, SIZE)
 
 
 def test_a_crop_is_positive_where_it_shows_some_of_the_mask(cache: Bytes) -> None:
-    cases = CachedCases(cache, CASES, range(12), training_chain(image_size=SIZE, crop=16))
+    cases = CachedCases(cache, CASES, range(12), Augmenter(DEFAULT_AUGMENTATIONS, image_size=SIZE, crop=16))
     for index in (0, 9):
-        found = [cases[Draw(index=index, seed=seed)] for seed in range(30)]
-        shown = [float((each["label"] > 0.5 / 255).any()) for each in found]
-        assert [float(each["positive"]) for each in found] == shown
+        found = [augmented(cases, Draw(index=index, seed=seed)) for seed in range(30)]
+        shown = [float((each.label > 0.5 / 255).any()) for each in found]
+        assert [float(each.positive) for each in found] == shown
         assert len(set(shown)) == (2 if index == 0 else 1)
 
 

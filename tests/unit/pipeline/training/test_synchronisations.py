@@ -64,7 +64,7 @@ class CountSynchronisations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **kwargs)
 
 
-class CountNewTensors(TorchFunctionMode):
+class CountNewTensors(TorchFunctionMode):  # type: ignore[no-untyped-call,unused-ignore]
     """Notes each tensor that is made on the device from numbers of the host; a dispatch mode does not see the copy."""
 
     def __init__(self, found: list[str]) -> None:
