@@ -4,8 +4,8 @@
     python benchmarks/executed_files.py submission MODEL IMAGES
 
 A file counts when any function of it is called. A submission is traced with the decoder in this process, from the
-loaded model to the rows of the images, before they are written and read back; a step from the fetched batch to the
-moved weights, with all handlers of a step.
+loaded model to the rows of the images, before they are written and read back, without the choice of a runtime; a step
+from the fetched batch to the moved weights, with all handlers of a step.
 """
 
 import argparse
@@ -79,11 +79,18 @@ def trace_submission(model: Path, images: Path, shape: tuple[int, int]) -> Trace
 
     tracer = Tracer()
     load_model = submit.load_model  # type: ignore[attr-defined]  # imported there
+    choose_runtime = submit.choose_runtime  # type: ignore[attr-defined]
 
     def load_and_trace(*words: Any) -> Any:
         loaded = load_model(*words)
         tracer.__enter__()
         return loaded
+
+    def choose_untraced(*words: Any, **options: Any) -> Any:
+        tracer.__exit__()
+        chosen = choose_runtime(*words, **options)
+        tracer.__enter__()
+        return chosen
 
     def stop_and_write(*words: Any) -> None:
         tracer.__exit__()
@@ -93,6 +100,7 @@ def trace_submission(model: Path, images: Path, shape: tuple[int, int]) -> Trace
     with (
         TemporaryDirectory() as name,
         patch.object(submit, "load_model", load_and_trace),
+        patch.object(submit, "choose_runtime", choose_untraced),
         patch.object(submit, "_write", stop_and_write),
     ):
         submit.write_submission(

@@ -130,7 +130,7 @@ def write_submission(
         path_of.items(), key=lambda item: item[1].as_posix()
     )  # of duplicates, the first path stays
     model = choose_runtime(model, images=len(chosen), batch_size=runtime.batch_size)
-    trained_on = review = 0
+    review, digests = 0, list[str]()
     duplicates = Duplicates()
     segmenting = segment_files(
         model,
@@ -155,7 +155,7 @@ def write_submission(
                 raise JobError(f"{path}: cannot be named so in a submission; rename it or give --sample")
             else:
                 texts[name] = encode_rle(result.mask)
-                trained_on += model.has_seen(result.radiograph.file_sha256)
+                digests.append(result.radiograph.file_sha256)
                 review += bool(result.review)
             advance()
     if refused and sample and missing == "error":
@@ -183,7 +183,7 @@ def write_submission(
         repeated=tuple(repeated),
         filled=tuple(filled),
         links=found.links,
-        trained_on=trained_on,
+        trained_on=sum(map(model.has_seen, digests)),
         validation_rate=validation and validation[0] / validation[1],
         surprising=validation is not None
         and _is_surprising((predicted_positive, len(texts) - len(filled)), validation),

@@ -185,8 +185,7 @@ def _all_integers(dtype: np.dtype[np.integer]) -> Numbers:
 
 def _look_up(table: NDArray[_Entry], stored: StoredPixels) -> NDArray[_Entry]:
     if table.itemsize == stored.itemsize == 1 and stored.shape[1] % 2 == 0:  # two pixels in one step
-        bytes_ = table.astype(np.uint16)
-        pairs = (bytes_[:, np.newaxis] << 8 | bytes_).ravel()
+        pairs = (256 * table[:, np.newaxis].astype(np.uint16) + table.astype(np.uint16)).ravel()
         return _look_up(pairs, np.ascontiguousarray(stored).view(np.uint16)).view(np.uint8)
     grey = np.empty(stored.shape, dtype=table.dtype)
     for rows, patterns in _blocks(stored):
