@@ -8,7 +8,7 @@ optimizer that is not fused. A GPU is used where there is one.
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -96,11 +96,11 @@ def batches_of(make: Callable[[], Any]) -> Callable[[], object]:
     Args:
         make: Makes the loader.
     """
-    batches = iter(())
+    batches: Iterator[Any] = iter(())
 
     def fetch() -> object:
         nonlocal batches
-        batch = next(batches, None)
+        batch: Any = next(batches, None)
         if batch is None:
             batches = iter(make())
             batch = next(batches)
