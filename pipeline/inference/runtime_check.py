@@ -12,10 +12,9 @@ from pneumoseg.pipeline.core.config import RuntimeName
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.inference.segmentation import radiograph_of
-from pneumoseg.pipeline.phantom.draw import draw_phantom
 from pneumoseg.pipeline.runtimes.forward import Forward, torch_forward
 from pneumoseg.pipeline.runtimes.members import member_forward
-from pneumoseg.transforms.chains import inference_chain
+from pneumoseg.transforms.network_input import network_input
 
 _ROUNDS = 3
 _PHANTOMS = 2
@@ -60,9 +59,10 @@ def make_check_images(model: Model, batch_size: int) -> Tensor:
 
     Returns: (B, 1, H, W), standardised, on the device of the networks.
     """
-    chain = inference_chain(image_size=model.image_size)
+    from pneumoseg.pipeline.phantom.draw import draw_phantom  # noqa: PLC0415  (a second, and only on first use)
+
     phantoms = [draw_phantom(seed, size=_PHANTOM_SIZE).image for seed in range(min(batch_size, _PHANTOMS))]
-    images = [chain({"image": radiograph_of(phantom)})["image"] for phantom in phantoms]
+    images = [network_input(radiograph_of(phantom), model.image_size)[0] for phantom in phantoms]
     repeated = [images[index % len(images)] for index in range(batch_size)]
     return torch.stack(repeated).to(model.precision.device)
 
