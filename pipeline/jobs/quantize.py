@@ -67,7 +67,7 @@ def quantize_model(
     there are enough. The held-out images are scored in float32 and in int8 at the operating point.
 
     Args:
-        model_folder: Model folder written by `train_model`, which gets ``int8/``.
+        model_folder: Model folder written by `train_model`, or the name of a model of the package; it gets ``int8/``.
         manifest_path: Manifest that the model was trained on.
         images: Number of images of the calibration.
         workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
@@ -79,11 +79,11 @@ def quantize_model(
         UsageError: If the extra ``onnx`` is not installed, or the manifest is not the model's.
         JobError: If model, manifest or an image cannot be used.
     """
-    model_folder, manifest_path = Path(model_folder), Path(manifest_path)
+    manifest_path = Path(manifest_path)
     exact = load_model(model_folder, torch.device("cpu"), ModelOptions(runtime="torch", precision="float32"))
     manifest = read_manifest(manifest_path)
     calibration, held_out = _split(exact, manifest, images=images)
-    folder = model_folder / QUANTIZED
+    folder = exact.folder / QUANTIZED
     claim_folder(folder, overwrite=overwrite, command="quantize", inputs=[manifest_path])
 
     def samples(indices: Sequence[int]) -> FileCases:
@@ -109,7 +109,7 @@ def quantize_model(
         versions={name: version(name) for name in ("pneumoseg", "torch", "onnx", "onnxruntime")},
     )
     write_json(folder / RECORD, record.model_dump(mode="json"))
-    quantized = load_model(model_folder, torch.device("cpu"), ModelOptions(precision="int8"))
+    quantized = load_model(exact.folder, torch.device("cpu"), ModelOptions(precision="int8"))
     scores = [_score(model, samples(held_out)) for model in (exact, quantized)]
     names = ("float32", "int8")
     record = record.model_copy(

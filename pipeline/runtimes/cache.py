@@ -24,8 +24,8 @@ def cache_folder() -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:
-        return _temporary_folder()
-    return folder if os.access(folder, os.W_OK) else _temporary_folder()
+        return Path(_temporary_folder().name)
+    return folder if os.access(folder, os.W_OK) else Path(_temporary_folder().name)
 
 
 def versions() -> dict[str, str]:
@@ -53,6 +53,6 @@ def _users_caches() -> Path:
 
 
 @cache
-def _temporary_folder() -> Path:
-    """Make a folder for this process, for a system whose cache folder cannot be written."""
-    return Path(tempfile.mkdtemp(prefix="pneumoseg-"))
+def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":
+    """Make a folder that lasts as long as this process, for a system whose cache folder cannot be written."""
+    return tempfile.TemporaryDirectory(prefix="pneumoseg-")

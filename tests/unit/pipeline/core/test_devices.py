@@ -275,3 +275,16 @@ def test_a_model_validated_in_fp16_is_used_in_float32_on_a_processor(
     assert precision_of_model("fp16", CPU).name == "float32"
     (line,) = capsys.readouterr().err.splitlines()
     assert "validated in fp16, which cpu does not support; it runs in float32" in line
+
+
+@pytest.mark.parametrize(
+    ("requested", "name"),
+    [("float32", "float32"), ("bf16", "bf16"), ("bfloat16", "bf16"), ("int8", "int8")],
+)
+def test_a_requested_precision_replaces_that_of_the_validation(requested: str, name: str) -> None:
+    assert precision_of_model("float32", CPU, requested=requested).name == name
+
+
+def test_a_quantised_graph_leaves_torch_in_float32() -> None:
+    with precision_of_model("float32", CPU, requested="int8").autocast():
+        assert torch.nn.Conv2d(1, 1, 1)(torch.ones(1, 1, 2, 2)).dtype == torch.float32

@@ -42,6 +42,7 @@ def test_whatever_decides_a_result_changes_the_settings(model: Model) -> None:
         settings(model, research=True),
         settings(model, batch_size=2),
         settings(replace(model, precision=Precision(torch.device("cpu"), torch.bfloat16))),
+        settings(replace(model, requested_runtime="onnx")),
         settings(changed(model, operating_point=point)),
         settings(changed(model, members=(member,))),
         settings(replace(model, tta=("flip",))),
