@@ -24,6 +24,7 @@ FROM python:${PYTHON}-slim
 # all that libraries cache goes to /tmp, the only place that has to be writable
 ENV PATH=/opt/pneumoseg/bin:$PATH \
     HOME=/tmp \
+    LOGNAME=pneumoseg \
     MPLCONFIGDIR=/tmp/matplotlib \
     TORCHINDUCTOR_CACHE_DIR=/tmp/torchinductor \
     PYTHONDONTWRITEBYTECODE=1 \

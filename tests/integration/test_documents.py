@@ -25,6 +25,9 @@ NOT_RUN: Final = Counter(
         "the script is run by tests/unit/pipeline/jobs/test_export.py, against the masks of the model": 1,
         "needs npm and a browser; tests/integration/test_browser_page.py compares the masks in Chromium": 1,
         "MONAI's own command; tests/integration/test_bundle.py runs it, and compares the masks": 1,
+        "needs Docker": 2,
+        "needs SLURM; tests/integration/test_batch_scripts.py runs the scripts without it": 3,
+        "needs several GPUs": 1,
         "starts several processes; tests/integration/test_folds_and_processes.py does it with two": 1,
     }
 )
