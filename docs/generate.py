@@ -60,8 +60,13 @@ def _summary(command: Any) -> str:
 
 
 def _usage(parameter: Any) -> str:
-    name = parameter.name.upper()
-    return name if _is_argument(parameter) else f"{parameter.opts[0]} {name}"
+    if _is_argument(parameter):
+        return _argument(parameter)
+    return f"{parameter.opts[0]} {parameter.name.upper()}"
+
+
+def _argument(parameter: Any) -> str:
+    return str(parameter.metavar or parameter.name.upper())
 
 
 def _is_argument(parameter: Any) -> bool:
@@ -71,7 +76,7 @@ def _is_argument(parameter: Any) -> bool:
 def _options(parameters: Iterable[Any]) -> Iterable[str]:
     rows = []
     for each in parameters:
-        name = each.name.upper() if _is_argument(each) else ", ".join([*each.opts, *each.secondary_opts])
+        name = _argument(each) if _is_argument(each) else ", ".join([*each.opts, *each.secondary_opts])
         no_default = each.default is None or each.default is False
         default = "required" if each.required else "" if no_default else f"`{_text(each.default)}`"
         rows.append([f"`{name}`", _cell(each.help or ""), _values(each), default])
@@ -90,7 +95,9 @@ def _values(parameter: Any) -> str:
         return ""
     kind = parameter.type_descriptor.annotation
     kinds = get_args(kind) or (kind,)  # a list has one kind of values, a tuple one for each place
-    words = parameter.metavar or ", ".join(_TYPES.get(each, str(each)) for each in kinds)
+    words = (not _is_argument(parameter) and parameter.metavar) or ", ".join(
+        _TYPES.get(each, str(each)) for each in kinds
+    )
     limits = [
         f"{word} {limit}"
         for word, limit in (("from", parameter.min), ("to", parameter.max))
