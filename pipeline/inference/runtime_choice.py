@@ -80,7 +80,7 @@ def fastest(measured: Sequence[Measured], *, passes: int, tolerance: float) -> M
 def _reason(chosen: Measured | None, measured: Sequence[Measured], *, images: int, precision: str) -> str:
     """Say which runtime was chosen, and why."""
     if chosen is None or chosen.runtime == "torch":
-        return f"runtime torch in {precision}: for {images} images, to prepare another one does not pay"
+        return f"runtime torch in {precision}: preparing another runtime does not pay for {images} images"
     eager = next(each for each in measured if each.runtime == "torch")
     masks = (
         f"{chosen.differing_px} of {chosen.pixels} mask pixels differ"

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from http.client import HTTPException
 from io import BytesIO
 from pathlib import Path
 
@@ -202,5 +203,5 @@ def is_idle(listener: Listener) -> bool:
     """Whether there is nothing left to do."""
     try:
         return listener.metric("studies_waiting") + listener.metric("results_waiting") == 0
-    except OSError:  # it has just been killed
+    except (OSError, HTTPException):  # it has just been killed
         return False
