@@ -79,7 +79,7 @@ def _models_table(models: Sequence[Evaluated]) -> Table:
         rows.append(
             [
                 model.letter,
-                Cell(str(model.folder), is_number=False),
+                Cell("/".join(model.folder.parts[-2:]), is_number=False),  # whole paths do not fit
                 scores["manifest"],
                 scores["operating_point"],
                 names,
