@@ -54,7 +54,7 @@ class DoubleConvolution(nn.Module):
 
 
 class Dropout(nn.Dropout):
-    """Dropout of single elements, on a processor at a quarter of torch's cost.
+    """Dropout of single elements, cheaper than torch's on a processor.
 
     There, torch draws a double for each element; here an element takes 16 random bits, and its mask is applied to its
     bits. The mask is a function of the state of torch's generator and of the memory layout of the features. On other
