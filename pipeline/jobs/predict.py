@@ -197,7 +197,8 @@ def predict_folder(
                             "the same command continues with the rest",
                             interruption.received,
                         )
-                    _save(writer, names.plan(path, *_identity(path, result, acceptance)), result)
+                    uid, sha256 = _identity(path, result, acceptance)
+                    _save(writer, names.plan(path, uid, sha256), result, input_sha256=sha256)
                     advance()
                     if (progress := pace.advance()) is not None:
                         log.info(progress)
@@ -256,7 +257,7 @@ def _identity(
     return look_for_uids([path])[0], content_sha256(path, acceptance.max_bytes)
 
 
-def _save(writer: Writer, file: Planned, result: Segmentation | NotRead) -> None:
+def _save(writer: Writer, file: Planned, result: Segmentation | NotRead, *, input_sha256: str | None) -> None:
     """Measure a segmentation, write its files and, last of all, the receipt."""
     output, settings = writer.output, writer.settings
     former = read_receipt(output, file.name)
@@ -264,7 +265,7 @@ def _save(writer: Writer, file: Planned, result: Segmentation | NotRead) -> None
     if isinstance(result, NotRead):
         writer.remove(file.name)
         receipt = Receipt(
-            input_sha256=_identity(file.path, result, settings.acceptance)[1],
+            input_sha256=input_sha256,
             settings_sha256=settings.sha256,
             row=row_without_result(result, research=settings.research),
         )
@@ -278,12 +279,10 @@ def _save(writer: Writer, file: Planned, result: Segmentation | NotRead) -> None
             patient_orientation=radiograph.patient_orientation,
             warned_of=[reason for reason, _ in radiograph.warnings],
         )
-        history = history_of(
-            former, input_sha256=radiograph.file_sha256, analysis_sha256=settings.analysis_sha256
-        )
+        history = history_of(former, input_sha256=input_sha256, analysis_sha256=settings.analysis_sha256)
         written = writer.write(file.name, result, measurements, history)
         receipt = Receipt(
-            input_sha256=radiograph.file_sha256,
+            input_sha256=input_sha256,
             settings_sha256=settings.sha256,
             row=row_of(
                 result,
