@@ -13,7 +13,7 @@ from pneumoseg.transforms.loading import LoadRadiographd
 from pneumoseg.transforms.reader.radiograph import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import RadiographError
 from pneumoseg.transforms.rle_decoding import DecodeRLEd
-from pneumoseg.transforms.standardization import MeasurePixelsd, StandardizePixelsd
+from pneumoseg.transforms.standardization import StandardizePixelsd
 
 __all__ = ["cache_chain", "evaluation_chain", "inference_chain", "standardization_chain", "training_chain"]
 
@@ -88,7 +88,7 @@ def standardization_chain() -> Compose:
     exposure of a radiograph is arbitrary, and a network without normalization learns several times faster from centred
     images.
     """
-    return Compose([MarkContentd("image"), MeasurePixelsd("image"), StandardizePixelsd("image")])
+    return Compose([MarkContentd("image"), StandardizePixelsd("image")])
 
 
 def training_chain(

@@ -1,4 +1,4 @@
-"""Dictionary transforms that standardise an image by the mean and standard deviation of its own pixels."""
+"""Dictionary transform that standardises an image by the mean and standard deviation of its own pixels."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -8,17 +8,14 @@ from monai.transforms.transform import MapTransform
 
 from pneumoseg.transforms.network_input import pixel_statistics, standardize
 
-__all__ = ["MeasurePixelsd", "StandardizePixelsd"]
+__all__ = ["StandardizePixelsd"]
 
 
-class MeasurePixelsd(MapTransform):
-    """Add the statistics of images.
-
-    The transform precedes augmentations of contrast and brightness, since statistics of the augmented image would undo
-    them.
+class StandardizePixelsd(MapTransform):
+    """Standardise images by their own pixels, without their padding.
 
     Args:
-        keys: Items of shape ``(channels, size, size)``; the statistics of KEY are added as ``KEY_statistics``.
+        keys: Items of shape ``(channels, size, size)``.
         shape_key: Item that holds the size of the original image as ``(rows, columns)`` in pixels.
     """
 
@@ -27,23 +24,8 @@ class MeasurePixelsd(MapTransform):
         self.shape_key = shape_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Measure each of `keys` in a copy of *data*."""
-        sample = dict(data)
-        for key in self.key_iterator(sample):
-            sample[f"{key}_statistics"] = pixel_statistics(sample[key], sample[self.shape_key])
-        return sample
-
-
-class StandardizePixelsd(MapTransform):
-    """Standardise images by the statistics that `MeasurePixelsd` added.
-
-    Args:
-        keys: Items of shape ``(channels, size, size)``.
-    """
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Standardise each of `keys` in a copy of *data*."""
         sample = dict(data)
         for key in self.key_iterator(sample):
-            sample[key] = standardize(sample[key], sample[f"{key}_statistics"])
+            sample[key] = standardize(sample[key], pixel_statistics(sample[key], sample[self.shape_key]))
         return sample
