@@ -98,6 +98,30 @@ def _wait(seconds: float, interruption: Interruption) -> None:
 
 
 @dataclass
+class _Seen:
+    """A file as it was at the last look.
+
+    Attributes:
+        signature: Its size and time.
+        since: Moment since which it has not changed.
+    """
+
+    signature: _Signature
+    since: float
+    _is_image: bool | None = None
+
+    def may_be_radiograph(self, path: Path) -> bool:
+        """Read the start of the file, once for each of its versions.
+
+        Args:
+            path: Path of the file.
+        """
+        if self._is_image is None:
+            self._is_image = kind_of(path, read_start(path, _START_BYTES)) is not FileKind.OTHER
+        return self._is_image
+
+
+@dataclass
 class Arrivals:
     """The radiographs in a folder, and since when each has not changed.
 
@@ -110,21 +134,21 @@ class Arrivals:
     folder: Path
     leave_out: Path
     settle_s: float
-    _seen: dict[Path, tuple[_Signature, float]] = field(default_factory=dict)
-    _is_image: dict[Path, tuple[_Signature, bool]] = field(default_factory=dict)
+    _seen: dict[Path, _Seen] = field(default_factory=dict)
 
     def complete(self) -> Mapping[Path, _Signature]:
         """Look at the folder; returns the complete radiographs with their sizes and times."""
         now, today = time.monotonic(), time.time()
-        before, self._seen = self._seen, {}
+        before, self._seen = self._seen, {}  # files that have gone are forgotten
         found: dict[Path, _Signature] = {}
         for path, signature in self._files():
-            former, since = before.get(path, (None, now))
-            if former != signature:
+            seen = before.get(path)
+            if seen is None or seen.signature != signature:
                 age = today - signature[1] / 1e9
-                since = now - age if former is None and age >= self.settle_s else now
-            self._seen[path] = signature, since
-            if now - since >= self.settle_s and self._may_be_radiograph(path, signature):
+                since = now - age if seen is None and age >= self.settle_s else now
+                seen = _Seen(signature, since)
+            self._seen[path] = seen
+            if now - seen.since >= self.settle_s and seen.may_be_radiograph(path):
                 found[path] = signature
         return found
 
@@ -148,14 +172,6 @@ class Arrivals:
                         yield Path(entry.path), (status.st_size, status.st_mtime_ns)
                 except OSError:
                     continue
-
-    def _may_be_radiograph(self, path: Path, signature: _Signature) -> bool:
-        """Read the start of a file once for each of its versions."""
-        former, answer = self._is_image.get(path, (None, False))
-        if former != signature:
-            answer = kind_of(path, read_start(path, _START_BYTES)) is not FileKind.OTHER
-            self._is_image[path] = signature, answer
-        return answer
 
 
 def _is_temporary(name: str) -> bool:
