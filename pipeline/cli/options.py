@@ -155,17 +155,16 @@ def acceptance_filters(
 
     Args:
         any_view: Whether to accept views other than AP and PA.
-        any_modality: Whether to accept modalities other than CR and DX; their images have other views and body parts,
-            so that it includes both.
+        any_modality: Whether to accept modalities other than CR and DX, with any view and body part.
         any_body_part: Whether to accept body parts other than the chest.
         allow_burned_in: Whether to assume that burned-in annotations contain no identifying text.
     """
     from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
-    return AcceptanceFilters(
-        any_view=any_view or any_modality,
+    return AcceptanceFilters.widened(
+        any_view=any_view,
         any_modality=any_modality,
-        any_body_part=any_body_part or any_modality,
+        any_body_part=any_body_part,
         allow_burned_in=allow_burned_in,
     )
 

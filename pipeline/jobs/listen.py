@@ -78,10 +78,10 @@ def analyse_study(
         kinds=kinds,
         options=options,
         runtime=Runtime(device=analysis.device, batch_size=analysis.batch_size, workers=analysis.workers),
-        acceptance=AcceptanceFilters(
-            any_view=analysis.any_view or analysis.any_modality,
+        acceptance=AcceptanceFilters.widened(
+            any_view=analysis.any_view,
             any_modality=analysis.any_modality,
-            any_body_part=analysis.any_body_part or analysis.any_modality,
+            any_body_part=analysis.any_body_part,
         ),
         uid_root=analysis.uid_root,
         model=model,

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Self
 
 from pneumoseg.transforms.reader.elements import Elements
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason
@@ -61,6 +62,25 @@ class AcceptanceFilters:
     allow_burned_in: bool = False
     max_pixels: int = 2**26  # four times the largest detectors
     max_bytes: int = 2**28
+
+    @classmethod
+    def widened(
+        cls, *, any_view: bool, any_modality: bool, any_body_part: bool, allow_burned_in: bool = False
+    ) -> Self:
+        """Make filters from the options of a command: other modalities have other views and body parts, too.
+
+        Args:
+            any_view: Whether to accept views other than AP and PA.
+            any_modality: Whether to accept modalities other than CR and DX, with any view and body part.
+            any_body_part: Whether to accept body parts other than the chest.
+            allow_burned_in: Whether to assume that burned-in annotations contain no identifying text.
+        """
+        return cls(
+            any_view=any_view or any_modality,
+            any_modality=any_modality,
+            any_body_part=any_body_part or any_modality,
+            allow_burned_in=allow_burned_in,
+        )
 
     def check_modality(self, modality: str) -> None:
         """Check the modality; an empty one is accepted.
