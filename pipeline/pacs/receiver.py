@@ -35,10 +35,11 @@ TRANSFER_SYNTAXES: Final = (
 
 SUCCESS: Final = 0x0000
 DUPLICATE: Final = 0x0111
+NO_SUCH_TRANSACTION: Final = 0x0112
 NO_ROOM: Final = 0xA700
 OTHER_CLASS: Final = 0xA900
 NOT_UNDERSTOOD: Final = 0xC000
-"""Status of a response to C-STORE (PS3.4 table B.2-1 and PS3.7 annex C)."""
+"""Status of a response to C-STORE or N-EVENT-REPORT (PS3.4 table B.2-1 and PS3.7 annex C)."""
 
 _MIB: Final = 2**20
 _COMMAND_BYTES: Final = 2**14  # of the command that comes with an object

@@ -15,13 +15,13 @@ from pneumoseg.pipeline.pacs.audit import Audit
 from pneumoseg.pipeline.pacs.config import DicomDestination, ListenConfig
 from pneumoseg.pipeline.pacs.dicomweb import ArchiveError, UnreachableError
 from pneumoseg.pipeline.pacs.metrics import Metrics
+from pneumoseg.pipeline.pacs.receiver import NO_SUCH_TRANSACTION, SUCCESS
 from pneumoseg.pipeline.pacs.spool import Spool
 from pneumoseg.pipeline.pacs.study import Backoff, Study
 from pneumoseg.transforms.reader.elements import quiet_libraries
 
 _PAUSE_S: Final = 1.0  # between looks for something to send, if nothing wakes the thread
 _REPORT_S: Final = 300.0  # without a report, storage commitment is requested again
-_SUCCESS, _NO_SUCH_TRANSACTION = 0x0000, 0x0112
 
 
 class Sender:
@@ -206,13 +206,13 @@ class Sender:
                     for item in report.get("ReferencedSOPSequence") or ()
                 }
         except (ValueError, AttributeError, TypeError, KeyError):
-            return _NO_SUCH_TRANSACTION, None
+            return NO_SUCH_TRANSACTION, None
         for study in self.spool.studies:
             with study.lock:
                 if transaction and study.delivery(self.name).transaction_uid == transaction:
                     self._note_report(study, stored)
-                    return _SUCCESS, None
-        return _NO_SUCH_TRANSACTION, None
+                    return SUCCESS, None
+        return NO_SUCH_TRANSACTION, None
 
     def _note_report(self, study: Study, stored: set[str]) -> None:
         delivery, pending = study.delivery(self.name), study.uncommitted(self.name)

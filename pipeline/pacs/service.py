@@ -1,7 +1,6 @@
 """The listener: receiver, analysis, senders and monitor around one spool, until a signal ends it."""
 
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,7 +17,7 @@ from pneumoseg.pipeline.pacs.audit import Audit
 from pneumoseg.pipeline.pacs.config import ListenConfig
 from pneumoseg.pipeline.pacs.metrics import Metrics
 from pneumoseg.pipeline.pacs.monitor import served
-from pneumoseg.pipeline.pacs.receiver import Receiver
+from pneumoseg.pipeline.pacs.receiver import NO_SUCH_TRANSACTION, SUCCESS, Receiver
 from pneumoseg.pipeline.pacs.sender import Sender
 from pneumoseg.pipeline.pacs.spool import Spool
 from pneumoseg.pipeline.pacs.study import IMAGES, Study
@@ -26,7 +25,6 @@ from pneumoseg.pipeline.pacs.study import IMAGES, Study
 _PAUSE_S: Final = 0.5  # between looks for a study that is due
 _CLEANING_S: Final = 60.0
 _MANY_FAILURES: Final = 3  # of one analysis, after which the listener is not healthy
-_NO_SUCH_TRANSACTION: Final = 0x0112
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+){3,}")  # names of files are UIDs
 
 
@@ -114,7 +112,7 @@ class Service:
             "results_waiting", "Results that are not sent", lambda: sum(each.waiting for each in self.senders)
         )
         watch("spool_bytes", "Bytes of the images in the spool", lambda: self.spool.used_bytes)
-        watch("free_bytes", "Free bytes of the disk", lambda: shutil.disk_usage(self.config.spool).free)
+        watch("free_bytes", "Free bytes of the disk", lambda: self.spool.free_bytes)
 
     def _waiting(self) -> list[Study]:
         return [study for study in self.spool.studies if not study.is_analysed]
@@ -125,7 +123,7 @@ class Service:
         failing = sum(study.backoff.failures >= _MANY_FAILURES for study in self._waiting())
         if failing:
             found["analysis"] = f"{failing} studies cannot be analysed; the audit log says why"
-        if shutil.disk_usage(self.config.spool).free < self.config.limits.free_gb * 2**30:
+        if self.spool.lacks_space():
             found["spool"] = "limits.free_gb is reached: images are refused"
         return found
 
@@ -168,6 +166,6 @@ class Service:
         """Hand a report of storage commitment to the sender that has requested it."""
         for sender in self.senders:
             status, answer = sender.take_report(event)
-            if status == 0:
+            if status == SUCCESS:
                 return status, answer
-        return _NO_SUCH_TRANSACTION, None
+        return NO_SUCH_TRANSACTION, None

@@ -1,6 +1,5 @@
 """The spool: received images on disk, synced before they are acknowledged, within bounds."""
 
-import hashlib
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import (
     locked,
     remove_unfinished,
-    sha256_of,
     sync_folder,
     written_atomically,
 )
@@ -101,6 +99,19 @@ class Spool:
         """Sum of the sizes of all images."""
         return self._used
 
+    @property
+    def free_bytes(self) -> int:
+        """Free bytes of the disk."""
+        return shutil.disk_usage(self.folder).free
+
+    def lacks_space(self, size: int = 0) -> bool:
+        """Check whether the disk would have less free space than it is to keep.
+
+        Args:
+            size: Bytes to write before.
+        """
+        return self.free_bytes - size < self.limits.free_gb * _GIB
+
     def notify(self) -> None:
         """Wake up whoever waits for something to do."""
         with self.changed:
@@ -140,7 +151,7 @@ class Spool:
     def _add(self, study: Study, name: str, content: bytes) -> Kept:
         path = study.folder / IMAGES / name
         if path.exists():
-            if sha256_of(path) == hashlib.sha256(content).hexdigest():
+            if path.read_bytes() == content:
                 return Kept.AGAIN
             raise OtherContentError
         with written_atomically(path) as temporary:
@@ -157,7 +168,7 @@ class Spool:
         for is_last in (False, True):
             if self._used + size > self.limits.spool_gb * _GIB:
                 bound = "limits.spool_gb"
-            elif shutil.disk_usage(self.folder).free - size < self.limits.free_gb * _GIB:
+            elif self.lacks_space(size):
                 bound = "limits.free_gb"
             else:
                 return
