@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
+from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.names import safe_name
 from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, FileCases
-from pneumoseg.pipeline.dataset.manifest import Case, Manifest
+from pneumoseg.pipeline.dataset.manifest import Case, Manifest, manifest_sha256
 from pneumoseg.pipeline.drawing.pictures import save_png, std_picture
 from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.scoring.calibration import calibrate, pixel_gaps
@@ -78,6 +79,23 @@ class MeasuredCases:
         """The cases with their masks at the cross-fitted operating points; None unless each case has one."""
         masks = [each.cross_fitted for each in self.masks if each.cross_fitted is not None]
         return replace(self.images, **_mask_numbers(masks)) if len(masks) == len(self.masks) else None
+
+
+def check_own_manifest(model: Model, manifest: Manifest) -> None:
+    """Refuse a manifest on which it is not known which images the networks of a model have held out.
+
+    Args:
+        model: Model.
+        manifest: Manifest that has to be the one of its training.
+
+    Raises: UsageError: If it is another.
+    """
+    trained_on = model.description.trained_on
+    if manifest_sha256(manifest) != trained_on.manifest_sha256:
+        raise UsageError(
+            f"{manifest.name}: the model was trained on another manifest, {trained_on.manifest}, so that no held-out "
+            "images are known; give the manifest of its training"
+        )
 
 
 def measure_cases(

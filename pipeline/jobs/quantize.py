@@ -11,11 +11,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from pneumoseg.pipeline.core.console import tracked
-from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import claim_folder, sha256_of, write_json
 from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, FileCases
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
+from pneumoseg.pipeline.jobs.measure_cases import check_own_manifest
 from pneumoseg.pipeline.runtimes.members import QUANTIZED, RECORD, QuantizationRecord, QuantizedGraph
 from pneumoseg.pipeline.runtimes.quantization import quantize_network
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves, OperatingPointScores, score_point
@@ -82,6 +82,7 @@ def quantize_model(
     manifest_path = Path(manifest_path)
     exact = load_model(model_folder, torch.device("cpu"), ModelOptions(runtime="torch", precision="float32"))
     manifest = read_manifest(manifest_path)
+    check_own_manifest(exact, manifest)
     calibration, held_out = _split(exact, manifest, images=images)
     folder = exact.folder / QUANTIZED
     claim_folder(folder, overwrite=overwrite, command="quantize", inputs=[manifest_path])
@@ -120,15 +121,7 @@ def quantize_model(
 
 
 def _split(model: Model, manifest: Manifest, *, images: int) -> tuple[list[int], list[int]]:
-    """Choose the cases of the calibration, and the held-out ones to score.
-
-    Raises: UsageError: If the manifest is not the one that the model was trained on.
-    """
-    if manifest_sha256(manifest) != model.description.trained_on.manifest_sha256:
-        raise UsageError(
-            f"the model was trained on another manifest than {manifest.name}, so that no held-out images are known; "
-            "give the manifest of its training"
-        )
+    """Choose the cases of the calibration, and the held-out ones to score."""
     fold = model.held_out_folds[0]
     held_out = [index for index, case in enumerate(manifest.training) if case.fold == fold]
     others = [index for index, case in enumerate(manifest.training) if case.fold != fold]

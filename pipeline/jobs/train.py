@@ -1,7 +1,5 @@
 """Train a network on all folds of a manifest but one, and write its model folder."""
 
-import csv
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -29,7 +27,9 @@ from pneumoseg.pipeline.jobs.starting_point import read_starting_point
 from pneumoseg.pipeline.jobs.trained_model import KeptWeights, describe_training, write_model, write_summary
 from pneumoseg.pipeline.model.card import CardScores, save_card
 from pneumoseg.pipeline.model.description import read_description
+from pneumoseg.pipeline.reporting.evaluation_tables import quoted_scores
 from pneumoseg.pipeline.reporting.paired import EVALUATION
+from pneumoseg.pipeline.reporting.result_files import read_json, read_rows
 from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores, score_point
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, save_out_of_fold
 from pneumoseg.pipeline.scoring.tuning import tune
@@ -249,14 +249,12 @@ def evaluate_run(
 
 def _complete_card(run_dir: Path) -> None:
     """Add the scores of the evaluation to the model card."""
-    scores = json.loads((run_dir / EVALUATION / "scores.json").read_text(encoding="utf-8"))
-    with (run_dir / EVALUATION / "subgroups.csv").open(encoding="utf-8", newline="") as file:
-        subgroups = list(csv.DictReader(file))
+    scores = read_json(run_dir / EVALUATION / "scores.json")
     evaluated = CardScores(
         operating_point=scores["operating_point"],
-        numbers=scores["cross_fitted"] or scores["numbers"],
+        numbers=quoted_scores(scores),
         predict_nothing=scores["predict_nothing_numbers"],
-        subgroups=subgroups,
+        subgroups=read_rows(run_dir / EVALUATION / "subgroups.csv"),
     )
     save_card(run_dir / "model", read_description(run_dir / "model"), evaluated)
 

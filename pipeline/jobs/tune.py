@@ -11,10 +11,10 @@ from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import claim_folder
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, FileCases
-from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
+from pneumoseg.pipeline.dataset.manifest import Manifest, read_manifest
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
+from pneumoseg.pipeline.jobs.measure_cases import check_own_manifest
 from pneumoseg.pipeline.model.card import save_description
-from pneumoseg.pipeline.model.description import TunedPoint
 from pneumoseg.pipeline.model.weights import round_to_half, save_weights
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves, OperatingPointScores, score_point
 from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
@@ -78,11 +78,7 @@ def tune_model(
     model = load_model(model_folder, resolve_device(runtime.device), ModelOptions(tta=tta))
     model = model if members is None else _keep(model, members)
     manifest = read_manifest(manifest_path)
-    if manifest_sha256(manifest) != model.description.trained_on.manifest_sha256:
-        raise UsageError(
-            f"{manifest_path}: the model was trained on another manifest, {model.description.trained_on.manifest}; "
-            "only cases that its networks held out can tune it"
-        )
+    check_own_manifest(model, manifest)
     claim_folder(output, overwrite=overwrite, command="tune", inputs=[model_folder, manifest_path])
     if half:
         for network in model.networks:
@@ -102,7 +98,7 @@ def tune_model(
             "members": saved,
             "tta": model.tta,
             "precision": model.precision.name,
-            "operating_point": TunedPoint.of(point.as_point()),
+            "operating_point": point,
             "operating_point_search": search,
             "validation": scores.as_dict(),
         }

@@ -25,6 +25,7 @@ from pneumoseg.pipeline.reporting.evaluation_tables import (
     OPERATING_POINTS,
     at_quoted_point,
     case_table,
+    quoted_scores,
     subgroup_table,
 )
 from pneumoseg.pipeline.reporting.gallery import load_gallery
@@ -163,16 +164,9 @@ def _plain(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _quoted(scores: Mapping[str, Any]) -> Mapping[str, Mapping[str, float | None]]:
-    """Select the scores to quote."""
-    crossed = scores["operating_point"] == "cross-fitted"
-    found: Mapping[str, Mapping[str, float | None]] = scores["cross_fitted" if crossed else "numbers"]
-    return found
-
-
 def _summary(scores: Mapping[str, Any]) -> Section:
     in_sample, nothing, kind = scores["numbers"], scores["predict_nothing_numbers"], scores["operating_point"]
-    crossed, quoted = kind == "cross-fitted", _quoted(scores)
+    crossed, quoted = kind == "cross-fitted", quoted_scores(scores)
     tiles = [
         Tile(
             TITLES[name],
@@ -251,7 +245,7 @@ def _probabilities(scores: Mapping[str, Any], cases: Sequence[Row]) -> Section:
     positive = np.array([row["positive"] == "1" for row in cases])
     made: list[Chart] = []
     if positive.any() and not positive.all():
-        quoted = _quoted(scores)
+        quoted = quoted_scores(scores)
         called = np.array([row["predicted_positive"] == "1" for row in cases])
         ranked = charts.Ranked(probabilities, positive, called)
         at = OPERATING_POINTS[scores["operating_point"]]
