@@ -36,12 +36,12 @@ def models() -> None:
     from pneumoseg.pipeline.model.catalogue import available_models
     from pneumoseg.pipeline.model.description import read_description
 
-    described = {name: read_description(folder) for name, folder in available_models().items()}
-    if not described:
+    folders = available_models()
+    if not folders:
         say("this release comes with no model; train one, or name a model folder")
         return
-    console.print(models_table(described))
-    for name, folder in available_models().items():
+    console.print(models_table({name: read_description(folder) for name, folder in folders.items()}))
+    for name, folder in folders.items():
         say(f"{name}: {folder}; read its MODEL_CARD.md before use")
 
 

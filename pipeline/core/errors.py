@@ -40,13 +40,22 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, which may be empty.
+
+    Args:
+        error: Any error; those of libraries may have many lines.
+    """
+    return (str(error).splitlines() or [""])[0]
+
+
 def explain(error: Exception) -> str:
     """Describe an error in one line, and say what would help where the cause is known.
 
     Args:
         error: Any error but a `JobError`, which describes itself.
     """
-    first = (str(error).splitlines() or [""])[0]
+    first = first_line(error)
     if is_out_of_memory(error):
         return (
             f"too little memory ({first or type(error).__name__}); a smaller batch size, fewer --workers or fewer "

@@ -16,6 +16,7 @@ import torch
 
 from pneumoseg.pipeline.core.config import RuntimeName
 from pneumoseg.pipeline.core.console import say, warn
+from pneumoseg.pipeline.core.errors import first_line
 from pneumoseg.pipeline.core.files import write_json
 from pneumoseg.pipeline.inference.model import AUTO, Model
 from pneumoseg.pipeline.inference.runtime_check import Measured, make_check_images, measure_runtime
@@ -116,8 +117,8 @@ def _measure(model: Model, known: Sequence[Measured], *, passes: int, batch_size
         try:
             new.append(measure_runtime(model, runtime, images))
         except Exception as error:  # noqa: BLE001  (of libraries; torch remains)
-            reason = (str(error).splitlines() or [""])[0][:200]
-            warn(f"runtime {runtime} does not work here: {type(error).__name__}: {reason}")
+            reason = f"{type(error).__name__}: {first_line(error)[:200]}"
+            warn(f"runtime {runtime} does not work here: {reason}")
             new.append(Measured(runtime, 0, 0, difference=None, differing_px=0, pixels=0))
     return new
 

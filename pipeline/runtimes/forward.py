@@ -12,7 +12,7 @@ from pneumoseg.models import AttentionUNet, NetworkOutputs
 from pneumoseg.pipeline.core.config import RuntimeName
 from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.devices import Precision, computes_in_bf16
-from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.core.errors import UsageError, first_line
 from pneumoseg.pipeline.runtimes.cache import cache_folder
 from pneumoseg.pipeline.runtimes.graph import IMAGE, as_outputs
 from pneumoseg.pipeline.runtimes.libraries import (
@@ -123,13 +123,9 @@ class _CompiledForward:
                 return self._compiled(images)
         except Exception as error:  # noqa: BLE001  (the compiler raises errors of many kinds)
             self._compiled = None
-            warn(f"torch.compile failed and eager mode is used: {type(error).__name__}: {_first_line(error)}")
+            reason = f"{type(error).__name__}: {first_line(error)[:200]}"
+            warn(f"torch.compile failed and eager mode is used: {reason}")
             return self._eager(images)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else ""
 
 
 class _ONNXForward:
