@@ -35,7 +35,7 @@ class Point:
     Attributes:
         series: What grows: ``images``, ``size``, ``threads`` or ``batch``.
         value: Number of images, side in pixels, number of threads, or images per batch.
-        seconds: Of the prediction of the folder, or of one forward pass.
+        seconds: Time of predicting the folder, or of one forward pass.
         peak_mib: Highest memory of the process, with its libraries.
     """
 
