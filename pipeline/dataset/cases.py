@@ -139,14 +139,14 @@ class CachedCases(Dataset[Sample]):
             draw: `Draw` for an augmented training sample, or position within `indices` for an evaluation sample.
         """
         if isinstance(draw, Draw) and self.augmenter is not None:
-            return self._drawn(draw, self.augmenter)
+            return self._sampled(draw, self.augmenter)
         place = draw.index if isinstance(draw, Draw) else draw
         index = self.indices[place]
         pair = torch.from_numpy(self.cache[index].astype(np.float32)).div_(255)
         sample = self.plain({"image": pair[:1], "label": pair[1:], "shape": self.shapes[place]})
         return {"index": index, **{key: sample[key] for key in ("image", "label", "content")}}
 
-    def _drawn(self, draw: Draw, augmenter: Augmenter) -> Sample:
+    def _sampled(self, draw: Draw, augmenter: Augmenter) -> Sample:
         index = self.indices[draw.index]
         return {
             "pixels": torch.from_numpy(
