@@ -7,7 +7,7 @@ from pneumoseg.models.attention_unet import (
     NetworkOutputs,
     TrainingOutputs,
 )
-from pneumoseg.models.encoders import ENCODERS, EfficientNetLite, rename_reference_weights
+from pneumoseg.models.encoders import ENCODERS, EfficientNetLite, Encoder, rename_reference_weights
 from pneumoseg.models.keras_weights import KerasWeightsError, load_keras_weights, save_keras_weights
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "PLAIN_STRIDE",
     "AttentionUNet",
     "EfficientNetLite",
+    "Encoder",
     "KerasWeightsError",
     "NetworkOutputs",
     "TrainingOutputs",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pneumoseg.models.attention_gate import AttentionGate
 from pneumoseg.models.blocks import DoubleConvolution, Normalization, initialise_as_keras_does
-from pneumoseg.models.encoders import EfficientNetLite
+from pneumoseg.models.encoders.encoder import Encoder
 
 LEVELS: Final = 5  # of the decoder; the fifth of the plain network is its bottleneck
 PLAIN_STRIDE: Final = 16  # the plain network halves an image four times, without remainder
@@ -85,7 +85,7 @@ class AttentionUNet(nn.Module):
     def __init__(
         self,
         *,
-        encoder: EfficientNetLite | None = None,
+        encoder: Encoder | None = None,
         in_channels: int = 3,
         classes: int = 1,
         features: Sequence[int] = (32, 64, 128, 256, 512),

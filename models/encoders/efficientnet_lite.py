@@ -6,6 +6,8 @@ from typing import Final
 
 from torch import Tensor, nn
 
+from pneumoseg.models.encoders.encoder import Encoder
+
 STEM_CHANNELS: Final = 32
 # For each of the five levels its stages: kernel size, expansion, channels, blocks. The first block of a level
 # has stride 2, except in the first level, where the stem has it.
@@ -20,7 +22,7 @@ CLASSIFIER: Final = ("_conv_head.", "_bn1.", "_fc.")
 """First parts of the names of the reference's weights that are not used here."""
 
 
-class EfficientNetLite(nn.Module):
+class EfficientNetLite(Encoder):
     """Compute feature maps at strides 2, 4, 8, 16 and 32; each is the last map of its resolution.
 
     After Tan and Le 2019, arXiv:1905.11946, and the EfficientNet-Lite of its TensorFlow implementation: ReLU6 and no
@@ -30,20 +32,14 @@ class EfficientNetLite(nn.Module):
         width: Factor on the channels of each stage, which are then rounded to multiples of 8.
         depth: Factor on the blocks of each stage but the first and the last.
 
-    Attributes:
-        channels: Channels of the five maps.
-        norm_frozen: Whether the running statistics of the batch normalization stay as they are while training.
-
     Shape:
         image: (B, 3, H, W), H and W multiples of 32
         returns: five maps, (B, channels, H / 2, W / 2) to (B, channels, H / 32, W / 32)
     """
 
-    in_channels: Final = 3
-
     def __init__(self, *, width: float, depth: float) -> None:
-        super().__init__()
-        self.norm_frozen = False
+        level1, level2, level3, level4, level5 = (_round_channels(stages[-1][2] * width) for stages in LEVELS)
+        super().__init__((level1, level2, level3, level4, level5))
         last_stages = (LEVELS[0][0], LEVELS[-1][-1])
         in_channels = STEM_CHANNELS
         levels: list[nn.Sequential] = []
@@ -64,7 +60,6 @@ class EfficientNetLite(nn.Module):
                     in_channels = channels
             levels.append(nn.Sequential(*level))
         self.level1, self.level2, self.level3, self.level4, self.level5 = levels
-        self.channels = tuple(_round_channels(stages[-1][2] * width) for stages in LEVELS)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Compute the feature maps.
@@ -80,14 +75,6 @@ class EfficientNetLite(nn.Module):
         map4 = self.level4(map3)
         map5 = self.level5(map4)
         return [map1, map2, map3, map4, map5]
-
-    def train(self, mode: bool = True) -> "EfficientNetLite":
-        """Switch to training mode, unless `norm_frozen`; only the normalization differs between the two modes.
-
-        Args:
-            mode: Whether to switch to training mode instead of evaluation mode.
-        """
-        return super().train(mode and not self.norm_frozen)
 
 
 class InvertedBottleneck(nn.Module):
@@ -169,7 +156,7 @@ class ConvolutionNorm(nn.Module):
         return self.activation(self.norm(self.conv(self.pad(features))))  # type: ignore[no-any-return]
 
 
-def rename_reference_weights(encoder: EfficientNetLite, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def rename_reference_weights(encoder: Encoder, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the weights of the package ``efficientnet-lite-pytorch`` to the names of this implementation.
 
     Both have the same layers in the same order; shapes are checked when the result is loaded.

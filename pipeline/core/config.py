@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from pneumoseg.models import ENCODER_STRIDE, PLAIN_STRIDE, EfficientNetLite
+from pneumoseg.models import ENCODER_STRIDE, PLAIN_STRIDE, Encoder
 from pneumoseg.pipeline.core.loss_terms import BCETerm, DiceTerm, LossTerm
 from pneumoseg.transforms.augmentation import DEFAULT_AUGMENTATIONS, Augmentation
 
@@ -72,7 +72,7 @@ class NetworkConfig(_Section):
             raise ValueError(
                 f"encoder_weights = {self.encoder_weights}: there is no encoder to load them into; set encoder too"
             )
-        channels = EfficientNetLite.in_channels
+        channels = Encoder.in_channels
         if self.encoder is not None and self.in_channels != channels:
             raise ValueError(
                 f"in_channels = {self.in_channels}: {self.encoder} takes {channels}; a grey image is repeated"

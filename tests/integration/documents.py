@@ -1,10 +1,12 @@
 """The code blocks of the documents, and how each kind of them is run in a folder of phantoms."""
 
-import json
+import os
 import re
 import runpy
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +24,10 @@ DOCUMENTS: Final = sorted((ROOT / "docs").glob("*.md"))
 _NOT_RUN: Final = re.compile(r"<!-- not run: (.+?) -->", re.DOTALL)
 _TITLE: Final = re.compile(r'title="([^"]+)"')
 _TINY: Final = (
-    "--set", "network={features: [4, 8, 8, 8, 8]}", "--set", "data={image_size: 32, batch_size: 4}",
-    "--set", "optimization={epochs: 1}", "--set", "tta=[]", "--epochs", "1", "--image-size", "32", "--no-report",
+    "--set", "network.features=[4, 8, 8, 8, 8]", "--set", "network.normalization=none", "--set", "network.dropout=0.2",
+    "--set", "data.stages=[]", "--set", "data.crop=null",
+    "--set", "data.batch_size=4", "--set", "optimization.average=none",
+    "--epochs", "1", "--image-size", "32", "--no-report",
 )  # fmt: skip
 """Arguments of `train` that make any training a matter of a second; the last ones on a command line take precedence."""
 
@@ -70,11 +74,13 @@ def blocks_of(path: Path) -> Iterator[Block]:
 class Runner:
     """Run the blocks of one document, one after the other, in the current folder.
 
-    Python blocks share their names; results that a command is to write are removed first.
+    Python blocks share their names; results that a command is to write are removed first. A diff changes a copy of the
+    source, which the commands that follow run from.
     """
 
     def __init__(self) -> None:
         self.names: dict[str, Any] = {"__name__": "documents"}
+        self.source: Path | None = None
 
     def run(self, block: Block) -> None:
         """Run a block, by its language."""
@@ -91,12 +97,26 @@ class Runner:
             case "yaml":
                 Path(block.title).write_text(block.text)
                 (load_listen_config if block.title == "listen.yaml" else load_config)(block.title)
-            case "json":
-                json.loads(block.text)
+            case "diff":
+                self.source = self.source or _copy_source(Path("source").absolute())
+                _change(self.source / block.title, block)
             case "text":
                 pass
             case other:
                 raise AssertionError(f"{block}: no way to run a block of {other or 'no language'}")
+
+    def _pneumoseg(self, words: list[str], block: Block) -> None:
+        if self.source is None:
+            told = run_command(*words)
+        else:
+            told = subprocess.run(
+                [sys.executable, "-m", "pneumoseg.pipeline", *words],
+                env={**os.environ, "PYTHONPATH": str(self.source / ".namespace")},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        assert told.returncode == 0, f"{block}: {shlex.join(words)}\n{told.stdout}{told.stderr}"
 
     def _command(self, words: list[str], block: Block) -> None:
         match words:
@@ -108,7 +128,7 @@ class Runner:
                 return  # Graphviz draws the picture
             case ["pneumoseg", *rest]:
                 _remove_results(rest)
-                _check(run_command(*rest), block)
+                self._pneumoseg(rest, block)
             case ["python", script, *rest]:
                 with patch("sys.argv", [script, *rest]):
                     runpy.run_path(str(ROOT / script), run_name="__main__")
@@ -120,11 +140,11 @@ class Runner:
     def _train(self, words: list[str], block: Block) -> None:
         """Check the configuration of a training as it stands, and run a tiny one."""
         if "--resume" in words:  # with the run's own settings
-            _check(run_command("train", *words, "--epochs", "2", "--no-report"), block)
+            self._pneumoseg(["train", *words, "--epochs", "2", "--no-report"], block)
             return
-        _check(run_command("train", *words, "--show-config"), block)
+        self._pneumoseg(["train", *words, "--show-config"], block)
         _remove_results(words)
-        _check(run_command("train", *words, *_TINY), block)
+        self._pneumoseg(["train", *words, *_TINY], block)
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -138,5 +158,18 @@ def _remove_results(words: list[str]) -> None:
         shutil.rmtree(result) if result.is_dir() else result.unlink(missing_ok=True)
 
 
-def _check(told: Any, block: Block) -> None:
-    assert told.returncode == 0, f"{block}: {shlex.join(told.args)}\n{told.stdout}{told.stderr}"
+def _copy_source(folder: Path) -> Path:
+    for name in (".namespace", "data_manifests", "models", "pipeline", "transforms"):
+        shutil.copytree(
+            ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    return folder
+
+
+def _change(path: Path, block: Block) -> None:
+    """Apply a diff without line numbers: what it removes and keeps has to occur once."""
+    lines = [(line[:1] or " ", line[1:]) for line in block.text.splitlines()]
+    before, after = ("\n".join(text for sign, text in lines if sign in kept) for kept in (" -", " +"))
+    text = path.read_text(encoding="utf-8")
+    assert text.count(before) == 1, f"{block}: {path.name} has {text.count(before)} times\n{before}"
+    path.write_text(text.replace(before, after), encoding="utf-8")
