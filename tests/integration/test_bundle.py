@@ -129,6 +129,24 @@ def test_evaluation_scores_the_bundle_by_the_metric_of_the_challenge(
     assert evaluation.evaluator.state.metrics["val_dice"] == pytest.approx(np.mean(scores))
 
 
+def test_a_program_with_images_of_its_own_gets_masks_and_keeps_its_items(
+    bundle: Path, model: Path, collection: Collection, tmp_path: Path
+) -> None:
+    path = collection.images / "case03.dcm"
+    found = workflow(bundle, "inference", kind="infer", dataset_dir=str(path), output_dir=str(tmp_path))
+    found.initialize()
+    sample = found.preprocessing({"image": str(path), "model_filename": "model.pt"})  # as MONAI Label does
+    network = found.network_def.eval()
+    network.load_state_dict(torch.load(bundle / "models" / "model.pt"))
+    with torch.no_grad():
+        sample["pred"] = network(sample["image"][None])[0]
+    result = found.postprocessing(sample)
+    expected = load_predictor(model, "cpu", tta=("flip",)).predict(path)
+    assert (result["pred"][0].numpy() == expected.mask).all()
+    assert result["model_filename"] == "model.pt"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_training_starts_from_the_first_network_and_its_result_can_be_used(
     bundle: Path, collection: Collection
 ) -> None:

@@ -69,6 +69,9 @@ def labelled_files(manifest: str | Path, *, fold: int, held_out: bool) -> list[d
 class SavePrediction(Transform):
     """Write the mask of each sample as PNG, and a row into ``predictions.csv``.
 
+    A sample without a name is left as it is: a program that runs the bundle on images of its own, such as MONAI Label,
+    saves the masks itself.
+
     Args:
         output_dir: Folder of the results; ``predictions.csv`` in it is replaced when the first sample comes.
     """
@@ -79,6 +82,8 @@ class SavePrediction(Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         """Write the results of a sample with the items ``pred``, ``probability``, ``name`` and ``review``."""
+        if "name" not in data:
+            return data
         mask, name = data["pred"][0].numpy(), data["name"]
         save_png(self.output_dir / "masks" / f"{name}.png", mask * 255)
         table = self.output_dir / "predictions.csv"
