@@ -20,7 +20,7 @@ from pneumoseg.pipeline.core.config_files import load_config
 from pneumoseg.pipeline.pacs.config import load_listen_config
 
 ROOT: Final = Path(__file__).parents[2]
-DOCUMENTS: Final = sorted((ROOT / "docs").glob("*.md"))
+DOCUMENTS: Final = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _NOT_RUN: Final = re.compile(r"<!-- not run: (.+?) -->", re.DOTALL)
 _TITLE: Final = re.compile(r'title="([^"]+)"')
 _TINY: Final = (
