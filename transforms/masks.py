@@ -86,7 +86,7 @@ def to_mask(
     Args:
         probabilities: Probability of each pixel, shape ``(rows, columns)``.
         point: The rule to apply.
-        image_probability: Probability that the image shows a pneumothorax, before any temperature.
+        image_probability: Probability that the image shows a pneumothorax, before any calibration.
 
     Returns: Zeros and ones, shape ``(rows, columns)``; all zeros if the rule predicts no pneumothorax.
     """

@@ -75,7 +75,9 @@ Tta = Annotated[
 ]
 Calibrated = Annotated[
     bool,
-    typer.Option("--calibrated", help="Calibrate probabilities with the temperature fitted in training."),
+    typer.Option(
+        "--calibrated", help="Report image probabilities as calibrated on held-out images in training."
+    ),
 ]
 RuntimeChoice = Annotated[
     str,

@@ -29,7 +29,7 @@ class InferenceGraph(nn.Module):
     Shape:
         image: (B, 1, H, W), float32, H and W multiples of `stride`: greys in [0, 1], or standardised
         content: (B, 1, H, W), float32: 1 for the pixels of the image, 0 for padding
-        returns: probabilities, (B, 1, H, W), and image probability, (B,), without the temperature
+        returns: probabilities, (B, 1, H, W), and image probability, (B,), not calibrated
 
     Raises: UsageError: If the model's TTA resizes images, which a graph for images of any size does not support.
     """

@@ -16,7 +16,7 @@ from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.inference.predictor import Predictor
 from pneumoseg.pipeline.inference.tta import copies
 from pneumoseg.pipeline.model.catalogue import find_model
-from pneumoseg.pipeline.model.description import ModelDescription, image_digest, read_description
+from pneumoseg.pipeline.model.description import Calibration, ModelDescription, image_digest, read_description
 from pneumoseg.pipeline.model.operating_points import point_for
 from pneumoseg.pipeline.model.weights import load_member, place
 from pneumoseg.pipeline.runtimes.forward import check_runtime
@@ -34,7 +34,7 @@ class ModelOptions:
     Attributes:
         operating_point: Name of the operating point to use: see `point_for`; None takes the model's own.
         tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
-        calibrated: Whether to report probabilities at the temperature that training has fitted; masks do not change.
+        calibrated: Whether to report image probabilities as calibrated in training; masks do not change.
         dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate: their mean is thresholded, and their
             standard deviation is the uncertainty. 0 leaves dropout off.
         runtime: Runtime of the networks: ``torch``, ``torch.compile``, ``onnx`` or ``openvino``; ``auto`` is the
@@ -64,8 +64,8 @@ class Model:
     """Name of the operating point in use; None is the one of ``model.json``."""
     tta: tuple[str, ...] = ()
     """Test-time augmentations."""
-    temperature: float = 1.0
-    """Temperature of the reported image probabilities, which divides their logits; it does not change masks."""
+    calibration: Calibration | None = None
+    """Calibration of the reported image probabilities; it does not change masks."""
     dropout_passes: int = 0
     """Monte-Carlo dropout samples; 0 leaves dropout off."""
     requested_runtime: RuntimeName | Literal["auto"] = "torch"
@@ -166,13 +166,13 @@ def load_model(folder: str | Path, device: torch.device, options: ModelOptions =
         options: How to use the model.
 
     Raises:
-        UsageError: If the model has no operating point of that name, no temperature, or no dropout to sample from.
+        UsageError: If the model has no operating point of that name, no calibration, or no dropout to sample from.
         JobError: If the folder is no model, or its weights are missing, altered or of another network.
     """
     folder = find_model(folder)
     description = read_description(folder)
     point_for(description, options.operating_point)  # refuses an unknown word before the weights are read
-    temperature = _temperature(description) if options.calibrated else 1.0
+    calibration = _calibration(description) if options.calibrated else None
     precision = precision_of_model(description.precision, device, requested=options.precision)
     runtime = _runtime(options, precision)
     networks = [
@@ -185,7 +185,7 @@ def load_model(folder: str | Path, device: torch.device, options: ModelOptions =
         precision,
         objective=options.operating_point,
         tta=description.tta if options.tta is None else tuple(options.tta),
-        temperature=temperature,
+        calibration=calibration,
         dropout_passes=options.dropout_passes,
         requested_runtime=runtime,
     )
@@ -193,11 +193,11 @@ def load_model(folder: str | Path, device: torch.device, options: ModelOptions =
     return model
 
 
-def _temperature(description: ModelDescription) -> float:
+def _calibration(description: ModelDescription) -> Calibration:
     search = description.operating_point_search
-    if search is None or search.temperature is None:
-        raise UsageError("--calibrated: the model has no temperature; training fits one where it can")
-    return search.temperature
+    if search is None or search.calibration is None:
+        raise UsageError("--calibrated: the model has no calibration; training fits one where it can")
+    return search.calibration
 
 
 def _runtime(options: ModelOptions, precision: Precision) -> RuntimeName | Literal["auto"]:

@@ -13,6 +13,7 @@ from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.predictor import Prediction
 from pneumoseg.pipeline.inference.tta import check_tta
+from pneumoseg.pipeline.model.description import Calibration
 from pneumoseg.pipeline.scoring.calibration import calibrate
 from pneumoseg.transforms.masks import to_mask
 from pneumoseg.transforms.network_input import network_input, to_original_size
@@ -30,16 +31,15 @@ class Segmentation:
 
     Attributes:
         radiograph: Input radiograph.
-        image_probability: Image probability without the temperature.
-        probabilities: Probability of each stored pixel without the temperature, shape
-            ``(rows, columns)``, from which the mask is computed.
+        image_probability: Image probability as the model outputs it.
+        probabilities: Probability of each stored pixel, shape ``(rows, columns)``, from which the mask is computed.
         mask: Mask of zeros and ones, of the same shape.
-        image_std: Standard deviation of the image probability over Monte-Carlo dropout samples, without the
-            temperature; None without dropout.
+        image_std: Standard deviation of the image probability over Monte-Carlo dropout samples, not
+            calibrated; None without dropout.
         pixel_std: Standard deviation of each pixel's probability, shape ``(rows, columns)``; None without dropout.
         attention: Coefficients of the four attention gates, deepest first, each of shape ``(rows, columns)``; None
             unless requested.
-        temperature: Temperature of the reported image probability.
+        calibration: Calibration of the reported image probability; None reports it as the model outputs it.
         path: Path of the file; None for an array or a radiograph in memory.
     """
 
@@ -50,13 +50,13 @@ class Segmentation:
     image_std: float | None = None
     pixel_std: Map | None = None
     attention: tuple[Map, ...] | None = None
-    temperature: float = 1.0
+    calibration: Calibration | None = None
     path: Path | None = None
 
     @property
     def probability(self) -> float:
-        """Image probability at the model's temperature."""
-        return float(calibrate(self.image_probability, self.temperature))
+        """Reported image probability, calibrated where that was requested."""
+        return float(calibrate(self.image_probability, self.calibration))
 
     @property
     def review(self) -> tuple[Reason, ...]:
@@ -150,7 +150,7 @@ def load_predictor(
         device: ``auto``, ``cpu`` or ``cuda:N``.
         tta: Test-time augmentations, ``flip`` and ``scale``; None selects the model's own.
         operating_point: Operating point to use: see `point_for`; None selects the model's own.
-        calibrated: Whether to report probabilities at the fitted temperature; masks do not change.
+        calibrated: Whether to report calibrated image probabilities; masks do not change.
         dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate; 0 leaves dropout off.
         runtime: ``torch``, ``torch.compile``, ``onnx`` or ``openvino``; ``auto`` is torch, since a number of images
             for which another runtime would pay is not known here.
@@ -182,7 +182,7 @@ def postprocess(
     """Resize the prediction for one radiograph to its original size, and compute the mask.
 
     Args:
-        model: Model whose operating point and temperature are used.
+        model: Model whose operating point and calibration are used.
         radiograph: Radiograph of the prediction.
         prediction: Prediction for a single image, on the CPU.
         path: Path of the radiograph's file; None without a file.
@@ -202,7 +202,7 @@ def postprocess(
         image_std=None if prediction.image_std is None else float(prediction.image_std),
         pixel_std=None if prediction.pixel_std is None else enlarged(prediction.pixel_std),
         attention=None if prediction.attention is None else tuple(map(enlarged, prediction.attention)),
-        temperature=model.temperature,
+        calibration=model.calibration,
         path=path,
     )
 

@@ -96,8 +96,8 @@ def evaluate_model(
             trained on. If the model has a network for each fold, each case is scored by the one that held it out.
         all_folds: Score every case of the manifest with the whole model instead.
         options: How to use the model. Calibrated probabilities are reported beside the others; AUC and average
-            precision do not depend on them. If training has fitted the temperature on these same cases, each case gets
-            a cross-fitted temperature, fitted here without the inner fold of its patient. With Monte-Carlo dropout,
+            precision do not depend on them. If training has fitted the calibration on these same cases, each case gets
+            a cross-fitted one, fitted here without the inner fold of its patient. With Monte-Carlo dropout,
             ``uncertainty/`` shows the standard deviation of each pixel, from 0 as black to 0.5 as white.
         runtime: Device, batch size and workers.
         examples: Number of cases of each kind in the report: best, median, worst, missed, false alarm.
@@ -133,9 +133,7 @@ def evaluate_model(
     )
     report = _report(model, plan, measured)
     if options.calibrated and report.operating_point == "in-sample":
-        warn(
-            "the temperature was fitted on these images: their calibration errors are in-sample, and too low"
-        )
+        warn("the calibration was fitted on these images: their calibration error is in-sample, and too low")
     _write_scores(output, model, manifest, measured, report)
     chosen = choose_cases(
         measured,
@@ -234,7 +232,6 @@ def _scores(
     """Give the content of ``scores.json``: scores with intervals, and the settings that they depend on."""
     images = report.images
     reported = measured.probabilities if images.calibrated is None else images.calibrated
-    temperature = measured.temperatures or 1.0
     count = PatientCount.of(images.groups)
     return {
         "manifest": manifest.name,
@@ -247,7 +244,7 @@ def _scores(
         "tta": list(model.tta),
         "runtime": model.runtime,
         "computed_in": model.precision.name,
-        "temperature": model.temperature,
+        "calibration": None if model.calibration is None else model.calibration.model_dump(),
         "dropout_passes": model.dropout_passes,
         **asdict(report.scores.point),
         "patients": count.patients or None,
@@ -258,7 +255,7 @@ def _scores(
         "predict_nothing_numbers": images.predicting_nothing(),
         "reliability": {
             "images": [asdict(each) for each in image_reliability(reported, images.true_px > 0)],
-            "pixels": [asdict(each) for each in pixel_reliability(measured.curves, temperature=temperature)],
+            "pixels": [asdict(each) for each in pixel_reliability(measured.curves)],
         },
         "model_weights_sha256": [member.sha256 for member in model.description.members],
         "manifest_sha256": manifest_sha256(manifest),

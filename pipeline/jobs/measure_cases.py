@@ -25,8 +25,8 @@ from pneumoseg.pipeline.scoring.metrics import (
     MaskScores,
     MeasureMasks,
 )
+from pneumoseg.pipeline.scoring.platt import cross_fitted_probabilities
 from pneumoseg.pipeline.scoring.search import inner_fold_of
-from pneumoseg.pipeline.scoring.temperature import cross_fitted_temperatures
 from pneumoseg.pipeline.training.engines import make_evaluator
 from pneumoseg.transforms.chains import evaluation_chain
 from pneumoseg.transforms.masks import OperatingPoint
@@ -45,7 +45,7 @@ class MeasuredCases:
         seen: Whether the weights that scored a case were trained on it.
         curves: Dice and area of each case at every threshold, as the masks are thresholded.
         masks: Scores of the masks of each case.
-        temperatures: Temperature of each case's calibrated probability; None where none was requested.
+        calibrated: Calibrated image probability of each case, shape ``(cases,)``; None unless requested.
     """
 
     indices: Sequence[int]
@@ -53,7 +53,7 @@ class MeasuredCases:
     seen: Sequence[bool]
     curves: Sequence[CaseCurves]
     masks: Sequence[CaseMasks]
-    temperatures: Sequence[float] | None
+    calibrated: Floats | None
 
     @cached_property
     def probabilities(self) -> Floats:
@@ -63,13 +63,12 @@ class MeasuredCases:
     @cached_property
     def images(self) -> ScoredImages:
         """The cases with their masks at the operating point of the model."""
-        temperatures = self.temperatures
         return ScoredImages(
             groups=[case.group for case in self.cases],
             true_px=np.array([each.label_area for each in self.curves]),
             probabilities=self.probabilities,
-            calibrated=None if temperatures is None else calibrate(self.probabilities, temperatures),
-            pixel_gaps=pixel_gaps(self.curves, temperature=temperatures or 1.0),
+            calibrated=self.calibrated,
+            pixel_gaps=pixel_gaps(self.curves),
             pixels=np.array([each.pixels for each in self.curves]),
             **_mask_numbers([each.own for each in self.masks]),
         )
@@ -113,14 +112,14 @@ def measure_cases(
     """Run models on the cases of a manifest, and measure probabilities and masks at the original image size.
 
     Args:
-        model: Model whose operating point and temperature are used for all cases.
+        model: Model whose operating point and calibration are used for all cases.
         parts: Which networks score which cases.
         manifest: The manifest.
         manifest_path: Path of the manifest file, which image paths are relative to.
         output: Folder that gets ``uncertainty/`` if the models sample with dropout.
         cross_fitted_point: Gives the operating point that was tuned without the patient of a case, or None.
-        calibrated: Whether to give each case a temperature: a cross-fitted one, fitted without the inner fold of its
-            patient, if its operating point is cross-fitted, else the model's own.
+        calibrated: Whether to calibrate image probabilities: without the inner fold of the patient of a case if its
+            operating point is cross-fitted, else as the model does.
         batch_size: Images per batch.
         workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
 
@@ -155,13 +154,13 @@ def measure_cases(
     masks.sort(key=lambda each: each.index)
     indices = sorted(seen_by)
     cases = [manifest.training[index] for index in indices]
-    temperatures = None
-    if calibrated:  # the temperature was fitted on the cases that the operating point was tuned on
-        is_cross_fitted = masks[0].cross_fitted is not None
-        temperatures = (
-            cross_fitted_temperatures(curves, [inner_fold_of(case.group) for case in cases])
-            if is_cross_fitted
-            else [model.temperature] * len(cases)
+    measured = image_probabilities(curves)
+    if masks[0].cross_fitted is None:
+        reported = calibrate(measured, model.calibration)
+    else:  # the model's calibration was fitted on the cases that its operating point was tuned on
+        positive = np.array([each.label_area > 0 for each in curves])
+        reported = cross_fitted_probabilities(
+            measured, positive, [inner_fold_of(case.group) for case in cases]
         )
     return MeasuredCases(
         indices=indices,
@@ -169,7 +168,7 @@ def measure_cases(
         seen=[seen_by[index] for index in indices],
         curves=curves,
         masks=masks,
-        temperatures=temperatures,
+        calibrated=reported if calibrated else None,
     )
 
 

@@ -100,6 +100,13 @@ class CrossFittedPoints(_Part):
     """Challenge score, with each case at the point of its inner fold."""
 
 
+class Calibration(_Part):
+    """Calibration of the image probability: its logit times the slope, plus the intercept."""
+
+    slope: Annotated[float, Field(gt=0, le=1e6)]
+    intercept: Annotated[float, Field(ge=-1e6, le=1e6)]
+
+
 class OperatingPointSearch(_Part):
     """Record of the search of the operating point, on cases that the networks were not trained on."""
 
@@ -114,8 +121,8 @@ class OperatingPointSearch(_Part):
     thresholds."""
     cross_fitted: CrossFittedPoints | None
     """Cross-fitted operating points; null with too few patients."""
-    temperature: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """Temperature fitted to these cases, which divides the logits; null where it could not be fitted."""
+    calibration: Calibration | None = None
+    """Calibration of the image probability, fitted to these cases; null where it could not be fitted."""
 
 
 class Member(_Part):

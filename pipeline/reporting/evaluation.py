@@ -50,7 +50,7 @@ _MEANINGS: Final = (
     "Distances and surface Dice are of images where both masks contain pixels and the spacing is known. The "
     "calibration error is the mean gap between the probability and the share of positives, over ten bins.",
     "AUC and average precision are of the image probability as the model outputs it; they do not depend on the "
-    "operating point, and no temperature changes them.",
+    "operating point, and no calibration changes them.",
 )
 
 
@@ -145,7 +145,7 @@ def how_it_was_made(scores: Mapping[str, Any]) -> Section:
         name: scores.get(name)
         for name in (
             "threshold", "segmentation_threshold", "min_area_fraction", "image_threshold", "operating_point",
-            "objective", "tta", "temperature", "dropout_passes", "grouped_by", "manifest_sha256",
+            "objective", "tta", "calibration", "dropout_passes", "grouped_by", "manifest_sha256",
             "model_weights_sha256",
         )
     }  # fmt: skip
@@ -252,7 +252,7 @@ def _probabilities(scores: Mapping[str, Any], cases: Sequence[Row]) -> Section:
         made.append(charts.roc_chart({"": ranked}, note=f"AUC {number_cell(quoted['auc']['value'])}.", at=at))
         average = number_cell(quoted["average_precision"]["value"])
         made.append(charts.precision_recall_chart({"": ranked}, note=f"Average precision {average}.", at=at))
-    made.append(charts.reliability_chart(scores["reliability"], note=_temperature_words(scores)))
+    made.append(charts.reliability_chart(scores["reliability"], note=_calibration_words(scores)))
     made.append(
         charts.histogram_chart(
             {"with a pneumothorax": probabilities[positive], "without": probabilities[~positive]},
@@ -280,8 +280,8 @@ def _probabilities(scores: Mapping[str, Any], cases: Sequence[Row]) -> Section:
     return Section("Probabilities", [Charts(made)])
 
 
-def _temperature_words(scores: Mapping[str, Any]) -> str:
-    if scores.get("temperature", 1) == 1:
+def _calibration_words(scores: Mapping[str, Any]) -> str:
+    if not scores.get("calibration"):
         return "The probabilities are those that the model outputs."
-    where = {"cross-fitted": "cross-fitted temperatures", "in-sample": "an in-sample temperature"}
-    return f"The probabilities are at {where.get(scores['operating_point'], 'the temperature of the model')}."
+    where = {"cross-fitted": "with cross-fitted numbers", "in-sample": "in-sample"}
+    return f"The image probabilities are calibrated {where.get(scores['operating_point'], 'as in training')}."

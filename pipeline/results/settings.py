@@ -61,7 +61,7 @@ class Settings:
         model_sha256: Hash of the model and of the four settings that follow: see `model_sha256`.
         objective: Name of the requested operating point; None stands for the model's own.
         tta: Test-time augmentations.
-        temperature: Temperature of the probabilities.
+        calibrated: Whether the image probability is calibrated; the model holds by which numbers.
         dropout_passes: Monte-Carlo dropout samples.
         uid_root: Root of the UIDs of DICOM results; None stands for 2.25.
     """
@@ -75,7 +75,7 @@ class Settings:
     model_sha256: str
     objective: str | None
     tta: tuple[str, ...]
-    temperature: float
+    calibrated: bool
     dropout_passes: int
     uid_root: str | None = None
 
@@ -112,7 +112,7 @@ def make_settings(
         acceptance: Which files are accepted as frontal chest radiographs.
         research: Whether everything that identifies a person is left out.
         batch_size: Images per batch.
-        model: Model, with its operating point, augmentations, temperature and dropout samples.
+        model: Model, with its operating point, augmentations, calibration and dropout samples.
         uid_root: Root of the UIDs of DICOM results; None stands for 2.25.
     """
     return Settings(
@@ -125,7 +125,7 @@ def make_settings(
         model_sha256=model_sha256(model),
         objective=model.objective,
         tta=model.tta,
-        temperature=model.temperature,
+        calibrated=model.calibration is not None,
         dropout_passes=model.dropout_passes,
         uid_root=uid_root,
     )
@@ -150,13 +150,17 @@ def algorithm_parameters(model: Model) -> dict[str, str]:
     """Give the settings of a model that decide a mask or a probability, by name, for a reader.
 
     Args:
-        model: Model, with its operating point, augmentations, temperature and dropout samples.
+        model: Model, with its operating point, augmentations, calibration and dropout samples.
     """
     values = {
         "operating point": model.objective or "default",
         **{name.replace("_", " "): value for name, value in asdict(model.operating_point).items()},
         "TTA": ", ".join(model.tta) or "none",
-        "temperature": model.temperature,
+        **(
+            {}
+            if model.calibration is None
+            else {"calibration " + name: value for name, value in model.calibration}
+        ),
         "dropout samples": model.dropout_passes,
     }
     return {
@@ -186,4 +190,6 @@ def model_sha256(model: Model) -> str:
     """Hash all that decides a mask or a probability: network, weights, preprocessing, operating point, TTA, ..."""
     informative = {"format_version", "trained_on", "validation", "versions"}  # without effect on results
     description = model.description.model_dump(mode="json", exclude=informative)
-    return digest_of([description, model.objective, model.tta, model.temperature, model.dropout_passes])
+    return digest_of(
+        [description, model.objective, model.tta, model.calibration is not None, model.dropout_passes]
+    )

@@ -14,7 +14,6 @@ from pneumoseg.pipeline.results.dicom.source import NoDicomResultError, Source, 
 from pneumoseg.pipeline.results.nifti import save_nifti
 from pneumoseg.pipeline.results.receipts import History, Row
 from pneumoseg.pipeline.results.settings import CLINICAL_KINDS, DICOM_KINDS, FOLDERS, SUFFIXES, Settings
-from pneumoseg.pipeline.scoring.calibration import calibrate
 from pneumoseg.transforms.measurements import Measurements
 
 if TYPE_CHECKING:
@@ -140,8 +139,7 @@ class Writer:
                 assert result.attention is not None  # noqa: S101  (requested together with the kind)
                 save_png(path, heat(radiograph.image, result.attention[_FINEST_GATE]))
             case "probability":
-                given_out = calibrate(result.probabilities, self.settings.temperature)
-                save_png(path, (given_out * 65535).round().astype(np.uint16))
+                save_png(path, (result.probabilities * 65535).round().astype(np.uint16))
             case _:
                 assert result.pixel_std is not None  # noqa: S101  (the kind is refused without dropout)
                 save_png(path, std_picture(result.pixel_std))

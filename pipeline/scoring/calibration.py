@@ -8,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit
 
+from pneumoseg.pipeline.model.description import Calibration
 from pneumoseg.pipeline.scoring.case_curves import STEPS, CaseCurves
 from pneumoseg.pipeline.scoring.statistics import Floats
 
 BINS: Final = 10
 _MIDDLES: Final = np.r_[0, (np.arange(STEPS) + 0.5) / STEPS]
 """Probability that represents each level: 0, or the middle of a step of 1/256."""
+_EDGE: Final = 1e-6
 
 
 @dataclass(frozen=True)
@@ -44,52 +46,53 @@ def levels_of(curves: CaseCurves) -> npt.NDArray[np.int64]:
     return np.stack([everywhere - inside, inside])
 
 
-def pixel_gaps(cases: Sequence[CaseCurves], *, temperature: npt.ArrayLike = 1.0) -> Floats:
+def pixel_gaps(cases: Sequence[CaseCurves]) -> Floats:
     """Sum the differences between the probabilities of the pixels and their labels in each bin.
 
     Args:
         cases: Threshold curves of each case.
-        temperature: Temperature of all cases, or one for each case.
 
     Returns: Sums, shape ``(cases, bins)``.
     """
     gaps = np.zeros((len(cases), BINS))
-    for row, curves, own in zip(gaps, cases, np.broadcast_to(temperature, len(cases)), strict=True):
-        confidence = calibrate(_MIDDLES, own)
+    for row, curves in zip(gaps, cases, strict=True):
         outside, inside = levels_of(curves)
-        np.add.at(row, _bin_of(confidence), (outside + inside) * confidence - inside)
+        np.add.at(row, _bin_of(_MIDDLES), (outside + inside) * _MIDDLES - inside)
     return gaps
 
 
-def pixel_reliability(
-    cases: Sequence[CaseCurves], *, temperature: npt.ArrayLike = 1.0
-) -> list[ReliabilityPoint]:
+def pixel_reliability(cases: Sequence[CaseCurves]) -> list[ReliabilityPoint]:
     """Compute the reliability curve of all pixels in bins of equal width.
 
     Args:
         cases: Threshold curves of each case.
-        temperature: Temperature of all cases, or one for each case.
     """
-    of_case = np.broadcast_to(temperature, len(cases))
-    levels = np.array([levels_of(curves) for curves in cases])
-    confidence, positive, count = [], [], []
-    for own in np.unique(of_case):
-        outside, inside = levels[of_case == own].sum(axis=0)
-        confidence.append(calibrate(_MIDDLES, own))
-        positive.append(inside)
-        count.append(outside + inside)
-    return _curve(np.concatenate(confidence), np.concatenate(positive), np.concatenate(count))
+    outside, inside = np.sum([levels_of(curves) for curves in cases], axis=0)
+    return _curve(_MIDDLES, inside, outside + inside)
 
 
-def calibrate(probabilities: npt.ArrayLike, temperature: npt.ArrayLike) -> Floats:
-    """Divide the logits of probabilities by a temperature; the order stays, and 1 changes nothing.
+def finite_logit(probabilities: npt.ArrayLike) -> Floats:
+    """Compute logits, with 0 and 1 moved inwards by a millionth, since theirs would not be finite.
 
     Args:
         probabilities: Probabilities of any shape.
-        temperature: Temperature, of a shape that broadcasts with the probabilities.
     """
-    numbers, own = np.asarray(probabilities, dtype=np.float64), np.asarray(temperature, dtype=np.float64)
-    return np.where(own == 1, numbers, expit(logit(numbers) / own))
+    found: Floats = logit(np.clip(np.asarray(probabilities, dtype=np.float64), _EDGE, 1 - _EDGE))
+    return found
+
+
+def calibrate(probabilities: npt.ArrayLike, calibration: Calibration | None) -> Floats:
+    """Calibrate image probabilities; their order stays.
+
+    Args:
+        probabilities: Probabilities of any shape.
+        calibration: Slope and intercept for the logits; None changes nothing.
+    """
+    numbers = np.asarray(probabilities, dtype=np.float64)
+    if calibration is None:
+        return numbers
+    found: Floats = expit(calibration.slope * finite_logit(numbers) + calibration.intercept)
+    return found
 
 
 def image_reliability(probabilities: Floats, positive: npt.NDArray[np.bool_]) -> list[ReliabilityPoint]:

@@ -44,7 +44,7 @@ def case_rows(
         seen: Whether the weights were trained on each case.
         masks: Scores of the masks at the model's operating point and, where there is one, at the cross-fitted one.
         probabilities: Image probabilities as the model outputs them, shape ``(cases,)``.
-        calibrated: Image probabilities at a temperature, shape ``(cases,)``; None leaves the cells empty.
+        calibrated: Calibrated image probabilities, shape ``(cases,)``; None leaves the cells empty.
     """
     rows: list[dict[str, object]] = []
     for index, (case, trained_on, mask) in enumerate(zip(cases, seen, masks, strict=True)):

@@ -70,7 +70,7 @@ class ScoredImages:
         shared_px: Number of pixels that are in both.
         probabilities: Image probabilities as the model outputs them, for AUC and average precision, which do not
             depend on the operating point. None where only masks are known.
-        calibrated: Image probabilities at a temperature, for the calibration error; None stands for `probabilities`.
+        calibrated: Calibrated image probabilities, for the calibration error; None stands for `probabilities`.
         pixel_gaps: Calibration gaps computed by `calibration.pixel_gaps`, shape ``(images, bins)``.
         pixels: Number of pixels of each whole image; required with `pixel_gaps`.
         distances: Further measurements by name, NaN where an image has none; their means are reported.

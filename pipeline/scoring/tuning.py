@@ -11,9 +11,9 @@ from pneumoseg.pipeline.model.description import (
     OperatingPointSearch,
     TunedPoint,
 )
-from pneumoseg.pipeline.scoring.case_curves import CaseCurves
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, image_probabilities
+from pneumoseg.pipeline.scoring.platt import fit_calibration
 from pneumoseg.pipeline.scoring.search import Objective, ScoredPoint, Search, cross_fit
-from pneumoseg.pipeline.scoring.temperature import fit_temperature
 
 OBJECTIVES: Final[tuple[Objective, ...]] = ("challenge", "specificity", "screening")
 
@@ -39,7 +39,7 @@ def tune(curves: Sequence[CaseCurves], cases: Sequence[Case]) -> OperatingPointS
         cross_fitted=None
         if fitted is None
         else CrossFittedPoints(points=tuple(map(TunedPoint.of, fitted.points)), dice=fitted.dice),
-        temperature=fit_temperature(curves),
+        calibration=fit_calibration(image_probabilities(curves), [each.label_area > 0 for each in curves]),
     )
 
 

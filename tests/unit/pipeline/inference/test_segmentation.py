@@ -145,7 +145,7 @@ def test_the_probability_is_that_of_the_image_head_and_decides_about_the_mask(
         assert found.mask.all() == found.mask.any() == (name == "yes")
 
 
-def test_the_image_threshold_is_one_of_the_probability_without_temperature(
+def test_the_image_threshold_is_one_of_the_probability_before_calibration(
     predictor: ModelPredictor, collection: Collection
 ) -> None:
     path = collection.images / "case02.dcm"

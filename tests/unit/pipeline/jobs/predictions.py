@@ -9,6 +9,7 @@ from tests.conftest import bright_pixel_network, job_options, write_model
 from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import (
+    Calibration,
     ObjectivePoint,
     OperatingPointSearch,
     TunedPoint,
@@ -24,8 +25,8 @@ def predict(
         return report, list(csv.DictReader(file))
 
 
-def searched_model(folder: Path, temperature: float | None = None) -> Path:
-    """The model of bright blocks, with a search that knows a point which calls nothing, and a temperature."""
+def searched_model(folder: Path, calibration: Calibration | None = None) -> Path:
+    """The model of bright blocks, with a search that knows a point which calls nothing, and a calibration."""
     model = write_model(folder, bright_pixel_network())
     blind = TunedPoint(threshold=0.5, min_area_fraction=0.9)
     search = OperatingPointSearch(
@@ -33,7 +34,7 @@ def searched_model(folder: Path, temperature: float | None = None) -> Path:
         objectives={"specificity": ObjectivePoint(point=blind, dice=0.5, sensitivity=0.0, specificity=1.0)},
         curve=(),
         cross_fitted=None,
-        temperature=temperature,
+        calibration=calibration,
     )
     save_description(model, read_description(model).model_copy(update={"operating_point_search": search}))
     return model

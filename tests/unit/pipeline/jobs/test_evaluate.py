@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 from tests.conftest import Collection, bright_pixel_network, make_collection, write_model
 from tests.unit.pipeline.jobs.evaluations import evaluate, gallery
@@ -21,6 +20,7 @@ from pneumoseg.pipeline.dataset.manifest import manifest_sha256
 from pneumoseg.pipeline.jobs.prepare import prepare_manifest
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import (
+    Calibration,
     CrossFittedPoints,
     ObjectivePoint,
     OperatingPointSearch,
@@ -30,10 +30,11 @@ from pneumoseg.pipeline.model.description import (
 from pneumoseg.pipeline.reporting.charts import Ranked
 from pneumoseg.pipeline.reporting.content import Chart, Tiles
 from pneumoseg.pipeline.reporting.evaluation import evaluation_page
+from pneumoseg.pipeline.scoring.calibration import calibrate
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves
 from pneumoseg.pipeline.scoring.headline import TITLES
+from pneumoseg.pipeline.scoring.platt import fit_calibration
 from pneumoseg.pipeline.scoring.search import inner_fold_of
-from pneumoseg.pipeline.scoring.temperature import LIMIT
 
 pytestmark = pytest.mark.usefixtures("plain_charts")
 
@@ -214,6 +215,7 @@ def test_subgroups_are_written(model_folder: Path, collection: Collection, tmp_p
 
 BLIND = TunedPoint(threshold=0.5, min_area_fraction=0.9)
 SHARP = TunedPoint(threshold=0.5, min_area_fraction=0.0)
+HALVED = Calibration(slope=0.5, intercept=0.0)
 
 
 def model_with_a_search(
@@ -221,7 +223,7 @@ def model_with_a_search(
     collection: Collection,
     *points: TunedPoint,
     network: AttentionUNet | None = None,
-    temperature: float | None = None,
+    calibration: Calibration | None = None,
 ) -> Path:
     sha256 = manifest_sha256(collection.manifest)
     model = write_model(folder, network or bright_pixel_network(), fold=1, manifest_sha256=sha256)
@@ -230,7 +232,7 @@ def model_with_a_search(
         objectives={"screening": ObjectivePoint(point=BLIND, dice=0.5, sensitivity=0.0, specificity=1.0)},
         curve=(),
         cross_fitted=CrossFittedPoints(points=points, dice=0.75),
-        temperature=temperature,
+        calibration=calibration,
     )
     save_description(model, read_description(model).model_copy(update={"operating_point_search": search}))
     return model
@@ -303,7 +305,7 @@ def test_every_auc_is_that_of_the_image_probabilities_of_the_cases(
         lambda *maps, index, image_probability: measure(*maps, index=index, image_probability=given[index]),
     )
     model = model_with_a_search(
-        tmp_path / "model", collection, BLIND, SHARP, network=unsure_network(), temperature=2.0
+        tmp_path / "model", collection, BLIND, SHARP, network=unsure_network(), calibration=HALVED
     )
     for calibrated in (False, True):
         report, rows = evaluate(model, collection, tmp_path, calibrated=calibrated, overwrite=True)
@@ -380,12 +382,12 @@ def test_test_time_augmentation_is_applied_and_recorded(
 def test_calibrated_probabilities_stand_beside_those_of_the_model_and_masks_stay(
     collection: Collection, tmp_path: Path
 ) -> None:
-    """The temperature of another objective is in-sample; that of the model's own operating point is cross-fitted."""
+    """The calibration at another objective is in-sample; that at the model's own operating point is cross-fitted."""
     plain = model_with_a_search(tmp_path / "plain", collection, BLIND, SHARP)
     with pytest.raises(UsageError, match="--calibrated"):
         evaluate(plain, collection, tmp_path, calibrated=True)
     model = model_with_a_search(
-        tmp_path / "model", collection, BLIND, SHARP, network=unsure_network(), temperature=2.0
+        tmp_path / "model", collection, BLIND, SHARP, network=unsure_network(), calibration=HALVED
     )
     _, before = evaluate(model, collection, tmp_path, operating_point="screening")
     assert {row["calibrated_probability"] for row in before} == {""}
@@ -398,14 +400,14 @@ def test_calibrated_probabilities_stand_beside_those_of_the_model_and_masks_stay
             float(row[name]) / (1 - float(row[name])) for name in ("calibrated_probability", "probability")
         ]
         assert odds[0] ** 2 == pytest.approx(odds[1], rel=1e-3)
-    assert json.loads((tmp_path / "out" / "scores.json").read_text())["temperature"] == 2.0
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["calibration"] == HALVED.model_dump()
 
 
-def test_calibrated_probabilities_are_at_the_temperature_that_was_fitted_without_the_patient(
+def test_calibrated_probabilities_are_fitted_without_the_patient(
     collection: Collection, tmp_path: Path
 ) -> None:
     model = model_with_a_search(
-        tmp_path / "model", collection, BLIND, SHARP, network=unsure_network(), temperature=2.0
+        tmp_path / "model", collection, BLIND, SHARP, network=unsure_network(), calibration=HALVED
     )
     report, rows = evaluate(model, collection, tmp_path, calibrated=True)
     assert report.cross_fitted is not None
@@ -413,20 +415,24 @@ def test_calibrated_probabilities_are_at_the_temperature_that_was_fitted_without
     assert [float(row["calibrated_probability"]) for row in rows] == pytest.approx(
         report.cross_fitted.calibrated.tolist(), rel=1e-4
     )
-    # the blocks of the other patients are told exactly, so that the lowest temperature makes them most likely
-    expected = [expit(LIMIT * logit(float(row["probability"]))) for row in rows]
-    assert [float(row["calibrated_probability"]) for row in rows] == pytest.approx(expected, abs=1e-3)
+    for row in rows:
+        others = [each for each in rows if inner_fold_of(each["group"]) != inner_fold_of(row["group"])]
+        fitted = fit_calibration(
+            [float(each["probability"]) for each in others], [each["positive"] == "1" for each in others]
+        )
+        expected = calibrate(float(row["probability"]), fitted)
+        assert float(row["calibrated_probability"]) == pytest.approx(float(expected), abs=1e-3)
 
 
-def test_a_temperature_that_has_seen_these_images_is_warned_of_where_there_is_no_other(
+def test_a_calibration_that_has_seen_these_images_is_warned_of_where_there_is_no_other(
     collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Another objective has no cross-fitted operating points."""
-    model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP, temperature=2.0)
+    model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP, calibration=HALVED)
     evaluate(model, collection, tmp_path, calibrated=True)
-    assert "temperature" not in capsys.readouterr().err
+    assert "calibration" not in capsys.readouterr().err
     evaluate(model, collection, tmp_path, calibrated=True, operating_point="screening", overwrite=True)
-    assert "the temperature was fitted on these images" in capsys.readouterr().err
+    assert "the calibration was fitted on these images" in capsys.readouterr().err
 
 
 def test_dropout_shows_how_unsure_the_network_is_of_images_and_pixels(

@@ -145,6 +145,7 @@ def crossed(**values: Any) -> dict[str, Any]:
     return {f"cross_fitted_{name}": value for name, value in values.items()}
 
 
+PLATT = {"slope": 0.5, "intercept": -1.0}
 CROSS_FITTED: dict[str, Any] = {"operating_point": "cross-fitted", "cross_fitted": NEW}
 TURNED = {**FOUND, "id": "turned", **crossed(predicted_positive=0, dice=0.0, area_px=0)}
 
@@ -210,13 +211,13 @@ def test_every_figure_says_which_operating_point_it_is_at(tmp_path: Path, kind: 
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        ({"temperature": 1.0}, "those that the model outputs"),
-        ({"temperature": 2.0, "operating_point": "in-sample"}, "an in-sample temperature"),
-        ({"temperature": 2.0, **CROSS_FITTED}, "cross-fitted temperatures"),
-        ({"temperature": 2.0}, "the temperature of the model"),
+        ({"calibration": None}, "those that the model outputs"),
+        ({"calibration": PLATT, "operating_point": "in-sample"}, "calibrated in-sample"),
+        ({"calibration": PLATT, **CROSS_FITTED}, "with cross-fitted numbers"),
+        ({"calibration": PLATT}, "as in training"),
     ],
 )
-def test_a_reliability_curve_says_which_temperature_it_is_at(
+def test_a_reliability_curve_says_how_it_is_calibrated(
     tmp_path: Path, scores: dict[str, Any], expected: str
 ) -> None:
     page = made_of(tmp_path, TURNED, **scores)
@@ -338,8 +339,8 @@ def test_unknown_patients_have_no_column_among_the_subgroups(tmp_path: Path) -> 
 
 
 def test_tile_curve_and_table_have_the_same_number(tmp_path: Path) -> None:
-    """At a temperature, too: another number beside the curve would be that of other probabilities."""
-    page = made_of(tmp_path, temperature=2.0)
+    """Calibrated, too: another number beside the curve would be that of other probabilities."""
+    page = made_of(tmp_path, calibration=PLATT)
     notes = [
         chart.note
         for block in section(page, "Probabilities").blocks
@@ -396,7 +397,7 @@ def test_the_pictures_of_the_gallery_are_in_the_report(page: Page) -> None:
 
 
 def test_what_was_set_can_be_unfolded(tmp_path: Path) -> None:
-    page = made_of(tmp_path, tta=["flip"], model_weights_sha256=[], temperature=1.0)
+    page = made_of(tmp_path, tta=["flip"], model_weights_sha256=[], calibration=None)
     (folded,) = [each for each in section(page, "How it was made").blocks if isinstance(each, Folded)]
     lines = folded.text.split("\n")
     assert {"threshold: 0.5", "tta: flip", "objective: none", "model_weights_sha256: none"} <= set(lines)

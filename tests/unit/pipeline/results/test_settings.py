@@ -8,7 +8,7 @@ import torch
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.inference.model import Model, load_model
-from pneumoseg.pipeline.model.description import TunedPoint
+from pneumoseg.pipeline.model.description import Calibration, TunedPoint
 from pneumoseg.pipeline.results.settings import FOLDERS, KINDS, check_kinds, make_settings, model_sha256
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
@@ -47,7 +47,7 @@ def test_whatever_decides_a_result_changes_the_settings(model: Model) -> None:
         settings(changed(model, members=(member,))),
         settings(replace(model, tta=("flip",))),
         settings(replace(model, objective="sensitive")),
-        settings(replace(model, temperature=2.0)),
+        settings(replace(model, calibration=Calibration(slope=0.5, intercept=0.0))),
         settings(replace(model, dropout_passes=2)),
         settings(model, uid_root="1.2.3"),
     ]

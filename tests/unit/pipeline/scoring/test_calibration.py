@@ -3,6 +3,7 @@ import pytest
 import torch
 from sklearn.calibration import calibration_curve
 
+from pneumoseg.pipeline.model.description import Calibration
 from pneumoseg.pipeline.scoring.calibration import (
     calibrate,
     image_reliability,
@@ -66,19 +67,9 @@ def test_any_probabilities_are_right_to_half_a_level() -> None:
     )
 
 
-def test_a_temperature_divides_logits_and_keeps_the_order() -> None:
-    found = calibrate([0.0, 0.1, 0.5, 0.9, 1.0], 2.0)
-    np.testing.assert_allclose(
-        found, [0.0, 0.25, 0.5, 0.75, 1.0], rtol=0, atol=1e-12
-    )  # the odds' square roots: 1/3
-    np.testing.assert_array_equal(calibrate(PROBABILITIES, 1.0), PROBABILITIES)
-
-
-def test_gaps_and_curve_at_a_temperature_are_those_of_calibrated_pixels() -> None:
-    hot = calibrate(PROBABILITIES, 1.7)
-    found = value_of(gap_of(pixel_gaps(cases(), temperature=1.7), [20 * 24] * 6), 6)
-    assert found == pytest.approx(value_of(calibration_error_of(hot.ravel(), LABELS.ravel()), LABELS.size))
-    share, confidence = calibration_curve(LABELS.ravel(), hot.ravel(), n_bins=10)
-    curve = pixel_reliability(cases(), temperature=1.7)
-    np.testing.assert_allclose([each.share for each in curve], share, rtol=0, atol=1e-12)
-    np.testing.assert_allclose([each.confidence for each in curve], confidence, rtol=0, atol=1e-12)
+def test_calibration_scales_and_shifts_logits_and_keeps_the_order() -> None:
+    halved = calibrate([0.1, 0.5, 0.9], Calibration(slope=0.5, intercept=0.0))
+    np.testing.assert_allclose(halved, [0.25, 0.5, 0.75], rtol=0, atol=1e-12)  # the odds' square roots: 1/3
+    shifted = calibrate([0.0, 0.1, 0.5, 1.0], Calibration(slope=1.0, intercept=np.log(9)))
+    np.testing.assert_allclose(shifted, [0, 0.5, 0.9, 1], rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(calibrate(PROBABILITIES, None), PROBABILITIES)
