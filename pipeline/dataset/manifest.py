@@ -202,12 +202,13 @@ def image_path(manifest_path: Path, case: Case | Unlabelled) -> Path:
 
 
 def manifest_sha256(manifest: Manifest) -> str:
-    """Hash the content of a manifest, independent of the layout of its file.
+    """Hash the cases of a manifest with their labels and folds, independent of where images and manifest lie.
 
     Args:
         manifest: Manifest to hash.
     """
-    return hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
+    places = {"training": {"__all__": {"image"}}, "unlabelled": True, "refused": True}
+    return hashlib.sha256(manifest.model_dump_json(exclude=places).encode()).hexdigest()
 
 
 def manifest_schema() -> dict[str, Any]:

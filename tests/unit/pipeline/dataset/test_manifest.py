@@ -91,6 +91,19 @@ def test_the_fingerprint_changes_with_a_fold() -> None:
     assert manifest_sha256(one) != manifest_sha256(other)
 
 
+def test_the_hash_does_not_depend_on_where_the_images_lie(collection: Collection) -> None:
+    """A model that was trained elsewhere knows the images that it held out."""
+    cases = collection.manifest.training
+    moved = [case.model_copy(update={"image": f"../elsewhere/{case.image}"}) for case in cases]
+    assert manifest_sha256(
+        collection.manifest.model_copy(update={"training": tuple(moved)})
+    ) == manifest_sha256(collection.manifest)
+    refolded = [case.model_copy(update={"fold": 1 - case.fold}) for case in cases]
+    assert manifest_sha256(
+        collection.manifest.model_copy(update={"training": tuple(refolded)})
+    ) != manifest_sha256(collection.manifest)
+
+
 def test_a_group_in_two_folds_is_refused() -> None:
     with pytest.raises(ValueError, match="group p is in two folds"):
         make_manifest(make_case(0, group="p", fold=0), make_case(1, group="p", fold=1))
