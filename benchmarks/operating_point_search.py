@@ -15,7 +15,8 @@ import torch
 from scipy import ndimage
 
 from pneumoseg.pipeline.scoring.case_curves import STEPS, CaseCurves
-from pneumoseg.pipeline.scoring.search import MIN_AREA_FRACTIONS, Search, cross_fit
+from pneumoseg.pipeline.scoring.cross_fitting import cross_fit
+from pneumoseg.pipeline.scoring.search import MIN_AREA_FRACTIONS, Search
 from pneumoseg.pipeline.scoring.tuning import OBJECTIVES
 
 MAX_SECONDS = 20

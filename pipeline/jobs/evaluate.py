@@ -31,8 +31,9 @@ from pneumoseg.pipeline.scoring.case_curves import (
 )
 from pneumoseg.pipeline.scoring.case_rows import COLUMNS as CASE_COLUMNS
 from pneumoseg.pipeline.scoring.case_rows import case_rows
+from pneumoseg.pipeline.scoring.cross_fitting import inner_fold_of
 from pneumoseg.pipeline.scoring.headline import OperatingPointKind, ScoredImages, as_numbers
-from pneumoseg.pipeline.scoring.search import MIN_AREA_FRACTIONS, Search, inner_fold_of
+from pneumoseg.pipeline.scoring.search import MIN_AREA_FRACTIONS, Search
 from pneumoseg.pipeline.scoring.subgroups import COLUMNS as SUBGROUP_COLUMNS
 from pneumoseg.pipeline.scoring.subgroups import subgroup_rows
 from pneumoseg.transforms.masks import OperatingPoint

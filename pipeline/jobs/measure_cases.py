@@ -17,6 +17,7 @@ from pneumoseg.pipeline.drawing.pictures import save_png, std_picture
 from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.scoring.calibration import calibrate, pixel_gaps
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves, Floats, image_probabilities
+from pneumoseg.pipeline.scoring.cross_fitting import inner_fold_of
 from pneumoseg.pipeline.scoring.headline import ScoredImages
 from pneumoseg.pipeline.scoring.metrics import (
     CaseMasks,
@@ -26,7 +27,6 @@ from pneumoseg.pipeline.scoring.metrics import (
     MeasureMasks,
 )
 from pneumoseg.pipeline.scoring.platt import cross_fitted_probabilities
-from pneumoseg.pipeline.scoring.search import inner_fold_of
 from pneumoseg.pipeline.training.engines import make_evaluator
 from pneumoseg.transforms.chains import evaluation_chain
 from pneumoseg.transforms.masks import OperatingPoint

@@ -8,16 +8,16 @@ image threshold, jointly with all classification thresholds, minimum areas and e
 then compares all segmentation thresholds, both with that image threshold and without one.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 
-from pneumoseg.pipeline.scoring.case_curves import STEPS, CaseCurves, image_probabilities, score_point
+from pneumoseg.pipeline.scoring.case_curves import STEPS, CaseCurves, image_probabilities
 from pneumoseg.pipeline.scoring.challenge import dice_from_counts
 from pneumoseg.transforms.masks import OperatingPoint, accepts_image, min_area_px
 
@@ -38,9 +38,10 @@ MIN_IMAGE_GAIN: Final = 0.001
 """Least gain in score of an image threshold, see `image_gain`."""
 TOLERANCE: Final = 1e-9
 """Scores that differ by less count as equal, since the order of a sum changes its rounding."""
-INNER_FOLDS: Final = 5
 _COARSE: Final = 8
 """Stride of the segmentation thresholds at which the image threshold is chosen."""
+_NEIGHBOURS: Final = (2.0, 16.0, 16.0)
+"""Standard deviations of the neighbourhood in `Search.steadiest`: minimum areas of the list, and steps of 1/256."""
 _SAME: Final = np.arange(STEPS)
 """For each classification threshold, the equal segmentation threshold."""
 
@@ -55,19 +56,6 @@ class ScoredPoint:
     specificity: float | None
 
 
-@dataclass(frozen=True)
-class CrossFitted:
-    """Operating points that were each searched without one inner fold, in order to score that fold.
-
-    Attributes:
-        points: For each inner fold, the point that the other inner folds gave.
-        dice: Mean over all cases, each at the point of its inner fold.
-    """
-
-    points: tuple[OperatingPoint, ...]
-    dice: float
-
-
 def image_gain(images: int) -> float:
     """Compute the gain in a mean over images that an image threshold must exceed to be used.
 
@@ -79,43 +67,6 @@ def image_gain(images: int) -> float:
         images: Number of images in the mean.
     """
     return max(MIN_IMAGE_GAIN, 1 / max(images, 1))
-
-
-def inner_fold_of(group: str, inner_folds: int = INNER_FOLDS) -> int:
-    """Assign a patient to an inner fold: to the same one in every collection that contains the patient.
-
-    Args:
-        group: Patient.
-        inner_folds: Number of inner folds.
-
-    Returns: Index of the inner fold, from 0.
-    """
-    return int.from_bytes(hashlib.sha256(group.encode()).digest()[:8]) % inner_folds
-
-
-def cross_fit(
-    curves: Sequence[CaseCurves], groups: Sequence[str], inner_folds: int = INNER_FOLDS
-) -> CrossFitted | None:
-    """Search once without each inner fold, and score that fold at the point found on the others.
-
-    Args:
-        curves: Threshold curves of each case.
-        groups: Patient of each case.
-        inner_folds: Number of inner folds; all cases of a patient are in one.
-
-    Returns: None where all patients are in one inner fold.
-    """
-    fold_of = [inner_fold_of(group, inner_folds) for group in groups]
-    if len(set(fold_of)) < 2:
-        return None
-    points = []
-    total = 0.0
-    for fold in range(inner_folds):
-        others = [case for case, own in zip(curves, fold_of, strict=True) if own != fold]
-        points.append(Search(others).best().point)
-        held_out = [case for case, own in zip(curves, fold_of, strict=True) if own == fold]
-        total += float(score_point(held_out, points[-1]).dices.sum()) if held_out else 0.0
-    return CrossFitted(points=tuple(points), dice=total / len(curves))
 
 
 class _Combination(NamedTuple):
@@ -195,6 +146,30 @@ class Search:
             if gained > found.score - self._required_gain(found.level) + TOLERANCE:
                 found = other
         return self._scored(found)
+
+    def steadiest(self) -> ScoredPoint:
+        """Find the operating point for the challenge in whose neighbourhood the mean score is best.
+
+        With few positives the best of all points is often a lucky one: a peak that other patients do not have. The
+        scores of neighbouring minimum areas and thresholds are averaged with Gaussian weights.
+        """
+        allowed = self._allowed("challenge")
+        found = []
+        for level in dict.fromkeys((0, self._best_level(allowed))):
+            scores = self._all_scores(level, allowed[level], _SAME[::_COARSE])[:, ::_COARSE]
+            possible = np.isfinite(scores)
+            weighed = np.array([np.where(possible, scores, 0), possible], dtype=np.float64)
+            width = (0, _NEIGHBOURS[0], _NEIGHBOURS[1] / _COARSE, _NEIGHBOURS[2] / _COARSE)
+            total, weight = gaussian_filter(weighed, width, mode="constant")
+            mean = np.where(possible, total / np.where(possible, weight, 1), -np.inf)
+            place = np.unravel_index(int(np.argmax(mean)), mean.shape)
+            area, classification, segmentation = (int(index) for index in place)
+            steady = float(mean[place]) - self._required_gain(level)
+            combination = _Combination(
+                level, area, classification * _COARSE, segmentation * _COARSE, float(scores[place])
+            )
+            found.append((steady, -level, combination))
+        return self._scored(max(found)[-1])
 
     def best_thresholds(self) -> OperatingPoint:
         """Find the best operating point for the challenge whose two pixel thresholds are equal.

@@ -12,8 +12,9 @@ from pneumoseg.pipeline.model.description import (
     TunedPoint,
 )
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves, image_probabilities
+from pneumoseg.pipeline.scoring.cross_fitting import cross_fit
 from pneumoseg.pipeline.scoring.platt import fit_calibration
-from pneumoseg.pipeline.scoring.search import Objective, ScoredPoint, Search, cross_fit
+from pneumoseg.pipeline.scoring.search import Objective, ScoredPoint, Search
 
 OBJECTIVES: Final[tuple[Objective, ...]] = ("challenge", "specificity", "screening")
 
@@ -26,7 +27,7 @@ def tune(curves: Sequence[CaseCurves], cases: Sequence[Case]) -> OperatingPointS
         cases: All cases of the manifest.
     """
     search = Search(curves)
-    best = search.best()
+    best = search.steadiest()
     fitted = cross_fit(curves, [cases[each.index].group for each in curves])
     return OperatingPointSearch(
         cases=len(curves),

@@ -32,9 +32,9 @@ from pneumoseg.pipeline.reporting.content import Chart, Tiles
 from pneumoseg.pipeline.reporting.evaluation import evaluation_page
 from pneumoseg.pipeline.scoring.calibration import calibrate
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves
+from pneumoseg.pipeline.scoring.cross_fitting import inner_fold_of
 from pneumoseg.pipeline.scoring.headline import TITLES
 from pneumoseg.pipeline.scoring.platt import fit_calibration
-from pneumoseg.pipeline.scoring.search import inner_fold_of
 
 pytestmark = pytest.mark.usefixtures("plain_charts")
 

@@ -1,89 +1,29 @@
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
-import torch
-from numpy.typing import NDArray
-from scipy import ndimage
+from tests.unit.pipeline.scoring.search_cases import (
+    SIDE,
+    Drawn,
+    blobs,
+    brute_force_dice,
+    graded,
+    is_accepted,
+    make_search_case,
+    search_of,
+)
 
-from pneumoseg.pipeline.scoring.case_curves import STEPS, CaseCurves, score_point
+from pneumoseg.pipeline.scoring.case_curves import STEPS, score_point
+from pneumoseg.pipeline.scoring.cross_fitting import cross_fit
 from pneumoseg.pipeline.scoring.search import (
     IMAGE_THRESHOLDS,
     MIN_AREA_FRACTIONS,
-    CrossFitted,
     Objective,
-    Search,
-    cross_fit,
     image_gain,
-    inner_fold_of,
 )
 from pneumoseg.transforms.masks import OperatingPoint, to_mask
-
-SIDE = 40
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A case with the map and the label that its curves were measured on."""
-
-    curves: CaseCurves
-    levels: NDArray[np.uint8]
-    label: NDArray[np.bool_]
-    group: str
-
-
-def search_of(cases: Sequence[Drawn]) -> Search:
-    return Search([case.curves for case in cases])
-
-
-def cross_fit_of(cases: Sequence[Drawn], inner_folds: int = 5) -> CrossFitted | None:
-    return cross_fit([case.curves for case in cases], [case.group for case in cases], inner_folds)
-
-
-def make_search_case(
-    levels: NDArray[np.uint8], label: NDArray[np.bool_], group: str = "p", *, image_probability: float = 0.5
-) -> Drawn:
-    probabilities = torch.from_numpy(levels.astype(np.float64) / 255)
-    curves = CaseCurves.measure(
-        probabilities, torch.from_numpy(label), index=0, image_probability=image_probability
-    )
-    return Drawn(curves, levels, label, group)
-
-
-def blobs(count: int = 8, seed: int = 0, side: int = SIDE) -> list[Drawn]:
-    """Maps with a blob about the label, and noise; every other one has no label."""
-    random = np.random.default_rng(seed)
-    cases = []
-    for number in range(count):
-        label = np.zeros((side, side), dtype=np.bool_)
-        if number % 2:
-            top, left = random.integers(2, side // 2, size=2)
-            label[top : top + side // 3, left : left + side // 4] = True
-        smooth = ndimage.gaussian_filter(label.astype(np.float64), side / 20) * random.uniform(0.4, 1)
-        noise = random.random((side, side))
-        smooth[noise < 0.02] += 0.4  # specks
-        smooth[noise > 0.97] *= 0.2  # holes
-        levels = (255 * np.clip(smooth + 0.1 * random.random((side, side)), 0, 1)).round().astype(np.uint8)
-        cases.append(make_search_case(levels, label, f"patient{number // 2}"))
-    return cases
-
-
-def is_accepted(case: Drawn, point: OperatingPoint) -> bool:
-    return point.image_threshold == 0 or case.curves.image_probability > point.image_threshold
-
-
-def brute_force_dice(case: Drawn, point: OperatingPoint) -> float:
-    """By NumPy, on the map itself."""
-    probabilities = case.levels.astype(np.float64) / 255
-    mask = probabilities > point.threshold
-    if mask.sum() > int(point.min_area_fraction * mask.size) and is_accepted(case, point):
-        mask = probabilities > point.mask_threshold
-    else:
-        mask[:] = False
-    total = int(mask.sum()) + int(case.label.sum())
-    return 2 * int((mask & case.label).sum()) / total if total else 1.0
 
 
 def point_of(top: int, area: float, bottom: int) -> OperatingPoint:
@@ -124,6 +64,21 @@ def test_the_best_is_that_of_brute_force_over_all_thresholds_and_areas(seed: int
     assert found.dice == pytest.approx(np.mean([brute_force_dice(case, found.point) for case in cases]))
 
 
+def block(level: int, *, positive: bool) -> Drawn:
+    """A map of one block; with a label exactly there, or without one."""
+    inside = np.zeros((SIDE, SIDE), dtype=np.bool_)
+    inside[5:15, 5:15] = True
+    return make_search_case(np.where(inside, level, 0).astype(np.uint8), inside & positive)
+
+
+def test_the_steadiest_point_is_amid_the_thresholds_that_score_alike() -> None:
+    """From 100 to 200 every threshold is right; the best of equals is the lowest, which the next patient may miss."""
+    search = search_of([block(100, positive=False), block(200, positive=True)] * 5)
+    assert search.best().dice == search.steadiest().dice == 1.0
+    assert search.best().point.threshold < 102 / 256
+    assert 125 / 256 < search.steadiest().point.threshold < 175 / 256
+
+
 def test_what_gains_nothing_is_left_out() -> None:
     label = np.zeros((SIDE, SIDE), dtype=np.bool_)
     label[10:30, 10:30] = True
@@ -162,7 +117,8 @@ def test_where_pixels_do_not_tell_and_the_head_does_the_head_decides(objective: 
 
 
 def test_a_head_that_decides_also_decides_for_patients_that_were_not_searched_on() -> None:
-    fitted = cross_fit_of(blind_to_images())
+    cases = blind_to_images()
+    fitted = cross_fit([case.curves for case in cases], [case.group for case in cases])
     assert fitted is not None
     assert fitted.dice == 1.0
     assert all(0.2 <= point.image_threshold < 0.8 for point in fitted.points)
@@ -249,18 +205,6 @@ def brute_force_called(case: Drawn, point: OperatingPoint) -> bool:
     return bool(enough) and is_accepted(case, point)
 
 
-def graded(seed: int = 0, count: int = 60) -> list[Drawn]:
-    """Maps of one block, brighter on most positives."""
-    random = np.random.default_rng(seed)
-    cases = []
-    for number in range(count):
-        label, levels = np.zeros((8, 8), dtype=np.bool_), np.zeros((8, 8), dtype=np.uint8)
-        label[2:5, 2:5] = number % 3 == 0
-        levels[2:5, 2:6] = random.integers(20, 180) + 60 * (number % 3 == 0)
-        cases.append(make_search_case(levels, label, f"p{number}"))
-    return cases
-
-
 def test_the_best_sensitivity_at_a_specificity() -> None:
     cases = graded()
     found = search_of(cases).best("specificity")
@@ -296,47 +240,6 @@ def test_cases_of_one_kind_give_a_point_for_every_objective(kind: int) -> None:
     found = [search.best(objective) for objective in ("challenge", "specificity", "screening")]
     assert all((each.sensitivity is None) == (kind == 0) for each in found)
     assert all((each.specificity is None) == (kind == 1) for each in found)
-
-
-# cross-fitting
-
-
-def test_a_patient_is_in_the_same_part_always() -> None:
-    parts = [inner_fold_of(f"patient{number}") for number in range(500)]
-    assert parts == [inner_fold_of(f"patient{number}") for number in range(500)]
-    assert all(70 < parts.count(number) < 130 for number in range(5))
-
-
-def test_each_part_is_scored_by_a_point_that_was_searched_without_it() -> None:
-    cases = graded()
-    fitted = cross_fit_of(cases, 3)
-    assert fitted is not None
-    dices = []
-    for number, point in enumerate(fitted.points):
-        inside = [case for case in cases if inner_fold_of(case.group, 3) == number]
-        outside = [case for case in cases if inner_fold_of(case.group, 3) != number]
-        assert point == search_of(outside).best().point
-        dices += [brute_force_dice(case, point) for case in inside]
-    assert fitted.dice == pytest.approx(np.mean(dices))
-
-
-def test_a_score_on_noise_is_higher_where_the_search_has_seen_it() -> None:
-    random = np.random.default_rng(0)
-    gaps = []
-    for seed in range(3):
-        cases = [
-            make_search_case(random.integers(0, 255, (8, 8)).astype(np.uint8), case.label, case.group)
-            for case in graded(seed)
-        ]
-        fitted = cross_fit_of(cases)
-        assert fitted is not None
-        gaps.append(search_of(cases).best().dice - fitted.dice)
-    assert min(gaps) >= 0
-    assert max(gaps) > 0
-
-
-def test_one_patient_cannot_be_scored_by_the_others() -> None:
-    assert cross_fit_of(blobs(2)) is None
 
 
 # curve
