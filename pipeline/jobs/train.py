@@ -21,15 +21,14 @@ from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.dataset.cases import Bytes
 from pneumoseg.pipeline.dataset.loaders import loader_workers
 from pneumoseg.pipeline.dataset.manifest import Manifest
+from pneumoseg.pipeline.jobs.card_evaluation import read_card_evaluation
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.jobs.starting_point import read_starting_point
 from pneumoseg.pipeline.jobs.trained_model import KeptWeights, describe_training, write_model, write_summary
-from pneumoseg.pipeline.model.card import CardScores, save_card
+from pneumoseg.pipeline.model.card import write_card
 from pneumoseg.pipeline.model.description import read_description
-from pneumoseg.pipeline.reporting.evaluation_tables import quoted_scores
 from pneumoseg.pipeline.reporting.paired import EVALUATION
-from pneumoseg.pipeline.reporting.result_files import read_json, read_rows
 from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores, score_point
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, save_out_of_fold
 from pneumoseg.pipeline.scoring.tuning import tune
@@ -221,7 +220,7 @@ def evaluate_run(
     """Evaluate the model of a run on the cases that its networks held out, and write the report of the run.
 
     Args:
-        run_dir: Run folder; gets ``evaluation/`` and ``report.html``.
+        run_dir: Run folder; gets ``evaluation/`` and ``report.html``, and the scores in the card of its model.
         manifest_path: Manifest of the run.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         workers: Processes that decode; at least one is used.
@@ -242,21 +241,10 @@ def evaluate_run(
             ),
             overwrite=True,
         )
-        _complete_card(run_dir)
+        card = read_card_evaluation(run_dir / EVALUATION)
+        write_card(run_dir / "model", read_description(run_dir / "model"), card)
         write_report(run_dir)
     return evaluation
-
-
-def _complete_card(run_dir: Path) -> None:
-    """Add the scores of the evaluation to the model card."""
-    scores = read_json(run_dir / EVALUATION / "scores.json")
-    evaluated = CardScores(
-        operating_point=scores["operating_point"],
-        numbers=quoted_scores(scores),
-        predict_nothing=scores["predict_nothing_numbers"],
-        subgroups=read_rows(run_dir / EVALUATION / "subgroups.csv"),
-    )
-    save_card(run_dir / "model", read_description(run_dir / "model"), evaluated)
 
 
 def _keep_the_better(run: TrainingRun, best: BestEpochs) -> KeptWeights:

@@ -1,36 +1,25 @@
-"""Model card: intended use, training data, scores and limits of a model."""
+"""Model card: metadata, intended use, training data, terms, scores and known failures of a model."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
-
-import yaml
 
 from pneumoseg.pipeline.core.files import write_json, write_text
 from pneumoseg.pipeline.core.names import markdown
+from pneumoseg.pipeline.model.card_metadata import (
+    LICENCE_FILE,
+    CardEvaluation,
+    CardScore,
+    front_matter,
+)
 from pneumoseg.pipeline.model.description import DESCRIPTION, ModelDescription, TunedPoint
 
-_SHOWN: Final = ("dice", "dice_positive", "sensitivity", "specificity", "auc")
-_METRICS: Final = {"dice": "dice", "auc": "roc_auc", "sensitivity": "recall", "specificity": "specificity"}
-"""Scores of the front matter, with the metric type of each on Hugging Face."""
-
-
-@dataclass(frozen=True)
-class CardScores:
-    """Scores of the held-out images at the original size, for the card.
-
-    Attributes:
-        operating_point: Kind of the operating point: ``cross-fitted``, ``in-sample`` or ``fixed``.
-        numbers: Value and interval (``value``, ``low``, ``high``) of each score by its name.
-        predict_nothing: The same for empty masks.
-        subgroups: Rows of ``subgroups.csv``.
-    """
-
-    operating_point: str
-    numbers: Mapping[str, Mapping[str, float | None]]
-    predict_nothing: Mapping[str, float | None]
-    subgroups: Sequence[Mapping[str, Any]]
+_SUBGROUP_SCORES = {
+    "dice": "Dice",
+    "dice_positive": "Dice on positives",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "auc": "AUC",
+}
 
 
 def save_description(folder: Path, description: ModelDescription) -> None:
@@ -40,35 +29,30 @@ def save_description(folder: Path, description: ModelDescription) -> None:
         folder: Model folder.
         description: Description to write.
     """
-    write_text(folder / "MODEL_CARD.md", model_card(description))
+    write_card(folder, description)
     write_json(folder / DESCRIPTION, description.model_dump(mode="json"))
 
 
-def save_card(folder: Path, description: ModelDescription, scores: CardScores) -> None:
-    """Write the model card anew, with the scores of an evaluation.
+def write_card(folder: Path, description: ModelDescription, evaluation: CardEvaluation | None = None) -> None:
+    """Write the model card and the terms of the weights.
 
     Args:
-        folder: Model folder.
+        folder: Folder for ``MODEL_CARD.md`` and ``LICENSE.md``.
         description: Description of the model.
-        scores: Scores of the images that the model held out.
+        evaluation: Evaluation of the model, whose scores have intervals and subgroups; None where there is none.
     """
-    write_text(folder / "MODEL_CARD.md", model_card(description, scores))
+    write_text(folder / LICENCE_FILE, f"# Terms of the weights\n\n{_terms(description)}\n")
+    write_text(folder / "MODEL_CARD.md", model_card(description, evaluation))
 
 
-def model_card(description: ModelDescription, evaluated: CardScores | None = None) -> str:
-    """Write the model card as Markdown, with metadata as Hugging Face reads them.
-
-    The card describes intended use, training data and its terms, scores and limits.
+def model_card(description: ModelDescription, evaluation: CardEvaluation | None = None) -> str:
+    """Write the model card as Markdown with front matter, which a hub reads as ``README.md``.
 
     Args:
         description: Description of the model.
-        evaluated: Scores of an evaluation; None before there is one.
+        evaluation: Evaluation of the model; None gives the in-sample scores of the validation.
     """
     training, point = description.trained_on, description.operating_point
-    scores = "\n".join(
-        f"| {name.replace('_', ' ')} | {'unknown' if value is None else f'{value:.4g}'} |"
-        for name, value in description.validation.items()
-    )
     leak = (
         f"Leakage cannot be checked for {training.unknown_patients} images, whose patients are unknown: the scores may "
         "be too high."
@@ -77,115 +61,52 @@ def model_card(description: ModelDescription, evaluated: CardScores | None = Non
     )
     members = len(description.members)
     together = "" if members == 1 else f"; the mean of the probabilities of {members} networks"
-    crossed = description.operating_point_search.cross_fitted if description.operating_point_search else None
+    folds = sorted({member.held_out_fold for member in description.members})
+    held_out = (
+        f"fold {folds[0]} was held out"
+        if len(folds) == 1
+        else f"each of the folds {', '.join(map(str, folds))} was held out by one network or more"
+    )
     seen = (
-        f"\n\n**{training.held_out_seen} of the {description.validation.get('images')} held-out images were used to "
-        "train the initial weights**: these scores are not valid for new images."
+        f"\n**{training.held_out_seen} of the {description.validation.get('images')} held-out images were used to "
+        "train the initial weights**: these scores are not valid for new images.\n"
         if training.held_out_seen
         else ""
     )
-    others = "images" if training.grouped_by == "nothing" else "patients"
-    honest = (
-        f": at cross-fitted operating points, each tuned on other {others}, Dice is {crossed.dice:.4f}"
-        if crossed
-        else ""
-    )
-    return f"""{_front_matter(description, evaluated)}
+    features = ", ".join(map(str, description.network.features))
+    return f"""{front_matter(description, evaluation)}
 # Pneumothorax segmentation model
 
 Research software. **Not a medical device; not for diagnosis.**
 
 - **Task**: outline pneumothorax on frontal chest radiographs (PA or AP).
-- **Network**: Attention U-Net, features {list(description.network.features)}, input of \
+- **Network**: Attention U-Net with {features} features, input of \
 {description.preprocessing.image_size} x {description.preprocessing.image_size} pixels{together}.{_encoder(description)}
+- **Operating point**: an image is positive when {_pixel_criterion(point)} \
+{point.threshold:.3f}{_image_criterion(point)}; {_mask_criterion(point)}
+- **Use**: `pneumoseg predict MODEL_FOLDER IMAGES -o RESULTS`.
+
+## Training data
+
 - **Trained on**: {markdown(training.manifest)}: {training.cases} images, {training.positive} with a \
 pneumothorax. {leak}
-- **Operating point**: an image is positive when more than {point.min_area_fraction:.4%} of its pixels exceed \
-{point.threshold:.3f}{_image_criterion(point)}; {_mask_criterion(point)}
+- **Folds**: {held_out}; the scores below are of held-out images.
 
-## Scores on the held-out fold
-
-Dice is the challenge's: 1 where label and mask are both empty, 0 where exactly one is. Compare it with the
-score of empty masks for all images. Epoch and operating point were chosen on this same fold: these are in-sample
-scores, which are somewhat too high{honest}.{seen}
-
-| score | value |
-| --- | --- |
-{scores}
-{_evaluation(evaluated) if evaluated else ""}
 ## Terms
 
-The software and these weights are licensed under Apache-2.0; what an encoder started from has the licence named above.
-The labels of the SIIM-ACR challenge may be used for research; whoever trains with other data has to know their terms.
+{_terms(description)}
 
-## Limits
+## Scores
 
-Lateral views, children, other devices and other hospitals than those trained on were not measured. A small
-pneumothorax is often missed. Chest tubes, skin folds and bullae may be mistaken for one.
+Dice is the challenge's: 1 where label and mask are both empty, 0 where exactly one is. Compare it with the
+score of empty masks for all images, which is the share of negatives.
+{seen}
+{_scores(description, evaluation)}
+
+## Known failures
+
+{_failures(evaluation)}
 """
-
-
-def _front_matter(description: ModelDescription, evaluated: CardScores | None) -> str:
-    """Metadata of a model card: https://huggingface.co/docs/hub/model-cards#model-card-metadata."""
-    training = description.trained_on
-    results = (
-        [
-            {
-                "task": {"type": "image-segmentation", "name": "Pneumothorax segmentation"},
-                "dataset": {"type": training.manifest, "name": f"{training.manifest}, held-out images"},
-                "metrics": [
-                    {
-                        "type": metric,
-                        "name": f"{name} ({evaluated.operating_point})",
-                        "value": round(value, 4),
-                    }
-                    for name, metric in _METRICS.items()
-                    if (value := evaluated.numbers.get(name, {}).get("value")) is not None
-                ],
-            }
-        ]
-        if evaluated
-        else []
-    )
-    metadata: dict[str, Any] = {
-        "license": "apache-2.0",
-        "library_name": "pneumoseg",
-        "pipeline_tag": "image-segmentation",
-        "tags": ["medical", "chest-radiograph", "pneumothorax", "segmentation", "monai", "dicom"],
-        "datasets": [training.manifest],
-        "metrics": list(_METRICS.values()),
-    }
-    if results:
-        metadata["model-index"] = [{"name": "pneumoseg", "results": results}]
-    return f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n"
-
-
-def _evaluation(evaluated: CardScores) -> str:
-    """Tables of scores with intervals, and of subgroups."""
-    lines = [
-        "\n## Scores at the original size, with 95 % intervals\n",
-        f"Operating point: {evaluated.operating_point}. Images are resampled by patient.\n",
-        "| score | value | interval | predict nothing |\n| --- | --- | --- | --- |",
-    ]
-    for name, score in evaluated.numbers.items():
-        interval = f"{_number(score['low'])} to {_number(score['high'])}"
-        nothing = _number(evaluated.predict_nothing.get(name))
-        lines.append(f"| {name.replace('_', ' ')} | {_number(score['value'])} | {interval} | {nothing} |")
-    lines += [
-        "\n## Subgroups\n",
-        f"| subgroup | images | positives | {' | '.join(_SHOWN).replace('_', ' ')} |",
-        f"| --- |{' --- |' * (len(_SHOWN) + 2)}",
-    ]
-    for row in evaluated.subgroups:
-        cells = [f"{row['subgroup']}: {row['value']}".replace("_", " "), row["images"], row["positives"]]
-        values = [row[name] for name in _SHOWN]
-        shown = [_number(None if value in (None, "") else float(value)) for value in values]
-        lines.append(f"| {' | '.join(map(str, [*cells, *shown]))} |")
-    return "\n".join(lines) + "\n"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
 
 
 def _encoder(description: ModelDescription) -> str:
@@ -201,6 +122,12 @@ def _encoder(description: ModelDescription) -> str:
     return f"\n- **Encoder**: {description.network.encoder}, {started}."
 
 
+def _pixel_criterion(point: TunedPoint) -> str:
+    if not point.min_area_fraction:
+        return "any of its pixels exceeds"
+    return f"more than {point.min_area_fraction:.4%} of its pixels exceed"
+
+
 def _image_criterion(point: TunedPoint) -> str:
     return f" and its image probability exceeds {point.image_threshold:.3f}" if point.image_threshold else ""
 
@@ -209,3 +136,107 @@ def _mask_criterion(point: TunedPoint) -> str:
     if point.segmentation_threshold is None:
         return "these pixels are its mask."
     return f"the pixels above {point.segmentation_threshold:.3f} are its mask."
+
+
+def _terms(description: ModelDescription) -> str:
+    origin = description.encoder_origin
+    encoder = (
+        ""
+        if origin is None
+        else f" The encoder was initialised with {markdown(origin.weights)} (licence {origin.licence or 'unknown'})."
+    )
+    return (
+        "The weights come from the images and labels that they were trained on, and may be used only as the terms of "
+        f"these allow ({markdown(description.trained_on.manifest)}): assume research only, as for the labels of the "
+        f"SIIM-ACR challenge, unless you know better.{encoder} The software is under Apache-2.0."
+    )
+
+
+def _scores(description: ModelDescription, evaluation: CardEvaluation | None) -> str:
+    return _of_validation(description) if evaluation is None else _of_evaluation(evaluation)
+
+
+def _of_validation(description: ModelDescription) -> str:
+    """Lay out the scores of the validation, which have no intervals."""
+    search = description.operating_point_search
+    crossed = search.cross_fitted if search else None
+    others = "images" if description.trained_on.grouped_by == "nothing" else "patients"
+    honest = (
+        f": at cross-fitted operating points, each tuned on other {others}, Dice is {crossed.dice:.4f}"
+        if crossed
+        else ""
+    )
+    rows = (
+        (name.replace("_", " "), "unknown" if value is None else f"{value:.4g}")
+        for name, value in description.validation.items()
+    )
+    return (
+        "Epoch and operating point were chosen on these same held-out images: these are in-sample scores, which are "
+        f"somewhat too high{honest}.\n\n{_table(('score', 'value'), rows)}"
+    )
+
+
+def _of_evaluation(evaluation: CardEvaluation) -> str:
+    """Lay out scores and subgroups with their intervals."""
+    how = {
+        "cross-fitted": "each scored at an operating point that was tuned without the image and its patient",
+        "in-sample": "at the operating point that was tuned on these same images, so that scores are somewhat too high",
+    }.get(evaluation.operating_point, "at the operating point of the model")
+    rows = (
+        (score.title, _number(score.value), _interval(score), _number(score.nothing))
+        for score in evaluation.scores.values()
+    )
+    subgroups = (
+        (
+            f"{each.name} {each.value}",
+            str(each.images),
+            str(each.positives),
+            *(
+                f"{_number(score.value)} ({_interval(score)})"
+                if score.low is not None
+                else _number(score.value)
+                for name in _SUBGROUP_SCORES
+                for score in [each.scores.get(name, CardScore(name, None))]
+            ),
+        )
+        for each in evaluation.subgroups
+    )
+    columns = ("score", "value", "95 % interval", "predict nothing")
+    return (
+        f"{evaluation.images}, {how}. The epoch was chosen on them, too. Intervals: 95 % of 2,000 bootstrap resamples, "
+        f"{evaluation.resampled_by}.\n\n{_table(columns, rows)}\n\n### Subgroups\n\n"
+        + _table(("subgroup", "images", "positive", *_SUBGROUP_SCORES.values()), subgroups)
+    )
+
+
+def _failures(evaluation: CardEvaluation | None) -> str:
+    measured = ""
+    if evaluation is not None:
+        found = [
+            f"{_number(each.scores['sensitivity'].value)} ({each.value})"
+            for each in evaluation.subgroups
+            if each.name == "mask area" and each.positives and "sensitivity" in each.scores
+        ]
+        if found:
+            measured = (
+                "- Sensitivity by the size of the pneumothorax, in quartiles of its share of the image, from the "
+                f"smallest one: {', '.join(found)}.\n"
+            )
+    return (
+        f"{measured}- A small pneumothorax is often missed: a negative result does not exclude one.\n"
+        "- Chest tubes, skin folds and bullae may be mistaken for a pneumothorax.\n"
+        "- Lateral views, and devices and hospitals other than those of the training data, were not measured."
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _interval(score: CardScore) -> str:
+    return "-" if score.low is None else f"{_number(score.low)} to {_number(score.high)}"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = (columns, ["---"] * len(columns), *rows)
+    return "\n".join(f"| {' | '.join(map(markdown, line))} |" for line in lines)

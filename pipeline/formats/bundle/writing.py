@@ -15,7 +15,7 @@ import torch
 
 from pneumoseg.pipeline.core.files import write_json, write_text, written_atomically
 from pneumoseg.pipeline.inference.model import Model
-from pneumoseg.pipeline.model.card import model_card
+from pneumoseg.pipeline.model.card import write_card
 from pneumoseg.pipeline.model.description import ModelDescription
 
 METADATA: Final = "configs/metadata.json"
@@ -43,7 +43,7 @@ def write_bundle(model: Model, folder: Path) -> None:
         own = {} if name == "evaluate" else values  # it is read after train.json, which has them
         write_json(folder / f"configs/{name}.json", own | config)
     write_json(folder / METADATA, describe_bundle(model))
-    write_text(folder / "docs/MODEL_CARD.md", model_card(model.description))
+    write_card(folder / "docs", model.description)
     write_text(folder / "LICENSE", distribution("pneumoseg").read_text("licenses/LICENSE") or "Apache-2.0\n")
     state = {
         f"networks.{index}.{name}": value.detach().cpu().contiguous()

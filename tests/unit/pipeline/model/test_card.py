@@ -6,10 +6,27 @@ from tests.conftest import write_model
 from tests.unit.pipeline.model.folders import WHOLE
 
 from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.model.card import CardScores, model_card, save_card
-from pneumoseg.pipeline.model.description import (
-    read_description,
+from pneumoseg.pipeline.model.card import model_card, write_card
+from pneumoseg.pipeline.model.card_metadata import CardEvaluation, CardScore, CardSubgroup
+from pneumoseg.pipeline.model.description import ModelDescription, read_description
+
+SCORES = {"dice": CardScore("Dice", 0.75, 0.5, 0.875, nothing=0.5), "auc": CardScore("AUC", None)}
+SENSITIVITY = {"sensitivity": CardScore("sensitivity", 0.25, 0.125, 0.5)}
+EVALUATION = CardEvaluation(
+    images="4 images of 3 patients, 2 with a pneumothorax",
+    operating_point="cross-fitted",
+    resampled_by="resampled by patient",
+    scores=SCORES,
+    subgroups=[CardSubgroup("mask area", "quartile 1", 2, 2, SENSITIVITY)],
 )
+
+
+def metadata(card: str) -> dict[str, Any]:
+    """What a hub reads between the two lines of dashes at the start."""
+    start, text, _ = card.split("---\n", 2)
+    assert start == ""
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
 
 
 def test_the_card_says_what_it_is_not_for_and_how_it_decides(folder: Path) -> None:
@@ -17,7 +34,7 @@ def test_the_card_says_what_it_is_not_for_and_how_it_decides(folder: Path) -> No
     assert "Not a medical device" in card
     assert "| dice | 0.8 |" in card
     assert "| auc | unknown |" in card
-    assert "exceed 0.500" in card
+    assert "any of its pixels exceeds 0.500" in card
 
 
 def test_the_name_of_a_manifest_is_no_markdown_in_the_card(folder: Path) -> None:
@@ -25,6 +42,9 @@ def test_the_name_of_a_manifest_is_no_markdown_in_the_card(folder: Path) -> None
     training = description.trained_on.model_copy(update={"manifest": "<script>[x](y)\n# z"})
     card = model_card(description.model_copy(update={"trained_on": training}))
     assert r"- **Trained on**: \<script\>\[x\](y)\\n# z: 8 images" in card
+    found = metadata(card)
+    assert found["datasets"] == ["script-x-y-z"]
+    assert found["model-index"][0]["results"][0]["dataset"]["name"] == "<script>[x](y)\\n# z"
 
 
 def test_the_card_says_how_many_held_out_images_the_initial_weights_had_seen(folder: Path) -> None:
@@ -49,41 +69,56 @@ def test_the_card_says_for_how_many_images_leakage_cannot_be_checked(folder: Pat
     assert "Leakage cannot be checked for 3 images, whose patients are unknown" in card
 
 
-EVALUATED = CardScores(
-    operating_point="cross-fitted",
-    numbers={
-        "dice": {"value": 0.81234, "low": 0.75, "high": 0.86},
-        "auc": {"value": None, "low": None, "high": None},
-    },
-    predict_nothing={"dice": 0.7744, "auc": 0.5},
-    subgroups=[
-        {"subgroup": "mask_area", "value": "largest", "images": "9", "positives": "9", "dice": "0.4567"}
-        | dict.fromkeys(("dice_positive", "sensitivity", "specificity", "auc"), "")
-    ],
-)
+# the keys and their types are those of https://github.com/huggingface/hub-docs/blob/main/modelcard.md
 
 
-def front_matter(card: str) -> dict[str, Any]:
-    start, metadata, _ = card.split("---\n", 2)
-    assert start == ""
-    found: dict[str, Any] = yaml.safe_load(metadata)
-    return found
+def test_the_metadata_are_those_that_a_hub_expects(folder: Path) -> None:
+    found = metadata((folder / "MODEL_CARD.md").read_text())
+    assert (found["license"], found["license_link"]) == ("other", "LICENSE.md")
+    assert (folder / found["license_link"]).is_file()
+    assert found["license_name"].replace("-", "").islower()
+    assert (found["library_name"], found["pipeline_tag"]) == ("monai", "image-segmentation")
+    assert all(isinstance(each, str) for key in ("tags", "datasets", "metrics") for each in found[key])
+    (model,) = found["model-index"]
+    (result,) = model["results"]
+    assert (result["task"]["type"], result["dataset"]["type"]) == ("image-segmentation", found["datasets"][0])
+    assert result["metrics"] == [
+        {
+            "type": "dice",
+            "name": "Dice, 1 where truth and prediction are both empty",
+            "value": 0.8,
+            "args": {"operating_point": "in-sample"},
+        }
+    ]
 
 
-def test_the_metadata_are_those_that_hugging_face_reads(folder: Path) -> None:
-    description = read_description(folder)
-    found = front_matter(model_card(description))
-    assert (found["license"], found["pipeline_tag"]) == ("apache-2.0", "image-segmentation")
-    assert "model-index" not in found  # it must hold results
-    ((index,),) = (front_matter(model_card(description, EVALUATED))["model-index"],)
-    (result,) = index["results"]
-    assert result["dataset"]["type"] == description.trained_on.manifest
-    assert result["metrics"] == [{"type": "dice", "name": "dice (cross-fitted)", "value": 0.8123}]
+def test_metadata_without_any_score_have_no_results(folder: Path) -> None:
+    description = read_description(folder).model_copy(update={"validation": {"auc": None}})
+    assert "model-index" not in metadata(model_card(description))
 
 
-def test_an_evaluation_adds_intervals_and_subgroups(folder: Path) -> None:
-    save_card(folder, read_description(folder), EVALUATED)
-    card = (folder / "MODEL_CARD.md").read_text()
-    assert "| dice | 0.8123 | 0.75 to 0.86 | 0.7744 |" in card
-    assert "| auc | - | - to - | 0.5 |" in card
-    assert "| mask area: largest | 9 | 9 | 0.4567 | - | - | - | - |" in card
+def test_an_evaluation_gives_scores_with_intervals_and_subgroups(folder: Path) -> None:
+    card = model_card(read_description(folder), EVALUATION)
+    assert "| Dice | 0.7500 | 0.5000 to 0.8750 | 0.5000 |\n| AUC | - | - | - |" in card
+    assert "| mask area quartile 1 | 2 | 2 | - | - | 0.2500 (0.1250 to 0.5000) | - | - |" in card
+    assert "from the smallest one: 0.2500 (quartile 1)" in card
+    assert (
+        "4 images of 3 patients, 2 with a pneumothorax, each scored at an operating point that was tuned"
+        in card
+    )
+    (metric,) = metadata(card)["model-index"][0]["results"][0]["metrics"]
+    assert metric["args"] == {"operating_point": "cross-fitted", "interval_95": [0.5, 0.875]}
+
+
+def test_the_terms_name_the_data_and_the_encoder(folder: Path, tmp_path: Path) -> None:
+    given = read_description(folder).model_dump(mode="json")
+    given["encoder_origin"] = {"weights": "ImageNet", "sha256": "0" * 64, "licence": "Apache-2.0"}
+    write_card(tmp_path, ModelDescription.model_validate(given))
+    terms = (tmp_path / "LICENSE.md").read_text()
+    assert "(made up): assume research only" in terms
+    assert "initialised with ImageNet (licence Apache-2.0)" in terms
+    assert terms.partition("\n\n")[2].strip() in (tmp_path / "MODEL_CARD.md").read_text()
+
+
+def test_features_are_listed_in_words(folder: Path) -> None:
+    assert "Attention U-Net with 4, 8, 8, 8, 8 features" in (folder / "MODEL_CARD.md").read_text()

@@ -13,7 +13,7 @@ from pneumoseg.pipeline.model.description import ModelDescription, read_descript
 
 def test_the_folder_holds_weights_description_and_card(folder: Path) -> None:
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    assert files == ["MODEL_CARD.md", "model.json", "weights/fold0.safetensors"]
+    assert files == ["LICENSE.md", "MODEL_CARD.md", "model.json", "weights/fold0.safetensors"]
 
 
 def test_a_description_is_read_without_the_weights(folder: Path) -> None:

@@ -1,0 +1,135 @@
+"""Metadata of a model card, in the YAML front matter that model hubs read, and the measured scores in it.
+
+Source: Hugging Face, model card metadata, https://github.com/huggingface/hub-docs/blob/main/modelcard.md.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+
+from pneumoseg.pipeline.core.names import shown
+from pneumoseg.pipeline.model.description import ModelDescription
+
+LICENCE_FILE: Final = "LICENSE.md"
+"""Name of the file with the terms of the weights, as the metadata have it."""
+_TAGS: Final = (
+    "medical-imaging", "chest-x-ray", "radiography", "pneumothorax", "semantic-segmentation", "attention-unet", "monai",
+    "pytorch", "research-only",
+)  # fmt: skip
+_METRICS: Final[Mapping[str, tuple[str, str]]] = {
+    "dice": ("dice", "Dice, 1 where truth and prediction are both empty"),
+    "dice_positive": ("dice", "Dice on positives"),
+    "sensitivity": ("recall", "Sensitivity"),
+    "specificity": ("specificity", "Specificity"),
+    "auc": ("roc_auc", "AUC of the image probability"),
+    "average_precision": ("average_precision", "Average precision of the image probability"),
+}
+"""Type and name of each metric by the name of the score."""
+
+
+@dataclass(frozen=True)
+class CardScore:
+    """Score with its 95 % interval.
+
+    Attributes:
+        title: Name for a reader.
+        value: Score; None where it is undefined.
+        low: Lower bound; None without an interval.
+        high: Upper bound; None without an interval.
+        nothing: The same score of empty masks; None where it is undefined.
+    """
+
+    title: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    nothing: float | None = None
+
+
+@dataclass(frozen=True)
+class CardSubgroup:
+    """Scores of a subgroup.
+
+    Attributes:
+        name: Name of the subgroup, such as age.
+        value: Its value, such as 18 to 40.
+        images: Number of images.
+        positives: Number of images with a pneumothorax.
+        scores: Scores by name.
+    """
+
+    name: str
+    value: str
+    images: int
+    positives: int
+    scores: Mapping[str, CardScore]
+
+
+@dataclass(frozen=True)
+class CardEvaluation:
+    """Evaluation of a model on images that it was not trained on.
+
+    Attributes:
+        images: Number of images, and of their patients, in words.
+        operating_point: Kind of the operating point: cross-fitted, in-sample or fixed.
+        resampled_by: What the resamples of an interval consist of.
+        scores: Scores by name.
+        subgroups: Scores of subgroups.
+    """
+
+    images: str
+    operating_point: str
+    resampled_by: str
+    scores: Mapping[str, CardScore]
+    subgroups: Sequence[CardSubgroup]
+
+
+def front_matter(description: ModelDescription, evaluation: CardEvaluation | None) -> str:
+    """Make the front matter of a model card.
+
+    Args:
+        description: Description of the model.
+        evaluation: Evaluation of the model; None takes the in-sample scores of the validation.
+    """
+    dataset = re.sub(r"[^a-z0-9._-]+", "-", description.trained_on.manifest.lower()).strip("-.") or "unnamed"
+    name = f"pneumoseg-{dataset}"
+    point = evaluation.operating_point if evaluation else "in-sample"
+    metrics = []
+    for score, (kind, title) in _METRICS.items():
+        measured = evaluation.scores.get(score) if evaluation else _of_validation(description, score)
+        if measured is None or measured.value is None:
+            continue
+        metric: dict[str, Any] = {"type": kind, "name": title, "value": round(measured.value, 4)}
+        arguments: dict[str, Any] = {"operating_point": point}
+        if measured.low is not None and measured.high is not None:
+            arguments["interval_95"] = [round(measured.low, 4), round(measured.high, 4)]
+        metrics.append({**metric, "args": arguments})
+    folds = sorted({member.held_out_fold for member in description.members})
+    split = f"held-out fold {folds[0]}" if len(folds) == 1 else "out-of-fold, all folds"
+    content: dict[str, Any] = {
+        "license": "other",
+        "license_name": "terms-of-the-training-data",
+        "license_link": LICENCE_FILE,
+        "library_name": "monai",
+        "pipeline_tag": "image-segmentation",
+        "tags": list(_TAGS),
+        "datasets": [dataset],
+        "metrics": sorted({metric["type"] for metric in metrics}),
+    }
+    if metrics:  # a result without a metric is not valid
+        result = {
+            "task": {"type": "image-segmentation", "name": "Pneumothorax segmentation"},
+            "dataset": {"type": dataset, "name": shown(description.trained_on.manifest), "split": split},
+            "metrics": metrics,
+        }
+        content["model-index"] = [{"name": name, "results": [result]}]
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
+    return f"---\n{text}---\n"
+
+
+def _of_validation(description: ModelDescription, name: str) -> CardScore | None:
+    value = description.validation.get(name)
+    return None if value is None else CardScore(name, float(value))
