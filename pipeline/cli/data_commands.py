@@ -5,22 +5,14 @@ from typing import Annotated
 
 import typer
 
-from pneumoseg.pipeline.cli.options import (
-    AllowBurnedIn,
-    AnyBodyPart,
-    AnyModality,
-    AnyView,
-    FollowLinks,
-    ImageFolder,
-    Overwrite,
-    Workers,
-    acceptance_filters,
-    parse_shape,
-)
+from pneumoseg.pipeline.cli.option_groups import AcceptanceChoice, with_groups
+from pneumoseg.pipeline.cli.options import AllowBurnedIn, ImageFolder, Overwrite, Workers, parse_shape
 from pneumoseg.pipeline.core.console import console, say
 
 
+@with_groups
 def prepare(
+    *,
     images: ImageFolder,
     labels: Annotated[
         list[Path],
@@ -52,10 +44,7 @@ def prepare(
             show_default=False,
         ),
     ] = None,
-    any_view: AnyView = False,
-    any_modality: AnyModality = False,
-    any_body_part: AnyBodyPart = False,
-    follow_links: FollowLinks = False,
+    files: AcceptanceChoice,
     overwrite: Overwrite = False,
     workers: Workers = 1,
 ) -> None:
@@ -73,26 +62,23 @@ def prepare(
         id_column=id_column,
         label_shape=parse_shape(label_shape),
         name=name,
-        acceptance=acceptance_filters(
-            any_view=any_view, any_modality=any_modality, any_body_part=any_body_part
-        ),
+        acceptance=files.filters(),
         workers=workers,
         overwrite=overwrite,
-        follow_links=follow_links,
+        follow_links=files.follow_links,
     )
     console.print(*prepare_summary(report), sep="\n")
     say(f"wrote {output}")
     raise typer.Exit(report.exit_code)
 
 
+@with_groups
 def check(
+    *,
     folder: ImageFolder,
     output: Annotated[Path, typer.Option("-o", "--output", help="Path of the table.")] = Path("check.csv"),
-    any_view: AnyView = False,
-    any_modality: AnyModality = False,
-    any_body_part: AnyBodyPart = False,
+    files: AcceptanceChoice,
     allow_burned_in: AllowBurnedIn = False,
-    follow_links: FollowLinks = False,
     overwrite: Overwrite = False,
     workers: Workers = 1,
 ) -> None:
@@ -103,14 +89,9 @@ def check(
     report = check_folder(
         folder,
         output,
-        acceptance=acceptance_filters(
-            any_view=any_view,
-            any_modality=any_modality,
-            any_body_part=any_body_part,
-            allow_burned_in=allow_burned_in,
-        ),
+        acceptance=files.filters(allow_burned_in=allow_burned_in),
         workers=workers,
-        follow_links=follow_links,
+        follow_links=files.follow_links,
         overwrite=overwrite,
     )
     console.print(*check_summary(report), sep="\n")

@@ -7,36 +7,29 @@ from typing import Annotated, Literal
 import typer
 
 from pneumoseg.pipeline.cli.notices import warn_trained_on
+from pneumoseg.pipeline.cli.option_groups import (
+    AcceptanceChoice,
+    Computation,
+    ModelUse,
+    ModelUseWithUncertainty,
+    with_groups,
+)
 from pneumoseg.pipeline.cli.options import (
     AllowBurnedIn,
-    AnyBodyPart,
-    AnyModality,
-    AnyView,
-    BatchSize,
-    Calibrated,
-    Device,
-    DropoutPasses,
-    FollowLinks,
     ManifestFile,
     ModelAndImages,
     ModelFolder,
-    OperatingPointName,
     Overwrite,
-    PrecisionChoice,
-    RuntimeChoice,
-    Threads,
-    Tta,
-    Workers,
-    acceptance_filters,
     check_fold,
     model_and_images,
-    set_threads,
 )
 from pneumoseg.pipeline.core.console import console, say, warn, warn_some
 from pneumoseg.pipeline.core.errors import UsageError
 
 
+@with_groups
 def evaluate(
+    *,
     model: ModelFolder,
     manifest: ManifestFile,
     output: Annotated[
@@ -49,43 +42,24 @@ def evaluate(
         str | None,
         typer.Option(help="Fold to score, or `all`; default: the fold held out.", show_default=False),
     ] = None,
-    operating_point: OperatingPointName = None,
-    tta: Tta = None,
-    calibrated: Calibrated = False,
-    dropout_passes: DropoutPasses = 0,
+    use: ModelUseWithUncertainty,
     examples: Annotated[
         int, typer.Option(min=0, help="Cases of each kind in the gallery of the report.")
     ] = 3,
     overwrite: Overwrite = False,
-    device: Device = "auto",
-    runtime: RuntimeChoice = "auto",
-    precision: PrecisionChoice = "auto",
-    batch_size: BatchSize = 8,
-    workers: Workers = 1,
-    threads: Threads = None,
+    computation: Computation,
 ) -> None:
     """Score a model on the fold that was held out, and compare it with empty predictions."""
     from pneumoseg.pipeline.cli.summaries import evaluation_table
-    from pneumoseg.pipeline.core.runtime import Runtime
-    from pneumoseg.pipeline.inference.model import ModelOptions
-    from pneumoseg.pipeline.inference.tta import parse_tta
     from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 
     check_fold(fold)
-    set_threads(threads)
     report = evaluate_model(
         model,
         manifest,
         output,
-        options=ModelOptions(
-            operating_point=operating_point,
-            tta=parse_tta(tta),
-            calibrated=calibrated,
-            dropout_passes=dropout_passes,
-            runtime=runtime,
-            precision=precision,
-        ),
-        runtime=Runtime(device=device, batch_size=batch_size, workers=workers),
+        options=use.options(computation),
+        runtime=computation.start(),
         fold=int(fold) if fold not in (None, "all") else None,
         all_folds=fold == "all",
         examples=examples,
@@ -98,7 +72,9 @@ def evaluate(
     raise typer.Exit(report.exit_code)
 
 
+@with_groups
 def submit(
+    *,
     paths: ModelAndImages,
     output: Annotated[Path, typer.Option("-o", "--output", help="Path of the submission.")] = Path(
         "submission.csv"
@@ -113,42 +89,25 @@ def submit(
             "mask."
         ),
     ] = "error",
-    operating_point: OperatingPointName = None,
-    tta: Tta = None,
-    any_view: AnyView = False,
-    any_modality: AnyModality = False,
-    any_body_part: AnyBodyPart = False,
-    follow_links: FollowLinks = False,
+    use: ModelUse,
+    files: AcceptanceChoice,
     overwrite: Overwrite = False,
-    device: Device = "auto",
-    runtime: RuntimeChoice = "auto",
-    precision: PrecisionChoice = "auto",
-    batch_size: BatchSize = 4,
-    workers: Workers = 1,
-    threads: Threads = None,
+    computation: Computation,
 ) -> None:
     """Write a valid submission to the challenge, or none."""
     from pneumoseg.pipeline.cli.summaries import links_not_followed
-    from pneumoseg.pipeline.core.runtime import Runtime
-    from pneumoseg.pipeline.inference.model import ModelOptions
-    from pneumoseg.pipeline.inference.tta import parse_tta
     from pneumoseg.pipeline.jobs.submit import write_submission
 
-    set_threads(threads)
     report = write_submission(
         *model_and_images(paths),
         output,
-        options=ModelOptions(
-            operating_point=operating_point, tta=parse_tta(tta), runtime=runtime, precision=precision
-        ),
-        runtime=Runtime(device=device, batch_size=batch_size, workers=workers),
+        options=use.options(computation),
+        runtime=computation.start(),
         sample=sample,
         missing=missing,
-        acceptance=acceptance_filters(
-            any_view=any_view, any_modality=any_modality, any_body_part=any_body_part
-        ),
+        acceptance=files.filters(),
         overwrite=overwrite,
-        follow_links=follow_links,
+        follow_links=files.follow_links,
     )
     refused = [f"{item.path.name}: {item.error}" for item in report.refused]
     warn_some(refused, "files cannot be read" if sample else "files have no row")
@@ -177,7 +136,9 @@ def submit(
     raise typer.Exit(report.exit_code)
 
 
+@with_groups
 def predict(
+    *,
     paths: ModelAndImages,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder for the results.", show_default=False)
@@ -192,10 +153,7 @@ def predict(
             "per pixel, needs --dropout-passes; white is 0.5).",
         ),
     ] = "csv,json,png,nifti,overlay",
-    operating_point: OperatingPointName = None,
-    tta: Tta = None,
-    calibrated: Calibrated = False,
-    dropout_passes: DropoutPasses = 0,
+    use: ModelUseWithUncertainty,
     research: Annotated[
         bool, typer.Option("--research", help="Leave names, dates, paths and quoted tags out of all results.")
     ] = False,
@@ -203,9 +161,7 @@ def predict(
         int, typer.Option(min=1, help="Number of runs that share the folder, as in a job array.")
     ] = 1,
     part_id: Annotated[int | None, typer.Option(min=0, help="Index of this run among them, from 0.")] = None,
-    any_view: AnyView = False,
-    any_modality: AnyModality = False,
-    any_body_part: AnyBodyPart = False,
+    files: AcceptanceChoice,
     allow_burned_in: AllowBurnedIn = False,
     uid_root: Annotated[
         str | None,
@@ -221,30 +177,20 @@ def predict(
     settle: Annotated[
         float, typer.Option(min=0.1, help="With --watch: seconds without a change that complete a file.")
     ] = 5.0,
-    follow_links: FollowLinks = False,
     overwrite: Overwrite = False,
-    device: Device = "auto",
-    runtime: RuntimeChoice = "auto",
-    precision: PrecisionChoice = "auto",
-    batch_size: BatchSize = 4,
-    workers: Workers = 1,
-    threads: Threads = None,
+    computation: Computation,
 ) -> None:
     """Run inference on every radiograph under a folder.
 
     To resume an interrupted run, repeat the command.
     """
     from pneumoseg.pipeline.cli.summaries import predict_summary
-    from pneumoseg.pipeline.core.runtime import Runtime
-    from pneumoseg.pipeline.inference.model import ModelOptions
-    from pneumoseg.pipeline.inference.tta import parse_tta
     from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
     from pneumoseg.pipeline.jobs.watch import watch_folder
     from pneumoseg.pipeline.results.planning import Part
 
     if num_parts > 1 and part_id is None:
         raise UsageError(f"--num-parts {num_parts} needs --part-id, the index of this run, from 0")
-    set_threads(threads)
 
     def show(report: PredictReport) -> None:
         console.print(*predict_summary(report), sep="\n")
@@ -258,24 +204,12 @@ def predict(
     report = run(
         *model_and_images(paths),
         output,
-        options=ModelOptions(
-            operating_point=operating_point,
-            tta=parse_tta(tta),
-            calibrated=calibrated,
-            dropout_passes=dropout_passes,
-            runtime=runtime,
-            precision=precision,
-        ),
-        runtime=Runtime(device=device, batch_size=batch_size, workers=workers),
+        options=use.options(computation),
+        runtime=computation.start(),
         kinds=[kind.strip() for kind in kinds.split(",") if kind.strip()],
-        acceptance=acceptance_filters(
-            any_view=any_view,
-            any_modality=any_modality,
-            any_body_part=any_body_part,
-            allow_burned_in=allow_burned_in,
-        ),
+        acceptance=files.filters(allow_burned_in=allow_burned_in),
         overwrite=overwrite,
-        follow_links=follow_links,
+        follow_links=files.follow_links,
         research=research,
         part=None if part_id is None else Part(part_id, num_parts),
         uid_root=uid_root,

@@ -3,15 +3,14 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pneumoseg.pipeline.core.console import say
 from pneumoseg.pipeline.core.errors import UsageError
 
-if TYPE_CHECKING:  # it loads NumPy
-    from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
+_MODEL, _FILES, _COMPUTATION = "Use of the model", "Accepted files", "Computation"  # headings of --help
 
 ModelFolder = Annotated[
     Path, typer.Argument(help="Model folder: the model/ folder of a training run.", show_default=False)
@@ -33,33 +32,57 @@ ModelAndImages = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")]
 
-Device = Annotated[str, typer.Option("-d", "--device", help="Device to use: auto, cpu or cuda:N.")]
+Device = Annotated[
+    str,
+    typer.Option("-d", "--device", rich_help_panel=_COMPUTATION, help="Device to use: auto, cpu or cuda:N."),
+]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, help="Processor threads of the network; default: all.", show_default=False),
+    typer.Option(
+        min=1,
+        rich_help_panel=_COMPUTATION,
+        help="Processor threads of the network; default: all.",
+        show_default=False,
+    ),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
-Workers = Annotated[int, typer.Option(min=1, help="Processes that decode images.")]
+BatchSize = Annotated[int, typer.Option(min=1, rich_help_panel=_COMPUTATION, help="Images per batch.")]
+Workers = Annotated[
+    int, typer.Option(min=1, rich_help_panel=_COMPUTATION, help="Processes that decode images.")
+]
 
-FollowLinks = Annotated[bool, typer.Option("--follow-links", help="Follow symbolic links.")]
+FollowLinks = Annotated[
+    bool, typer.Option("--follow-links", rich_help_panel=_FILES, help="Follow symbolic links.")
+]
 
-AnyView = Annotated[bool, typer.Option("--any-view", help="Accept views other than AP and PA.")]
+AnyView = Annotated[
+    bool, typer.Option("--any-view", rich_help_panel=_FILES, help="Accept views other than AP and PA.")
+]
 AnyModality = Annotated[
     bool,
     typer.Option(
-        "--any-modality", help="Accept modalities other than CR and DX, with any view and body part."
+        "--any-modality",
+        rich_help_panel=_FILES,
+        help="Accept modalities other than CR and DX, with any view and body part.",
     ),
 ]
-AnyBodyPart = Annotated[bool, typer.Option("--any-body-part", help="Accept body parts other than the chest.")]
+AnyBodyPart = Annotated[
+    bool,
+    typer.Option("--any-body-part", rich_help_panel=_FILES, help="Accept body parts other than the chest."),
+]
 AllowBurnedIn = Annotated[
     bool,
-    typer.Option("--allow-burned-in", help="Assume that burned-in annotations contain no identifying text."),
+    typer.Option(
+        "--allow-burned-in",
+        rich_help_panel=_FILES,
+        help="Assume that burned-in annotations contain no identifying text.",
+    ),
 ]
 
 OperatingPointName = Annotated[
     str | None,
     typer.Option(
         "--operating-point",
+        rich_help_panel=_MODEL,
         help="Operating point to use: challenge, specificity, screening, or specificity=0.9; "
         "default: the model's own setting.",
         show_default=False,
@@ -68,7 +91,8 @@ OperatingPointName = Annotated[
 Tta = Annotated[
     str | None,
     typer.Option(
-        help="Test-time augmentation to apply: flip, scale, both (flip,scale), or none; "
+        rich_help_panel=_MODEL,
+        help="Test-time augmentation to apply: flip, scale, both as flip,scale, or none; "
         "default: the model's own setting.",
         show_default=False,
     ),
@@ -76,13 +100,16 @@ Tta = Annotated[
 Calibrated = Annotated[
     bool,
     typer.Option(
-        "--calibrated", help="Report image probabilities as calibrated on held-out images in training."
+        "--calibrated",
+        rich_help_panel=_MODEL,
+        help="Report image probabilities as calibrated on held-out images in training.",
     ),
 ]
 RuntimeChoice = Annotated[
     str,
     typer.Option(
         "--runtime",
+        rich_help_panel=_COMPUTATION,
         help="Runtime of the networks: torch, torch.compile, onnx, openvino, or auto, the fastest that is installed "
         "for the number of images, checked against torch.",
     ),
@@ -91,12 +118,16 @@ PrecisionChoice = Annotated[
     str,
     typer.Option(
         "--precision",
+        rich_help_panel=_COMPUTATION,
         help="Number format: float32, bf16, fp16 (CUDA), int8 (after `pneumoseg quantize`), or auto, that of the "
         "model's validation.",
     ),
 ]
 DropoutPasses = Annotated[
-    int, typer.Option(min=0, help="Monte-Carlo dropout samples for the uncertainty estimate.")
+    int,
+    typer.Option(
+        min=0, rich_help_panel=_MODEL, help="Monte-Carlo dropout samples for the uncertainty estimate."
+    ),
 ]
 
 
@@ -148,27 +179,6 @@ def set_threads(threads: int | None) -> None:
         import torch
 
         torch.set_num_threads(threads)
-
-
-def acceptance_filters(
-    *, any_view: bool, any_modality: bool, any_body_part: bool, allow_burned_in: bool = False
-) -> "AcceptanceFilters":
-    """Make the acceptance filters of a command from its options.
-
-    Args:
-        any_view: Whether to accept views other than AP and PA.
-        any_modality: Whether to accept modalities other than CR and DX, with any view and body part.
-        any_body_part: Whether to accept body parts other than the chest.
-        allow_burned_in: Whether to assume that burned-in annotations contain no identifying text.
-    """
-    from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
-
-    return AcceptanceFilters.widened(
-        any_view=any_view,
-        any_modality=any_modality,
-        any_body_part=any_body_part,
-        allow_burned_in=allow_burned_in,
-    )
 
 
 def parse_shape(text: str) -> tuple[int, int]:

@@ -2,15 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from pneumoseg.pipeline.cli.options import acceptance_filters, check_fold, model_and_images, parse_shape
+from pneumoseg.pipeline.cli.options import check_fold, model_and_images, parse_shape
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.model import catalogue
-
-
-def test_any_modality_includes_other_views_and_body_parts() -> None:
-    filters = acceptance_filters(any_view=False, any_modality=True, any_body_part=False)
-    assert (filters.any_modality, filters.any_view, filters.any_body_part) == (True, True, True)
-    assert not filters.allow_burned_in
 
 
 @pytest.mark.parametrize("fold", [None, "all", "0", "12"])
