@@ -46,6 +46,7 @@ def evaluate(
     examples: Annotated[
         int, typer.Option(min=0, help="Cases of each kind in the gallery of the report.")
     ] = 3,
+    card: Annotated[bool, typer.Option("--card", help="Write the scores into the model card, too.")] = False,
     overwrite: Overwrite = False,
     computation: Computation,
 ) -> None:
@@ -63,6 +64,7 @@ def evaluate(
         fold=int(fold) if fold not in (None, "all") else None,
         all_folds=fold == "all",
         examples=examples,
+        card=card,
         overwrite=overwrite,
     )
     title = "all folds" if report.fold is None else f"fold {report.fold}"

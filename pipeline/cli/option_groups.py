@@ -111,7 +111,9 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     Returns: The command with one parameter for each option; it passes the groups on to *command*.
     """
     parameters = inspect.signature(command).parameters.values()
-    groups = {each.name: each.annotation for each in parameters if is_dataclass(each.annotation)}
+    groups: dict[str, type[Any]] = {
+        each.name: each.annotation for each in parameters if is_dataclass(each.annotation)
+    }
 
     @functools.wraps(command)
     def call(**options: Any) -> None:

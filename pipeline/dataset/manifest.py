@@ -207,8 +207,10 @@ def manifest_sha256(manifest: Manifest) -> str:
     Args:
         manifest: Manifest to hash.
     """
-    places = {"training": {"__all__": {"image"}}, "unlabelled": True, "refused": True}
-    return hashlib.sha256(manifest.model_dump_json(exclude=places).encode()).hexdigest()
+    content = manifest.model_dump_json(
+        exclude={"training": {"__all__": {"image"}}, "unlabelled": True, "refused": True}
+    )
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def manifest_schema() -> dict[str, Any]:

@@ -16,9 +16,11 @@ from pneumoseg.pipeline.dataset.groups import PatientCount
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.runtime_choice import choose_runtime
+from pneumoseg.pipeline.jobs.card_evaluation import read_card_evaluation
 from pneumoseg.pipeline.jobs.exhibits import choose_cases, make_exhibits
 from pneumoseg.pipeline.jobs.measure_cases import MeasuredCases, Parts, measure_cases
 from pneumoseg.pipeline.jobs.report import write_report
+from pneumoseg.pipeline.model.card import write_card
 from pneumoseg.pipeline.reporting.evaluation import SURFACE
 from pneumoseg.pipeline.reporting.gallery import save_gallery
 from pneumoseg.pipeline.scoring.calibration import image_reliability, pixel_reliability
@@ -84,6 +86,7 @@ def evaluate_model(
     options: ModelOptions = ModelOptions(),
     runtime: Runtime = Runtime(),
     examples: int = 3,
+    card: bool = False,
     overwrite: bool = False,
 ) -> EvaluateReport:
     """Score a model on the cases of one fold, or of all folds.
@@ -102,6 +105,7 @@ def evaluate_model(
             ``uncertainty/`` shows the standard deviation of each pixel, from 0 as black to 0.5 as white.
         runtime: Device, batch size and workers.
         examples: Number of cases of each kind in the report: best, median, worst, missed, false alarm.
+        card: Whether to write the scores into the model card, too; not where the model has seen an image.
         overwrite: Delete an earlier result in *output*.
 
     Returns: The scores.
@@ -143,6 +147,10 @@ def evaluate_model(
         each=examples,
     )
     save_gallery(output, make_exhibits(plan.parts, manifest, manifest_path, chosen, workers=runtime.workers))
+    if card and not report.trained_on:
+        write_card(model.folder, model.description, read_card_evaluation(output))
+    elif card:
+        warn(f"the model card stays as it is: {report.trained_on} of the images were in the training set")
     write_report(output)
     return report
 

@@ -21,13 +21,10 @@ from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.dataset.cases import Bytes
 from pneumoseg.pipeline.dataset.loaders import loader_workers
 from pneumoseg.pipeline.dataset.manifest import Manifest
-from pneumoseg.pipeline.jobs.card_evaluation import read_card_evaluation
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.jobs.starting_point import read_starting_point
 from pneumoseg.pipeline.jobs.trained_model import KeptWeights, describe_training, write_model, write_summary
-from pneumoseg.pipeline.model.card import write_card
-from pneumoseg.pipeline.model.description import read_description
 from pneumoseg.pipeline.reporting.paired import EVALUATION
 from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores, score_point
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, save_out_of_fold
@@ -239,10 +236,9 @@ def evaluate_run(
                 batch_size=max(1, config.data.batch_size // config.data.accumulate),
                 workers=max(1, workers),
             ),
+            card=True,
             overwrite=True,
         )
-        card = read_card_evaluation(run_dir / EVALUATION)
-        write_card(run_dir / "model", read_description(run_dir / "model"), card)
         write_report(run_dir)
     return evaluation
 

@@ -25,6 +25,7 @@ from pneumoseg.pipeline.model.description import (
     ObjectivePoint,
     OperatingPointSearch,
     TunedPoint,
+    image_digest,
     read_description,
 )
 from pneumoseg.pipeline.reporting.charts import Ranked
@@ -454,3 +455,21 @@ def test_without_dropout_there_is_no_uncertainty(
     assert not (tmp_path / "out" / "uncertainty").exists()
     with pytest.raises(UsageError, match="--dropout-passes: 1 Monte-Carlo"):
         evaluate(model_folder, collection, tmp_path, dropout_passes=1, overwrite=True)
+
+
+def test_the_scores_of_held_out_images_are_written_into_the_model_card(
+    collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sha256 = manifest_sha256(collection.manifest)
+    model = write_model(tmp_path / "model", bright_pixel_network(), fold=1, manifest_sha256=sha256)
+    card = model / "MODEL_CARD.md"
+    before = card.read_text()
+    evaluate(model, collection, tmp_path, card=True)
+    assert "95 % interval" not in before
+    assert "95 % interval" in card.read_text()
+    seen = tuple(image_digest(case.sha256) for case in collection.manifest.training)
+    model = write_model(tmp_path / "seen", bright_pixel_network(), image_digests=seen)
+    card = model / "MODEL_CARD.md"
+    evaluate(model, collection, tmp_path, card=True, overwrite=True)
+    assert "95 % interval" not in card.read_text()
+    assert "the model card stays as it is: 12 of the images" in capsys.readouterr().err
