@@ -229,6 +229,10 @@ def tune(
         ),
     ] = None,
     tta: Tta = None,
+    average: Annotated[
+        bool,
+        typer.Option("--average", help="Average the weights of the networks of one fold into one network."),
+    ] = False,
     half: Annotated[
         bool, typer.Option("--half", help="Store the kernels in half precision: files of half the size.")
     ] = False,
@@ -253,6 +257,7 @@ def tune(
         output,
         members=None if members is None else [int(word) for word in members.split(",")],
         tta=parse_tta(tta),
+        average=average,
         half=half,
         runtime=Runtime(device=device, batch_size=batch_size, workers=workers),
         overwrite=overwrite,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from pneumoseg.pipeline.core.devices import resolve_device
@@ -48,6 +49,7 @@ def tune_model(
     *,
     members: Sequence[int] | None = None,
     tta: Sequence[str] | None = None,
+    average: bool = False,
     half: bool = False,
     runtime: Runtime = Runtime(),
     overwrite: bool = False,
@@ -63,6 +65,8 @@ def tune_model(
         output: Model folder to write.
         members: Indices of the networks to keep, as ``model.json`` lists them; None keeps all.
         tta: Test-time augmentations: see `parse_tta`; None keeps the model's own.
+        average: Whether to average the weights of the networks into one. This suits epochs of one run, which are close
+            to each other; one network then costs what one costs.
         half: Whether to store the kernels in half precision, which halves the files. Networks compute as before, with
             the rounded numbers, and are tuned with these.
         runtime: Device, batch size and workers.
@@ -71,12 +75,14 @@ def tune_model(
     Returns: The scores at the tuned operating point.
 
     Raises:
-        UsageError: If the manifest is not the model's own, or there is no such member.
+        UsageError: If the manifest is not the model's own, there is no such member, or networks of several folds are
+            to be averaged.
         JobError: If model, manifest or an image cannot be used.
     """
     model_folder, manifest_path, output = Path(model_folder), Path(manifest_path), Path(output)
     model = load_model(model_folder, resolve_device(runtime.device), ModelOptions(tta=tta))
     model = model if members is None else _keep(model, members)
+    model = _averaged(model) if average else model
     manifest = read_manifest(manifest_path)
     check_own_manifest(model, manifest)
     claim_folder(output, overwrite=overwrite, command="tune", inputs=[model_folder, manifest_path])
@@ -121,6 +127,23 @@ def _keep(model: Model, members: Sequence[int]) -> Model:
         description=model.description.model_copy(
             update={"members": tuple(every[index] for index in members)}
         ),
+    )
+
+
+def _averaged(model: Model) -> Model:
+    if len(model.held_out_folds) > 1:
+        folds = ", ".join(map(str, model.held_out_folds))
+        raise UsageError(
+            f"--average: the networks hold out the folds {folds}; --members can name those of one fold"
+        )
+    mean = AveragedModel(model.networks[0], use_buffers=True)
+    for network in model.networks:
+        mean.update_parameters(network)
+    last = model.description.members[-1]
+    return replace(
+        model,
+        networks=(mean.module,),
+        description=model.description.model_copy(update={"members": (last,)}),
     )
 
 

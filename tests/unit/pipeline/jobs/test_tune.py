@@ -8,7 +8,9 @@ from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.dataset.manifest import manifest_sha256
 from pneumoseg.pipeline.inference.model import load_model
 from pneumoseg.pipeline.jobs.tune import TuneReport, tune_model
+from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import TunedPoint, read_description
+from pneumoseg.pipeline.model.weights import save_weights
 
 BAD_POINT = TunedPoint(threshold=0.0, min_area_fraction=0.9)  # nothing is predicted positive
 
@@ -51,6 +53,33 @@ def test_only_the_chosen_members_are_kept(model: Path, collection: Collection) -
     twice = description.model_copy(update={"members": (member, member)})
     (model / "model.json").write_text(twice.model_dump_json())
     assert tune(model, collection, members=[1]).members == 1
+
+
+def test_weights_of_one_run_are_averaged_into_one_network(model: Path, collection: Collection) -> None:
+    first = read_description(model).members[0]
+    networks = [bright_pixel_network(), bright_pixel_network()]
+    with torch.no_grad():
+        for parameter in networks[1].parameters():
+            parameter.mul_(3)
+    members = tuple(
+        save_weights(model, network, fold=0, epoch=epoch).model_copy(
+            update={"unseen_digests": first.unseen_digests}
+        )
+        for epoch, network in enumerate(networks)
+    )
+    save_description(model, read_description(model).model_copy(update={"members": members}))
+    tuned = tune(model, collection, average=True).model
+    (averaged,) = load_model(tuned, torch.device("cpu")).networks
+    for name, value in networks[0].named_parameters():
+        torch.testing.assert_close(averaged.get_parameter(name), 2 * value)
+
+
+def test_networks_of_several_folds_are_not_averaged(model: Path, collection: Collection) -> None:
+    description = read_description(model)
+    members = tuple(description.members[0].model_copy(update={"held_out_fold": fold}) for fold in (0, 1))
+    save_description(model, description.model_copy(update={"members": members}))
+    with pytest.raises(UsageError, match="hold out the folds 0, 1"):
+        tune(model, collection, average=True)
 
 
 @pytest.mark.parametrize("members", [[], [1], [0, 0]])
