@@ -111,7 +111,7 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     Returns: The command with one parameter for each option; it passes the groups on to *command*.
     """
     parameters = inspect.signature(command).parameters.values()
-    groups: dict[str, type[Any]] = {
+    groups: dict[str, Any] = {
         each.name: each.annotation for each in parameters if is_dataclass(each.annotation)
     }
 

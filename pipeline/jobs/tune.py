@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
@@ -22,6 +23,9 @@ from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
 from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.pipeline.training.engines import make_evaluator
 from pneumoseg.transforms.chains import evaluation_chain
+
+if TYPE_CHECKING:
+    from pneumoseg.models import AttentionUNet
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ def _averaged(model: Model) -> Model:
     last = model.description.members[-1]
     return replace(
         model,
-        networks=(mean.module,),
+        networks=(cast("AttentionUNet", mean.module),),
         description=model.description.model_copy(update={"members": (last,)}),
     )
 
