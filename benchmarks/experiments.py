@@ -67,10 +67,7 @@ def read_run(run: Path) -> Row:
         "folds": len(folders),
         "epochs": len(epochs) // len(folders),
         "images_seen": round(sum(images_of(row) for row in epochs)),
-        # at the rate of the fastest epoch: other programs slow single epochs down
-        "training_hours": sum(images_of(row) for row in epochs)
-        / max(float(row["images_per_s"]) for row in epochs)
-        / 3600,
+        "training_hours": training_hours(epochs),
         "device": summary.get("device"),
         "precision": summary.get("precision"),
         "threads": summary.get("threads"),
@@ -80,6 +77,21 @@ def read_run(run: Path) -> Row:
         "in_sample": scores["numbers"],
         "cross_fitted": scores["cross_fitted"],
     }
+
+
+def training_hours(epochs: list[Row]) -> float:
+    """Compute the duration of all epochs at the rate of the fastest one of each stage.
+
+    Other programs slow single epochs down.
+
+    Args:
+        epochs: Rows of ``metrics.csv``.
+    """
+    hours = 0.0
+    for size in {row["image_size"] for row in epochs}:
+        stage = [row for row in epochs if row["image_size"] == size]
+        hours += sum(map(images_of, stage)) / max(float(row["images_per_s"]) for row in stage) / 3600
+    return hours
 
 
 def images_of(epoch: Row) -> float:

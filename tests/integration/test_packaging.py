@@ -67,3 +67,30 @@ def test_every_preset_is_in_the_wheel(installed: Path, tmp_path: Path) -> None:
     assert found.stdout.split() == sorted(
         path.stem for path in (ROOT / "pipeline" / "core" / "presets").iterdir()
     )
+
+
+def test_the_reference_model_is_in_the_wheel_and_found_by_its_name(installed: Path, tmp_path: Path) -> None:
+    result = subprocess.run(
+        [installed / "pneumoseg", "models"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "reference" in result.stdout
+    folder = Path(
+        subprocess.run(
+            [
+                installed / "python",
+                "-c",
+                "from pneumoseg.pipeline.model.catalogue import find_model; print(find_model('reference'))",
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    )
+    assert installed.parent in folder.parents
+    assert {path.name for path in folder.iterdir()} == {
+        "MODEL_CARD.md",
+        "LICENSE.md",
+        "model.json",
+        "weights",
+    }
