@@ -68,7 +68,7 @@ def evaluate(
     from pneumoseg.pipeline.cli.summaries import evaluation_table
     from pneumoseg.pipeline.core.runtime import Runtime
     from pneumoseg.pipeline.inference.model import ModelOptions
-    from pneumoseg.pipeline.inference.tta import parse_tta
+    from pneumoseg.pipeline.inference.passes import parse_tta
     from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 
     check_fold(fold)
@@ -131,7 +131,7 @@ def submit(
     from pneumoseg.pipeline.cli.summaries import links_not_followed
     from pneumoseg.pipeline.core.runtime import Runtime
     from pneumoseg.pipeline.inference.model import ModelOptions
-    from pneumoseg.pipeline.inference.tta import parse_tta
+    from pneumoseg.pipeline.inference.passes import parse_tta
     from pneumoseg.pipeline.jobs.submit import write_submission
 
     set_threads(threads)
@@ -237,7 +237,7 @@ def predict(
     from pneumoseg.pipeline.cli.summaries import predict_summary
     from pneumoseg.pipeline.core.runtime import Runtime
     from pneumoseg.pipeline.inference.model import ModelOptions
-    from pneumoseg.pipeline.inference.tta import parse_tta
+    from pneumoseg.pipeline.inference.passes import parse_tta
     from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
     from pneumoseg.pipeline.jobs.watch import watch_folder
     from pneumoseg.pipeline.results.planning import Part
