@@ -16,9 +16,9 @@ import torch
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.formats.files import Run, onnx_runner, openvino_runner
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
+from pneumoseg.pipeline.inference.passes import parse_tta
 from pneumoseg.pipeline.inference.predictor import Prediction
 from pneumoseg.pipeline.inference.segmentation import ModelPredictor, Segmentation, postprocess
-from pneumoseg.pipeline.inference.tta import parse_tta
 from pneumoseg.pipeline.jobs.export import export_model
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.transforms.network_input import Placement, network_image

@@ -88,7 +88,7 @@ class ModelUse:
             computation: How it is computed.
         """
         from pneumoseg.pipeline.inference.model import ModelOptions
-        from pneumoseg.pipeline.inference.tta import parse_tta
+        from pneumoseg.pipeline.inference.passes import parse_tta
 
         own = {field.name: getattr(self, field.name) for field in fields(self)} | {"tta": parse_tta(self.tta)}
         return ModelOptions(**own, runtime=computation.runtime, precision=computation.precision)

@@ -86,7 +86,7 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a model for other programs: ONNX Runtime, OpenVINO, a browser, MONAI, Keras."""
-    from pneumoseg.pipeline.inference.tta import parse_tta
+    from pneumoseg.pipeline.inference.passes import parse_tta
     from pneumoseg.pipeline.jobs.export import export_model
 
     files = export_model(

@@ -245,7 +245,7 @@ def tune(
     """Tune the operating points of a model anew, with some of its networks or another augmentation."""
     from pneumoseg.pipeline.cli.summaries import operating_point_table
     from pneumoseg.pipeline.core.runtime import Runtime
-    from pneumoseg.pipeline.inference.tta import parse_tta
+    from pneumoseg.pipeline.inference.passes import parse_tta
     from pneumoseg.pipeline.jobs.tune import tune_model
 
     if members is not None and not re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4})*", members):

@@ -13,11 +13,16 @@ from pneumoseg.pipeline.core.config import RuntimeName
 from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.devices import Precision, precision_of_model
 from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.inference.passes import copies
 from pneumoseg.pipeline.inference.predictor import Predictor
-from pneumoseg.pipeline.inference.tta import copies
 from pneumoseg.pipeline.model.catalogue import find_model
-from pneumoseg.pipeline.model.description import Calibration, ModelDescription, image_digest, read_description
-from pneumoseg.pipeline.model.operating_points import point_for
+from pneumoseg.pipeline.model.description import (
+    Calibration,
+    ModelDescription,
+    image_digest,
+    point_for,
+    read_description,
+)
 from pneumoseg.pipeline.model.weights import load_member, place
 from pneumoseg.pipeline.runtimes.forward import check_runtime
 from pneumoseg.pipeline.runtimes.libraries import RUNTIMES, is_installed

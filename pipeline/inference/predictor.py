@@ -11,12 +11,12 @@ from torch.nn import functional
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.inference.image_probability import top_mean
-from pneumoseg.pipeline.inference.monte_carlo import RunningStatistics, dropout_layers, sampling
-from pneumoseg.pipeline.inference.tta import augmented
+from pneumoseg.pipeline.inference.passes import RunningStatistics, augmented, dropout_layers, sampling
 from pneumoseg.pipeline.runtimes.forward import Forward, torch_forward
 
 GATES: Final = 4
+TOP_SHARE: Final = 1000
+"""One in so many pixels is averaged: the largest 0.1 %."""
 
 
 class Prediction(NamedTuple):
@@ -228,6 +228,24 @@ def _is_finite(logits: Tensor) -> Tensor:
 def _with_image_probability(found: _RawPrediction, own: Tensor) -> tuple[Tensor, Tensor]:
     """Return the probabilities of the pixels and of the images."""
     return found.probabilities, top_mean(found.probabilities, own) if found.heads is None else found.heads
+
+
+def top_mean(probabilities: Tensor, own: Tensor) -> Tensor:
+    """Average the largest 0.1 %, at least one, of the pixels that are not padding.
+
+    This is the image probability of networks without an image head.
+
+    Args:
+        probabilities: (B, 1, H, W), in [0, 1].
+        own: (B, 1, H, W), True for the pixels that are not padding.
+
+    Returns: (B,), float32. The result of an image does not depend on the rest of the batch.
+    """
+    candidates = probabilities.masked_fill(~own, 0.0).flatten(1)
+    count = (own.flatten(1).sum(dim=1) // TOP_SHARE).clamp(min=1)
+    largest = candidates.topk(max(1, candidates.shape[1] // TOP_SHARE), dim=1).values.double()
+    taken = torch.arange(largest.shape[1], device=largest.device) < count[:, None]
+    return (largest.where(taken, 0.0).sum(dim=1) / count).float()
 
 
 class _Mean:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
+from pneumoseg.pipeline.inference.passes import check_tta
 from pneumoseg.pipeline.inference.predictor import Prediction
-from pneumoseg.pipeline.inference.tta import check_tta
 from pneumoseg.pipeline.model.description import Calibration
 from pneumoseg.pipeline.scoring.calibration import calibrate
 from pneumoseg.transforms.masks import to_mask

@@ -9,7 +9,7 @@ import torch
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
-from pneumoseg.pipeline.inference.tta import parse_tta
+from pneumoseg.pipeline.inference.passes import parse_tta
 from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.pipeline.pacs.config import Analysis, ListenConfig, load_listen_config
 from pneumoseg.pipeline.pacs.service import Analysed, Service

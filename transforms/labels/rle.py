@@ -125,8 +125,9 @@ def format_runs(runs: Runs) -> str:
     if len(runs) == 0:
         return "-1"
     borders = runs.ravel()
-    numbers = borders.copy()
-    numbers[1:] -= borders[:-1]
+    numbers = np.empty_like(borders)
+    numbers[0] = borders[0]
+    np.subtract(borders[1:], borders[:-1], out=numbers[1:])
     return _format_numbers(numbers)
 
 
@@ -183,7 +184,7 @@ def _digits(numbers: NDArray[np.int64], *, places: int) -> NDArray[np.uint32]:
 def _parse_numbers(text: str) -> NDArray[np.int64] | None:
     """Read the numbers of a text; None for an empty mask."""
     text = text.strip(_BLANK)
-    if len(text) % 2 and text.isascii():
+    if len(text) % 2 and text[1:2] in {"", " "} and text.isascii():
         digits = np.frombuffer(f"{text} ".encode(), dtype="<u2") - _ONE_DIGIT  # anything else is more than 9
         if digits.max() <= 9:
             return digits.astype(np.int64)

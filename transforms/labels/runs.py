@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 Runs = NDArray[np.int64]
 
-_MANY: Final = 64
-"""With more than one border in so many pixels, sorting takes longer than a transposed copy."""
+_WORD: Final = 8  # pixels, and bytes of a uint64
+_MANY: Final = 16
+"""With borders in more than one of so many words, sorting takes longer than a transposed copy."""
+_STRIP: Final = 32
 NO_RUNS: Runs = np.empty((0, 2), dtype=np.int64)
 
 
@@ -39,53 +41,71 @@ def draw_lengths(lengths: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[
     Returns: Mask of shape ``(rows, columns)``, in Fortran order.
     """
     rows, columns = shape
-    stripes = np.zeros(lengths.size + 1, dtype=np.uint8)
-    stripes[1::2] = 1
-    rest = rows * columns - lengths.sum()
-    return np.repeat(stripes, np.append(lengths, rest)).reshape(columns, rows).T
+    stripes = np.frombuffer(b"\0\1" * (lengths.size // 2) + b"\0", dtype=np.uint8)
+    counts = np.empty(stripes.size, dtype=np.int64)
+    counts[:-1] = lengths
+    counts[-1] = rows * columns - lengths.sum()
+    return stripes.repeat(counts).reshape(columns, rows).T
 
 
 def find_runs(mask: NDArray[np.bool_ | np.integer]) -> Runs:
     """Find the runs of a mask.
 
     The search is limited to the bounding rows or columns of the mask. In C order each row is compared with the row
-    above, and the borders are sorted; that takes a tenth of the time of comparing neighbours in a transposed copy,
-    unless the borders are many.
+    above, eight pixels at once, and the borders are sorted; that takes a tenth of the time of comparing neighbours in a
+    transposed copy, unless the borders are many.
 
     Args:
         mask: Mask of shape ``(rows, columns)``; any value except 0 is inside.
 
     Returns: Runs, shape ``(n, 2)``.
     """
-    rows, columns = mask.shape
     in_run_order = mask.flags.f_contiguous  # as `draw_runs` makes it
-    whole_words = not in_run_order and mask.flags.c_contiguous and columns * mask.itemsize % 8 == 0
-    looked_at = mask.view(np.uint64) if whole_words else mask  # eight pixels at once
-    filled = np.flatnonzero(looked_at.any(axis=0 if in_run_order else 1))
+    lines = mask.T if in_run_order else mask
+    whole_words = lines.flags.c_contiguous and lines.shape[1] * lines.itemsize % _WORD == 0
+    filled = np.flatnonzero(np.bitwise_or.reduce(lines.view(np.uint64) if whole_words else lines, axis=1))
     if filled.size == 0:
         return NO_RUNS
     first, last = int(filled[0]), int(filled[-1])
-    if in_run_order:
-        flat = mask[:, first : last + 1].astype(np.bool_, copy=False).ravel(order="F")
-        changes = np.empty(flat.size + 1, dtype=np.bool_)
-        changes[0], changes[-1] = flat[0], flat[-1]
-        np.not_equal(flat[1:], flat[:-1], out=changes[1:-1])
-        borders: Runs = np.flatnonzero(changes)
-        borders += first * rows
-        return borders.reshape(-1, 2)
-    box = mask[first : last + 1].astype(np.bool_, copy=False)
-    is_border = np.empty((len(box) + 1, columns), dtype=np.bool_)
-    is_border[0], is_border[-1] = box[0], box[-1]
-    np.not_equal(box[1:], box[:-1], out=is_border[1:-1])
-    places = np.flatnonzero(is_border)
-    if places.size > is_border.size // _MANY:
-        return find_runs(np.asfortranarray(mask, dtype=np.bool_))
-    row, column = np.divmod(places, columns)
-    borders = np.sort(column * rows + row + first)
-    if len(box) == rows:  # a run that ends where the next column starts one is one run
+    if not in_run_order:
+        return _runs_of_rows(mask, first, last)
+    flat = lines[first : last + 1].astype(np.bool_, copy=False).ravel()
+    changes = np.empty(flat.size + 1, dtype=np.bool_)
+    changes[0], changes[-1] = flat[0], flat[-1]
+    np.not_equal(flat[1:], flat[:-1], out=changes[1:-1])
+    borders: Runs = np.flatnonzero(changes)
+    borders += first * len(mask)
+    return borders.reshape(-1, 2)
+
+
+def _runs_of_rows(mask: NDArray[np.bool_ | np.integer], first: int, last: int) -> Runs:
+    """Find the runs of a mask in C order that has pixels in the rows from *first* to *last*."""
+    rows, columns = mask.shape
+    width = -(-columns // _WORD)
+    box = np.zeros((last - first + 3, width * _WORD), dtype=np.bool_)  # with an empty row above and below
+    box[1:-1, :columns] = mask[first : last + 1]
+    words = box.view(np.uint64)
+    places = np.flatnonzero(words[1:] != words[:-1])
+    if places.size > words.size // _MANY:
+        return find_runs(_in_run_order(mask))
+    words = words.ravel()
+    changes = (words[places] ^ words[places + width]).view(np.bool_).reshape(-1, _WORD)
+    index, byte = np.nonzero(changes)
+    row, word = np.divmod(places[index], width)
+    borders = np.sort((word * _WORD + byte) * rows + row + first)
+    if last - first + 1 == rows:  # a run that ends where the next column starts one is one run
         differs = np.concatenate([[True], borders[1:] != borders[:-1], [True]])
         borders = borders[differs[1:] & differs[:-1]]
     return borders.reshape(-1, 2)
+
+
+def _in_run_order(mask: NDArray[np.bool_ | np.integer]) -> NDArray[np.bool_]:
+    """Copy a mask to Fortran order in strips of rows, which takes a third of the time of `np.asfortranarray`."""
+    inside = mask.astype(np.bool_, copy=False)
+    copy = np.empty(mask.shape, dtype=np.bool_, order="F")
+    for begin in range(0, len(mask), _STRIP):
+        copy[begin : begin + _STRIP] = inside[begin : begin + _STRIP]
+    return copy
 
 
 def merge_runs(parts: Sequence[Runs]) -> Runs:
