@@ -203,6 +203,12 @@ def predict(
         int, typer.Option(min=1, help="Number of runs that share the folder, as in a job array.")
     ] = 1,
     part_id: Annotated[int | None, typer.Option(min=0, help="Index of this run among them, from 0.")] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(
+            help="Where to process files: local, in this process, or ray, on the machines of a Ray cluster."
+        ),
+    ] = "local",
     any_view: AnyView = False,
     any_modality: AnyModality = False,
     any_body_part: AnyBodyPart = False,
@@ -279,6 +285,7 @@ def predict(
         research=research,
         part=None if part_id is None else Part(part_id, num_parts),
         uid_root=uid_root,
+        engine=engine,
     )
     if isinstance(report, PredictReport):
         show(report)

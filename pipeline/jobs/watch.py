@@ -12,6 +12,7 @@ from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.interruption import InterruptedRunError, Interruption
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.inference.model import ModelOptions, load_model
+from pneumoseg.pipeline.jobs.cluster import LOCAL
 from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
 from pneumoseg.transforms.reader.radiograph import FileKind, kind_of, read_start
 
@@ -70,6 +71,8 @@ def watch_folder(
         raise UsageError(f"{folder}: is no folder that can be watched")
     if settings.pop("part", None) is not None or settings.pop("overwrite", False):
         raise UsageError("--watch goes with neither --num-parts nor --overwrite; leave them out")
+    if settings.pop("engine", LOCAL) != LOCAL:
+        raise UsageError("--watch runs in one process; leave --engine out")
     model = load_model(model_folder, resolve_device(runtime.device), options)
     arrivals = Arrivals(folder, leave_out=output, settle_s=settle_s)
     known: Mapping[Path, _Signature] = {}
