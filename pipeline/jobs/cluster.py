@@ -33,7 +33,6 @@ LOCAL: Final = "local"
 RAY: Final = "ray"
 ENGINES: Final = (LOCAL, RAY)
 _BATCHES_PER_BLOCK: Final = 4  # a killed actor loses a block; a small one costs an idle network at its ends
-_MOST_RETRIES: Final = 10  # of a block; a file that kills its actor each time must not do so for ever
 _MOST_BLOCKS: Final = 10_000  # the driver keeps books of each
 
 
@@ -65,13 +64,14 @@ def connected() -> Iterator[None]:
         import ray.data  # noqa: PLC0415
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if ray.is_initialized():
         yield
         return
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(logging_level=logging.ERROR, log_to_driver=False)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (of any library below)
         raise JobError(
             f"no Ray cluster can be used: {first_line(error)}; `ray status` and RAY_ADDRESS may show why"
         ) from None
@@ -136,12 +136,11 @@ def process_on_ray(
         compute=ActorPoolStrategy(min_size=max(1, min(room, blocks)), max_size=max(1, blocks)),
         num_cpus=threads,
         num_gpus=1 if is_cuda else None,
-        max_task_retries=_MOST_RETRIES,
     )
     try:
         for row in done.iter_rows():
             yield files[row["index"]].path
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (whatever an actor raises, and Ray itself)
         raise _reason(error) from None
     remove_unfinished(writer.output)  # files of actors that were killed
 

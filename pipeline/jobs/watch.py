@@ -14,7 +14,8 @@ from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.inference.model import ModelOptions, load_model
 from pneumoseg.pipeline.jobs.cluster import LOCAL
 from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
-from pneumoseg.transforms.reader.radiograph import FileKind, kind_of, read_start
+from pneumoseg.pipeline.reading.readers import Readers
+from pneumoseg.transforms.reader.radiograph import FileKind, kind_of, read_radiograph, read_start
 
 _TEMPORARY: Final = (
     ".part",
@@ -76,7 +77,8 @@ def watch_folder(
     model = load_model(model_folder, resolve_device(runtime.device), options)
     arrivals = Arrivals(folder, leave_out=output, settle_s=settle_s)
     known: Mapping[Path, _Signature] = {}
-    with Interruption() as interruption:
+    readers = Readers(read_radiograph, acceptance=settings.get("acceptance"), workers=runtime.workers)
+    with readers, Interruption() as interruption:
         while not interruption.received:
             complete = arrivals.complete()
             if complete and complete != known:
@@ -84,7 +86,7 @@ def watch_folder(
                 try:
                     report = predict_folder(
                         model_folder, folder, output, options=options, runtime=runtime, model=model,
-                        only=complete, known=unchanged, **settings,
+                        readers=readers, only=complete, known=unchanged, **settings,
                     )  # fmt: skip
                 except InterruptedRunError as error:
                     return error.exit_code - 128
