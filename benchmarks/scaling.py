@@ -36,12 +36,14 @@ class Point:
         series: What grows: ``images``, ``size``, ``threads`` or ``batch``.
         value: Number of images, side in pixels, number of threads, or images per batch.
         seconds: Time of predicting the folder, or of one forward pass.
+        processor_s: Processor time of the process and of those that it started, with its start.
         peak_mib: Highest memory of the process, with its libraries.
     """
 
     series: str
     value: int
     seconds: float
+    processor_s: float
     peak_mib: float
 
 
@@ -69,7 +71,8 @@ def measure_point(series: str, value: int) -> Point:
     """
     seconds = _predict(value) if series == "images" else _forward(**{"size": 512, series: value})
     in_mib = 2**20 if sys.platform == "darwin" else 2**10
-    return Point(series, value, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / in_mib)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Point(series, value, seconds, sum(os.times()[:4]), peak / in_mib)
 
 
 def _in_a_process(series: str, value: int) -> Point:
@@ -137,7 +140,10 @@ def main() -> None:
         return
     points = measure_all(quick=words.quick)
     for point in points:
-        print(f"{point.series} {point.value}: {point.seconds:.3g} s, {point.peak_mib:.0f} MiB")
+        print(
+            f"{point.series} {point.value}: {point.seconds:.3g} s, processor {point.processor_s:.3g} s, "
+            f"{point.peak_mib:.0f} MiB"
+        )
     if words.json:
         words.json.write_text(json.dumps([asdict(point) for point in points], indent=2) + "\n")
 

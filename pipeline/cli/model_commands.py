@@ -163,6 +163,12 @@ def predict(
         int, typer.Option(min=1, help="Number of runs that share the folder, as in a job array.")
     ] = 1,
     part_id: Annotated[int | None, typer.Option(min=0, help="Index of this run among them, from 0.")] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(
+            help="Where to process files: local, in this process, or ray, on the machines of a Ray cluster."
+        ),
+    ] = "local",
     files: AcceptanceChoice,
     allow_burned_in: AllowBurnedIn = False,
     uid_root: Annotated[
@@ -215,6 +221,7 @@ def predict(
         research=research,
         part=None if part_id is None else Part(part_id, num_parts),
         uid_root=uid_root,
+        engine=engine,
     )
     if isinstance(report, PredictReport):
         show(report)

@@ -18,7 +18,8 @@ from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.names import cell
 
 LOCK: Final = ".lock"
-_UNFINISHED: Final = ".writing-"
+UNFINISHED: Final = ".writing-"
+"""Start of the names of files that are not complete yet."""
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _NOT_OFFERED: Final = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 """What file systems answer that cannot sync: network drives, WSL and some overlays, mostly for folders."""
@@ -48,7 +49,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
         raise JobError(
             f"{path.parent} cannot hold {path.name}, since it is no folder; give another output"
         ) from None
-    temporary = path.with_name(f"{_UNFINISHED}{secrets.token_hex(6)}{''.join(path.suffixes[-2:])}")
+    temporary = path.with_name(f"{UNFINISHED}{secrets.token_hex(6)}{''.join(path.suffixes[-2:])}")
     temporary.touch(exist_ok=False)
     try:
         yield temporary
@@ -257,7 +258,7 @@ def remove_unfinished(folder: Path) -> None:
         if entry.is_dir(follow_symlinks=False):
             if not is_in_use(path):
                 remove_unfinished(path)
-        elif entry.name.startswith(_UNFINISHED):
+        elif entry.name.startswith(UNFINISHED):
             path.unlink(missing_ok=True)
 
 

@@ -1,7 +1,7 @@
 """Inference on a stream of radiograph files, in order and in batches."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -43,6 +43,7 @@ def segment_files(
     acceptance: AcceptanceFilters | None = None,
     batch_size: int = 4,
     workers: int = 1,
+    readers: Readers[Radiograph] | None = None,
     even_batches: bool = False,
     attention: bool = False,
     refused: Mapping[Path, RadiographError] | None = None,
@@ -59,6 +60,7 @@ def segment_files(
         acceptance: Which files are accepted as frontal chest radiographs.
         batch_size: Images per batch; it determines the memory, which does not depend on the number of files.
         workers: Number of decoding processes; 0 decodes in this process, without protection from damaged files.
+        readers: Decoding processes to use, with their own filters; None starts *workers* of them, and ends them.
         even_batches: Whether to pad each batch to its full size, so that results are bit-exact for any number of files.
         attention: Whether to include the attention maps.
         refused: Errors of files that are not to be read.
@@ -69,10 +71,10 @@ def segment_files(
             paths,
             refused or {},
             refuse,
+            readers or Readers(read_radiograph, acceptance=acceptance, workers=workers),
             image_size=model.image_size,
-            acceptance=acceptance,
             batch_size=batch_size,
-            workers=workers,
+            ends_readers=readers is None,
             even=even_batches,
             pin_memory=model.precision.device.type == "cuda",
         )
@@ -110,16 +112,18 @@ def _read_batches(
     paths: Sequence[Path],
     refused: Mapping[Path, RadiographError],
     refuse: Refuse | None,
+    readers: Readers[Radiograph],
     *,
     image_size: int,
-    acceptance: AcceptanceFilters | None,
     batch_size: int,
-    workers: int,
+    ends_readers: bool,
     even: bool,
     pin_memory: bool,
 ) -> Generator[_Batch]:
-    with Readers(read_radiograph, acceptance=acceptance, workers=workers) as readers:
-        read = readers.read(path for path in paths if path not in refused)
+    with (
+        readers if ends_readers else nullcontext(),
+        closing(readers.read(path for path in paths if path not in refused)) as read,
+    ):
         results = ((path, refused[path] if path in refused else next(read)) for path in paths)
         if refuse is not None:
             results = ((path, _used(path, result, refuse)) for path, result in results)

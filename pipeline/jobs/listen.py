@@ -13,9 +13,11 @@ from pneumoseg.pipeline.inference.passes import parse_tta
 from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.pipeline.pacs.config import Analysis, ListenConfig, load_listen_config
 from pneumoseg.pipeline.pacs.service import Analysed, Service
+from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.pipeline.results.receipts import FOLDER, read_receipt
 from pneumoseg.pipeline.results.settings import check_uid_root
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
+from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 
 
 def listen_to_archive(
@@ -44,10 +46,27 @@ def listen_to_archive(
     )
     model = load_model(config.analysis.model, resolve_device(config.analysis.device), options)
 
-    def analyse(images: Path, results: Path, kinds: Sequence[str]) -> Analysed:
-        return analyse_study(model, images, results, kinds, analysis=config.analysis, options=options)
+    acceptance = acceptance_of(config.analysis)
+    readers = Readers(read_radiograph, acceptance=acceptance, workers=config.analysis.workers)
 
-    return Service(config, analyse).run(on_ready)
+    def analyse(images: Path, results: Path, kinds: Sequence[str]) -> Analysed:
+        return analyse_study(
+            model, images, results, kinds, analysis=config.analysis, options=options, readers=readers
+        )
+
+    with readers:  # they serve all studies
+        return Service(config, analyse).run(on_ready)
+
+
+def acceptance_of(analysis: Analysis) -> AcceptanceFilters:
+    """Make the acceptance filters of an analysis.
+
+    Args:
+        analysis: How to use the model.
+    """
+    return AcceptanceFilters.widened(
+        any_view=analysis.any_view, any_modality=analysis.any_modality, any_body_part=analysis.any_body_part
+    )
 
 
 def analyse_study(
@@ -58,6 +77,7 @@ def analyse_study(
     *,
     analysis: Analysis,
     options: ModelOptions,
+    readers: Readers[Radiograph] | None = None,
 ) -> Analysed:
     """Run `predict_folder` on the images of a study.
 
@@ -68,6 +88,7 @@ def analyse_study(
         kinds: Kinds of DICOM results.
         analysis: How to use the model.
         options: The same, as the model was loaded with.
+        readers: Decoding processes that serve all studies; None starts some for this one.
 
     Raises: JobError: If the results cannot be made now.
     """
@@ -78,13 +99,10 @@ def analyse_study(
         kinds=kinds,
         options=options,
         runtime=Runtime(device=analysis.device, batch_size=analysis.batch_size, workers=analysis.workers),
-        acceptance=AcceptanceFilters.widened(
-            any_view=analysis.any_view,
-            any_modality=analysis.any_modality,
-            any_body_part=analysis.any_body_part,
-        ),
+        acceptance=acceptance_of(analysis),
         uid_root=analysis.uid_root,
         model=model,
+        readers=readers,
     )
     made: dict[str, str] = {}
     statuses: Counter[str] = Counter()

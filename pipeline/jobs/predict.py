@@ -1,9 +1,10 @@
 """Segment every radiograph under a folder, and write a row and the requested files for each."""
 
+import logging
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
-from contextlib import closing
+from collections.abc import Collection, Generator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -16,23 +17,15 @@ from pneumoseg.pipeline.core.names import REVIEW
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.runtime_choice import choose_runtime
-from pneumoseg.pipeline.inference.segment import NotRead, segment_files
-from pneumoseg.pipeline.inference.segmentation import Segmentation
+from pneumoseg.pipeline.jobs.cluster import LOCAL, RAY, check_engine, connected, process_on_ray
 from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.reading.duplicates import Duplicates, find_duplicates
 from pneumoseg.pipeline.reading.folders import FoundFiles, find_radiographs, look_for_uids
+from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.pipeline.results.output_folder import claimed, remove_leftovers, remove_unfinished_of_parts
 from pneumoseg.pipeline.results.planning import Names, Part, Planned, content_sha256
-from pneumoseg.pipeline.results.receipts import (
-    Receipt,
-    has_receipts,
-    history_of,
-    is_valid,
-    read_receipt,
-    withdraw,
-    write_receipt,
-)
-from pneumoseg.pipeline.results.rows import row_of, row_without_result
+from pneumoseg.pipeline.results.processing import process_files
+from pneumoseg.pipeline.results.receipts import Receipt, has_receipts, is_valid, read_receipt
 from pneumoseg.pipeline.results.run_log import counts, logged
 from pneumoseg.pipeline.results.settings import (
     DEFAULT_KINDS,
@@ -43,8 +36,8 @@ from pneumoseg.pipeline.results.settings import (
 )
 from pneumoseg.pipeline.results.tables import collect, was_trained_on, withdraw_tables, write_tables
 from pneumoseg.pipeline.results.writing import Writer, lacks_requested_object
-from pneumoseg.transforms.measurements import measure
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
+from pneumoseg.transforms.reader.radiograph import Radiograph
 from pneumoseg.transforms.reader.reasons import Outcome, RadiographError
 
 
@@ -106,6 +99,8 @@ def predict_folder(
     model: Model | None = None,
     only: Collection[str | Path] | None = None,
     known: Collection[str | Path] = (),
+    readers: Readers[Radiograph] | None = None,
+    engine: str = LOCAL,
 ) -> PredictReport:
     """Segment every radiograph under a folder, or continue an earlier run.
 
@@ -130,6 +125,9 @@ def predict_folder(
         only: Paths of the files to process, of those in *folder*; None for all.
         known: Paths of files that have not changed since an earlier call of this process: a receipt of these settings
             is taken as valid without reading them again.
+        readers: Decoding processes that serve several calls, with the filters of *acceptance*; None starts some.
+        engine: Where files are processed: ``local``, in this process, or ``ray``, on a Ray cluster whose machines see
+            the same folders.
 
     Returns: Numbers of files by their results.
 
@@ -141,6 +139,7 @@ def predict_folder(
     model_folder, folder, output = Path(model_folder), Path(folder), Path(output)
     check_kinds(kinds, dropout_passes=options.dropout_passes)
     check_uid_root(uid_root)
+    check_engine(engine, part)
     acceptance = acceptance or AcceptanceFilters()
     loaded = model or load_model(model_folder, resolve_device(runtime.device), options)
     found = find_radiographs(folder, leave_out=[output], follow_links=follow_links)
@@ -156,7 +155,10 @@ def predict_folder(
         model=model,
         uid_root=uid_root,
     )
-    with claimed(output, part=part, overwrite=overwrite, inputs=[model_folder, folder]):
+    with (
+        connected() if engine == RAY else nullcontext(),
+        claimed(output, part=part, overwrite=overwrite, inputs=[model_folder, folder]),
+    ):
         within = folder if folder.is_dir() else folder.parent
         names = Names(within, research=research, max_bytes=acceptance.max_bytes)
         mine = part.of(found.images) if part else found.images
@@ -165,7 +167,8 @@ def predict_folder(
         with logged(log_path, facts=facts) as log, Interruption() as interruption:
             writer = Writer(output, settings, algorithm_parameters(model))
             due, refused, rule = mine, dict[Path, RadiographError](), Duplicates()
-            if part or has_receipts(output):  # otherwise names come from the one read of each file
+            # otherwise names come from the one read of each file
+            if part or engine == RAY or has_receipts(output):
                 uids = look_for_uids(found.images)
                 planned = list(map(names.plan, found.images, uids))
                 refused = find_duplicates(
@@ -175,33 +178,29 @@ def predict_folder(
                     due = _due(part.of(planned) if part else planned, writer, refused, set(map(Path, known)))
             if due:
                 withdraw_tables(output)
-            segmenting = segment_files(
-                model,
-                due,
-                acceptance=acceptance,
-                batch_size=runtime.batch_size,
-                workers=runtime.workers,
-                even_batches=True,
-                attention="attention" in settings.kinds,
-                refused=refused,
-                refuse=None
-                if names.files
-                else lambda path, read: rule.check(os.path.relpath(path, within), read),
-            )
-            pace = Pace(len(due))
-            with tracked("segment", total=len(due)) as advance, closing(segmenting):
-                for index, (path, result) in enumerate(zip(due, segmenting, strict=True)):
-                    if interruption.received:
-                        raise InterruptedRunError(
-                            f"interrupted; {index} of {len(due)} files are done, "
-                            "the same command continues with the rest",
-                            interruption.received,
-                        )
-                    uid, sha256 = _identity(path, result, acceptance)
-                    _save(writer, names.plan(path, uid, sha256), result, input_sha256=sha256)
-                    advance()
-                    if (progress := pace.advance()) is not None:
-                        log.info(progress)
+            if engine == RAY:
+                processing = process_on_ray(
+                    model,
+                    options,
+                    writer,
+                    [names.files[path] for path in due],
+                    workers=runtime.workers,
+                    refused=refused,
+                )
+            else:
+                processing = process_files(
+                    model,
+                    writer,
+                    due,
+                    names.plan,
+                    workers=runtime.workers,
+                    readers=readers,
+                    refused=refused,
+                    refuse=None
+                    if names.files
+                    else lambda path, read: rule.check(os.path.relpath(path, within), read),
+                )
+            _follow(processing, len(due), log, interruption)
             planned = list(names.files.values())
             receipts = collect(output, planned, settings)
             if receipts is not None:
@@ -225,6 +224,21 @@ def predict_folder(
     return report
 
 
+def _follow(processing: Generator[Path], total: int, log: logging.Logger, interruption: Interruption) -> None:
+    """Process all files, with a display and a log of the progress; a signal ends it after the file at hand."""
+    pace = Pace(total)
+    with tracked("segment", total=total) as advance, closing(processing):
+        for done, _ in enumerate(processing, 1):
+            advance()
+            if (progress := pace.advance()) is not None:
+                log.info(progress)
+            if interruption.received and done < total:
+                raise InterruptedRunError(
+                    f"interrupted; {done} of {total} files are done, the same command continues with the rest",
+                    interruption.received,
+                )
+
+
 def _due(
     planned: Sequence[Planned], writer: Writer, duplicates: Collection[Path], known: Collection[Path]
 ) -> list[Path]:
@@ -244,61 +258,6 @@ def _due(
                 due.append(file.path)
             advance()
     return due
-
-
-def _identity(
-    path: Path, result: Segmentation | NotRead, acceptance: AcceptanceFilters
-) -> tuple[str | None, str | None]:
-    """Give the SOPInstanceUID and the SHA-256 of a file; one that was not read to its end is opened again for them."""
-    if isinstance(result, Segmentation):
-        return result.radiograph.sop_instance_uid, result.radiograph.file_sha256
-    if result.error.file_sha256:
-        return result.error.sop_instance_uid, result.error.file_sha256
-    return look_for_uids([path])[0], content_sha256(path, acceptance.max_bytes)
-
-
-def _save(writer: Writer, file: Planned, result: Segmentation | NotRead, *, input_sha256: str | None) -> None:
-    """Measure a segmentation, write its files and, last of all, the receipt."""
-    output, settings = writer.output, writer.settings
-    former = read_receipt(output, file.name)
-    withdraw(output, file.name, keep=frozenset(writer.paths(file.name).values()))
-    if isinstance(result, NotRead):
-        writer.remove(file.name)
-        receipt = Receipt(
-            input_sha256=input_sha256,
-            settings_sha256=settings.sha256,
-            row=row_without_result(result, research=settings.research),
-        )
-    else:
-        radiograph = result.radiograph
-        measurements = measure(
-            result.mask,
-            probability=result.probability,
-            spacing_mm=radiograph.spacing_mm,
-            is_calibrated=radiograph.is_calibrated,
-            patient_orientation=radiograph.patient_orientation,
-            warned_of=[reason for reason, _ in radiograph.warnings],
-        )
-        history = history_of(former, input_sha256=input_sha256, analysis_sha256=settings.analysis_sha256)
-        written = writer.write(file.name, result, measurements, history)
-        receipt = Receipt(
-            input_sha256=input_sha256,
-            settings_sha256=settings.sha256,
-            row=row_of(
-                result,
-                file.name,
-                measurements,
-                written.left_out,
-                research=settings.research,
-                header_changes=written.header_changes,
-            ),
-            outputs=written.outputs,
-            analysis_sha256=settings.analysis_sha256,
-            analysed_at=history.analysed_at.isoformat(),
-            report=written.report,
-            replaces=written.replaces,
-        )
-    write_receipt(output, file.name, receipt)
 
 
 def _report(

@@ -12,8 +12,10 @@ from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.interruption import InterruptedRunError, Interruption
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.inference.model import ModelOptions, load_model
+from pneumoseg.pipeline.jobs.cluster import LOCAL
 from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
-from pneumoseg.transforms.reader.radiograph import FileKind, kind_of, read_start
+from pneumoseg.pipeline.reading.readers import Readers
+from pneumoseg.transforms.reader.radiograph import FileKind, kind_of, read_radiograph, read_start
 
 _TEMPORARY: Final = (
     ".part",
@@ -70,10 +72,13 @@ def watch_folder(
         raise UsageError(f"{folder}: is no folder that can be watched")
     if settings.pop("part", None) is not None or settings.pop("overwrite", False):
         raise UsageError("--watch goes with neither --num-parts nor --overwrite; leave them out")
+    if settings.pop("engine", LOCAL) != LOCAL:
+        raise UsageError("--watch runs in one process; leave --engine out")
     model = load_model(model_folder, resolve_device(runtime.device), options)
     arrivals = Arrivals(folder, leave_out=output, settle_s=settle_s)
     known: Mapping[Path, _Signature] = {}
-    with Interruption() as interruption:
+    readers = Readers(read_radiograph, acceptance=settings.get("acceptance"), workers=runtime.workers)
+    with readers, Interruption() as interruption:
         while not interruption.received:
             complete = arrivals.complete()
             if complete and complete != known:
@@ -81,7 +86,7 @@ def watch_folder(
                 try:
                     report = predict_folder(
                         model_folder, folder, output, options=options, runtime=runtime, model=model,
-                        only=complete, known=unchanged, **settings,
+                        readers=readers, only=complete, known=unchanged, **settings,
                     )  # fmt: skip
                 except InterruptedRunError as error:
                     return error.exit_code - 128

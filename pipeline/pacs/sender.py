@@ -78,12 +78,22 @@ class Sender:
                 if self._stopped.is_set():
                     return
                 if (due := study.due_for(self.name)) and self._backoff_of(study).is_over:
-                    self._send(study, due)
+                    self._try(study, due)
             self._commit()
-        except ArchiveError as error:
-            self._fail(self.backoff, str(error))
-        except OSError as error:  # of the spool
-            self._fail(self.backoff, f"the spool cannot be read or written ({error.strerror})")
+        except Exception as error:  # noqa: BLE001  (the thread must not end)
+            self._fail(self.backoff, _why(error))
+
+    def _try(self, study: Study, due: Mapping[str, str]) -> None:
+        """Send results of a study; a damaged one delays this study alone.
+
+        Raises: UnreachableError: If the destination cannot be reached.
+        """
+        try:
+            self._send(study, due)
+        except UnreachableError:
+            raise
+        except Exception as error:  # noqa: BLE001  (of a file in the spool, and of the libraries that read it)
+            self._fail(self._backoff_of(study), _why(error), study=study.folder.parent.name)
 
     def _backoff_of(self, study: Study) -> Backoff:
         """Waiting time of a study whose results were refused: the others are sent meanwhile."""
@@ -119,7 +129,8 @@ class Sender:
             self._fail(self._backoff_of(study), str(refused), study=uid)
         else:
             self._refused.pop(study, None)
-            self.problem = ""
+            stuck = sum(backoff.failures > 0 for backoff in self._refused.values())
+            self.problem = f"results of {stuck} studies cannot be sent; the audit log says why" if stuck else ""
 
     def _attempts(self, study: Study, due: Mapping[str, str]) -> Iterator[tuple[str, ArchiveError | None]]:
         paths = {path: study.result_folder / path for path in due}
@@ -236,6 +247,13 @@ class Sender:
             "committed", study=study.folder.parent.name, destination=self.name, kept=len(kept), lost=len(lost)
         )
         self.spool.notify()
+
+
+def _why(error: Exception) -> str:
+    """Describe an error without quoting a file."""
+    if isinstance(error, ArchiveError):
+        return str(error)
+    return f"a result cannot be read or noted ({getattr(error, 'strerror', None) or type(error).__name__})"
 
 
 def _identity(path: Path) -> dimse.Identity:

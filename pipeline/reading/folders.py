@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from pneumoseg.pipeline.core.errors import JobError, UsageError
+from pneumoseg.pipeline.core.files import UNFINISHED
 from pneumoseg.transforms.reader.radiograph import FileKind, kind_of, read_start, read_uid
 
 _MARK: Final = ".pneumoseg-"  # `claim_folder` leaves a file of this name in each folder of results
@@ -89,8 +90,8 @@ def _look_for_uid(path: Path) -> str | None:
 def _may_be_radiograph(path: Path) -> bool:
     """Tell whether a file is DICOM or PNG by name or content, or might be one or hold one, as it may not be read."""
     if (
-        path.name.startswith("._") or path.name == ".DS_Store"
-    ):  # attributes of another file or folder on macOS
+        path.name.startswith(("._", UNFINISHED)) or path.name == ".DS_Store"
+    ):  # the first and last are of macOS
         return False
     is_named = kind_of(path, b"") is not FileKind.OTHER
     cannot_be_read = not os.access(path, os.R_OK) or os.path.isdir(path)  # noqa: PTH112  (one that cannot be listed)

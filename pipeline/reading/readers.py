@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -27,7 +27,7 @@ class Readers(Generic[_Result]):
     """Worker processes that read files, and give the results in the order of the files.
 
     A file that exceeds the time limit or ends its worker gets its reason, and another worker continues after it.
-    Workers start when the context is entered, and end with it.
+    Workers start when the context is entered, and end with it; they serve any number of calls of `read`.
 
     Args:
         read: Function that reads a file: `read_radiograph`, `read_facts`, or another module-level function.
@@ -70,7 +70,7 @@ class Readers(Generic[_Result]):
         while self._workers:
             self._workers.pop().end()
 
-    def read(self, paths: Iterable[str | Path]) -> Iterator[_Result | RadiographError]:
+    def read(self, paths: Iterable[str | Path]) -> Generator[_Result | RadiographError]:
         """Read files; only one call may be active at a time.
 
         Args:
@@ -99,6 +99,10 @@ class Readers(Generic[_Result]):
                 worker.end()
 
     def _fill(self) -> None:
+        """Start missing workers, and replace those that have ended without a file, as one that the system killed."""
+        for worker in [worker for worker in self._workers if worker.has_ended]:
+            self._workers.remove(worker)
+            worker.end()
         while len(self._workers) < self.count:
             self._workers.append(self._start())
 

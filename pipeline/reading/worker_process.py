@@ -97,6 +97,11 @@ class WorkerProcess:
         self.due = math.inf
         self._process.kill()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._process.poll() is not None
+
     def end(self) -> None:
         """Kill the process and release its resources."""
         self._process.kill()

@@ -95,7 +95,7 @@ def test_tables_of_other_settings_are_gone_before_the_first_result_changes(
     def stop(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "stopped")
 
-    monkeypatch.setattr("pneumoseg.pipeline.jobs.predict.withdraw", stop)  # of the first result
+    monkeypatch.setattr("pneumoseg.pipeline.results.processing.withdraw", stop)  # of the first result
     with pytest.raises(OSError, match="stopped"):
         predict(model_folder, images, tmp_path, kinds=["csv"])
     left = {path.name for path in (tmp_path / "out").iterdir()}

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from tests.conftest import SHAPE, write_radiograph
 from tests.unit.pipeline.pacs.listeners import make_config, make_facts
@@ -154,3 +155,30 @@ def test_commitment_is_not_requested_twice_at_once(sender: Sender, spool: Spool,
     sender.send_all()
     sender.send_all()
     assert len(peer.requests) == 2
+
+
+@pytest.mark.parametrize("damage", [None, b"no DICOM"])
+def test_a_damaged_result_delays_its_study_alone_and_ends_nothing(
+    sender: Sender, spool: Spool, monkeypatch: pytest.MonkeyPatch, damage: bytes | None
+) -> None:
+    got: list[str] = []
+
+    def send(_: Any, paths: Mapping[str, Path], **options: Any) -> Iterator[tuple[str, ArchiveError | None]]:
+        for name, path in paths.items():
+            got.append(str(dcmread(path).SOPInstanceUID))
+            yield name, None
+
+    monkeypatch.setattr(dimse, "send", send)
+    monkeypatch.setattr(dimse, "request_commitments", lambda *_, **options: False)
+    result = spool.studies[0].result_folder / "seg" / "1.2.1.dcm"
+    whole = result.read_bytes()
+    result.unlink()
+    if damage is not None:
+        result.write_bytes(damage)
+    sender.send_all()
+    assert (got, sender.waiting, sender.backoff.is_over) == (["1.9.2"], 1, True)
+    assert sender.problem == "results of 1 studies cannot be sent; the audit log says why"
+    result.write_bytes(whole)
+    monkeypatch.setattr("time.monotonic", lambda: float("inf"))
+    sender.send_all()
+    assert (got, sender.waiting, sender.problem) == (["1.9.2", "1.9.1"], 0, "")

@@ -204,3 +204,9 @@ def test_uids_are_looked_for_in_the_first_bytes_and_else_in_the_whole_file(tmp_p
     write_radiograph(paths[2], pixels, SOPInstanceUID=None)
     Image.fromarray(pixels).save(paths[3])
     assert look_for_uids(paths) == ["1.2.3", "1.2.4", None, None, None]
+
+
+def test_a_file_that_another_process_has_not_finished_is_none(tmp_path: Path) -> None:
+    for name in ("a.dcm", ".writing-0123456789ab.dcm"):
+        (tmp_path / name).write_bytes(b"\0" * 128 + b"DICM")
+    assert find_radiographs(tmp_path).images == (tmp_path / "a.dcm",)

@@ -169,6 +169,20 @@ def test_a_worker_that_cannot_start_is_an_error_and_no_endless_loop(
     assert "only_in_the_parent" in capfd.readouterr().err  # why, as far as it is known
 
 
+def test_one_worker_serves_several_calls(hostile: ModuleType) -> None:
+    with Readers(hostile.process) as readers:
+        assert len({process for _ in range(3) for process in readers.read(GOOD[:2])}) == 1
+
+
+def test_a_worker_that_is_killed_between_two_calls_is_replaced_and_no_file_is_blamed(
+    hostile: ModuleType,
+) -> None:
+    with Readers(hostile.read) as readers:
+        readers._workers[0]._process.kill()  # before its first file
+        readers._workers[0]._process.wait()
+        assert list(readers.read(["a"])) == ["a"]
+
+
 def is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
