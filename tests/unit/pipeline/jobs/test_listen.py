@@ -7,6 +7,7 @@ from tests.unit.pipeline.pacs.listeners import make_config
 
 from pneumoseg.pipeline.jobs import listen
 from pneumoseg.pipeline.reading import readers
+from pneumoseg.pipeline.reading.worker_process import WorkerProcess
 
 
 @pytest.mark.slow
@@ -15,7 +16,7 @@ def test_one_decode_worker_serves_all_studies(
 ) -> None:
     started: list[Any] = []
 
-    class CountedWorker(readers.WorkerProcess):
+    class CountedWorker(WorkerProcess):
         def __init__(self, *arguments: Any) -> None:
             started.append(self)
             super().__init__(*arguments)
