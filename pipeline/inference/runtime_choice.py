@@ -81,7 +81,10 @@ def fastest(measured: Sequence[Measured], *, passes: int, tolerance: float) -> M
 def _reason(chosen: Measured | None, measured: Sequence[Measured], *, images: int, precision: str) -> str:
     """Say which runtime was chosen, and why."""
     if chosen is None or chosen.runtime == "torch":
-        return f"runtime torch in {precision}: preparing another runtime does not pay for {images} images"
+        return (
+            f"runtime torch in {precision}, the fastest for {images} image{'s' * (images != 1)} with the time that "
+            "preparing another takes"
+        )
     eager = next(each for each in measured if each.runtime == "torch")
     masks = (
         f"{chosen.differing_px} of {chosen.pixels} mask pixels differ"

@@ -120,7 +120,8 @@ def process_on_ray(
     ]
     per_block = max(_BATCHES_PER_BLOCK * writer.settings.batch_size, -(-len(files) // _MOST_BLOCKS))
     threads, is_cuda = torch.get_num_threads(), model.precision.device.type == "cuda"
-    room = int(ray.cluster_resources().get("GPU" if is_cuda else "CPU", 1)) // (1 if is_cuda else threads)  # type: ignore[no-untyped-call]
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    room = int(resources.get("GPU" if is_cuda else "CPU", 1)) // (1 if is_cuda else threads)
     blocks = -(-len(files) // per_block)
     done = from_items([{"task": task} for task in tasks], override_num_blocks=max(1, blocks)).map_batches(
         _Actor,

