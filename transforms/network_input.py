@@ -170,6 +170,8 @@ def to_original_size(
 
 def _in_square(image: Tensor, size: int) -> Tensor:
     place = Placement.of((image.shape[-2], image.shape[-1]), size)
+    if place.rows == place.columns:  # there is nothing to pad
+        return _resample(image, (size, size))
     square = image.new_zeros((image.shape[0], size, size))
     square[(..., *place.window)] = _resample(image, (place.rows, place.columns))
     return square

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import graphviz
 
-from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import written_atomically
-from pneumoseg.pipeline.model.layer_table import Layer, describe_network
+from pneumoseg.pipeline.model.layer_table import Layer
 
 FORMATS = (".png", ".svg", ".pdf")
 COLUMN_INCHES, LEVEL_INCHES = 2.0, 1.8
@@ -39,19 +38,6 @@ COLOURS = {
     "image_head": "#d9ead3",
 }
 PLAIN = "#f3f3f3"  # blocks without parameters
-
-
-def draw_network(network: AttentionUNet, path: Path, *, image_size: tuple[int, int] = (160, 160)) -> None:
-    """Render the blocks of a network to a file.
-
-    Args:
-        network: Network to render.
-        path: Picture to write, see `draw_layers`.
-        image_size: ``(rows, columns)`` of the image in pixels that the shapes are computed for.
-
-    Raises: UsageError, JobError: See `describe_network` and `draw_layers`.
-    """
-    draw_layers(describe_network(network, image_size=image_size), path)
 
 
 def draw_layers(layers: Sequence[Layer], path: Path) -> None:

@@ -29,8 +29,6 @@ _FIRST_WAIT_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 30.0
 _Result = TypeVar("_Result")
 
-Sleep = Callable[[float], None]
-
 
 @dataclass(frozen=True)
 class Instance:
@@ -47,7 +45,7 @@ class Instance:
     sop: str
 
 
-def with_retries(attempt: Callable[[], _Result], *, sleep: Sleep = time.sleep) -> _Result:
+def with_retries(attempt: Callable[[], _Result], *, sleep: Callable[[float], None] = time.sleep) -> _Result:
     """Repeat a request that fails for a transient reason, with a growing pause.
 
     Args:
@@ -107,35 +105,31 @@ def _combinations(values: Mapping[str, Sequence[str]]) -> tuple[Mapping[str, str
     return tuple(dict(zip(values, choice, strict=True)) for choice in product(*values.values()))
 
 
-def find_studies(client: DICOMwebClient, query: Query, *, sleep: Sleep = time.sleep) -> Iterator[str]:
+def find_studies(client: DICOMwebClient, query: Query) -> Iterator[str]:
     """Search for studies, page by page.
 
     Args:
         client: Client of the archive.
         query: Conditions.
-        sleep: Waits for a number of seconds.
 
     Yields: StudyInstanceUID of each.
     Raises: ArchiveError: If the archive cannot be searched.
     """
     known: set[str] = set()
     for filters in query.studies:
-        for uid in _pages(client.search_for_studies, "0020000D", filters, sleep):
+        for uid in _pages(client.search_for_studies, "0020000D", filters):
             if uid not in known:
                 known.add(uid)
                 yield uid
 
 
-def find_instances(
-    client: DICOMwebClient, study: str, query: Query, *, sleep: Sleep = time.sleep
-) -> Iterator[Instance]:
+def find_instances(client: DICOMwebClient, study: str, query: Query) -> Iterator[Instance]:
     """Search for the instances of a study.
 
     Args:
         client: Client of the archive.
         study: StudyInstanceUID.
         query: Conditions on its series.
-        sleep: Waits for a number of seconds.
 
     Raises: ArchiveError: If the archive cannot be searched.
     """
@@ -144,18 +138,18 @@ def find_instances(
         return client.search_for_series(study, **options)
 
     series_uids = dict.fromkeys(
-        uid for filters in query.series for uid in _pages(search_series, "0020000E", filters, sleep)
+        uid for filters in query.series for uid in _pages(search_series, "0020000E", filters)
     )
     for series in series_uids:
 
         def search_instances(*, series: str = series, **options: Any) -> Any:
             return client.search_for_instances(study, series, **options)
 
-        for sop in _pages(search_instances, "00080018", {}, sleep):
+        for sop in _pages(search_instances, "00080018", {}):
             yield Instance(study, series, sop)
 
 
-def _pages(search: Callable[..., Any], tag: str, filters: Mapping[str, str], sleep: Sleep) -> Iterator[str]:
+def _pages(search: Callable[..., Any], tag: str, filters: Mapping[str, str]) -> Iterator[str]:
     """Yield the valid UIDs of all pages.
 
     Some servers ignore the offset, or forget the rest of the results together with some conditions (Orthanc's DICOMweb
@@ -164,10 +158,10 @@ def _pages(search: Callable[..., Any], tag: str, filters: Mapping[str, str], sle
     known: set[str] = set()
     offset, is_full = 0, False
     while True:
-        found = _search(search, tag, filters, sleep, limit=_PAGE, offset=offset)
+        found = _search(search, tag, filters, limit=_PAGE, offset=offset)
         is_last = not set(found) - known
         if is_last and is_full:
-            found = _search(search, tag, filters, sleep)
+            found = _search(search, tag, filters)
         new = [uid for uid in dict.fromkeys(found) if uid not in known]
         known.update(new)
         yield from new
@@ -176,33 +170,28 @@ def _pages(search: Callable[..., Any], tag: str, filters: Mapping[str, str], sle
         offset, is_full = offset + len(found), len(found) >= _PAGE
 
 
-def _search(
-    search: Callable[..., Any], tag: str, filters: Mapping[str, str], sleep: Sleep, **page: int
-) -> list[str]:
+def _search(search: Callable[..., Any], tag: str, filters: Mapping[str, str], **page: int) -> list[str]:
     """Search once; returns the UIDs that are found."""
 
     def attempt() -> list[str]:
         return [str(item[tag]["Value"][0]) for item in search(search_filters=dict(filters), **page)]
 
-    return [uid for uid in with_retries(attempt, sleep=sleep) if is_uid(uid)]
+    return [uid for uid in with_retries(attempt) if is_uid(uid)]
 
 
-def fetch(client: DICOMwebClient, instance: Instance, path: Path, *, sleep: Sleep = time.sleep) -> None:
+def fetch(client: DICOMwebClient, instance: Instance, path: Path) -> None:
     """Fetch an instance in the transfer syntax in which the archive holds it.
 
     Args:
         client: Client of the archive.
         instance: Instance.
         path: Path of the file to write; it is there completely, or not at all.
-        sleep: Waits for a number of seconds.
 
     Raises:
         ArchiveError: If it cannot be fetched, or is another instance.
         OSError: If it cannot be written.
     """
-    dataset = with_retries(
-        lambda: client.retrieve_instance(instance.study, instance.series, instance.sop), sleep=sleep
-    )
+    dataset = with_retries(lambda: client.retrieve_instance(instance.study, instance.series, instance.sop))
     if str(dataset.get("SOPInstanceUID")) != instance.sop:
         raise ArchiveError("the archive sent another instance", is_transient=False)
     with written_atomically(path) as temporary, quiet_libraries():

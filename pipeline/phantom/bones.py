@@ -78,19 +78,18 @@ def _taper(samples: int) -> Points:
     return np.clip(way / 0.04, 0, 1) * np.clip((1 - way) / 0.04, 0, 1)
 
 
-def curve(knots: list[Knot], samples: int = 240) -> Points:
+def curve(knots: list[Knot]) -> Points:
     """Interpolate a smooth line through knots.
 
     Args:
         knots: Points in patient coordinates in mm.
-        samples: Number of samples.
 
-    Returns: Points, shape ``(samples, 3)``.
+    Returns: Points, shape ``(240, 3)``.
     """
     table = np.array(knots, dtype=float)
     position = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(table, axis=0), axis=1))])
     spline = make_interp_spline(position, table, k=min(3, len(table) - 1))
-    return np.asarray(spline(np.linspace(0, position[-1], samples)))
+    return np.asarray(spline(np.linspace(0, position[-1], 240)))
 
 
 def mirrored(knots: list[Knot]) -> Points:

@@ -218,7 +218,6 @@ def histogram_chart(
     *,
     title: str,
     label: str,
-    note: str = "",
     limits: tuple[float, float] | None,
 ) -> Chart:
     """Plot a histogram of one to three groups of images.
@@ -227,7 +226,6 @@ def histogram_chart(
         values: Values by name of the group.
         title: Title of the chart.
         label: Label of the values.
-        note: Note below the chart.
         limits: Range of the values; None selects the range of the data.
     """
     known = [each for each in values.values() if len(each)]
@@ -247,7 +245,7 @@ def histogram_chart(
             axes.legend(
                 loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(values)
             )  # outside, since bars may be anywhere
-    return Chart(title, to_svg(figure, name=title.lower().replace(" ", "-")), note)
+    return Chart(title, to_svg(figure, name=title.lower().replace(" ", "-")))
 
 
 def _ring(axes: Axes, x: float, y: float, colour: str) -> None:

@@ -40,6 +40,8 @@ _TURNED = {1: "turned by a quarter, clockwise", 2: "upside down", 3: "turned by 
 
 TEMPLATE_SIDE: Final = 16
 TEMPLATE_FILE: Final = Path(__file__).with_name("chest_template.csv")
+_FIELDS: Final = np.arange(TEMPLATE_SIDE**2).reshape(TEMPLATE_SIDE, TEMPLATE_SIDE)
+_TURNS: Final = np.stack([np.rot90(_FIELDS, turns).ravel() for turns in range(4)])
 
 Picture = NDArray[np.float32]
 Template = NDArray[np.float64]
@@ -76,14 +78,14 @@ def find_pose(picture: Picture, *, template: Template | None = None) -> Pose:
     """
     template = read_template() if template is None else template
     small = standardized(shrink(picture))
-    upright = [float((np.rot90(small, turns) * template).sum()) for turns in range(4)]
-    likeness = np.array([upright, [-each for each in upright]])  # inversion only changes the sign
+    upright = small.ravel()[_TURNS] @ template.ravel()
+    likeness = np.stack([upright, -upright])  # inversion only changes the sign
     inverted, turns = np.unravel_index(likeness.argmax(), likeness.shape)
     return Pose(
         quarter_turns=int(turns),  # rot90 turns counterclockwise
         inverted=bool(inverted),
         likeness=float(likeness.max()),
-        likeness_as_it_is=upright[0],
+        likeness_as_it_is=float(upright[0]),
     )
 
 

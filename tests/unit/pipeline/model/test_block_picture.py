@@ -8,7 +8,7 @@ from PIL import Image
 
 from pneumoseg.models import ENCODERS, AttentionUNet
 from pneumoseg.pipeline.core.errors import JobError, UsageError
-from pneumoseg.pipeline.model.block_picture import draw_layers, draw_network
+from pneumoseg.pipeline.model.block_picture import draw_layers
 from pneumoseg.pipeline.model.layer_table import Layer, describe_network
 
 needs_graphviz = pytest.mark.skipif(
@@ -98,7 +98,7 @@ def test_an_encoder_and_all_heads_have_their_boxes(tmp_path: Path) -> None:
         deep_supervision=True,
         image_head=True,
     )
-    draw_network(network, tmp_path / "network.svg", image_size=(64, 64))
+    draw_layers(describe_network(network, image_size=(64, 64)), tmp_path / "network.svg")
     svg = ET.parse(tmp_path / "network.svg").getroot()
     boxes, arrows = titles(svg, "node"), titles(svg, "edge")
     assert {f"encoder{level}" for level in range(1, 6)} <= boxes
@@ -117,7 +117,7 @@ def test_drawing_twice_gives_the_same_picture(layers: list[Layer], tmp_path: Pat
 
 @needs_graphviz
 def test_a_network_is_drawn_for_the_size_that_is_asked(tmp_path: Path) -> None:
-    draw_network(AttentionUNet(), tmp_path / "network.svg", image_size=(32, 64))
+    draw_layers(describe_network(AttentionUNet(), image_size=(32, 64)), tmp_path / "network.svg")
     assert "512×2×4" in (tmp_path / "network.svg").read_text(encoding="utf-8")
 
 
