@@ -23,6 +23,7 @@ from torch import Tensor
 from benchmarks.folder_inference import write_untrained
 from pneumoseg.pipeline.inference.model import Model, load_model
 from pneumoseg.pipeline.inference.segmentation import Segmentation, postprocess
+from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.reading.folders import find_radiographs, look_for_uids
 from pneumoseg.pipeline.results.planning import Names, Planned
 from pneumoseg.pipeline.results.receipts import History, Receipt, now, write_receipt
@@ -183,7 +184,8 @@ def measure_files(folder: Path, model: Model, receipt: Receipt, count: int) -> N
     csv_only = settings_of(model, ["csv"])
     per_thousand("predictions.csv", lambda: write_tables(output, planned, receipts, csv_only, model), count)
     per_thousand("both tables", lambda: write_tables(output, planned, receipts, settings, model), count)
-    for name in ("predictions.csv", "predictions.json"):
+    per_thousand("report", lambda: write_report(output), count)
+    for name in ("predictions.csv", "predictions.json", "report.html"):
         print(f"{name}: {(output / name).stat().st_size / count * 1000 / _MIB:.2f} MiB per 1,000 rows")
 
 

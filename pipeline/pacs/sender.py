@@ -130,7 +130,9 @@ class Sender:
         else:
             self._refused.pop(study, None)
             stuck = sum(backoff.failures > 0 for backoff in self._refused.values())
-            self.problem = f"results of {stuck} studies cannot be sent; the audit log says why" if stuck else ""
+            self.problem = (
+                f"results of {stuck} studies cannot be sent; the audit log says why" if stuck else ""
+            )
 
     def _attempts(self, study: Study, due: Mapping[str, str]) -> Iterator[tuple[str, ArchiveError | None]]:
         paths = {path: study.result_folder / path for path in due}
