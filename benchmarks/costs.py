@@ -171,9 +171,13 @@ def measure_files(folder: Path, model: Model, receipt: Receipt, count: int) -> N
     for index in range(count):
         (images / f"{index:07}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 200)
     found = per_thousand("search", lambda: find_radiographs(images).images, count)
-    uids = per_thousand("UIDs, names", lambda: look_for_uids(found), count)
-    names = Names(images, research=False, max_bytes=_MIB)
-    planned: list[Planned] = [names.plan(path, uid) for path, uid in zip(found, uids, strict=True)]
+    uids = per_thousand("UIDs", lambda: look_for_uids(found), count)
+
+    def plan() -> list[Planned]:
+        names = Names(images, research=False, max_bytes=_MIB)
+        return [names.plan(path, uid) for path, uid in zip(found, uids, strict=True)]
+
+    planned = per_thousand("names of the results", plan, count)
     output, settings = folder / "out", settings_of(model, ["csv", "json"])
     receipt = replace(receipt, settings_sha256=settings.sha256, outputs={})
     for file in planned:
