@@ -23,6 +23,7 @@ from torch import Tensor
 from benchmarks.folder_inference import write_untrained
 from pneumoseg.pipeline.inference.model import Model, load_model
 from pneumoseg.pipeline.inference.segmentation import Segmentation, postprocess
+from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.reading.folders import find_radiographs, look_for_uids
 from pneumoseg.pipeline.results.planning import Names, Planned
 from pneumoseg.pipeline.results.receipts import History, Receipt, now, write_receipt
@@ -170,9 +171,13 @@ def measure_files(folder: Path, model: Model, receipt: Receipt, count: int) -> N
     for index in range(count):
         (images / f"{index:07}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 200)
     found = per_thousand("search", lambda: find_radiographs(images).images, count)
-    uids = per_thousand("UIDs, names", lambda: look_for_uids(found), count)
-    names = Names(images, research=False, max_bytes=_MIB)
-    planned: list[Planned] = [names.plan(path, uid) for path, uid in zip(found, uids, strict=True)]
+    uids = per_thousand("UIDs", lambda: look_for_uids(found), count)
+
+    def plan() -> list[Planned]:
+        names = Names(images, research=False, max_bytes=_MIB)
+        return [names.plan(path, uid) for path, uid in zip(found, uids, strict=True)]
+
+    planned = per_thousand("names of the results", plan, count)
     output, settings = folder / "out", settings_of(model, ["csv", "json"])
     receipt = replace(receipt, settings_sha256=settings.sha256, outputs={})
     for file in planned:
@@ -183,7 +188,8 @@ def measure_files(folder: Path, model: Model, receipt: Receipt, count: int) -> N
     csv_only = settings_of(model, ["csv"])
     per_thousand("predictions.csv", lambda: write_tables(output, planned, receipts, csv_only, model), count)
     per_thousand("both tables", lambda: write_tables(output, planned, receipts, settings, model), count)
-    for name in ("predictions.csv", "predictions.json"):
+    per_thousand("report", lambda: write_report(output), count)
+    for name in ("predictions.csv", "predictions.json", "report.html"):
         print(f"{name}: {(output / name).stat().st_size / count * 1000 / _MIB:.2f} MiB per 1,000 rows")
 
 

@@ -1,13 +1,13 @@
 """Write ``predictions.csv`` and ``predictions.json`` from the receipts of all files."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, overload
 
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.core.files import write_csv, write_json
+from pneumoseg.pipeline.core.files import to_json, write_csv, written_atomically
 from pneumoseg.pipeline.core.names import REPORT, RESULTS
 from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.results.planning import Planned
@@ -99,15 +99,32 @@ def write_tables(
 
     write_csv(output / CSV, (flat(row) for row, _ in rows()), COLUMNS)
     if "json" in settings.kinds:
-        images = [
-            {
-                **row,
-                "input_sha256": receipt.input_sha256,
-                "outputs": receipt.outputs,
-            }
+        images = (
+            {**row, "input_sha256": receipt.input_sha256, "outputs": receipt.outputs}
             for row, receipt in rows()
-        ]
-        write_json(output / JSON, {**_head(receipts, settings, model), "images": images})
+        )
+        write_json_list(output / JSON, _head(receipts, settings, model), "images", images)
+
+
+def write_json_list(path: Path, head: Mapping[str, Any], name: str, items: Iterable[Any]) -> None:
+    """Write a JSON object whose last value is a list, item by item: many items need no memory.
+
+    Args:
+        path: Path of the file, which gets the bytes that `write_json` would write.
+        head: The values before the list.
+        name: Key of the list.
+        items: Items of the list.
+
+    Raises: ValueError: If a float is non-finite (NaN or Inf).
+    """
+    end = "]\n}"
+    with written_atomically(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(to_json({**head, name: []}, indent=1).removesuffix(end))
+        separator = ""
+        for item in items:
+            file.write(f"{separator}\n  " + to_json(item, indent=1).replace("\n", "\n  "))
+            separator = ","
+        file.write(("\n " if separator else "") + end + "\n")
 
 
 def was_trained_on(model: Model, receipt: Receipt) -> bool:

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.files import write_json
 from pneumoseg.pipeline.results.planning import Planned
 from pneumoseg.pipeline.results.receipts import Receipt, receipt_path, write_receipt
-from pneumoseg.pipeline.results.tables import Receipts
+from pneumoseg.pipeline.results.tables import Receipts, write_json_list
 
 ROW = {"status": "segmented", "reason": ""}
 PLANNED = [Planned(Path(f"{name}.dcm"), f"{name}.dcm", name) for name in "abc"]
@@ -40,3 +41,13 @@ def test_one_that_has_gone_is_named(receipts: Receipts, tmp_path: Path) -> None:
     receipt_path(tmp_path, "b").unlink()
     with pytest.raises(JobError, match=r"b\.json is gone"):
         list(receipts)
+
+
+@pytest.mark.parametrize("items", [[], [1], [{"a": "x\ny\u2028", "b": []}, {"c": {"d": [1, 2]}}, "]\n}"]])
+def test_a_list_that_is_written_item_by_item_has_the_bytes_of_the_whole(
+    tmp_path: Path, items: list[object]
+) -> None:
+    head = {"number": 1, "nested": {"list": []}}
+    write_json(tmp_path / "whole.json", {**head, "images": items})
+    write_json_list(tmp_path / "streamed.json", head, "images", iter(items))
+    assert (tmp_path / "streamed.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
