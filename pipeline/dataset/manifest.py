@@ -202,13 +202,19 @@ def image_path(manifest_path: Path, case: Case | Unlabelled) -> Path:
 
 
 def manifest_sha256(manifest: Manifest) -> str:
-    """Hash the cases of a manifest with their labels and folds, independent of where images and manifest lie.
+    """Hash the cases of a manifest with their labels, patients and folds.
+
+    The hash does not depend on the name of the manifest and on where it and the images lie, so that a model knows the
+    images that it held out on another machine.
 
     Args:
         manifest: Manifest to hash.
     """
     content = manifest.model_dump_json(
-        exclude={"training": {"__all__": {"image"}}, "unlabelled": True, "refused": True}
+        include={
+            "folds": True,
+            "training": {"__all__": {"label", "id", "group", "fold", "shape", "sha256"}},
+        }
     )
     return hashlib.sha256(content.encode()).hexdigest()
 

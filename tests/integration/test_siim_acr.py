@@ -2,19 +2,30 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pneumoseg.pipeline.dataset.manifest import image_path, manifest_sha256
+from pneumoseg.pipeline.inference.segmentation import load_predictor
 from pneumoseg.pipeline.jobs.prepare import PrepareReport, prepare_manifest
 from pneumoseg.pipeline.jobs.score import score_submission
+from pneumoseg.pipeline.model.catalogue import find_model
+from pneumoseg.pipeline.model.description import image_digest, read_description
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def report(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> PrepareReport:
+def manifest_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("siim") / "manifest.json"
+
+
+@pytest.fixture(scope="module")
+def report(shared_data: Path, manifest_path: Path) -> PrepareReport:
     folder = shared_data / "siim-acr"
-    output = tmp_path_factory.mktemp("siim") / "manifest.json"
-    return prepare_manifest(folder, [folder / "stage_2_train.csv"], output, groups=folder / "patients.csv")
+    return prepare_manifest(
+        folder, [folder / "stage_2_train.csv"], manifest_path, groups=folder / "patients.csv"
+    )
 
 
 def test_all_images_are_found(report: PrepareReport) -> None:
@@ -64,3 +75,29 @@ def test_png_files_are_matched_by_the_column_that_names_them(shared_data: Path, 
         folder, [folder / "rle.csv"], tmp_path / "manifest.json", id_column="NIH_ID", folds=2
     )
     assert (found.manifest.size, found.positive) == (4, 2)
+
+
+def test_the_reference_model_knows_the_fold_that_it_held_out(report: PrepareReport) -> None:
+    description = read_description(find_model("reference"))
+    assert description.trained_on.manifest_sha256 == manifest_sha256(report.manifest)
+    held_out = {member.held_out_fold for member in description.members}
+    seen = description.seen_digests()
+    for case in report.manifest.training:
+        assert (image_digest(case.sha256) in seen) == (case.fold not in held_out)
+
+
+def test_the_reference_model_tells_held_out_positives_from_negatives(
+    report: PrepareReport, manifest_path: Path
+) -> None:
+    """By the image probability, whose AUC is .886 on all of them."""
+    predictor = load_predictor("reference", "cpu", runtime="torch")
+    held_out = [case for case in report.manifest.training if case.fold == 0]
+    found = {
+        positive: [
+            predictor.predict(image_path(manifest_path, case)).probability
+            for case in [each for each in held_out if each.is_positive == positive][:12]
+        ]
+        for positive in (True, False)
+    }
+    auc = np.mean([[a > b for b in found[False]] for a in found[True]])
+    assert auc > 0.6
