@@ -153,6 +153,38 @@ def test_results_wait_while_the_archive_is_down(
         listener.stop()
 
 
+def test_an_archive_that_goes_down_and_comes_back_gets_every_result_once(
+    *,
+    nursery: Nursery,
+    images: list[Path],
+    expected: dict[str, Dataset],
+    model_folder: Path,
+    tmp_path: Path,
+) -> None:
+    """Twenty attempts fail meanwhile: with the default pauses, which begin with 5 s, that is hours."""
+    (tmp_path / "archive").mkdir()
+    archive = configured_archive(tmp_path / "archive")
+    listener = write_config(
+        tmp_path,
+        model_folder,
+        dicom_destination(archive, commitment=False),
+        retry={"first_s": 0.05, "longest_s": 0.2},
+    )
+    listener.pid = nursery.start(listener.config)
+    try:
+        with started(archive):
+            assert send(listener, images[:2]) == images[:2]
+            wait_for(lambda: stored(archive) > 0)
+        assert send(listener, images[2:]) == images[2:]
+        wait_for(lambda: listener.metric("sends_failed_total") >= 20)
+        assert is_alive(listener.pid)
+        with started(archive):
+            wait_for(lambda: is_idle(listener))
+            assert equal_predictions(archive, expected)
+    finally:
+        listener.stop()
+
+
 MOMENTS = [  # kind of the access, a part of the path, and how many of these come before
     ("os.rename", "state.json", 0),  # a study begins
     ("open", "/images/", 0),  # an image is written
