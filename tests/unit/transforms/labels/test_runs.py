@@ -66,6 +66,23 @@ def test_a_full_mask_is_one_run() -> None:
             assert find_runs(full).tolist() == [[0, shape[0] * shape[1]]]
 
 
+@pytest.mark.parametrize(("columns", "first"), [(7, 3), (8, 4), (9, 5), (40, 14)])
+def test_a_small_area_has_one_run_in_each_column_for_any_width_type_and_order(
+    columns: int, first: int
+) -> None:
+    mask = np.zeros((300, columns), dtype=np.int16)
+    mask[120:150, first : first + 4] = [
+        1,
+        2,
+        256,
+        -1,
+    ]  # any value except 0 is inside, whatever its lowest byte
+    expected = [[300 * column + 120, 300 * column + 150] for column in range(first, first + 4)]
+    strided = np.repeat(mask, 2, axis=1)[:, ::2]
+    for each in (mask, mask != 0, np.asfortranarray(mask), strided):
+        assert find_runs(each).tolist() == expected
+
+
 @quick
 @given(st.lists(masks, min_size=1, max_size=4))
 def test_merging_runs_is_the_union_of_pixels(parts: list[NDArray[np.bool_]]) -> None:
