@@ -3,7 +3,7 @@ from contextlib import contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ class Running:
             folder, host=HOST, port=values.pop("port", 0) or free_port(), peers=peers, **values
         )
         self.spool, self.metrics = Spool(self.config), Metrics()
-        self.audit: Any = SimpleNamespace(write=lambda *_, **facts: None)
+        self.audit = cast("Any", SimpleNamespace(write=lambda *_, **facts: None))
         self.receiver = Receiver(
             self.config, self.spool, self.audit, self.metrics, lambda _: (NO_SUCH_TRANSACTION, None)
         )

@@ -41,6 +41,10 @@ def reread(study: Study) -> Study:
     return Study.read(study.folder, RETRY)
 
 
+def is_finished(study: Study) -> bool:
+    return study.finished_at is not None
+
+
 def test_pauses_double_up_to_the_longest_and_a_success_ends_them(clock: Clock) -> None:
     backoff = Backoff(RETRY)
     assert [backoff.fail() for _ in range(4)] == [1, 2, 4, 4]
@@ -72,21 +76,21 @@ def test_a_study_is_due_once_no_image_has_come_for_a_while(study: Study, clock: 
 
 
 def test_a_study_without_results_is_complete_with_its_analysis(study: Study) -> None:
-    assert study.finished_at is None
+    assert not is_finished(study)
     study.note_analysis(study.images, {})
-    assert study.finished_at is not None
+    assert is_finished(study)
 
 
 def test_a_study_is_complete_once_its_results_are_acknowledged_and_committed(study: Study) -> None:
     study.note_analysis(study.images, {RESULT: DIGEST})
     study.acknowledge("pacs", RESULT, DIGEST)
     assert (study.due_for("pacs"), study.uncommitted("pacs")) == ({}, {RESULT: DIGEST})
-    assert study.finished_at is None
+    assert not is_finished(study)
     study.change_delivery("pacs", committed={RESULT: DIGEST})
-    assert study.finished_at is not None
-    assert reread(study).finished_at is not None
+    assert is_finished(study)
+    assert is_finished(reread(study))
     put(study, "1.2.2.dcm")  # a late image
-    assert study.finished_at is None
+    assert not is_finished(study)
 
 
 def test_a_result_that_has_changed_is_sent_again_and_another_destination_gets_nothing(study: Study) -> None:
