@@ -48,9 +48,9 @@ def is_finished(study: Study) -> bool:
 def test_pauses_double_up_to_the_longest_and_a_success_ends_them(clock: Clock) -> None:
     backoff = Backoff(RETRY)
     assert [backoff.fail() for _ in range(4)] == [1, 2, 4, 4]
-    assert not backoff.is_over
+    over = [backoff.is_over]
     clock.now += 4
-    assert backoff.is_over
+    assert [*over, backoff.is_over] == [False, True]
     backoff.fail()
     backoff.succeed()
     assert backoff.is_over
