@@ -163,10 +163,11 @@ def model_and_images(paths: Sequence[Path]) -> tuple[Path, Path]:
     (images,) = paths
     if (images / DESCRIPTION).is_file():
         raise UsageError(f"{images} is a model folder; name the folder of images after it")
-    if DEFAULT not in available_models():
+    default = available_models().get(DEFAULT)
+    if default is None:
         raise UsageError(f"{images}: name a model folder before the images; this release comes with no model")
     say(f"using the model `{DEFAULT}`, which comes with the package; `pneumoseg models` describes it")
-    return Path(DEFAULT), images
+    return default, images  # not its name, which a folder here may have, too
 
 
 def set_threads(threads: int | None) -> None:

@@ -16,11 +16,14 @@ from pneumoseg.pipeline.reading.readers import Readers
 
 NOT_RUN: Final = Counter(
     {
+        "installs the package": 1,
         "installs the package, and trains for minutes": 3,
         "needs a weights file; tests/unit/models does it with one that Keras wrote": 1,
         "needs an archive; the script is run against Orthanc by tests/integration/test_examples.py": 1,
         "needs an archive; tests/integration/test_dicomweb.py does it against Orthanc": 1,
         "needs the images of the challenge": 2,
+        "needs the images of the challenge, and trains for hours": 1,
+        "needs a cluster; tests/unit/pipeline/jobs/test_cluster.py runs one of two workers": 1,
         "runs until it is stopped": 2,
         "the script is run by tests/unit/pipeline/jobs/test_export.py, against the masks of the model": 1,
         "needs npm and a browser; tests/integration/test_browser_page.py compares the masks in Chromium": 1,

@@ -35,7 +35,7 @@ def test_the_model_may_be_left_out_if_one_comes_with_the_package(
     monkeypatch.setattr(catalogue, "available_models", lambda: {"reference": Path("there")})
     assert model_and_images([Path("model"), Path("images")]) == (Path("model"), Path("images"))
     assert capsys.readouterr().out == ""
-    assert model_and_images([Path("images")]) == (Path("reference"), Path("images"))
+    assert model_and_images([Path("images")]) == (Path("there"), Path("images"))
     assert "using the model `reference`" in capsys.readouterr().out
 
 

@@ -361,3 +361,10 @@ def test_yaml_that_takes_too_much_or_cannot_be_read_is_refused_in_one_line(
 def test_an_alias_in_a_setting_is_refused() -> None:
     with pytest.raises(UsageError, match="is not a value in YAML"):
         load_config(settings=["data.stages=[&a {image_size: 64, epochs: 1}, *a]"])
+
+
+def test_the_settings_of_the_first_hour_are_a_configuration() -> None:
+    config = load_config(
+        Path(__file__).parents[4] / "examples" / "first_hour.yaml", ["optimization.epochs=15"]
+    )
+    assert (config.optimization.schedule, list(config.tta)) == ("one-cycle", ["flip"])
