@@ -3,7 +3,7 @@ from contextlib import contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -28,9 +28,6 @@ from pneumoseg.pipeline.pacs.receiver import (
     server_context,
 )
 from pneumoseg.pipeline.pacs.spool import Spool
-
-if TYPE_CHECKING:
-    from pneumoseg.pipeline.pacs.audit import Audit
 
 ECHO = "1.2.840.10008.1.1"
 
