@@ -1,6 +1,6 @@
 """Processor time and bytes of each step from a radiograph to its results, for estimates of large collections.
 
-    python -m benchmarks.costs FOLDER MODEL [--images 20] [--files 10000]
+    python -m benchmarks.costs FOLDER MODEL [--images 20] [--files 10000] [--manifest FILE]
 
 One thread does one step for one image after the other; medians of the processor time, which says more on a shared
 machine than the clock. What grows with the number of files (search, UIDs, receipts, tables) is measured on that many
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.folder_inference import write_untrained
+from pneumoseg.pipeline.dataset.manifest import read_manifest
 from pneumoseg.pipeline.inference.model import Model, load_model
 from pneumoseg.pipeline.inference.segmentation import Segmentation, postprocess
 from pneumoseg.pipeline.jobs.report import write_report
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="a trained model, so that masks are those of an application")
     parser.add_argument("--images", type=int, default=20, help="radiographs to measure")
     parser.add_argument("--files", type=int, default=10_000, help="receipts to measure the tables with")
+    parser.add_argument("--manifest", type=Path, help="manifest of `prepare`, to measure how it is read")
     words = parser.parse_args()
     torch.set_num_threads(1)
     paths = find_radiographs(words.folder).images[: words.images]
@@ -63,6 +65,10 @@ def main() -> None:
         lambda index: network_input(radiographs[index], model.image_size),
         len(paths),
     )
+    if words.manifest:
+        cases = read_manifest(words.manifest).size
+        per_thousand("reading the manifest", lambda: read_manifest(words.manifest), cases)
+        print(f"manifest: {words.manifest.stat().st_size / cases * 1000 / _MIB:.2f} MiB per 1,000 cases")
     with TemporaryDirectory() as name:
         folder = Path(name)
         measure_networks(folder, model, radiographs)

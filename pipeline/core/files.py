@@ -18,8 +18,7 @@ from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.names import cell
 
 LOCK: Final = ".lock"
-UNFINISHED: Final = ".writing-"
-"""Start of the names of files that are not complete yet."""
+UNFINISHED: Final = ".writing-"  # start of the names of files that are not complete yet
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _NOT_OFFERED: Final = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 """What file systems answer that cannot sync: network drives, WSL and some overlays, mostly for folders."""
