@@ -1,13 +1,13 @@
 # pneumoseg in an image: not root, works with a read-only root file system, writes only to /data, /spool and /tmp.
 #
-#   docker build --build-arg TORCH_INDEX=URL -t pneumoseg .        processors only; URL: PyTorch's index of CPU builds
-#   docker build -t pneumoseg:cuda .                               with CUDA, which PyPI's torch brings along
+#   docker build -t pneumoseg .                                    processors only, from PyTorch's index of CPU builds
+#   docker build --build-arg TORCH_INDEX= -t pneumoseg:cuda .      with CUDA, which PyPI's torch brings along
 #
-# https://pytorch.org/get-started/locally names the index. docs/containers.md shows how to run the image.
+# docs/containers.md shows how to run the image.
 ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim AS build
-ARG TORCH_INDEX=""
+ARG TORCH_INDEX="https://download.pytorch.org/whl/cpu"
 ARG EXTRAS="onnx,pacs,pretrained"
 ENV PATH=/opt/pneumoseg/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /source

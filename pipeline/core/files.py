@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,7 +48,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
         raise JobError(
             f"{path.parent} cannot hold {path.name}, since it is no folder; give another output"
         ) from None
-    temporary = path.with_name(f"{UNFINISHED}{secrets.token_hex(6)}{''.join(path.suffixes[-2:])}")
+    temporary = path.with_name(f"{_unfinished_name(path)}{secrets.token_hex(3)}{''.join(path.suffixes[-2:])}")
     temporary.touch(exist_ok=False)
     try:
         yield temporary
@@ -66,6 +66,11 @@ def written_atomically(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _unfinished_name(path: Path) -> str:
+    """Make the start of the temporary names of a file; in a shared folder, it tells those of other files apart."""
+    return f"{UNFINISHED}{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:6]}"
 
 
 def _system_error(error: OSError) -> OSError:
@@ -328,6 +333,8 @@ def locked(folder: Path, *, patience_s: float = 0) -> Iterator[None]:
 def claim_file(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
     """Check before a job that its output file can be written and overwrites nothing by accident.
 
+    What killed jobs left unfinished of the same file is deleted.
+
     Args:
         path: Path of the output file.
         overwrite: Whether an existing file may be replaced.
@@ -348,3 +355,6 @@ def claim_file(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> N
         raise UsageError(
             f"{path} cannot be written: {folder} is not a folder, or not writable; name another file"
         )
+    for left in path.parent.glob(f"{_unfinished_name(path)}*"):
+        with suppress(OSError):  # one of another user, in a folder such as /tmp
+            left.unlink()

@@ -33,3 +33,15 @@ def test_the_image_is_not_root_and_looks_after_its_health() -> None:
     assert "\nUSER 10001:10001\n" in last
     assert last.index("\nUSER ") > last.index("\nRUN ")  # nothing is installed afterwards
     assert re.search(r'^HEALTHCHECK .*CMD \["pneumoseg", "-q", "doctor"\]$', last, flags=re.MULTILINE)
+
+
+def test_a_build_without_arguments_is_for_processors_and_an_empty_index_gives_cuda() -> None:
+    assert '\nARG TORCH_INDEX="https://download.pytorch.org/whl/cpu"\n' in TEXT
+    assert '\nRUN if [ -n "$TORCH_INDEX" ]; then ' in TEXT
+    documented = (ROOT / "docs/containers.md").read_text(encoding="utf-8")
+    for command in (
+        "docker build -t pneumoseg .",
+        "docker build --build-arg TORCH_INDEX= -t pneumoseg:cuda .",
+    ):
+        assert command in TEXT
+        assert f"\n{command}\n" in documented

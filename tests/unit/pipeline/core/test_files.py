@@ -482,3 +482,18 @@ def test_what_another_process_is_writing_is_not_removed(tmp_path: Path) -> None:
     assert [path.parent.parent.name for path in tmp_path.rglob(".writing-*")] == ["fold0"]
     remove_unfinished(tmp_path)
     assert not list(tmp_path.rglob(".writing-*"))
+
+
+def test_a_job_deletes_what_a_killed_one_left_of_its_file_and_nothing_of_other_files(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from pneumoseg.pipeline.core.files import written_atomically\n"
+        "with written_atomically(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    for name in ("table.csv", "other.csv"):
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / name)], check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+
+    claim_file(tmp_path / "table.csv", overwrite=False)
+
+    assert len(list(tmp_path.iterdir())) == 1
