@@ -151,9 +151,11 @@ class Search:
         """Find the operating point for the challenge in whose neighbourhood the mean score is best.
 
         With few positives the best of all points is often a lucky one: a peak that other patients do not have. The
-        scores of neighbouring minimum areas and thresholds are averaged with Gaussian weights.
+        scores of neighbouring minimum areas and thresholds are averaged with Gaussian weights. The point itself has to
+        score more than predicting nothing, which is the widest plateau of a weak network; else it is the best one.
         """
         allowed = self._allowed("challenge")
+        nothing = 1 - self._positives / self._count
         found = []
         for level in dict.fromkeys((0, self._best_level(allowed))):
             scores = self._all_scores(level, allowed[level], _SAME[::_COARSE])[:, ::_COARSE]
@@ -162,6 +164,7 @@ class Search:
             width = (0, _NEIGHBOURS[0], _NEIGHBOURS[1] / _COARSE, _NEIGHBOURS[2] / _COARSE)
             total, weight = gaussian_filter(weighed, width, mode="constant")
             mean = np.where(possible, total / np.where(possible, weight, 1), -np.inf)
+            mean[scores <= nothing + TOLERANCE] = -np.inf
             place = np.unravel_index(int(np.argmax(mean)), mean.shape)
             area, classification, segmentation = (int(index) for index in place)
             steady = float(mean[place]) - self._required_gain(level)
@@ -169,7 +172,8 @@ class Search:
                 level, area, classification * _COARSE, segmentation * _COARSE, float(scores[place])
             )
             found.append((steady, -level, combination))
-        return self._scored(max(found)[-1])
+        steady, _, combination = max(found)
+        return self._scored(combination) if np.isfinite(steady) else self.best()
 
     def best_thresholds(self) -> OperatingPoint:
         """Find the best operating point for the challenge whose two pixel thresholds are equal.

@@ -79,6 +79,17 @@ def test_the_steadiest_point_is_amid_the_thresholds_that_score_alike() -> None:
     assert 125 / 256 < search.steadiest().point.threshold < 175 / 256
 
 
+def test_the_steadiest_point_predicts_something_where_that_scores_more_than_nothing() -> None:
+    """Predicting nothing is right for nine of ten at all thresholds from 109 on, and a narrow ridge for all."""
+    search = search_of([block(100, positive=False)] * 9 + [block(108, positive=True)])
+    assert search.steadiest().dice == 1.0
+
+
+def test_the_steadiest_point_is_the_best_where_none_is_better_than_predicting_nothing() -> None:
+    search = search_of([block(100, positive=False)] * 9 + [block(90, positive=True)])
+    assert search.steadiest() == search.best()
+
+
 def test_what_gains_nothing_is_left_out() -> None:
     label = np.zeros((SIDE, SIDE), dtype=np.bool_)
     label[10:30, 10:30] = True
