@@ -21,7 +21,7 @@ NOT_RUN: Final = Counter(
         "needs a weights file; tests/unit/models does it with one that Keras wrote": 1,
         "needs an archive; the script is run against Orthanc by tests/integration/test_examples.py": 1,
         "needs an archive; tests/integration/test_dicomweb.py does it against Orthanc": 1,
-        "needs the images of the challenge": 2,
+        "needs the images of the challenge": 3,
         "needs the images of the challenge, and trains for hours": 2,
         "takes minutes, and needs radiographs": 1,
         "needs a cluster; tests/unit/pipeline/jobs/test_cluster.py runs one of two workers": 1,
