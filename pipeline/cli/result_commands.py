@@ -34,7 +34,7 @@ def score(
 ) -> None:
     """Score submissions as the leaderboard does; list the faults of an invalid one instead."""
     from pneumoseg.pipeline.cli.score_tables import comparison_table, score_table
-    from pneumoseg.pipeline.core.files import claim_file
+    from pneumoseg.pipeline.core.claims import claim_file
     from pneumoseg.pipeline.jobs.score import score_submissions
     from pneumoseg.pipeline.scoring.submission import InvalidSubmissionError, write_faults
 
@@ -83,7 +83,7 @@ def report(
     The page is one self-contained file. A comparison is paired by case: differences from the first model have
     intervals and p-values.
     """
-    from pneumoseg.pipeline.core.files import claim_file
+    from pneumoseg.pipeline.core.claims import claim_file
     from pneumoseg.pipeline.jobs.report import write_comparison, write_report
 
     compares = len(folders) > 1
@@ -117,8 +117,8 @@ def describe(
     overwrite: Overwrite = False,
 ) -> None:
     """Print the table of layers of a network, and write its block diagram."""
+    from pneumoseg.pipeline.core.claims import claim_file
     from pneumoseg.pipeline.core.config_files import load_config
-    from pneumoseg.pipeline.core.files import claim_file
     from pneumoseg.pipeline.jobs.describe import describe_model
     from pneumoseg.pipeline.model.description import read_description
     from pneumoseg.pipeline.model.weights import make_network

@@ -15,9 +15,10 @@ from typing import Final, cast
 import numpy as np
 import torch
 
+from pneumoseg.pipeline.core.claims import locked, remove_unfinished
 from pneumoseg.pipeline.core.console import say
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.core.files import locked, remove_unfinished, written_atomically
+from pneumoseg.pipeline.core.files import written_atomically
 from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, Bytes, FileCases
 from pneumoseg.pipeline.dataset.manifest import Manifest
 from pneumoseg.transforms.chains import cache_chain

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from pneumoseg.pipeline.core.claims import claim_file
 from pneumoseg.pipeline.core.console import tracked
-from pneumoseg.pipeline.core.files import claim_file, write_csv
+from pneumoseg.pipeline.core.files import write_csv
 from pneumoseg.pipeline.reading.duplicates import Duplicates
 from pneumoseg.pipeline.reading.facts import Facts, read_facts
 from pneumoseg.pipeline.reading.folders import FoundFiles, find_radiographs

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import torch
 
+from pneumoseg.pipeline.core.claims import remove_unfinished
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.errors import JobError, UsageError, explain, first_line
-from pneumoseg.pipeline.core.files import remove_unfinished
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.pipeline.results.planning import Part, Planned

@@ -12,19 +12,12 @@ from pathlib import Path
 import ignite.distributed as idist
 from torch.distributed.rendezvous import rendezvous
 
+from pneumoseg.pipeline.core.claims import claim_folder, locked, refuse_links, remove_unfinished
 from pneumoseg.pipeline.core.config import TrainConfig
 from pneumoseg.pipeline.core.config_files import dump_config, flatten, load_config
 from pneumoseg.pipeline.core.console import console, say
 from pneumoseg.pipeline.core.devices import own_device, process_count, process_group
-from pneumoseg.pipeline.core.files import (
-    claim_folder,
-    locked,
-    refuse_links,
-    remove_unfinished,
-    write_json,
-    write_text,
-    written_atomically,
-)
+from pneumoseg.pipeline.core.files import write_json, write_text, written_atomically
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
 from pneumoseg.pipeline.jobs.train import evaluate_run, train_model

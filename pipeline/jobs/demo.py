@@ -7,9 +7,10 @@ from typing import Final
 
 from rich.table import Table
 
+from pneumoseg.pipeline.core.claims import claim_folder
 from pneumoseg.pipeline.core.config import DataConfig, NetworkConfig, OptimizationConfig, TrainConfig
 from pneumoseg.pipeline.core.console import console, say
-from pneumoseg.pipeline.core.files import claim_folder, write_text
+from pneumoseg.pipeline.core.files import write_text
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.drawing.figures import make_case_figure, save_figure
 from pneumoseg.pipeline.inference.segmentation import load_predictor

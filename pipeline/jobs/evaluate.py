@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from pneumoseg.pipeline.core.claims import claim_folder
 from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.errors import UsageError
-from pneumoseg.pipeline.core.files import claim_folder, write_csv, write_json
+from pneumoseg.pipeline.core.files import write_csv, write_json
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.groups import PatientCount
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, manifest_sha256, read_manifest

@@ -8,9 +8,9 @@ from typing import Final
 
 import torch
 
+from pneumoseg.pipeline.core.claims import claim_file
 from pneumoseg.pipeline.core.config import ComputedPrecision
 from pneumoseg.pipeline.core.errors import JobError, UsageError
-from pneumoseg.pipeline.core.files import claim_file
 from pneumoseg.pipeline.formats.browser.libraries import read_libraries
 from pneumoseg.pipeline.formats.browser.writing import PAGE, write_page
 from pneumoseg.pipeline.formats.bundle.writing import METADATA, write_bundle

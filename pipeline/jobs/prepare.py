@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pneumoseg.pipeline.core.claims import claim_file
 from pneumoseg.pipeline.core.console import tracked, warn, warn_some
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.core.files import claim_file, sha256_of
+from pneumoseg.pipeline.core.files import sha256_of
 from pneumoseg.pipeline.core.names import shown
 from pneumoseg.pipeline.dataset.folds import assign_folds
 from pneumoseg.pipeline.dataset.groups import (

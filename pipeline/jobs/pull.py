@@ -8,9 +8,9 @@ from pathlib import Path
 
 from dicomweb_client import DICOMwebClient
 
+from pneumoseg.pipeline.core.claims import locked, remove_unfinished
 from pneumoseg.pipeline.core.console import Pace, say
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.core.files import locked, remove_unfinished
 from pneumoseg.pipeline.core.interruption import InterruptedRunError, Interruption
 from pneumoseg.pipeline.pacs.config import CREDENTIALS
 from pneumoseg.pipeline.pacs.dicomweb import ArchiveError, UnreachableError, make_client

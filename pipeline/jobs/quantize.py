@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from pneumoseg.pipeline.core.claims import claim_folder
 from pneumoseg.pipeline.core.console import tracked
-from pneumoseg.pipeline.core.files import claim_folder, sha256_of, write_json
+from pneumoseg.pipeline.core.files import sha256_of, write_json
 from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, FileCases
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model

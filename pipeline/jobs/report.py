@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pneumoseg.pipeline.core.claims import refuse_links
 from pneumoseg.pipeline.core.errors import UsageError
-from pneumoseg.pipeline.core.files import refuse_links, write_text
+from pneumoseg.pipeline.core.files import write_text
 from pneumoseg.pipeline.core.names import REPORT
 from pneumoseg.pipeline.reporting import evaluation, prediction
 from pneumoseg.pipeline.reporting.comparison import comparison_page

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from pneumoseg.pipeline.core.claims import claim_file
 from pneumoseg.pipeline.core.console import tracked
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.core.files import claim_file, written_atomically
+from pneumoseg.pipeline.core.files import written_atomically
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model

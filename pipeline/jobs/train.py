@@ -10,12 +10,13 @@ import ignite.distributed as idist
 import torch
 from monai.data import get_track_meta, set_track_meta
 
+from pneumoseg.pipeline.core.claims import claim_folder, locked, refuse_links, remove_unfinished
 from pneumoseg.pipeline.core.config import TrainConfig
 from pneumoseg.pipeline.core.config_files import dump_config, flatten, load_config
 from pneumoseg.pipeline.core.console import console, say, tracked
 from pneumoseg.pipeline.core.devices import gather, process_group, resolve_precision, training_algorithms
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.core.files import claim_folder, locked, refuse_links, remove_unfinished, write_text
+from pneumoseg.pipeline.core.files import write_text
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.dataset.cases import Bytes

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, cast
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
+from pneumoseg.pipeline.core.claims import claim_folder
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.errors import UsageError
-from pneumoseg.pipeline.core.files import claim_folder
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, FileCases
 from pneumoseg.pipeline.dataset.manifest import Manifest, read_manifest

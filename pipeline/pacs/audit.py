@@ -11,7 +11,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
 
-from pneumoseg.pipeline.core.files import check_place, write_text
+from pneumoseg.pipeline.core.claims import check_place
+from pneumoseg.pipeline.core.files import write_text
 from pneumoseg.pipeline.core.names import shown
 
 FILE: Final = "audit.log"

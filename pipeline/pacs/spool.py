@@ -9,13 +9,9 @@ from pathlib import Path
 from threading import Condition
 from typing import Final
 
+from pneumoseg.pipeline.core.claims import locked, remove_unfinished
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.core.files import (
-    locked,
-    remove_unfinished,
-    sync_folder,
-    written_atomically,
-)
+from pneumoseg.pipeline.core.files import sync_folder, written_atomically
 from pneumoseg.pipeline.pacs.config import ListenConfig, Rule
 from pneumoseg.pipeline.pacs.rules import ImageFacts
 from pneumoseg.pipeline.pacs.study import IMAGES, State, Study

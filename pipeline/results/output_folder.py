@@ -5,8 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from pneumoseg.pipeline.core.errors import JobError, UsageError
-from pneumoseg.pipeline.core.files import (
+from pneumoseg.pipeline.core.claims import (
     LOCK,
     claim_folder,
     empty_folder,
@@ -14,6 +13,7 @@ from pneumoseg.pipeline.core.files import (
     locked,
     remove_unfinished,
 )
+from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.results.planning import Part, Planned
 from pneumoseg.pipeline.results.receipts import FOLDER, withdraw
 

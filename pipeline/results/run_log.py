@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pneumoseg.pipeline.core.files import check_place
+from pneumoseg.pipeline.core.claims import check_place
 
 
 class _File(logging.FileHandler):

@@ -15,8 +15,8 @@ from tests.conftest import Collection
 from tests.integration.command import run_command, signalled
 from tests.integration.settings import CONFIG, SETTINGS, STILL
 
+from pneumoseg.pipeline.core.claims import locked
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.core.files import locked
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.jobs.train import train_model
 from pneumoseg.pipeline.training.checkpoint import load_state

@@ -13,8 +13,8 @@ from tests.conftest import bright_pixel_network, draw_case, job_options, write_m
 from tests.unit.pipeline.jobs.predictions import contents, files, predict
 
 from pneumoseg.pipeline.cli.summaries import predict_summary
+from pneumoseg.pipeline.core.claims import claim_folder, locked
 from pneumoseg.pipeline.core.errors import JobError, UsageError
-from pneumoseg.pipeline.core.files import claim_folder, locked
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.inference.model import ModelOptions
 from pneumoseg.pipeline.jobs.predict import predict_folder

@@ -7,9 +7,9 @@ import pytest
 from monai.data import get_track_meta
 from tests.conftest import TINY, Collection
 
+from pneumoseg.pipeline.core.claims import claim_folder
 from pneumoseg.pipeline.core.config import DataConfig, TrainConfig
 from pneumoseg.pipeline.core.errors import JobError, UsageError
-from pneumoseg.pipeline.core.files import claim_folder
 from pneumoseg.pipeline.jobs import cross_validate, train
 
 

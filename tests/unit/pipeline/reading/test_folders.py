@@ -8,8 +8,8 @@ from PIL import Image
 from tests.conftest import write_radiograph
 from tests.opened import opened_files
 
+from pneumoseg.pipeline.core.claims import claim_folder
 from pneumoseg.pipeline.core.errors import JobError, UsageError
-from pneumoseg.pipeline.core.files import claim_folder
 from pneumoseg.pipeline.reading.folders import find_radiographs, look_for_uids
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
