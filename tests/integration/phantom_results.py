@@ -13,10 +13,11 @@ from pydicom.dataset import Dataset
 
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.inference.segmentation import Segmentation
-from pneumoseg.pipeline.jobs import predict
+from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.pipeline.phantom.dicom_files import write_dicom
 from pneumoseg.pipeline.phantom.draw import draw_phantom
 from pneumoseg.pipeline.phantom.plan import plan_cases
+from pneumoseg.pipeline.results import processing
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 
 KINDS = ("seg", "sr", "sc", "gsps")
@@ -81,8 +82,8 @@ def write_phantom_results(model_folder: Path, folder: Path) -> dict[str, Study]:
                 path=path,
             )
 
-    with patch.object(predict, "segment_files", segment):
-        predict.predict_folder(
+    with patch.object(processing, "segment_files", segment):
+        predict_folder(
             model_folder,
             folder / "images",
             folder / "out",
