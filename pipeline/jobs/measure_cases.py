@@ -154,22 +154,27 @@ def measure_cases(
     masks.sort(key=lambda each: each.index)
     indices = sorted(seen_by)
     cases = [manifest.training[index] for index in indices]
-    measured = image_probabilities(curves)
-    if masks[0].cross_fitted is None:
-        reported = calibrate(measured, model.calibration)
-    else:  # the model's calibration was fitted on the cases that its operating point was tuned on
-        positive = np.array([each.label_area > 0 for each in curves])
-        reported = cross_fitted_probabilities(
-            measured, positive, [inner_fold_of(case.group) for case in cases]
-        )
     return MeasuredCases(
         indices=indices,
         cases=cases,
         seen=[seen_by[index] for index in indices],
         curves=curves,
         masks=masks,
-        calibrated=reported if calibrated else None,
+        calibrated=_calibrated(model, curves, cases, cross_fitted=masks[0].cross_fitted is not None)
+        if calibrated
+        else None,
     )
+
+
+def _calibrated(
+    model: Model, curves: Sequence[CaseCurves], cases: Sequence[Case], *, cross_fitted: bool
+) -> Floats:
+    """Calibrate image probabilities; where points are cross-fitted, the model has seen these cases in its own."""
+    probabilities = image_probabilities(curves)
+    if not cross_fitted:
+        return calibrate(probabilities, model.calibration)
+    positive = np.array([each.label_area > 0 for each in curves])
+    return cross_fitted_probabilities(probabilities, positive, [inner_fold_of(case.group) for case in cases])
 
 
 def _mask_numbers(masks: Sequence[MaskScores]) -> dict[str, Any]:

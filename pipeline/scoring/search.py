@@ -163,8 +163,8 @@ class Search:
             weighed = np.array([np.where(possible, scores, 0), possible], dtype=np.float64)
             width = (0, _NEIGHBOURS[0], _NEIGHBOURS[1] / _COARSE, _NEIGHBOURS[2] / _COARSE)
             total, weight = gaussian_filter(weighed, width, mode="constant")
-            mean = np.where(possible, total / np.where(possible, weight, 1), -np.inf)
-            mean[scores <= nothing + TOLERANCE] = -np.inf
+            better = scores > nothing + TOLERANCE
+            mean = np.divide(total, weight, out=np.full_like(total, -np.inf), where=better)
             place = np.unravel_index(int(np.argmax(mean)), mean.shape)
             area, classification, segmentation = (int(index) for index in place)
             steady = float(mean[place]) - self._required_gain(level)
