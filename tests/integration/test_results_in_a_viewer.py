@@ -46,8 +46,9 @@ def shows_an_image(colours: Colours) -> bool:
 
 
 def shows_a_mark(colours: Colours) -> bool:
-    """A radiograph is grey, so that colours are those of an outline."""
-    return bool((np.ptp(colours[VIEWPORT].astype(np.int16), axis=2) > 60).sum() > MIN_COLOURED_PX)
+    """A radiograph is grey and the viewer is blue, so that red and green without blue are those of a result."""
+    red, green, blue = np.moveaxis(colours[VIEWPORT].astype(np.int16), 2, 0)
+    return bool((np.maximum(red, green) - blue > 60).sum() > MIN_COLOURED_PX)
 
 
 @pytest.mark.parametrize("kind", ["seg", "sr", "sc"])

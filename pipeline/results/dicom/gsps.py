@@ -28,6 +28,7 @@ from highdicom.pr import (
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DSfloat
 
+from pneumoseg.pipeline.drawing.pictures import OUTLINE
 from pneumoseg.pipeline.results.dicom.origin import NOTICE, Origin, copy_if_given, finish
 from pneumoseg.pipeline.results.dicom.seg import tracking
 from pneumoseg.pipeline.results.dicom.source import NoDicomResultError, Source
@@ -40,7 +41,7 @@ _LAYER: Final = GraphicLayer(
     "PNEUMOTHORAX",
     order=1,
     description=NOTICE,
-    display_color=CIELabColor(78, 19, 80),  # orange
+    display_color=CIELabColor.from_rgb(*OUTLINE),
 )
 _TEXT_BOX: Final = (0.0, 0.85, 1.0, 1.0)  # left, top, right and bottom in shares of the displayed area
 

@@ -5,6 +5,7 @@ from collections.abc import Collection
 import numpy as np
 import numpy.typing as npt
 from highdicom import PixelMeasuresSequence, PlaneOrientationSequence
+from highdicom.color import CIELabColor
 from highdicom.enum import CoordinateSystemNames
 from highdicom.seg import (
     SegmentAlgorithmTypeValues,
@@ -16,6 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 
+from pneumoseg.pipeline.drawing.pictures import OUTLINE
 from pneumoseg.pipeline.results.dicom.origin import Origin, finish
 from pneumoseg.pipeline.results.dicom.remarks import description_of
 from pneumoseg.pipeline.results.dicom.source import Source
@@ -112,4 +114,5 @@ def _describe(source: Source, origin: Origin, number: int) -> SegmentDescription
         algorithm_identification=origin.algorithm(),
         tracking_uid=uid,
         tracking_id=identifier,
+        display_color=CIELabColor.from_rgb(*OUTLINE),
     )

@@ -8,6 +8,7 @@ import pytest
 from pydicom import dcmread
 from tests.unit.pipeline.results.dicom.conftest import ORIGIN, complaints, make_mask, make_source, saved
 
+from pneumoseg.pipeline.drawing.pictures import OUTLINE
 from pneumoseg.pipeline.results.dicom.seg import make_seg
 from pneumoseg.transforms.reader.reasons import Reason
 
@@ -39,6 +40,14 @@ def test_a_segmentation_says_what_it_shows_and_who_found_it(tmp_path: Path) -> N
     assert segment.SegmentAlgorithmType == "AUTOMATIC"
     assert segmentation.SegmentationType == "BINARY"
     assert segmentation.ManufacturerModelName == "pneumoseg"
+
+
+def test_all_segments_are_displayed_in_the_colour_of_the_pictures(tmp_path: Path) -> None:
+    segments = make_seg(make_source(tmp_path), make_mask(positive=True), ORIGIN).SegmentSequence
+    colours = [hd.color.CIELabColor.from_dicom_value(each.RecommendedDisplayCIELabValue) for each in segments]
+    assert len(colours) == 2
+    for colour in colours:
+        np.testing.assert_allclose(colour.to_rgb(), OUTLINE, atol=2)  # DICOM stores rounded CIELab values
 
 
 def test_a_segmentation_has_what_viewers_ask_for(tmp_path: Path) -> None:
