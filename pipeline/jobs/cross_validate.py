@@ -96,9 +96,6 @@ def cross_validate(
     if mlflow:
         import_mlflow()  # where it is missing, that is an error before anything is written
     run_dir = Path(run_dir)
-    manifest_path = None if manifest_path is None else Path(manifest_path)
-    cache = None if cache is None else Path(cache)
-    initial = None if initial is None else Path(initial)
     record = make_record(
         run_dir,
         resume=resume,

@@ -4,7 +4,7 @@ import csv
 import io
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.runtime_choice import choose_runtime
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
+from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.reading.duplicates import Duplicates
 from pneumoseg.pipeline.reading.folders import find_radiographs, look_for_uids
 from pneumoseg.pipeline.scoring.submission import CHALLENGE_SHAPE, check_submission
@@ -124,41 +125,19 @@ def write_submission(
             "complete the folder, or give --missing negative"
         )
 
+    model = choose_runtime(model, images=len(path_of), batch_size=runtime.batch_size)
     texts = dict.fromkeys(wanted, EMPTY) if missing == "negative" else {}
     refused: list[NotRead] = []
     filled = list(absent)
-    chosen = sorted(
-        path_of.items(), key=lambda item: item[1].as_posix()
-    )  # of duplicates, the first path stays
-    model = choose_runtime(model, images=len(chosen), batch_size=runtime.batch_size)
     review, digests = 0, list[str]()
-    duplicates = Duplicates()
-    segmenting = segment_files(
-        model,
-        [path for _, path in chosen],
-        acceptance=acceptance,
-        batch_size=runtime.batch_size,
-        workers=runtime.workers,
-        refuse=lambda path, radiograph: duplicates.check(os.path.relpath(path, images), radiograph),
-    )
-    with tracked("segment", total=len(chosen)) as advance, closing(segmenting):
-        for (name, path), result in zip(chosen, segmenting, strict=True):
-            if isinstance(result, NotRead):
-                refused.append(result)
-                filled.append(name)
-            elif result.mask.shape != shape:  # its run lengths would be decoded to another mask
-                raise JobError(
-                    "{} has {}x{} pixels; the run lengths of a submission are counted over {}x{}".format(
-                        path.name, *result.mask.shape, *shape
-                    )
-                )
-            elif not is_safe_id(name):  # it would not be read back as it was written
-                raise JobError(f"{path}: cannot be named so in a submission; rename it or give --sample")
-            else:
-                texts[name] = encode_rle(result.mask)
-                digests.append(result.radiograph.file_sha256)
-                review += bool(result.review)
-            advance()
+    for name, result in _segment(model, path_of, images, shape, acceptance=acceptance, runtime=runtime):
+        if isinstance(result, NotRead):
+            refused.append(result)
+            filled.append(name)
+        else:
+            texts[name] = encode_rle(result.mask)
+            digests.append(result.radiograph.file_sha256)
+            review += bool(result.review)
     if refused and sample and missing == "error":
         first = refused[0]
         raise JobError(
@@ -211,6 +190,44 @@ def _find_images(wanted: Sequence[str], images: Sequence[Path]) -> dict[str, Pat
                 raise JobError(f"the ids {before} and {name} are both that of {path}; leave one of them out")
             path_of[name] = path
     return path_of
+
+
+def _segment(
+    model: Model,
+    path_of: Mapping[str, Path],
+    images: Path,
+    shape: tuple[int, int],
+    *,
+    acceptance: AcceptanceFilters | None,
+    runtime: Runtime,
+) -> Iterator[tuple[str, Segmentation | NotRead]]:
+    """Segment the image of each id; of duplicates, the first path is used.
+
+    Raises: JobError: If an image has another size than *shape*, or an id cannot be written in a submission.
+    """
+    chosen = sorted(path_of.items(), key=lambda item: item[1].as_posix())
+    duplicates = Duplicates()
+    segmenting = segment_files(
+        model,
+        [path for _, path in chosen],
+        acceptance=acceptance,
+        batch_size=runtime.batch_size,
+        workers=runtime.workers,
+        refuse=lambda path, radiograph: duplicates.check(os.path.relpath(path, images), radiograph),
+    )
+    with tracked("segment", total=len(chosen)) as advance, closing(segmenting):
+        for (name, path), result in zip(chosen, segmenting, strict=True):
+            if isinstance(result, Segmentation):
+                if result.mask.shape != shape:  # its run lengths would be decoded to another mask
+                    raise JobError(
+                        "{} has {}x{} pixels; the run lengths of a submission are counted over {}x{}".format(
+                            path.name, *result.mask.shape, *shape
+                        )
+                    )
+                if not is_safe_id(name):  # it would not be read back as it was written
+                    raise JobError(f"{path}: cannot be named so in a submission; rename it or give --sample")
+            yield name, result
+            advance()
 
 
 def _predicted_positive_in_validation(model: Model) -> tuple[int, int] | None:

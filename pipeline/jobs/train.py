@@ -31,6 +31,7 @@ from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores, score_p
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, save_out_of_fold
 from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
+from pneumoseg.pipeline.training.checkpoint import State
 from pneumoseg.pipeline.training.fitting import fit
 from pneumoseg.pipeline.training.gallery import Gallery
 from pneumoseg.pipeline.training.history import History, HistoryFiles
@@ -119,9 +120,6 @@ def train_model(
     if mlflow:
         import_mlflow()  # where it is missing, that is an error before anything is written
     run_dir = Path(run_dir)
-    manifest_path = None if manifest_path is None else Path(manifest_path)
-    cache = None if cache is None else Path(cache)
-    initial = None if initial is None else Path(initial)
     record = make_record(
         run_dir,
         resume=resume,
@@ -165,17 +163,17 @@ def train_model(
             initial=start.weights.network,
             encoder_weights=start.weights.encoder,
         )
-        history, reports = History(), list[HistoryFiles | TrackerHandler]()
+        history = History()
+        reports: list[HistoryFiles | TrackerHandler] = []
         if is_main_process:
-            epochs_before = len(start.state["history"]["rows"]) if start.state else 0
-            trackers: list[Tracker] = [TensorBoard(run_dir / "tensorboard", epochs_before=epochs_before)]
-            if mlflow:
-                trackers.append(MLflow(mlflow, name=run_dir.name, parameters=flatten(config)))
+            gallery = Gallery(cases, start.validation, caches[config.data.image_size], precision=precision)
+            trackers = _trackers(run_dir, config, start.state, mlflow=mlflow)
             for tracker in trackers:
                 stack.callback(tracker.close)
-            gallery = Gallery(cases, start.validation, caches[config.data.image_size], precision=precision)
-            draw = partial(gallery.draw, run.evaluated)
-            reports = [HistoryFiles(history, run_dir), TrackerHandler(trackers, draw)]
+            reports = [
+                HistoryFiles(history, run_dir),
+                TrackerHandler(trackers, partial(gallery.draw, run.evaluated)),
+            ]
         best = fit(
             run,
             history,
@@ -190,9 +188,8 @@ def train_model(
         search = tune(out_of_fold, cases)
         scores = score_point(out_of_fold, search.objectives["challenge"].point.as_point())
         if is_main_process:
-            trained_on = describe_training(
-                start.manifest, start.training, seen=start.origin["initial"]["seen"]
-            )
+            seen = start.origin["initial"]["seen"]
+            trained_on = describe_training(start.manifest, start.training, seen=seen)
             write_model(run_dir, run, start, trained_on, scores=scores, search=search, kept=kept)
             save_out_of_fold(run_dir / OUT_OF_FOLD, out_of_fold)
             write_summary(run_dir, run, start, trained_on, scores=scores, kept=kept)
@@ -242,6 +239,16 @@ def evaluate_run(
         )
         write_report(run_dir)
     return evaluation
+
+
+def _trackers(
+    run_dir: Path, config: TrainConfig, state: State | None, *, mlflow: str | None
+) -> list[Tracker]:
+    epochs_before = len(state["history"]["rows"]) if state else 0
+    trackers: list[Tracker] = [TensorBoard(run_dir / "tensorboard", epochs_before=epochs_before)]
+    if mlflow:
+        trackers.append(MLflow(mlflow, name=run_dir.name, parameters=flatten(config)))
+    return trackers
 
 
 def _keep_the_better(run: TrainingRun, best: BestEpochs) -> KeptWeights:

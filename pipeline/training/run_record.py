@@ -39,10 +39,10 @@ def make_record(
     run_dir: Path,
     *,
     resume: bool,
-    manifest: Path | None,
+    manifest: str | Path | None,
     fold: Fold | None,
-    cache: Path | None,
-    initial: Path | None,
+    cache: str | Path | None,
+    initial: str | Path | None,
     allow_seen: bool,
 ) -> RunRecord:
     """Collect what a run is started with; a resumed run takes from its record what is not given.
@@ -60,12 +60,12 @@ def make_record(
         UsageError: If there is no manifest, or fold or initial weights of a resumed run are to change.
         JobError: If the record of a resumed run cannot be read.
     """
-    given = {"manifest": manifest, "fold": fold, "cache": cache, "initial": initial}
-    given = {
-        name: value.resolve() if isinstance(value, Path) else value
-        for name, value in given.items()
-        if value is not None
+    paths = {"manifest": manifest, "cache": cache, "initial": initial}
+    given: dict[str, Path | Fold] = {
+        name: Path(path).resolve() for name, path in paths.items() if path is not None
     }
+    if fold is not None:
+        given["fold"] = fold
     if not resume:
         if manifest is None:
             raise UsageError("the manifest is missing; give the file that `pneumoseg prepare` wrote")
