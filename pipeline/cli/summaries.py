@@ -135,6 +135,8 @@ def predict_summary(report: "PredictReport") -> list[str | Table]:
         f"{report.refused} refused, {skipped} skipped, {report.other_files} unrelated files"
         f"{links_not_followed(report.links)}"
     ]
+    if report.expectation:
+        lines.append(report.expectation)
     if report.review:
         lines.append(
             f"{report.review} of them have to be reviewed: the reason is in the table and the report"
@@ -168,19 +170,18 @@ def models_table(models: Mapping[str, "ModelDescription"]) -> Table:
         models: Description of each model by its name.
     """
     table = Table(
-        "model", "encoder", "input", "networks", "images trained on", "Dice", "predict nothing", "AUC"
+        Column("model", no_wrap=True), "input", "networks", "trained on", "Dice", "predict nothing", "AUC"
     )
-    for column in table.columns[2:]:
+    for column in table.columns[1:]:
         column.justify = "right"
     for name, model in models.items():
         search = model.operating_point_search
         cross_fitted = search.cross_fitted.dice if search and search.cross_fitted else None
         table.add_row(
             name,
-            model.network.encoder or "none",
             f"{model.preprocessing.image_size} px",
             str(len(model.members)),
-            str(model.trained_on.cases),
+            f"{model.trained_on.cases} images",
             number_cell(model.validation.get("dice") if cross_fitted is None else cross_fitted),
             *(number_cell(model.validation.get(key)) for key in ("predict_nothing", "auc")),
         )

@@ -20,9 +20,9 @@ from pneumoseg.pipeline.model.description import (
     Calibration,
     ModelDescription,
     image_digest,
-    point_for,
     read_description,
 )
+from pneumoseg.pipeline.model.operating_points import select_point
 from pneumoseg.pipeline.model.weights import load_member, place
 from pneumoseg.pipeline.runtimes.forward import check_runtime
 from pneumoseg.pipeline.runtimes.libraries import RUNTIMES, is_installed
@@ -37,7 +37,7 @@ class ModelOptions:
     """How to use a model, where that differs from its own settings.
 
     Attributes:
-        operating_point: Name of the operating point to use: see `point_for`; None takes the model's own.
+        operating_point: Name of the operating point to use: see `select_point`; None takes the model's own.
         tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
         calibrated: Whether to report image probabilities as calibrated in training; masks do not change.
         dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate: their mean is thresholded, and their
@@ -146,7 +146,7 @@ class Model:
 
         Raises: UsageError: If the model has no point for its objective.
         """
-        return point_for(self.description, self.objective)
+        return select_point(self.description, self.objective).point
 
     @cached_property
     def _digests(self) -> frozenset[str]:
@@ -176,7 +176,7 @@ def load_model(folder: str | Path, device: torch.device, options: ModelOptions =
     """
     folder = find_model(folder)
     description = read_description(folder)
-    point_for(description, options.operating_point)  # refuses an unknown word before the weights are read
+    select_point(description, options.operating_point)  # refuses an unknown word before the weights are read
     calibration = _calibration(description) if options.calibrated else None
     precision = precision_of_model(description.precision, device, requested=options.precision)
     runtime = _runtime(options, precision)

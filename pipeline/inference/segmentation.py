@@ -149,7 +149,7 @@ def load_predictor(
         model_folder: Model folder written by `train_model`.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         tta: Test-time augmentations, ``flip`` and ``scale``; None selects the model's own.
-        operating_point: Operating point to use: see `point_for`; None selects the model's own.
+        operating_point: Operating point to use: see `select_point`; None selects the model's own.
         calibrated: Whether to report calibrated image probabilities; masks do not change.
         dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate; 0 leaves dropout off.
         runtime: ``torch``, ``torch.compile``, ``onnx`` or ``openvino``; ``auto`` is torch, since a number of images

@@ -19,6 +19,7 @@ from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.runtime_choice import choose_runtime
 from pneumoseg.pipeline.jobs.cluster import LOCAL, RAY, check_engine, connected, process_on_ray
 from pneumoseg.pipeline.jobs.report import write_report
+from pneumoseg.pipeline.model.operating_points import expectation
 from pneumoseg.pipeline.reading.duplicates import Duplicates, find_duplicates
 from pneumoseg.pipeline.reading.folders import FoundFiles, find_radiographs, look_for_uids
 from pneumoseg.pipeline.reading.readers import Readers
@@ -60,6 +61,7 @@ class PredictReport:
             them do not count.
         header_changes: Images in the header of whose DICOM results something was cut, dropped or replaced, by what.
         has_tables: Whether the tables are written; they are written after the last part.
+        expectation: How many pneumothoraces the operating point finds in validation; None if that is unknown.
     """
 
     segmented: int
@@ -75,6 +77,7 @@ class PredictReport:
     incomplete: int = 0
     header_changes: Counter[str] = field(default_factory=Counter)
     has_tables: bool = True
+    expectation: str | None = None
 
     @property
     def exit_code(self) -> int:
@@ -221,6 +224,8 @@ def predict_folder(
                 f"segmented {report.segmented}, {report.kept} of them before; to review: {report.review}; "
                 f"without result: {counts(report.reasons)}"
             )
+            if report.expectation:
+                log.info(report.expectation)
     return report
 
 
@@ -293,4 +298,5 @@ def _report(
         incomplete=incomplete,
         header_changes=header_changes,
         has_tables=has_tables,
+        expectation=expectation(model.description, model.objective),
     )
