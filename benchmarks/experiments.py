@@ -71,11 +71,11 @@ def read_run(run: Path) -> Row:
         "device": summary.get("device"),
         "precision": summary.get("precision"),
         "threads": summary.get("threads"),
-        "predict_nothing": scores["predict_nothing"],
+        "predict_nothing": scores["predict_nothing"]["dice"],
         "images": scores["images"],
         "patients": scores["patients"],
-        "in_sample": scores["numbers"],
-        "cross_fitted": scores["cross_fitted"],
+        "in_sample": scores["in_sample"] or scores["scores"],
+        "scores": scores["scores"],
     }
 
 
@@ -181,8 +181,8 @@ def tables(rows: dict[str, Row]) -> str:
     lines += ["| --- " * (len(SHOWN) + 4) + "|"]
     nothing = {round(row["predict_nothing"], 4) for row in rows.values()}
     lines += [f"| predict nothing | {each} | 0 | 0.5 | 0 | 1 | {each} | | |" for each in sorted(nothing)]
-    for name, row in sorted(rows.items(), key=lambda item: -item[1]["cross_fitted"]["dice"]["value"]):
-        numbers = [_interval(row["cross_fitted"][key]) for key in SHOWN]
+    for name, row in sorted(rows.items(), key=lambda item: -item[1]["scores"]["dice"]["value"]):
+        numbers = [_interval(row["scores"][key]) for key in SHOWN]
         hours = row["training_hours"] * (row["threads"] or 1)
         lines.append(
             f"| {name} | {' | '.join(numbers)} | {row['in_sample']['dice']['value']:.4f} | "

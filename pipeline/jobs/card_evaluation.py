@@ -19,9 +19,7 @@ def read_card_evaluation(folder: Path) -> CardEvaluation:
     """
     with results_of(folder):
         scores = read_json(folder / "scores.json")
-        crossed = scores["operating_point"] == "cross-fitted"
-        quoted = scores["cross_fitted" if crossed else "numbers"]
-        nothing = scores["predict_nothing_numbers"]
+        quoted, nothing = scores["scores"], scores["predict_nothing"]
         count = PatientCount(scores["images"], scores["patients"] or 0, scores["unknown_patients"])
         return CardEvaluation(
             images=f"{count}, {scores['positives']} with a pneumothorax",

@@ -239,7 +239,11 @@ def _write_scores(
 def _scores(
     model: Model, manifest: Manifest, measured: MeasuredCases, report: EvaluateReport
 ) -> dict[str, Any]:
-    """Give the content of ``scores.json``: scores with intervals, and the settings that they depend on."""
+    """Give the content of ``scores.json``: scores with intervals, and the settings that they depend on.
+
+    ``scores`` are those to quote, at the kind of operating point that ``operating_point`` names; where they are
+    cross-fitted, ``in_sample`` has those at the model's own point.
+    """
     images = report.images
     reported = measured.probabilities if images.calibrated is None else images.calibrated
     count = PatientCount.of(images.groups)
@@ -248,8 +252,12 @@ def _scores(
         "grouped_by": manifest.grouped_by,
         "fold": report.fold,
         "operating_point": report.operating_point,
+        "scores": as_numbers(report.quoted.measure()),
+        "in_sample": as_numbers(images.measure()) if report.cross_fitted else None,
+        "predict_nothing": images.predicting_nothing(),
+        "images": len(measured.cases),
+        "positives": int((images.true_px > 0).sum()),
         "trained_on": report.trained_on,
-        **report.scores.as_dict(),
         "objective": model.objective,
         "tta": list(model.tta),
         "runtime": model.runtime,
@@ -260,9 +268,6 @@ def _scores(
         "patients": count.patients or None,
         "unknown_patients": count.unknown,
         "leakage_unchecked": manifest.unknown_patients,
-        "numbers": as_numbers(images.measure()),
-        "cross_fitted": as_numbers(report.cross_fitted.measure()) if report.cross_fitted else None,
-        "predict_nothing_numbers": images.predicting_nothing(),
         "reliability": {
             "images": [asdict(each) for each in image_reliability(reported, images.true_px > 0)],
             "pixels": [asdict(each) for each in pixel_reliability(measured.curves)],

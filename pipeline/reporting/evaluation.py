@@ -25,7 +25,6 @@ from pneumoseg.pipeline.reporting.evaluation_tables import (
     OPERATING_POINTS,
     at_quoted_point,
     case_table,
-    quoted_scores,
     subgroup_table,
 )
 from pneumoseg.pipeline.reporting.gallery import load_gallery
@@ -165,8 +164,8 @@ def _plain(value: object) -> str:
 
 
 def _summary(scores: Mapping[str, Any]) -> Section:
-    in_sample, nothing, kind = scores["numbers"], scores["predict_nothing_numbers"], scores["operating_point"]
-    crossed, quoted = kind == "cross-fitted", quoted_scores(scores)
+    quoted, in_sample, nothing = scores["scores"], scores["in_sample"], scores["predict_nothing"]
+    kind = scores["operating_point"]
     tiles = [
         Tile(
             TITLES[name],
@@ -179,11 +178,11 @@ def _summary(scores: Mapping[str, Any]) -> Section:
         if name in quoted
     ]
     value = "value" if kind == "fixed" else kind
-    columns = ["measure", value, "95 % interval", *(["in-sample"] if crossed else []), "predict nothing"]
+    columns = ["measure", value, "95 % interval", *(["in-sample"] if in_sample else []), "predict nothing"]
     rows: list[list[CellValue]] = []
     for name, title in TITLES.items():
         if name in quoted:
-            beside = [in_sample[name]["value"]] if crossed else []
+            beside = [in_sample[name]["value"]] if in_sample else []
             interval = Cell(interval_cell(Measured(**quoted[name]), of=name), order=quoted[name]["low"])
             values = [quoted[name]["value"], *beside, nothing.get(name)]
             first, *others = (Cell(number_cell(each, of=name), order=each) for each in values)
@@ -208,7 +207,11 @@ def _operating_point(folder: Path, scores: Mapping[str, Any]) -> Section | None:
             Charts(
                 [
                     charts.surface_chart(
-                        thresholds, areas, named["dice"], chosen=point, nothing=scores["predict_nothing"]
+                        thresholds,
+                        areas,
+                        named["dice"],
+                        chosen=point,
+                        nothing=scores["predict_nothing"]["dice"],
                     ),
                     charts.threshold_chart(
                         thresholds,
@@ -245,7 +248,7 @@ def _probabilities(scores: Mapping[str, Any], cases: Sequence[Row]) -> Section:
     positive = np.array([row["positive"] == "1" for row in cases])
     made: list[Chart] = []
     if positive.any() and not positive.all():
-        quoted = quoted_scores(scores)
+        quoted = scores["scores"]
         called = np.array([row["predicted_positive"] == "1" for row in cases])
         ranked = charts.Ranked(probabilities, positive, called)
         at = OPERATING_POINTS[scores["operating_point"]]

@@ -1,7 +1,7 @@
 """Tables of an evaluation's subgroups and cases."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from pneumoseg.pipeline.reporting.content import Cell, CellValue, Table
 from pneumoseg.pipeline.reporting.result_files import Row, number_or_text
@@ -31,17 +31,6 @@ def at_quoted_point(row: Row, kind: str) -> Row:
         name.removeprefix(CROSS_FITTED): value for name, value in row.items() if name.startswith(CROSS_FITTED)
     }
     return {**row, **own}
-
-
-def quoted_scores(scores: Mapping[str, Any]) -> Mapping[str, Mapping[str, float | None]]:
-    """Select the scores to quote: value and interval (``value``, ``low``, ``high``) by name.
-
-    Args:
-        scores: Content of ``scores.json``.
-    """
-    crossed = scores["operating_point"] == "cross-fitted"
-    found: Mapping[str, Mapping[str, float | None]] = scores["cross_fitted" if crossed else "numbers"]
-    return found
 
 
 def subgroup_table(rows: Sequence[Row]) -> Table:

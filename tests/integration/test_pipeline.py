@@ -53,15 +53,14 @@ def test_each_validation_stands_beside_predicting_nothing(workshop: Workshop) ->
 def test_evaluation_of_the_held_out_fold_gives_the_scores_of_training(
     workshop: Workshop, tmp_path: Path
 ) -> None:
-    evaluate_model(
+    report = evaluate_model(
         workshop.model,
         workshop.manifest,
         tmp_path / "evaluation",
         runtime=Runtime(device="cpu", batch_size=4),
     )
-    scores = json.loads((tmp_path / "evaluation" / "scores.json").read_text())
     trained = json.loads((workshop.model / "model.json").read_text())["validation"]
-    assert {key: scores[key] for key in trained} == pytest.approx(trained)
+    assert report.scores.as_dict() == pytest.approx(trained)
 
 
 def test_evaluation_marks_the_images_that_were_trained_on(workshop: Workshop, tmp_path: Path) -> None:

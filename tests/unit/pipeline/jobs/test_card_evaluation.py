@@ -11,7 +11,7 @@ from pneumoseg.pipeline.scoring.headline import TITLES
 
 def test_a_card_has_the_scores_that_are_to_be_quoted(tmp_path: Path) -> None:
     quoted = {"dice": {"value": 0.5, "low": None, "high": None}}
-    folder = write_evaluation(tmp_path, operating_point="cross-fitted", cross_fitted=quoted)
+    folder = write_evaluation(tmp_path, operating_point="cross-fitted", scores=quoted)
     found = read_card_evaluation(folder)
     assert found.scores == {"dice": CardScore(TITLES["dice"], 0.5, nothing=0.25)}
     assert found.images == "4 images of 3 patients, 2 with a pneumothorax"

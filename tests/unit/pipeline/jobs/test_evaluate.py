@@ -61,7 +61,7 @@ def test_the_scores_are_written_with_what_they_are_of(
 ) -> None:
     evaluate(model_folder, collection, tmp_path, all_folds=True)
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
-    assert (scores["dice"], scores["fold"], scores["threshold"], scores["images"]) == (1.0, None, 0.5, 12)
+    assert (scores["fold"], scores["threshold"], scores["images"], scores["positives"]) == (None, 0.5, 12, 6)
     assert scores["model_weights_sha256"] == [sha256_of(model_folder / "weights" / "fold0.safetensors")]
 
 
@@ -185,12 +185,12 @@ def test_every_number_has_its_interval_and_what_predicting_nothing_has(
 ) -> None:
     evaluate(model_folder, collection, tmp_path, all_folds=True)
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
-    assert scores["numbers"]["dice"] == {"value": 1.0, "low": 1.0, "high": 1.0}
-    assert scores["numbers"]["surface_dice"]["value"] == 1.0
-    assert scores["numbers"]["hausdorff95_mm"]["value"] == 0.0
-    assert scores["numbers"]["false_positive_px"]["value"] == 0.0
-    assert set(scores["predict_nothing_numbers"]) == set(scores["numbers"])
-    assert (scores["patients"], scores["cross_fitted"], scores["operating_point"]) == (6, None, "fixed")
+    assert scores["scores"]["dice"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert scores["scores"]["surface_dice"]["value"] == 1.0
+    assert scores["scores"]["hausdorff95_mm"]["value"] == 0.0
+    assert scores["scores"]["false_positive_px"]["value"] == 0.0
+    assert set(scores["predict_nothing"]) == set(scores["scores"])
+    assert (scores["patients"], scores["in_sample"], scores["operating_point"]) == (6, None, "fixed")
     assert sum(each["count"] for each in scores["reliability"]["images"]) == 12
     assert sum(each["count"] for each in scores["reliability"]["pixels"]) == 12 * 48 * 32
 
@@ -252,9 +252,9 @@ def test_each_case_is_also_scored_at_the_operating_point_that_was_tuned_without_
         assert row["cross_fitted_predicted_positive"] == ("0" if blind else row["positive"])
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     dices = [float(row["cross_fitted_dice"]) for row in rows]
-    assert scores["cross_fitted"]["dice"]["value"] == pytest.approx(sum(dices) / len(dices))
-    assert (scores["operating_point"], scores["dice"]) == ("cross-fitted", 1.0)
-    assert scores["cross_fitted"].keys() == scores["numbers"].keys()
+    assert scores["scores"]["dice"]["value"] == pytest.approx(sum(dices) / len(dices))
+    assert (scores["operating_point"], scores["in_sample"]["dice"]["value"]) == ("cross-fitted", 1.0)
+    assert scores["scores"].keys() == scores["in_sample"].keys()
 
 
 def test_an_image_threshold_decides_as_well(collection: Collection, tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_an_image_threshold_decides_as_well(collection: Collection, tmp_path: Pa
     surface = json.loads((tmp_path / "out" / "score_surface.json").read_text())
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert (surface["image_threshold"], scores["image_threshold"]) == (0.999999, 0.999999)
-    assert surface["sensitivity"][0][128] == pytest.approx(scores["sensitivity"], abs=1e-6)
+    assert surface["sensitivity"][0][128] == pytest.approx(scores["scores"]["sensitivity"]["value"], abs=1e-6)
 
 
 def unsure_network() -> AttentionUNet:
@@ -325,9 +325,8 @@ def test_every_auc_is_that_of_the_image_probabilities_of_the_cases(
             if tile.name == TITLES["auc"]
         ]
         found = [
-            scores["auc"],
-            scores["numbers"]["auc"]["value"],
-            scores["cross_fitted"]["auc"]["value"],
+            scores["scores"]["auc"]["value"],
+            scores["in_sample"]["auc"]["value"],
             report.scores.auc,
             drawn["curve"],
             float(view["auc"]),
@@ -336,7 +335,7 @@ def test_every_auc_is_that_of_the_image_probabilities_of_the_cases(
         assert tile.value == f"{expected:.4f}"
         assert drawn["note"] == f"AUC {expected:.4f}."
         assert 0 < expected < 1
-        precisions = {scores[name]["average_precision"]["value"] for name in ("numbers", "cross_fitted")}
+        precisions = {scores[name]["average_precision"]["value"] for name in ("scores", "in_sample")}
         assert len(precisions) == 1
 
 

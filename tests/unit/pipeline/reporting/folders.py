@@ -50,9 +50,9 @@ SURFACE: Mapping[str, Any] = {
 SCORES: Mapping[str, Any] = {
     "manifest": "made up", "grouped_by": "groups file", "fold": 0, "operating_point": "fixed", "trained_on": 0,
     "images": 4, "patients": 3, "unknown_patients": 0, "leakage_unchecked": 0,
-    "positives": 2, "predict_nothing": 0.5, "threshold": 0.5, "min_area_fraction": 0.001,
-    "segmentation_threshold": None, "numbers": {name: {"value": 0.75, "low": 0.5, "high": 0.875} for name in TITLES},
-    "cross_fitted": None, "predict_nothing_numbers": dict.fromkeys(TITLES, 0.25),
+    "positives": 2, "threshold": 0.5, "min_area_fraction": 0.001,
+    "segmentation_threshold": None, "scores": {name: {"value": 0.75, "low": 0.5, "high": 0.875} for name in TITLES},
+    "in_sample": None, "predict_nothing": dict.fromkeys(TITLES, 0.25),
     "reliability": {
         "images": [{"confidence": 0.125, "share": 0.0, "count": 2}, {"confidence": 0.875, "share": 0.5, "count": 2}],
         "pixels": [{"confidence": 0.25, "share": 0.125, "count": 800}],

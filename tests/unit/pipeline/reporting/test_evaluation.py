@@ -8,6 +8,7 @@ from tests.unit.pipeline.reporting.folders import (
     FALSE_ALARM,
     FOUND,
     MISSED,
+    SCORES,
     SURFACE,
     exhibit,
     write_evaluation,
@@ -146,7 +147,11 @@ def crossed(**values: Any) -> dict[str, Any]:
 
 
 PLATT = {"slope": 0.5, "intercept": -1.0}
-CROSS_FITTED: dict[str, Any] = {"operating_point": "cross-fitted", "cross_fitted": NEW}
+CROSS_FITTED: dict[str, Any] = {
+    "operating_point": "cross-fitted",
+    "scores": NEW,
+    "in_sample": SCORES["scores"],
+}
 TURNED = {**FOUND, "id": "turned", **crossed(predicted_positive=0, dice=0.0, area_px=0)}
 
 
@@ -187,7 +192,7 @@ def test_cases_are_shown_at_the_operating_point_whose_numbers_are_quoted(
 def test_every_figure_says_which_operating_point_it_is_at(tmp_path: Path, kind: str) -> None:
     case = {**TURNED, "positive": 1}
     page = evaluation_page(
-        write_evaluation(tmp_path, [case], exhibits=[exhibit()], operating_point=kind, cross_fitted=NEW)
+        write_evaluation(tmp_path, [case], exhibits=[exhibit()], operating_point=kind, scores=NEW)
     )
     name = {"fixed": "operating point of the model"}.get(kind, kind)
     for title in ("Subgroups", "Gallery", "Cases"):
@@ -234,11 +239,11 @@ def test_an_operating_point_that_was_tuned_on_these_images_is_said_to_be(tmp_pat
 def test_a_number_that_there_is_not_is_a_dash(tmp_path: Path) -> None:
     page = made_of(
         tmp_path,
-        numbers={name: {"value": None, "low": None, "high": None} for name in TITLES},
-        predict_nothing_numbers=dict.fromkeys(TITLES),
+        scores={name: {"value": None, "low": None, "high": None} for name in TITLES},
+        predict_nothing={**dict.fromkeys(TITLES), "dice": 0.25},
     )
     assert (tiles(page)[0].value, tiles(page)[0].beside) == ("-", "95 %: -")
-    assert texts(table(page, "Summary"))[0] == [TITLES["dice"], "-", "-", "-"]
+    assert texts(table(page, "Summary"))[1] == [TITLES["dice_positive"], "-", "-", "-"]
 
 
 @pytest.mark.parametrize(
