@@ -46,7 +46,7 @@ def main() -> None:
         fitted = np.clip(cross_fitted(fit, probabilities, positive, groups), SMALLEST, 1 - SMALLEST)
         measured = bootstrap.measure(
             {
-                "loss": mean_of(-np.log(np.where(positive, fitted, 1 - fitted))),
+                "loss": mean_of(-np.log(np.where(positive, fitted, 1 - fitted)), limits=None),
                 "brier": mean_of((fitted - positive) ** 2),
                 "error": calibration_error_of(fitted, positive),
             },

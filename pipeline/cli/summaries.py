@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Column, Table
 
 from pneumoseg.pipeline.dataset.groups import PatientCount
-from pneumoseg.pipeline.scoring.cells import interval_cell, number_cell
+from pneumoseg.pipeline.scoring.cells import NO_INTERVAL, interval_cell, number_cell, why_no_interval
 from pneumoseg.transforms.reader.reasons import Outcome, Reason
 
 if TYPE_CHECKING:  # the jobs load MONAI
@@ -123,6 +123,8 @@ def scores_table(
         table.caption += f"; cross-fitted: at the operating point tuned without the {count.unit}"
     elif column == "in-sample":
         table.caption += "; in-sample: at the operating point tuned on these images"
+    if any(interval_cell(measured, of=name) == NO_INTERVAL for name, measured in quoted.items()):
+        table.caption += f". {why_no_interval(count.unit)}"
     table.caption_justify = "left"
     return table
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from pneumoseg.pipeline.dataset.groups import PatientCount
 from pneumoseg.pipeline.model.card_metadata import CardEvaluation, CardScore, CardSubgroup
 from pneumoseg.pipeline.reporting.result_files import Row, number, read_json, read_rows, results_of
+from pneumoseg.pipeline.scoring.cells import why_no_interval
 from pneumoseg.pipeline.scoring.headline import TITLES
 from pneumoseg.pipeline.scoring.subgroups import SHOWN
 
@@ -25,6 +26,7 @@ def read_card_evaluation(folder: Path) -> CardEvaluation:
             images=f"{count}, {scores['positives']} with a pneumothorax",
             operating_point=scores["operating_point"],
             resampled_by=count.resampled_by.partition(":")[0],
+            why_no_interval=why_no_interval(count.unit),
             scores={
                 name: CardScore(title, **quoted[name], nothing=nothing.get(name))
                 for name, title in TITLES.items()

@@ -192,9 +192,7 @@ def _of_evaluation(evaluation: CardEvaluation) -> str:
             str(each.images),
             str(each.positives),
             *(
-                f"{_number(score.value)} ({_interval(score)})"
-                if score.low is not None
-                else _number(score.value)
+                f"{_number(score.value)} ({_interval(score)})" if score.value is not None else "-"
                 for name in _SUBGROUP_SCORES
                 for score in [each.scores.get(name, CardScore(name, None))]
             ),
@@ -204,7 +202,7 @@ def _of_evaluation(evaluation: CardEvaluation) -> str:
     columns = ("score", "value", "95 % interval", "predict nothing")
     return (
         f"{evaluation.images}, {how}. The epoch was chosen on them, too. Intervals: 95 % of 2,000 bootstrap resamples, "
-        f"{evaluation.resampled_by}.\n\n{_table(columns, rows)}\n\n### Subgroups\n\n"
+        f"{evaluation.resampled_by}. {evaluation.why_no_interval}\n\n{_table(columns, rows)}\n\n### Subgroups\n\n"
         + _table(("subgroup", "images", "positive", *_SUBGROUP_SCORES.values()), subgroups)
     )
 
@@ -234,7 +232,9 @@ def _number(value: float | None) -> str:
 
 
 def _interval(score: CardScore) -> str:
-    return "-" if score.low is None else f"{_number(score.low)} to {_number(score.high)}"
+    if score.low is None:
+        return "-" if score.value is None else "no interval"
+    return f"{_number(score.low)} to {_number(score.high)}"
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

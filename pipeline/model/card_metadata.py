@@ -76,6 +76,7 @@ class CardEvaluation:
         images: Number of images, and of their patients, in words.
         operating_point: Kind of the operating point: cross-fitted, in-sample or fixed.
         resampled_by: What the resamples of an interval consist of.
+        why_no_interval: Why a score has no interval, in words.
         scores: Scores by name.
         subgroups: Scores of subgroups.
     """
@@ -83,6 +84,7 @@ class CardEvaluation:
     images: str
     operating_point: str
     resampled_by: str
+    why_no_interval: str
     scores: Mapping[str, CardScore]
     subgroups: Sequence[CardSubgroup]
 

@@ -1,6 +1,20 @@
 """Formats of scores, shared by printed tables and reports."""
 
-from pneumoseg.pipeline.scoring.intervals import Difference, Measured
+from typing import Final
+
+from pneumoseg.pipeline.scoring.intervals import FEWEST_PATIENTS, Difference, Measured
+
+NO_INTERVAL: Final = "no interval"
+"""Cell of a score that has a value and no interval."""
+
+
+def why_no_interval(unit: str) -> str:
+    """Explain `NO_INTERVAL`.
+
+    Args:
+        unit: What is resampled: patient or image.
+    """
+    return f"No interval: fewer than {FEWEST_PATIENTS} {unit}s count for the score, or resampling cannot vary it."
 
 
 def number_cell(value: float | None, *, of: str = "") -> str:
@@ -17,11 +31,11 @@ def interval_cell(measured: Measured, *, of: str = "") -> str:
     """Format a confidence interval as two numbers.
 
     Args:
-        measured: Number with its interval; a missing interval is written as "-".
+        measured: Number with its interval. A missing interval is written as `NO_INTERVAL`, or as "-" without a number.
         of: Name of the score, as for `number_cell`.
     """
     if measured.low is None or measured.high is None:
-        return "-"
+        return "-" if measured.value is None else NO_INTERVAL
     return f"{number_cell(measured.low, of=of)} to {number_cell(measured.high, of=of)}"
 
 

@@ -103,7 +103,7 @@ class ScoredImages:
             "sensitivity": mean_of(called, positive),
             "specificity": mean_of(~called, ~positive),
             "precision": mean_of(positive, called),
-            "false_positive_px": mean_of(self.pred_px, ~positive),
+            "false_positive_px": mean_of(self.pred_px, ~positive, limits=None),
         }
         if self.probabilities is not None:
             found["auc"] = auc_of(self.probabilities, positive)
@@ -113,7 +113,7 @@ class ScoredImages:
         if self.pixel_gaps is not None and self.pixels is not None:
             found["pixel_calibration_error"] = gap_of(self.pixel_gaps, self.pixels)
         for name, values in (self.distances or {}).items():
-            found[name] = mean_of(values, ~np.isnan(values))
+            found[name] = mean_of(values, ~np.isnan(values), limits=None)
         return {name: found[name] for name in TITLES if name in found}
 
     def select(self, where: npt.NDArray[np.bool_]) -> "ScoredImages":

@@ -2,6 +2,10 @@
 
 Images of one patient are correlated, and resampling single images would make the intervals too narrow. The bootstrap
 therefore samples patients with replacement, and each patient contributes all of its images.
+
+A few patients do not show how much others would differ: a score of fewer than `FEWEST_PATIENTS` has no interval. Where
+all images have the same value, such as a specificity of 1, all resamples have it, too; the interval is then the exact
+one of a mean of bounded values, which for a share is that of Clopper and Pearson.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,8 +18,12 @@ from pneumoseg.pipeline.scoring.statistics import Floats, Statistic, difference_
 
 CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 2000
+FEWEST_PATIENTS: Final = 10
+"""Number of patients from which on a score has an interval; with it, intervals cover nine of ten true means or more."""
 CHUNK: Final = 2_000_000
 """Most weights in memory at a time."""
+_TOLERANCE: Final = 1e-9
+"""Relative tolerance for equal resamples, which rounding may change."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,8 @@ class Measured:
 
     Attributes:
         value: Score; None where no image counts for it.
-        low: Lower bound; None where there is no value, or only one patient.
+        low: Lower bound; None where there is no value, too few patients count for it, or all resamples are equal and
+            the values have no limits.
         high: Upper bound; None where there is no lower bound.
     """
 
@@ -51,13 +60,22 @@ class PatientBootstrap:
         groups: Patient of each image.
         resamples: Number of resamples.
         seed: Seed; the same seed gives the same resamples, so that models are compared on the same ones.
+        fewest: Number of patients from which on a statistic has an interval.
     """
 
-    def __init__(self, groups: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0) -> None:
+    def __init__(
+        self,
+        groups: Sequence[str],
+        *,
+        resamples: int = RESAMPLES,
+        seed: int = 0,
+        fewest: int = FEWEST_PATIENTS,
+    ) -> None:
         names, self._group = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
         self.patients = len(names)
         self.resamples = resamples
         self.seed = seed
+        self.fewest = fewest
 
     def weights(self) -> Iterator[Floats]:
         """Yield how often each image is in each resample, in blocks of shape ``(resamples, images)``."""
@@ -98,20 +116,8 @@ class PatientBootstrap:
 
         Source: Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 5.2.
         """
-        values = {name: value_of(statistic, len(self._group)) for name, statistic in statistics.items()}
-        if self.patients < 2:
-            return {name: Measured(value) for name, value in values.items()}
-        distributions = self.distributions(
-            {name: each for name, each in statistics.items() if values[name] is not None}
-        )
-        found = {name: Measured(value) for name, value in values.items()}
-        for name, each in distributions.items():
-            value = values[name]
-            low, high = _interval(each)
-            if name in too_high and value is not None:
-                low, high = max(0.0, min(value, 2 * value - high)), max(value, 2 * value - low)
-            found[name] = Measured(value, low, high)
-        return found
+        found = self._measured(statistics)
+        return {name: _reflected(each) if name in too_high else each for name, each in found.items()}
 
     def compare(
         self, first: Mapping[str, Statistic], second: Mapping[str, Statistic]
@@ -123,17 +129,49 @@ class PatientBootstrap:
             second: Statistics of the second model by name; names that only one of them has are left out.
         """
         both = {name: difference_of(first[name], second[name]) for name in first if name in second}
-        values = {name: value_of(statistic, len(self._group)) for name, statistic in both.items()}
-        known = {name: both[name] for name, value in values.items() if value is not None}
-        distributions = self.distributions(known) if self.patients > 1 else {}
         return {
-            name: Difference(value, *_interval(distributions[name]))
-            if name in distributions
-            else Difference(value)
-            for name, value in values.items()
+            name: Difference(each.value, each.low, each.high) for name, each in self._measured(both).items()
         }
 
+    def _measured(self, statistics: Mapping[str, Statistic]) -> dict[str, Measured]:
+        """Compute each statistic with its percentile interval, or the exact one where all resamples are equal."""
+        values = {name: value_of(statistic, len(self._group)) for name, statistic in statistics.items()}
+        patients = {
+            name: min(len(np.unique(self._group[where])) for where in statistic.counted)
+            for name, statistic in statistics.items()
+        }
+        enough = [
+            name for name, value in values.items() if value is not None and patients[name] >= self.fewest
+        ]
+        distributions = self.distributions({name: statistics[name] for name in enough})
+        found = {name: Measured(value) for name, value in values.items()}
+        for name, each in distributions.items():
+            if np.ptp(each) > _TOLERANCE * max(1.0, abs(each[0])):
+                low, high = np.percentile(each, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
+                found[name] = Measured(values[name], float(low), float(high))
+            else:
+                found[name] = _exact(values[name], patients[name], statistics[name].limits)
+        return found
 
-def _interval(values: Floats) -> tuple[float, float]:
-    low, high = np.percentile(values, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
-    return float(low), float(high)
+
+def _reflected(measured: Measured) -> Measured:
+    """Reflect the percentiles of a non-negative statistic at its value."""
+    value, low, high = measured.value, measured.low, measured.high
+    if value is None or low is None or high is None:
+        return measured
+    return Measured(value, max(0.0, min(value, 2 * value - high)), max(value, 2 * value - low))
+
+
+def _exact(value: float | None, patients: int, limits: tuple[float, float] | None) -> Measured:
+    """Bound the mean of bounded values that are all equal.
+
+    A share *s* of other values shows none among *n* patients with a probability of ``(1 - s) ** n``. The largest share
+    for which this is still 2.5 % moves the mean by at most that share of the way to a limit.
+
+    Source: Clopper and Pearson, Biometrika 1934; Hanley and Lippman-Hand, JAMA 1983.
+    """
+    if value is None or limits is None:
+        return Measured(value)
+    share = 1 - ((1 - CONFIDENCE) / 2) ** (1 / patients)
+    low, high = limits
+    return Measured(value, value - share * (value - low), value + share * (high - value))

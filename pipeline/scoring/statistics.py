@@ -4,15 +4,42 @@ The same formula gives the value itself, with weights of 1, and its value in eve
 without any image of positive weight is NaN.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-Statistic: TypeAlias = Callable[[Floats], Floats]
-"""Function of weights of shape ``(resamples, images)`` that returns values of shape ``(resamples,)``."""
+Flags: TypeAlias = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Statistic:
+    """Statistic of a set of images.
+
+    Attributes:
+        compute: Function of weights of shape ``(resamples, images)`` that returns values of shape ``(resamples,)``.
+        counted: Images that count for it, shape ``(images,)``; one array for each kind of image that it needs, such as
+            positives and negatives.
+        limits: Smallest and largest value of one image, or of one pair of images, whose mean the statistic is; None
+            where it is no such mean, or its values have no limits.
+    """
+
+    compute: Callable[[Floats], Floats]
+    counted: Sequence[Flags]
+    limits: tuple[float, float] | None = None
+
+    def __call__(self, weights: Floats) -> Floats:
+        """Compute the statistic.
+
+        Args:
+            weights: Weights of shape ``(resamples, images)``.
+
+        Returns: Values of shape ``(resamples,)``.
+        """
+        return self.compute(weights)
 
 
 def value_of(statistic: Statistic, images: int) -> float | None:
@@ -28,21 +55,23 @@ def value_of(statistic: Statistic, images: int) -> float | None:
     return None if np.isnan(value) else value
 
 
-def mean_of(values: npt.ArrayLike, where: npt.ArrayLike | None = None) -> Statistic:
+def mean_of(
+    values: npt.ArrayLike,
+    where: npt.ArrayLike | None = None,
+    *,
+    limits: tuple[float, float] | None = (0.0, 1.0),
+) -> Statistic:
     """Make the weighted mean of some images.
 
     Args:
         values: Value of each image, shape ``(images,)``.
         where: Whether to include each image, shape ``(images,)``; None includes all.
+        limits: Smallest and largest possible value of an image; None where there are none.
     """
     numbers = np.asarray(values, dtype=np.float64)
-    counts = np.ones(numbers.shape) if where is None else np.asarray(where, dtype=np.float64)
-    numbers = np.where(counts > 0, numbers, 0)
-
-    def statistic(weights: Floats) -> Floats:
-        return _divide(weights @ numbers, weights @ counts)
-
-    return statistic
+    included = np.ones(numbers.shape, dtype=np.bool_) if where is None else np.asarray(where, dtype=np.bool_)
+    numbers, counts = np.where(included, numbers, 0), included.astype(np.float64)
+    return Statistic(lambda weights: _divide(weights @ numbers, weights @ counts), [included], limits)
 
 
 def difference_of(first: Statistic, second: Statistic) -> Statistic:
@@ -52,11 +81,12 @@ def difference_of(first: Statistic, second: Statistic) -> Statistic:
         first: Minuend.
         second: Subtrahend.
     """
-
-    def statistic(weights: Floats) -> Floats:
-        return first(weights) - second(weights)
-
-    return statistic
+    limits = None
+    if first.limits and second.limits:
+        limits = first.limits[0] - second.limits[1], first.limits[1] - second.limits[0]
+    return Statistic(
+        lambda weights: first(weights) - second(weights), [*first.counted, *second.counted], limits
+    )
 
 
 def auc_of(scores: npt.ArrayLike, positive: npt.ArrayLike) -> Statistic:
@@ -74,7 +104,7 @@ def auc_of(scores: npt.ArrayLike, positive: npt.ArrayLike) -> Statistic:
         wins = (positives * (below + negatives / 2)).sum(axis=1)
         return _divide(wins, positives.sum(axis=1) * negatives.sum(axis=1))
 
-    return statistic
+    return Statistic(statistic, levels.kinds, (0.0, 1.0))
 
 
 def average_precision_of(scores: npt.ArrayLike, positive: npt.ArrayLike) -> Statistic:
@@ -93,7 +123,7 @@ def average_precision_of(scores: npt.ArrayLike, positive: npt.ArrayLike) -> Stat
         precision = np.nan_to_num(_divide(found, found + negatives.cumsum(axis=1)))
         return _divide((positives * precision).sum(axis=1), positives.sum(axis=1))
 
-    return statistic
+    return Statistic(statistic, levels.kinds)  # the precision of an image depends on all others: no mean
 
 
 def calibration_error_of(
@@ -122,11 +152,9 @@ def gap_of(gaps: Floats, sizes: npt.ArrayLike) -> Statistic:
         sizes: Number of values behind the gaps of each image, shape ``(images,)``.
     """
     counts = np.asarray(sizes, dtype=np.float64)
-
-    def statistic(weights: Floats) -> Floats:
-        return _divide(np.abs(weights @ gaps).sum(axis=1), weights @ counts)
-
-    return statistic
+    return Statistic(
+        lambda weights: _divide(np.abs(weights @ gaps).sum(axis=1), weights @ counts), [counts > 0]
+    )
 
 
 class _Levels:
@@ -136,7 +164,9 @@ class _Levels:
         numbers = np.asarray(scores, dtype=np.float64)
         self.order = np.argsort(numbers, kind="stable")
         self.starts = np.flatnonzero(np.diff(numbers[self.order], prepend=np.nan) != 0)
-        self.positive = np.asarray(positive, dtype=np.bool_)[self.order]
+        labels = np.asarray(positive, dtype=np.bool_)
+        self.kinds = [labels, ~labels]
+        self.positive = labels[self.order]
 
     def count(self, weights: Floats) -> tuple[Floats, Floats]:
         """Sum the weights of positives and negatives of each score, the lowest score first."""

@@ -121,12 +121,12 @@ def test_a_score_that_no_image_counts_for_is_a_dash() -> None:
 
 def test_cross_fitted_scores_stand_with_intervals_beside_in_sample_ones_and_predicting_nothing() -> None:
     in_sample = ScoredImages(
-        groups=["a", "b", "c", "d"],
-        pred_px=np.array([0, 0, 4, 0]),
-        true_px=np.array([0, 0, 4, 4]),
-        shared_px=np.array([0, 0, 4, 0]),
+        groups=[str(number) for number in range(20)],
+        pred_px=np.repeat([0, 0, 4, 0], 5),
+        true_px=np.repeat([0, 0, 4, 4], 5),
+        shared_px=np.repeat([0, 0, 4, 0], 5),
     )
-    cross_fitted = replace(in_sample, pred_px=np.array([0, 4, 4, 0]))
+    cross_fitted = replace(in_sample, pred_px=np.repeat([0, 4, 4, 0], 5))
     report = EvaluateReport(
         fold=3,
         scores=None,  # type: ignore[arg-type]  # a table does not look at it
@@ -136,13 +136,19 @@ def test_cross_fitted_scores_stand_with_intervals_beside_in_sample_ones_and_pred
         cross_fitted=cross_fitted,
     )
     text = printed(evaluation_table(report, title="fold 3"))
-    assert cells(text, "the challenge's score")[1:] == ["0.5000", "0.0000 to 1.0000", "0.7500", "0.5000"]
-    assert "4 images of 4 patients, resampled by patient" in text
+    assert cells(text, "the challenge's score")[1:] == ["0.5000", "0.3000 to 0.7000", "0.7500", "0.5000"]
+    assert cells(text, "Dice where both contain pixels")[1:3] == ["1.0000", "no interval"]
+    assert "fewer than 10 patients count for the score" in unwrapped(text)
+    assert "20 images of 20 patients, resampled by patient" in text
     assert "cross-fitted: at the operating point tuned without the patient" in unwrapped(text)
     head = next(line for line in text.splitlines() if "95 %" in line)
     assert head.index("cross-fitted") < head.index("95 %") < head.index("in-sample")
     alone = printed(evaluation_table(replace(report, cross_fitted=None), title="fold 3"))
-    assert cells(alone, "specificity")[1:] == ["1.0000", "1.0000 to 1.0000", "1.0000"]
+    assert cells(alone, "specificity")[1:] == [
+        "1.0000",
+        "0.6915 to 1.0000",
+        "1.0000",
+    ]  # of ten, by Clopper and Pearson
     assert "in-sample: at the operating point tuned on these images" in unwrapped(alone)
     fixed = printed(evaluation_table(replace(report, in_sample=False, cross_fitted=None), title="fold 3"))
     assert "model" in fixed

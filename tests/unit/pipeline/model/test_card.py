@@ -11,11 +11,12 @@ from pneumoseg.pipeline.model.card_metadata import CardEvaluation, CardScore, Ca
 from pneumoseg.pipeline.model.description import ModelDescription, read_description
 
 SCORES = {"dice": CardScore("Dice", 0.75, 0.5, 0.875, nothing=0.5), "auc": CardScore("AUC", None)}
-SENSITIVITY = {"sensitivity": CardScore("sensitivity", 0.25, 0.125, 0.5)}
+SENSITIVITY = {"sensitivity": CardScore("sensitivity", 0.25, 0.125, 0.5), "dice": CardScore("Dice", 0.5)}
 EVALUATION = CardEvaluation(
     images="4 images of 3 patients, 2 with a pneumothorax",
     operating_point="cross-fitted",
     resampled_by="resampled by patient",
+    why_no_interval="No interval: too few patients.",
     scores=SCORES,
     subgroups=[CardSubgroup("mask area", "quartile 1", 2, 2, SENSITIVITY)],
 )
@@ -100,7 +101,11 @@ def test_metadata_without_any_score_have_no_results(folder: Path) -> None:
 def test_an_evaluation_gives_scores_with_intervals_and_subgroups(folder: Path) -> None:
     card = model_card(read_description(folder), EVALUATION)
     assert "| Dice | 0.7500 | 0.5000 to 0.8750 | 0.5000 |\n| AUC | - | - | - |" in card
-    assert "| mask area quartile 1 | 2 | 2 | - | - | 0.2500 (0.1250 to 0.5000) | - | - |" in card
+    assert (
+        "| mask area quartile 1 | 2 | 2 | 0.5000 (no interval) | - | 0.2500 (0.1250 to 0.5000) | - | - |"
+        in card
+    )
+    assert "resampled by patient. No interval: too few patients." in card
     assert "from the smallest one: 0.2500 (quartile 1)" in card
     assert (
         "4 images of 3 patients, 2 with a pneumothorax, each scored at an operating point that was tuned"

@@ -3,8 +3,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from pneumoseg.pipeline.scoring.intervals import Difference, Measured, PatientBootstrap
-from pneumoseg.pipeline.scoring.statistics import auc_of, calibration_error_of, mean_of
+from pneumoseg.pipeline.scoring.intervals import Measured, PatientBootstrap
+from pneumoseg.pipeline.scoring.statistics import (
+    auc_of,
+    average_precision_of,
+    calibration_error_of,
+    difference_of,
+    mean_of,
+)
 
 VALUES = np.random.default_rng(7).random(60)
 ALONE = [f"patient{number:02}" for number in range(60)]
@@ -28,11 +34,11 @@ def test_the_resamples_do_not_depend_on_how_many_are_held_at_a_time(monkeypatch:
 def test_a_clustered_case_by_hand() -> None:
     """Two patients: a has the values 0 and 1, b has 4. They are drawn as aa, ab, ba, bb with the same chance."""
     means = {("a", "a"): 0.5, ("a", "b"): 5 / 3, ("b", "a"): 5 / 3, ("b", "b"): 4.0}
-    bootstrap = PatientBootstrap(["a", "b", "a"], resamples=4000)
+    bootstrap = PatientBootstrap(["a", "b", "a"], resamples=4000, fewest=2)
     drawn = bootstrap.distributions({"mean": mean_of([0.0, 4.0, 1.0])})["mean"]
     assert np.unique(drawn.round(9)).tolist() == sorted({round(value, 9) for value in means.values()})
     assert np.mean(drawn) == pytest.approx(np.mean(list(means.values())), abs=0.06)
-    found = bootstrap.measure({"mean": mean_of([0.0, 4.0, 1.0])})["mean"]
+    found = bootstrap.measure({"mean": mean_of([0.0, 4.0, 1.0], limits=None)})["mean"]
     assert found.value == pytest.approx(5 / 3)
     assert (found.low, found.high) == (0.5, 4.0)
 
@@ -55,20 +61,79 @@ def test_a_statistic_without_a_value_has_no_interval() -> None:
     assert found == {"auc": Measured(None)}
 
 
-def test_one_patient_has_no_interval() -> None:
-    assert PatientBootstrap(["a", "a"]).measure({"mean": mean_of([1.0, 2.0])}) == {"mean": Measured(1.5)}
+@pytest.mark.parametrize("patients", [1, 9, 10])
+def test_fewer_than_ten_patients_have_no_interval_however_many_images_they_have(patients: int) -> None:
+    groups = [f"patient{number % patients}" for number in range(60)]
+    statistics = {"mean": mean_of(VALUES), "auc": auc_of(VALUES, np.arange(60) % 7 < 3)}
+    for name, found in PatientBootstrap(groups).measure(statistics).items():
+        assert found.value is not None
+        assert (found.low is None) == (found.high is None) == (patients < 10), name
+
+
+def test_only_patients_that_count_for_a_score_are_counted() -> None:
+    nine, ten = np.arange(60) < 9, np.arange(60) < 10
+    statistics = {
+        "mean of nine": mean_of(VALUES, nine),
+        "mean of ten": mean_of(VALUES, ten),
+        "positives": auc_of(VALUES, nine),
+        "negatives": auc_of(VALUES, ~nine),
+        "precision": average_precision_of(VALUES, nine),
+        "either": difference_of(mean_of(VALUES, ten), mean_of(VALUES, nine)),
+    }
+    found = PatientBootstrap(ALONE).measure(statistics)
+    assert [name for name, each in found.items() if each.low is not None] == ["mean of ten"]
 
 
 def test_resamples_without_a_positive_are_left_out() -> None:
-    found = PatientBootstrap(["a", "b", "c"]).measure(
-        {"mean": mean_of([1.0, 0.0, 0.0], [True, False, False])}
-    )
-    assert found["mean"] == Measured(1.0, 1.0, 1.0)
+    bootstrap = PatientBootstrap(["a", "b", "c"])
+    statistic = mean_of([1.0, 0.0, 0.0], [True, False, False])
+    assert set(bootstrap.distributions({"mean": statistic})["mean"].tolist()) == {1.0}
 
 
-def test_the_same_model_twice_differs_by_nothing() -> None:
+@pytest.mark.parametrize("share", [0, 1])
+def test_the_interval_of_a_share_of_none_or_all_is_that_of_clopper_and_pearson(share: int) -> None:
+    expected = stats.binomtest(60 * share, 60).proportion_ci(method="exact")
+    found = PatientBootstrap(ALONE).measure({"share": mean_of(np.full(60, float(share)))})["share"]
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_patients_and_not_their_images_narrow_an_interval_of_equal_values() -> None:
+    found = [PatientBootstrap(ALONE * n).measure({"share": mean_of(np.ones(60 * n))}) for n in (1, 5)]
+    assert found[0] == found[1]
+
+
+def test_an_area_under_the_curve_of_one_is_bounded_by_the_rarer_kind() -> None:
+    expected = stats.binomtest(12, 12).proportion_ci(method="exact")
+    positive = np.arange(60) < 12
+    found = PatientBootstrap(ALONE).measure({"auc": auc_of(positive, positive)})["auc"]
+    assert found.value == found.high == 1.0
+    assert found.low == pytest.approx(expected.low, abs=1e-12)
+
+
+def test_equal_values_without_limits_have_no_interval() -> None:
+    found = PatientBootstrap(ALONE).measure({"area": mean_of(np.zeros(60), limits=None)})
+    assert found == {"area": Measured(0.0)}
+
+
+def test_the_same_model_twice_differs_by_nothing_as_far_as_its_patients_show() -> None:
     found = PatientBootstrap(ALONE).compare({"m": mean_of(VALUES)}, {"m": mean_of(VALUES)})["m"]
-    assert found == Difference(0.0, 0.0, 0.0)
+    most = stats.binomtest(0, 60).proportion_ci(method="exact").high  # of patients that differ, by 1 at most
+    assert found.value == 0.0
+    assert (found.low, found.high) == pytest.approx((-most, most), abs=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mean", [0.1, 0.5, 0.97])
+def test_intervals_of_ten_patients_cover_nine_of_ten_true_means_or_more(mean: float) -> None:
+    random = np.random.default_rng(1)
+    covered = 0
+    for _ in range(400):
+        values = (random.random(10) < mean).astype(np.float64)
+        found = PatientBootstrap(ALONE[:10], resamples=1000).measure({"share": mean_of(values)})["share"]
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= mean <= found.high
+    assert covered >= 0.9 * 400
 
 
 def test_the_paired_interval_is_that_of_scipy_on_the_differences() -> None:
