@@ -1,7 +1,7 @@
 """Score a model on labelled cases of a manifest, at the model's own operating point."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +118,8 @@ def evaluate_model(
     model_folder, manifest_path, output = Path(model_folder), Path(manifest_path), Path(output)
     model = load_model(model_folder, resolve_device(runtime.device), options)
     manifest = read_manifest(manifest_path)
-    plan = _plan(model, manifest, fold, all_folds=all_folds)
-    images = sum(len(part) for _, part in plan.parts)
-    model = choose_runtime(model, images=images, batch_size=runtime.batch_size)
-    plan = replace(
-        plan,
-        parts=[(replace(each, requested_runtime=model.requested_runtime), part) for each, part in plan.parts],
-    )
+    plan = _plan(model, manifest, fold, all_folds=all_folds, batch_size=runtime.batch_size)
+    model = plan.model
     claim_folder(output, overwrite=overwrite, command="evaluate", inputs=[model_folder, manifest_path])
     measured = measure_cases(
         model,
@@ -161,20 +156,24 @@ class _Plan:
     """Which cases are scored, and how.
 
     Attributes:
+        model: The whole model, with its runtime chosen.
         fold: Fold to score; None stands for all folds.
         parts: Models, each with the cases that it scores.
         in_sample: Whether the operating point of the model was tuned on any of these cases.
         cross_fitted_point: Gives the operating point that was tuned without the patient of a case, or None.
     """
 
+    model: Model
     fold: int | None
     parts: Parts
     in_sample: bool
     cross_fitted_point: Callable[[Case], OperatingPoint | None]
 
 
-def _plan(model: Model, manifest: Manifest, fold: int | None, *, all_folds: bool) -> _Plan:
-    """Choose the cases to score and, if the model has a network for each fold, which network scores which.
+def _plan(
+    model: Model, manifest: Manifest, fold: int | None, *, all_folds: bool, batch_size: int
+) -> _Plan:
+    """Choose the cases to score, the runtime and, if there is a network for each fold, which network scores which.
 
     Raises: UsageError: If the manifest has no such fold.
     """
@@ -183,6 +182,10 @@ def _plan(model: Model, manifest: Manifest, fold: int | None, *, all_folds: bool
     if is_own and fold is None and not all_folds and not by_member:
         fold = model.description.members[0].held_out_fold
     folds = set(range(manifest.folds)) if fold is None else {fold}
+    images = sum(case.fold in folds for case in manifest.training)
+    if not images:
+        raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
+    model = choose_runtime(model, images=images, batch_size=batch_size)
     scorers = [(model, folds)]
     if by_member:
         scorers = [
@@ -192,10 +195,9 @@ def _plan(model: Model, manifest: Manifest, fold: int | None, *, all_folds: bool
         (scorer, [index for index, case in enumerate(manifest.training) if case.fold in its_folds])
         for scorer, its_folds in scorers
     ]
-    if not any(part for _, part in parts):
-        raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
     in_sample = is_own and (all_folds or by_member or fold in model.held_out_folds)
     return _Plan(
+        model=model,
         fold=fold,
         parts=parts,
         in_sample=in_sample,

@@ -55,7 +55,7 @@ def read_encoder_weights(config: NetworkConfig) -> EncoderWeights | None:
     try:
         if source == IMAGENET:
             if config.encoder not in PACKAGES:  # one that somebody added
-                raise ValueError(f"{IMAGENET} knows {', '.join(PACKAGES)}")
+                raise ValueError(f"there are ImageNet weights of {', '.join(PACKAGES)}")
             path = _installed_file(config.encoder)
             reference = torch.load(path, map_location="cpu", weights_only=True)
             tensors: Mapping[str, Tensor] = rename_reference_weights(encoder, reference)
@@ -71,9 +71,10 @@ def read_encoder_weights(config: NetworkConfig) -> EncoderWeights | None:
         if not is_finite(encoder.state_dict()):
             raise ValueError("non-finite weights")
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        also = f"{IMAGENET}, " if source != IMAGENET and config.encoder in PACKAGES else ""
         raise UsageError(
             f"network.encoder_weights = {source}: holds no weights of {config.encoder} "
-            f"({str(error).splitlines()[0]}); {IMAGENET}, a safetensors file of this encoder, or null would fit"
+            f"({str(error).splitlines()[0]}); {also}a safetensors file of this encoder, or null would fit"
         ) from None
     return EncoderWeights(encoder.state_dict(), origin)
 

@@ -57,8 +57,9 @@ def test_an_encoder_without_imagenet_weights_is_an_error_that_names_those_with(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delitem(PACKAGES, "efficientnet-lite0")
-    with pytest.raises(UsageError, match="imagenet knows efficientnet-lite1, efficientnet-lite2"):
+    with pytest.raises(UsageError, match="ImageNet weights of efficientnet-lite1, efficientnet-lite2") as caught:
         read_encoder_weights(configure("imagenet"))
+    assert str(caught.value).endswith("; a safetensors file of this encoder, or null would fit")
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["of a network", "of an encoder"])
@@ -85,6 +86,7 @@ def test_files_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
             read_encoder_weights(configure(path))
         assert len(str(caught.value).splitlines()) == 1
         assert path.name in str(caught.value)
+        assert str(caught.value).endswith("; imagenet, a safetensors file of this encoder, or null would fit")
 
 
 @pytest.mark.parametrize("config", [NetworkConfig(), configure(None)])
