@@ -14,7 +14,7 @@ from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.devices import Precision, precision_of_model
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.inference.passes import copies
-from pneumoseg.pipeline.inference.predictor import Predictor
+from pneumoseg.pipeline.inference.predictor import Predictor, images_at_once
 from pneumoseg.pipeline.model.catalogue import find_model
 from pneumoseg.pipeline.model.description import (
     Calibration,
@@ -139,6 +139,14 @@ class Model:
     def image_size(self) -> int:
         """Side of the network's square input in pixels."""
         return self.description.preprocessing.image_size
+
+    def images_at_once(self, batch_size: int) -> int:
+        """Count the images of a batch that the networks compute at once.
+
+        Args:
+            batch_size: Images per batch.
+        """
+        return min(batch_size, images_at_once(self.precision.device, self.image_size) or batch_size)
 
     @cached_property
     def operating_point(self) -> OperatingPoint:

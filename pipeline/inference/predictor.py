@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from pneumoseg.pipeline.runtimes.forward import Forward, torch_forward
 GATES: Final = 4
 TOP_SHARE: Final = 1000
 """One in so many pixels is averaged: the largest 0.1 %."""
+_PIXELS_AT_ONCE: Final = 2**16
 
 
 class Prediction(NamedTuple):
@@ -70,6 +71,25 @@ class Prediction(NamedTuple):
             apply(self.finite),
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence["Prediction"]) -> "Prediction":
+        """Join the predictions for the parts of a batch.
+
+        Args:
+            parts: At least one; all have the same fields.
+        """
+        if len(parts) == 1:
+            return parts[0]
+
+        def join(tensors: tuple[Any, ...]) -> Any:
+            if tensors[0] is None:
+                return None
+            if isinstance(tensors[0], list):
+                return list(map(torch.cat, zip(*tensors, strict=True)))
+            return torch.cat(tensors)
+
+        return cls(*map(join, zip(*parts, strict=True)))
+
     def images(self) -> Iterator["Prediction"]:
         """Yield the prediction of each image of the batch."""
         for place in range(len(self.probabilities)):
@@ -79,6 +99,19 @@ class Prediction(NamedTuple):
         """Return the tensors by name, without attention, `finite` and None, as MONAI's engines decollate them."""
         fields = self._replace(attention=None, finite=None)._asdict()
         return {name: tensor for name, tensor in fields.items() if tensor is not None}
+
+
+def images_at_once(device: torch.device, size: int) -> int | None:
+    """Count the images of a batch that are computed at once; None for all.
+
+    A processor computes few pixels at a time, whose features stay in its cache: at 512 px, images one after the other
+    take four fifths of the time of a batch of four, in a quarter of the memory.
+
+    Args:
+        device: Device of the networks.
+        size: Longer side of the images in pixels.
+    """
+    return max(1, _PIXELS_AT_ONCE // size**2) if device.type == "cpu" else None
 
 
 class Predictor:
@@ -143,7 +176,10 @@ class Predictor:
         Returns: Tensors on the device of the networks.
         Raises: JobError: If logits are non-finite.
         """
-        prediction = self._predict(images, content, attention=attention)
+        at_once = images_at_once(self.precision.device, max(images.shape[-2:])) or len(images)
+        contents = [None] * len(images) if content is None else torch.split(content, at_once)
+        parts = zip(torch.split(images, at_once), contents, strict=False)
+        prediction = Prediction.joined([self._predict(*part, attention=attention) for part in parts])
         if check:
             prediction.check()
         return prediction

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,31 +50,31 @@ class Measured:
         return self.start_s + passes * self.pass_s
 
 
-def make_check_images(model: Model, batch_size: int) -> Tensor:
+def make_check_images(model: Model, at_once: int) -> tuple[Tensor, ...]:
     """Render phantoms and prepare them as a job prepares its images.
 
     Args:
         model: Model, which says the size.
-        batch_size: Number of images.
+        at_once: Number of images that are computed at once.
 
-    Returns: (B, 1, H, W), standardised, on the device of the networks.
+    Returns: Batches of (B, 1, H, W), standardised, on the device of the networks; at least two images in all.
     """
     from pneumoseg.pipeline.phantom.draw import draw_phantom  # noqa: PLC0415  (a second, and only on first use)
 
-    phantoms = [draw_phantom(seed, size=_PHANTOM_SIZE).image for seed in range(min(batch_size, _PHANTOMS))]
+    phantoms = [draw_phantom(seed, size=_PHANTOM_SIZE).image for seed in range(_PHANTOMS)]
     images = [network_input(radiograph_of(phantom), model.image_size)[0] for phantom in phantoms]
-    repeated = [images[index % len(images)] for index in range(batch_size)]
-    return torch.stack(repeated).to(model.precision.device)
+    repeated = [images[index % len(images)] for index in range(max(at_once, _PHANTOMS))]
+    return torch.split(torch.stack(repeated).to(model.precision.device), at_once)
 
 
 @torch.no_grad()
-def measure_runtime(model: Model, runtime: RuntimeName, images: Tensor) -> Measured:
+def measure_runtime(model: Model, runtime: RuntimeName, batches: Sequence[Tensor]) -> Measured:
     """Start a runtime, check the outputs of each member, and measure the speed of the first.
 
     Args:
         model: Model.
         runtime: Name of the runtime, which is installed and computes in the model's precision.
-        images: (B, 1, H, W): see `make_check_images`.
+        batches: Images, each (B, 1, H, W): see `make_check_images`.
 
     Raises: Exception: Whatever the runtime raises where it does not work here.
     """
@@ -82,7 +82,7 @@ def measure_runtime(model: Model, runtime: RuntimeName, images: Tensor) -> Measu
     difference, differing_px, pixels = 0.0, 0, 0
     for index in range(len(model.networks)):
         exact, found = (
-            torch.sigmoid(forward(images).logits[:, :1].float())
+            torch.cat([torch.sigmoid(forward(images).logits[:, :1].float()) for images in batches])
             for forward in (_eager_float32(model, index), _start(model, runtime, index))
         )
         difference = max(difference, float((exact - found).abs().nan_to_num(nan=1.0).max()))
@@ -93,15 +93,15 @@ def measure_runtime(model: Model, runtime: RuntimeName, images: Tensor) -> Measu
         torch.compiler.reset()  # or else it would find its kernels in memory
         began = time.perf_counter()
         forward = _start(model, runtime, 0)
-        forward(images)
+        forward(batches[0])
         start_s = time.perf_counter() - began
     else:
         forward = _start(model, runtime, 0)
-    pass_s = _seconds(lambda: forward(images).logits.float().sum().item())  # which waits for a GPU
+    pass_s = _seconds(lambda: forward(batches[0]).logits.float().sum().item())  # which waits for a GPU
     return Measured(
         runtime,
         start_s=start_s * len(model.networks),
-        pass_s=pass_s / len(images),
+        pass_s=pass_s / len(batches[0]),
         difference=difference,
         differing_px=differing_px,
         pixels=pixels,

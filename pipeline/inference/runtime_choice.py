@@ -47,10 +47,11 @@ def choose_runtime(model: Model, *, images: int, batch_size: int) -> Model:
     """
     if model.requested_runtime != AUTO or model.dropout_passes:
         return model
-    path = cache_folder() / "runtimes" / f"{_key(model, batch_size)}.json"
+    at_once = model.images_at_once(batch_size)
+    path = cache_folder() / "runtimes" / f"{_key(model, at_once)}.json"
     measured = _read(path)
     passes = images * len(model.networks) * model.tta_copies
-    if images >= FEWEST_IMAGES and (new := _measure(model, measured, passes=passes, batch_size=batch_size)):
+    if images >= FEWEST_IMAGES and (new := _measure(model, measured, passes=passes, at_once=at_once)):
         measured = [*measured, *new]
         with suppress(OSError):  # a full disk costs the next job time, and nothing else
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +98,7 @@ def _reason(chosen: Measured | None, measured: Sequence[Measured], *, images: in
     )
 
 
-def _measure(model: Model, known: Sequence[Measured], *, passes: int, batch_size: int) -> list[Measured]:
+def _measure(model: Model, known: Sequence[Measured], *, passes: int, at_once: int) -> list[Measured]:
     """Measure the installed runtimes whose preparation is expected to pay for this many forward passes."""
     names = {each.runtime for each in known}
     candidates = [
@@ -108,7 +109,7 @@ def _measure(model: Model, known: Sequence[Measured], *, passes: int, batch_size
     if not candidates:
         return []
     new: list[Measured] = []
-    images = make_check_images(model, batch_size)
+    batches = make_check_images(model, at_once)
     for runtime in sorted(candidates, key=lambda name: PREPARATION_S.get(name, 0)):  # torch is the first
         if runtime != "torch":
             best = fastest([*known, *new], passes=passes, tolerance=TOLERANCES[model.precision.name])
@@ -118,7 +119,7 @@ def _measure(model: Model, known: Sequence[Measured], *, passes: int, batch_size
                 continue
             say(f"preparing runtime {runtime}, once for this model and machine")
         try:
-            new.append(measure_runtime(model, runtime, images))
+            new.append(measure_runtime(model, runtime, batches))
         except Exception as error:  # noqa: BLE001  (of libraries; torch remains)
             reason = f"{type(error).__name__}: {first_line(error)[:200]}"
             warn(f"runtime {runtime} does not work here: {reason}")
@@ -130,7 +131,7 @@ def _preparation_s(model: Model, runtime: RuntimeName) -> float:
     return PREPARATION_S[runtime] * len(model.networks)
 
 
-def _key(model: Model, batch_size: int) -> str:
+def _key(model: Model, at_once: int) -> str:
     """Hash what a measurement depends on: networks, operating point, sizes, precision, device, threads, versions."""
     device = model.precision.device
     is_cuda = device.type == "cuda"
@@ -138,7 +139,7 @@ def _key(model: Model, batch_size: int) -> str:
         [member.sha256 for member in model.description.members],
         model.description.network.model_dump(mode="json"),
         asdict(model.operating_point),
-        [model.image_size, batch_size, model.precision.name, torch.get_num_threads()],
+        [model.image_size, at_once, model.precision.name, torch.get_num_threads()],
         torch.cuda.get_device_name(device) if is_cuda else torch.backends.cpu.get_cpu_capability(),
     )
 

@@ -19,7 +19,8 @@ from torch.nn import functional
 from pneumoseg.models import AttentionUNet, NetworkOutputs
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import JobError
-from pneumoseg.pipeline.inference.predictor import top_mean
+from pneumoseg.pipeline.inference import predictor as module
+from pneumoseg.pipeline.inference.predictor import images_at_once, top_mean
 from pneumoseg.pipeline.model.weights import place
 from pneumoseg.transforms.network_input import Placement
 
@@ -225,6 +226,27 @@ def test_a_result_does_not_depend_on_the_rest_of_the_batch() -> None:
     model = predictor(Copy(), tta=("flip",))
     whole, alone = model.predict_batch(large), model.predict_batch(large[1:2])
     assert torch.equal(whole.image_probability[1:2], alone.image_probability)
+
+
+def test_a_processor_computes_large_images_of_a_batch_one_by_one(
+    image: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = image > 0.1
+    together = predictor(member(), tta=("flip",)).predict_batch(image, content, attention=True)
+    monkeypatch.setattr(module, "_PIXELS_AT_ONCE", image[0].numel())
+    network = member()
+    sizes = count_runs(network)
+    found = predictor(network, tta=("flip",)).predict_batch(image, content, attention=True)
+    assert sizes == [1, 1, 1, 1]
+    torch.testing.assert_close(found.as_dict(), together.as_dict())
+    torch.testing.assert_close(found.attention, together.attention)
+    assert found.finite is not None
+    assert found.finite.tolist() == [True, True]
+
+
+def test_a_gpu_computes_all_images_of_a_batch_together() -> None:
+    assert images_at_once(torch.device("cuda:0"), 1024) is None
+    assert [images_at_once(CPU, size) for size in (64, 128, 256, 1024)] == [16, 4, 1, 1]
 
 
 # --- logits that are no numbers

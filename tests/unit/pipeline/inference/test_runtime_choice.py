@@ -84,11 +84,15 @@ def test_a_runtime_that_was_named_is_used(model_folder: Path, measured: list[Run
     assert measured == []
 
 
+def test_two_images_are_checked_though_they_are_computed_one_by_one(model: Model) -> None:
+    assert [images.shape for images in make_check_images(model, 1)] == 2 * [(1, 1, 48, 48)]
+
+
 @pytest.mark.slow
 def test_a_measurement_counts_the_pixels_that_differ_from_torch(model: Model) -> None:
-    images = make_check_images(model, 3)
-    assert images.shape == (3, 1, 48, 48)
-    found = measure_runtime(model, "onnx", images)
+    batches = make_check_images(model, 3)
+    assert [images.shape for images in batches] == [(3, 1, 48, 48)]
+    found = measure_runtime(model, "onnx", batches)
     assert found.pixels == 3 * 48 * 48
     assert found.differing_px == 0
     assert found.difference is not None

@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import SHAPE, Collection, bright_pixel_network, draw_case, write_model, write_radiograph
 from tests.unit.pipeline.inference.networks import CPU, count_runs, member
 
+from pneumoseg.pipeline.inference import predictor
 from pneumoseg.pipeline.inference.model import Model, load_model
 from pneumoseg.pipeline.inference.segment import NotRead, segment_files
 from pneumoseg.pipeline.inference.segmentation import Segmentation
@@ -115,6 +116,16 @@ def test_in_even_batches_a_result_depends_on_its_file_alone(
         assert isinstance(alone, Segmentation)
         np.testing.assert_array_equal(whole.probabilities, alone.probabilities)
         assert whole.probability == alone.probability
+
+
+def test_a_batch_is_not_padded_where_a_processor_computes_images_one_by_one(
+    collection: Collection, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictor, "_PIXELS_AT_ONCE", model.image_size**2)
+    sizes = count_runs(model.networks[0])
+    found = list(segment_files(model, images(collection)[:5], workers=0, even_batches=True))
+    assert len(found) == 5
+    assert sizes == [1, 1, 1, 1, 1]
 
 
 def test_files_that_cannot_be_read_make_no_batch_smaller(
