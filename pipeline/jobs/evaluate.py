@@ -170,9 +170,7 @@ class _Plan:
     cross_fitted_point: Callable[[Case], OperatingPoint | None]
 
 
-def _plan(
-    model: Model, manifest: Manifest, fold: int | None, *, all_folds: bool, batch_size: int
-) -> _Plan:
+def _plan(model: Model, manifest: Manifest, fold: int | None, *, all_folds: bool, batch_size: int) -> _Plan:
     """Choose the cases to score, the runtime and, if there is a network for each fold, which network scores which.
 
     Raises: UsageError: If the manifest has no such fold.

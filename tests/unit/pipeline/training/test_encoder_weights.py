@@ -57,7 +57,9 @@ def test_an_encoder_without_imagenet_weights_is_an_error_that_names_those_with(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delitem(PACKAGES, "efficientnet-lite0")
-    with pytest.raises(UsageError, match="ImageNet weights of efficientnet-lite1, efficientnet-lite2") as caught:
+    with pytest.raises(
+        UsageError, match="ImageNet weights of efficientnet-lite1, efficientnet-lite2"
+    ) as caught:
         read_encoder_weights(configure("imagenet"))
     assert str(caught.value).endswith("; a safetensors file of this encoder, or null would fit")
 
