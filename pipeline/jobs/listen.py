@@ -6,11 +6,13 @@ from pathlib import Path
 
 import torch
 
+from pneumoseg.pipeline.core.console import say
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.passes import parse_tta
 from pneumoseg.pipeline.jobs.predict import predict_folder
+from pneumoseg.pipeline.model.operating_points import expectation
 from pneumoseg.pipeline.pacs.config import Analysis, ListenConfig, load_listen_config
 from pneumoseg.pipeline.pacs.service import Analysed, Service
 from pneumoseg.pipeline.reading.readers import Readers
@@ -45,7 +47,8 @@ def listen_to_archive(
         calibrated=config.analysis.calibrated,
     )
     model = load_model(config.analysis.model, resolve_device(config.analysis.device), options)
-
+    if expected := expectation(model.description, model.objective):
+        say(f"{config.analysis.model}: {expected}")
     acceptance = acceptance_of(config.analysis)
     readers = Readers(read_radiograph, acceptance=acceptance, workers=config.analysis.workers)
 

@@ -90,9 +90,7 @@ def expectation(description: ModelDescription, name: str | None) -> str | None:
     )
     most = search and search.objectives.get(_MOST_SENSITIVE)
     if most and most.sensitivity and most.specificity and most.sensitivity > selected.sensitivity:
-        text += (
-            f"; --operating-point {_MOST_SENSITIVE}: {most.sensitivity:.0%} and {1 - most.specificity:.0%}"
-        )
+        text += f"; at the operating point {_MOST_SENSITIVE}, {most.sensitivity:.0%} and {1 - most.specificity:.0%}"
     return text
 
 

@@ -18,6 +18,7 @@ from pydantic import (
 
 from pneumoseg.pipeline.core.config_files import read_yaml
 from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.model.catalogue import DEFAULT, find_model
 
 CREDENTIALS: Final = "PNEUMOSEG_DICOMWEB"
 """Prefix of the environment variables with the credentials of a DICOMweb server; see `dicomweb.credentials_of`."""
@@ -165,10 +166,10 @@ class Analysis(_Section):
     """How to use the model: the options of `pneumoseg predict` of the same names.
 
     Attributes:
-        model: Model folder written by `pneumoseg train`.
+        model: Model folder written by `pneumoseg train`, or the name of a model of the package.
     """
 
-    model: Path
+    model: Annotated[Path, BeforeValidator(find_model)] = Field(default_factory=lambda: find_model(DEFAULT))
     operating_point: str | None = None
     tta: str | None = None
     calibrated: bool = False
@@ -249,7 +250,7 @@ class ListenConfig(_Section):
     peers: Annotated[tuple[Peer, ...], Field(min_length=1)]
     destinations: Annotated[dict[Name, Destination], Field(min_length=1)]
     rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
-    analysis: Analysis
+    analysis: Analysis = Field(default_factory=Analysis)
     quiet_s: Annotated[float, Field(ge=0)] = 30
     retention_h: Annotated[float, Field(ge=0)] = 24
     limits: Limits = Limits()

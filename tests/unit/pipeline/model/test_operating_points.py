@@ -66,13 +66,13 @@ def test_what_to_expect_is_said_with_the_point_that_finds_more(folder: Path) -> 
     )
     assert expectation(description, None) == (
         "at this operating point the model finds 40% of the positives, with false alarms on 10% of the negatives, on "
-        "its 20 validation images; --operating-point screening: 100% and 50%"
+        "its 20 validation images; at the operating point screening, 100% and 50%"
     )
     assert expectation(description, "sensitivity=0.5") == (
         "at this operating point the model finds 60% of the positives, with false alarms on 0% of the negatives, on "
-        "its 20 validation images; --operating-point screening: 100% and 50%"
+        "its 20 validation images; at the operating point screening, 100% and 50%"
     )
-    assert "--operating-point" not in (expectation(description, "screening") or "")
+    assert "operating point screening" not in (expectation(description, "screening") or "")
 
 
 def test_nothing_is_said_of_a_model_without_validation(folder: Path) -> None:

@@ -6,6 +6,7 @@ import yaml
 from tests.unit.pipeline.pacs.listeners import CONTENT
 
 from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.model.catalogue import available_models
 from pneumoseg.pipeline.pacs.config import load_listen_config
 
 EXAMPLE = Path(__file__).parents[4] / "examples" / "archive" / "listen.yaml"
@@ -23,6 +24,12 @@ def test_relative_paths_start_at_the_folder_of_the_file(tmp_path: Path) -> None:
     assert config.analysis.model == tmp_path / "model"
     assert config.tls is not None
     assert (config.tls.certificate, config.tls.key) == (tmp_path / "a.pem", Path("/keys/a.key"))
+
+
+def test_the_model_is_the_reference_where_none_is_named(tmp_path: Path) -> None:
+    reference = available_models()["reference"]
+    for analysis in ({}, {"model": "reference"}):
+        assert load_listen_config(write(tmp_path, analysis=analysis)).analysis.model == reference
 
 
 def test_the_example_is_valid() -> None:
