@@ -66,7 +66,7 @@ class InferenceGraph(nn.Module):
             variance = ((image - mean).square() * own).sum(dim=(1, 2, 3), keepdim=True) / count
             std = variance.sqrt()
             image = (image - mean) / torch.where(std > FLAT_STD, std, 1.0)
-        prediction = self.predictor.predict_batch(image, own, check=False)  # a graph raises no errors
+        prediction = self.predictor.predict_at_once(image, own)
         return prediction.probabilities, prediction.image_probability
 
 

@@ -179,12 +179,19 @@ class Predictor:
         at_once = images_at_once(self.precision.device, max(images.shape[-2:])) or len(images)
         contents = [None] * len(images) if content is None else torch.split(content, at_once)
         parts = zip(torch.split(images, at_once), contents, strict=False)
-        prediction = Prediction.joined([self._predict(*part, attention=attention) for part in parts])
+        prediction = Prediction.joined([self.predict_at_once(*part, attention=attention) for part in parts])
         if check:
             prediction.check()
         return prediction
 
-    def _predict(self, images: Tensor, content: Tensor | None, *, attention: bool) -> Prediction:
+    @torch.no_grad()
+    def predict_at_once(
+        self, images: Tensor, content: Tensor | None = None, *, attention: bool = False
+    ) -> Prediction:
+        """Predict for a batch, in one pass whatever its size, as a graph does that is exported; nothing is checked.
+
+        The arguments are those of `predict_batch`.
+        """
         images = images.to(self.precision.device, non_blocking=True)
         for network in self.networks:
             network.eval()

@@ -15,6 +15,10 @@ from pneumoseg.pipeline.reporting.content import Chart
 from pneumoseg.pipeline.reporting.svg import BLUE, COLOURS, GREEN, ORANGE, QUIET, chart_style, to_svg
 
 SIZE = (5.2, 3.9)  # inches
+_OFF_THE_CURVE = (
+    "it may lie off the curve, which ranks images by their probability alone: a predicted positive also has a mask of "
+    "the minimum area."
+)
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
@@ -51,7 +55,7 @@ def roc_chart(curves: Mapping[str, Ranked], *, note: str, at: str) -> Chart:
             _ring(axes, each.called[~each.positive].mean(), each.called[each.positive].mean(), colour)
         if len(curves) > 1:
             axes.legend(loc="lower right")
-    text = f"{note} Ring: sensitivity and specificity {at}; dashed: chance."
+    text = f"{note} Ring: sensitivity and specificity {at}; {_OFF_THE_CURVE} Dashed: chance."
     return Chart("ROC of the images", to_svg(figure, name="roc"), text.strip())
 
 
@@ -75,7 +79,7 @@ def precision_recall_chart(curves: Mapping[str, Ranked], *, note: str, at: str) 
                 _ring(axes, found.sum() / each.positive.sum(), found.sum() / each.called.sum(), colour)
         if len(curves) > 1:
             axes.legend(loc="upper right")
-    text = f"{note} Ring: recall and precision {at}; dashed: the share of positives, by chance."
+    text = f"{note} Ring: recall and precision {at}; {_OFF_THE_CURVE} Dashed: chance, the share of positives."
     return Chart("Precision and recall", to_svg(figure, name="pr"), text.strip())
 
 
@@ -147,10 +151,7 @@ def surface_chart(
             as large, and share one colour.
     """
     reach = max(1.2 * float((dice - nothing).max()), 0.02)
-    with axes_of_chart((2.04 * SIZE[0], SIZE[1])) as (
-        figure,
-        axes,
-    ):  # two columns of the page: letters of one size
+    with axes_of_chart() as (figure, axes):
         image = axes.imshow(
             dice,
             cmap="PuOr",
@@ -183,7 +184,6 @@ def surface_chart(
         to_svg(figure, name="surface"),
         "In-sample. Purple scores above predicting nothing, orange below; the ring is the operating point of the "
         "model, the line on the scale the score of predicting nothing.",
-        wide=True,
     )
 
 
@@ -243,7 +243,7 @@ def histogram_chart(
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if len(values) > 1:
             axes.legend(
-                loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(values)
+                loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2
             )  # outside, since bars may be anywhere
     return Chart(title, to_svg(figure, name=title.lower().replace(" ", "-")))
 

@@ -17,12 +17,17 @@ from pneumoseg.pipeline.reporting.content import (
     Table,
     Text,
 )
-from pneumoseg.pipeline.reporting.evaluation_tables import OPERATING_POINTS, SHOWN_CASES, outcome
+from pneumoseg.pipeline.reporting.evaluation_tables import (
+    OPERATING_POINTS,
+    SHOWN_CASES,
+    outcome,
+    score_cell,
+)
 from pneumoseg.pipeline.reporting.paired import Evaluated, PairedEvaluations, read_paired
 from pneumoseg.pipeline.reporting.result_files import number, read_rows, results_of
-from pneumoseg.pipeline.scoring.cells import difference_cell, interval_cell, number_cell
+from pneumoseg.pipeline.scoring.cells import difference_cell, number_cell, why_no_interval
 from pneumoseg.pipeline.scoring.headline import TITLES, compare
-from pneumoseg.pipeline.scoring.intervals import Difference, Measured
+from pneumoseg.pipeline.scoring.intervals import Difference
 
 _SHOWN_DIFFERENCES: Final = (
     "dice", "dice_positive", "sensitivity", "specificity", "auc", "average_precision",
@@ -49,7 +54,13 @@ def comparison_page(folders: Sequence[Path]) -> Page:
         }
         sections = [
             Section("Models", [_models_table(paired.models)]),
-            Section("Scores", [Text(_WHAT_SCORES_ARE), _scores_table(paired)]),
+            Section(
+                "Scores",
+                [
+                    Text(f"{_WHAT_SCORES_ARE} {why_no_interval(paired.count.unit)}"),
+                    _scores_table(paired),
+                ],
+            ),
             Section("Differences", _differences(paired, differences)),
             _probabilities(paired),
             Section("Cases", _cases(paired)),
@@ -118,18 +129,9 @@ def _scores_table(paired: PairedEvaluations) -> Table:
     rows: list[list[CellValue]] = []
     for name, title in TITLES.items():
         if all(name in each for each in measured):
-            cells = (
-                _with_interval(
-                    number_cell(each[name].value, of=name), interval_cell(each[name], of=name), each[name]
-                )
-                for each in measured
-            )
+            cells = (score_cell(each[name], of=name) for each in measured)
             rows.append([title, *cells, Cell(number_cell(nothing[name], of=name), order=nothing[name])])
     return Table(("measure", *(model.letter for model in paired.models), "predict nothing"), rows)
-
-
-def _with_interval(value: str, interval: str, measured: Measured) -> Cell:
-    return Cell(value, note="" if measured.low is None else interval, order=measured.value)
 
 
 def _differences(
@@ -141,9 +143,9 @@ def _differences(
         row: list[CellValue] = [title]
         for found in differences.values():
             if name in found:
-                value, interval, p_value = difference_cell(found[name], of=name)
+                value, _, p_value = difference_cell(found[name], of=name)
                 row += [
-                    _with_interval(value, interval, found[name]),
+                    score_cell(found[name], of=name, text=value),
                     Cell(p_value, order=found[name].p_value),
                 ]
         if len(row) > 1:

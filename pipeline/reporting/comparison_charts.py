@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from textwrap import fill
 
 from matplotlib.ticker import MaxNLocator
 
@@ -20,7 +21,7 @@ def difference_chart(differences: Mapping[str, Mapping[str, Difference]], *, fir
     """
     titles = list(dict.fromkeys(title for found in differences.values() for title in found))
     step = 0.7 / len(differences)
-    with axes_of_chart((2.04 * SIZE[0], max(2.5, 0.7 * len(titles) + 0.8))) as (figure, axes):
+    with axes_of_chart((SIZE[0], max(SIZE[1], 0.7 * len(titles)))) as (figure, axes):
         axes.axvline(0, color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
         for index, ((name, found), colour) in enumerate(zip(differences.items(), cycle(COLOURS[1:]))):
             label = f"{name} - {first}"
@@ -33,7 +34,7 @@ def difference_chart(differences: Mapping[str, Mapping[str, Difference]], *, fir
                     axes.plot([difference.low, difference.high], [height, height], color=colour, linewidth=2)
                 axes.plot(difference.value, height, "o", color=colour, label=label)
                 label = "_"  # one entry in the legend for all scores
-        axes.set_yticks(range(len(titles)), titles)
+        axes.set_yticks(range(len(titles)), [fill(title, 18) for title in titles])
         axes.set(ylim=(len(titles) - 0.5, -0.5), xlabel=f"difference from {first}")
         axes.grid(alpha=0.15, axis="x")
         if len(differences) > 1:
@@ -42,7 +43,6 @@ def difference_chart(differences: Mapping[str, Mapping[str, Difference]], *, fir
         "Differences",
         to_svg(figure, name="differences"),
         f"Right of the dashed line, the score is higher than that of {first}; bars: 95 % intervals.",
-        wide=True,
     )
 
 

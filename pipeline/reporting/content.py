@@ -45,13 +45,11 @@ class Chart:
         title: Title.
         svg: SVG element from `to_svg`.
         note: Explanation.
-        wide: Whether the chart takes the whole width.
     """
 
     title: str
     svg: str
     note: str = ""
-    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,12 +127,14 @@ class Shown:
         name: Name of the case.
         facts: Values by name.
         panels: Pictures; empty where they must not be shown.
+        text: What is said of the case, in a sentence.
     """
 
     kind: str
     name: str
     facts: Mapping[str, str]
     panels: Sequence[Picture]
+    text: str = ""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from pneumoseg.pipeline.reporting.evaluation_tables import (
     OPERATING_POINTS,
     at_quoted_point,
     case_table,
+    score_cell,
     subgroup_table,
 )
 from pneumoseg.pipeline.reporting.gallery import load_gallery
@@ -35,17 +36,25 @@ from pneumoseg.pipeline.reporting.result_files import (
     read_rows,
     results_of,
 )
-from pneumoseg.pipeline.scoring.cells import interval_cell, number_cell
-from pneumoseg.pipeline.scoring.headline import AT_ANY_POINT, MEANINGS, TITLES
+from pneumoseg.pipeline.scoring.cells import interval_cell, number_cell, why_no_interval
+from pneumoseg.pipeline.scoring.headline import MEANINGS, TITLES
 from pneumoseg.pipeline.scoring.intervals import Measured
 
 FILES: Final = ("scores.json", "cases.csv", "subgroups.csv")
 SURFACE: Final = "score_surface.json"
-_HEADLINES: Final = ("dice", "dice_positive", "sensitivity", "specificity", "auc", "average_precision")
+_HEADLINES: Final = {
+    "dice": "Dice",
+    "dice_positive": "Dice on positives",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "auc": "AUC",
+    "average_precision": "average precision",
+}
 _MEANINGS: Final = (
     "Dice is the challenge's: of each image at its own size, 1 where truth and prediction are both empty, 0 where "
     "exactly one is; the mean over all images. Compare it with the score of predicting nothing.",
-    "Intervals contain 95 % of 2,000 bootstrap resamples, {resampled_by}.",
+    "Intervals contain 95 % of 2,000 bootstrap resamples, {resampled_by}. {why_no_interval} Where all values are "
+    "equal, such as those of a specificity of 1, the interval is the exact one (Clopper and Pearson).",
     "Distances and surface Dice are of images where both masks contain pixels and the spacing is known. The "
     "calibration error is the mean gap between the probability and the share of positives, over ten bins.",
     "AUC and average precision are of the image probability as the model outputs it; they do not depend on the "
@@ -126,7 +135,14 @@ def result_sections(folder: Path) -> list[Section]:
         _operating_point(folder, scores),
         _probabilities(scores, cases),
         Section(
-            "Subgroups", [Text(f"Dice, sensitivity and specificity are {at}."), subgroup_table(subgroups)]
+            "Subgroups",
+            [
+                Text(
+                    f"Dice, sensitivity and specificity are {at}. Small print: 95 % interval. "
+                    f"{why_no_interval(_count(scores).unit)}"
+                ),
+                subgroup_table(subgroups),
+            ],
         ),
         Section("Gallery", [Text(f"Masks and Dice are {at}."), gallery]) if gallery.cases else None,
         Section("Cases", [Text(f"Outcome, Dice, mask and distance are {at}."), case_table(cases)]),
@@ -140,6 +156,7 @@ def how_it_was_made(scores: Mapping[str, Any]) -> Section:
     Args:
         scores: Content of ``scores.json``.
     """
+    count = _count(scores)
     facts = {
         name: scores.get(name)
         for name in (
@@ -151,7 +168,12 @@ def how_it_was_made(scores: Mapping[str, Any]) -> Section:
     return Section(
         "How it was made",
         [
-            *(Text(each.format(resampled_by=_count(scores).resampled_by)) for each in _MEANINGS),
+            *(
+                Text(
+                    each.format(resampled_by=count.resampled_by, why_no_interval=why_no_interval(count.unit))
+                )
+                for each in _MEANINGS
+            ),
             Folded("settings", "\n".join(f"{name}: {_plain(value)}" for name, value in facts.items())),
         ],
     )
@@ -168,28 +190,24 @@ def _summary(scores: Mapping[str, Any]) -> Section:
     kind = scores["operating_point"]
     tiles = [
         Tile(
-            TITLES[name],
+            title,
             number_cell(quoted[name]["value"]),
-            f"95 %: {interval_cell(Measured(**quoted[name]))}",
-            f"{'any operating point' if name in AT_ANY_POINT else kind}; predict nothing: "
-            f"{number_cell(nothing[name])}",
+            interval_cell(Measured(**quoted[name])),
+            f"predict nothing {number_cell(nothing[name])}",
         )
-        for name in _HEADLINES
+        for name, title in _HEADLINES.items()
         if name in quoted
     ]
     value = "value" if kind == "fixed" else kind
-    columns = ["measure", value, "95 % interval", *(["in-sample"] if in_sample else []), "predict nothing"]
+    columns = ["measure", value, *(["in-sample"] if in_sample else []), "predict nothing"]
     rows: list[list[CellValue]] = []
     for name, title in TITLES.items():
         if name in quoted:
             beside = [in_sample[name]["value"]] if in_sample else []
-            interval = Cell(interval_cell(Measured(**quoted[name]), of=name), order=quoted[name]["low"])
-            values = [quoted[name]["value"], *beside, nothing.get(name)]
-            first, *others = (Cell(number_cell(each, of=name), order=each) for each in values)
-            rows.append([title, first, interval, *others])
-    return Section(
-        "Summary", [Text(MEANINGS[kind].format(unit=_count(scores).unit)), Tiles(tiles), Table(columns, rows)]
-    )
+            others = (Cell(number_cell(each, of=name), order=each) for each in (*beside, nothing.get(name)))
+            rows.append([title, score_cell(Measured(**quoted[name]), of=name), *others])
+    meaning = f"{MEANINGS[kind].format(unit=_count(scores).unit)} Small print: 95 % interval."
+    return Section("Summary", [Text(meaning), Tiles(tiles), Table(columns, rows)])
 
 
 def _operating_point(folder: Path, scores: Mapping[str, Any]) -> Section | None:

@@ -6,6 +6,8 @@ from typing import Final
 from pneumoseg.pipeline.reporting.content import Cell, CellValue, Table
 from pneumoseg.pipeline.reporting.result_files import Row, number_or_text
 from pneumoseg.pipeline.scoring.case_rows import CROSS_FITTED
+from pneumoseg.pipeline.scoring.cells import interval_cell, number_cell
+from pneumoseg.pipeline.scoring.intervals import Measured
 
 _FRACTIONS: Final = frozenset({"dice", "probability", "uncertainty", "hausdorff95_mm"})
 SHOWN_CASES: Final = 5000
@@ -49,18 +51,29 @@ def subgroup_table(rows: Sequence[Row]) -> Table:
     table: list[list[CellValue]] = []
     for place, row in enumerate(rows):
         # values such as "below 18" and "18 to 40" are sorted as they are listed
-        cells: list[CellValue] = [
-            row["subgroup"].replace("_", " "),
-            Cell(row["value"], order=place, is_number=False),
-        ]
+        name = f"{row['subgroup'].replace('_', ' ')} {row['value']}"
+        cells: list[CellValue] = [Cell(name, order=place, is_number=False)]
         cells += [number_or_text(row[name]) for name in counts.values()]
         for name in shown:
             texts = (row[f"{name}{bound}"] for bound in ("", "_low", "_high"))
-            value, low, high = (float(text) if text else None for text in texts)
-            interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-            cells.append(Cell("-" if value is None else f"{value:.3f}", note=interval, order=value))
+            measured = Measured(*(float(text) if text else None for text in texts))
+            cells.append(score_cell(measured, digits=3))
         table.append(cells)
-    return Table(["subgroup", "value", *counts, *heads], table, file="subgroups.csv")
+    return Table(["subgroup", *counts, *heads], table, file="subgroups.csv")
+
+
+def score_cell(measured: Measured, *, of: str = "", text: str | None = None, digits: int = 4) -> Cell:
+    """Make the cell of a score, with its interval on a line of its own.
+
+    Args:
+        measured: Score with its interval.
+        of: Name of the score, as for `number_cell`.
+        text: Text of the value where it is not the formatted score.
+        digits: Number of decimals of a share.
+    """
+    value = number_cell(measured.value, of=of, digits=digits) if text is None else text
+    interval = "" if measured.value is None else interval_cell(measured, of=of, digits=digits)
+    return Cell(value, note=interval, order=measured.value)
 
 
 def case_table(rows: Sequence[Row]) -> Table:

@@ -136,7 +136,7 @@ def _summary(segmented: Sequence[Row], others: Sequence[Row]) -> list[Any]:
 
 def _counted(reasons: Counter[str]) -> list[list[str | float | int | None]]:
     return [
-        [count, name, Reason[name].sentence if name in Reason.__members__ else None]
+        [count, name, Reason[name].sentence.replace("`", "") if name in Reason.__members__ else None]
         for name, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     ]
 
@@ -166,11 +166,9 @@ def _gallery(folder: Path, segmented: Sequence[Row]) -> list[Shown]:
                     Shown(
                         kind=kind,
                         name=row["image"],
-                        facts={
-                            "probability": probability_text(float(row["probability"]), digits=3),
-                            "finding": row["sentence"],
-                        },
+                        facts={"probability": probability_text(float(row["probability"]), digits=3)},
                         panels=pictures,
+                        text=row["sentence"],
                     )
                 )
     return shown

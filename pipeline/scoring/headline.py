@@ -47,10 +47,6 @@ MEANINGS: Final[dict[OperatingPointKind, str]] = {
     "fixed": "According to the manifest, the operating point of the model was not tuned on these images.",
 }
 """Explanation of each kind of operating point; ``{unit}`` stands for what is never divided, patient or image."""
-AT_ANY_POINT: Final = frozenset(
-    {"auc", "average_precision", "image_calibration_error", "pixel_calibration_error"}
-)
-"""Scores of probabilities, which do not depend on the operating point."""
 TOO_HIGH: Final = frozenset({"image_calibration_error", "pixel_calibration_error"})
 """Scores that chance makes too high, since gaps in either direction add to them."""
 _PER_IMAGE: Final = (

@@ -314,6 +314,24 @@ def test_no_column_is_cut_off_on_a_usual_screen(
     assert seen["cut"] == 0
 
 
+def test_a_phone_shows_the_scores_whole_and_keeps_the_names_of_subgroups_in_view(
+    chromium: str, reports: dict[str, str], tmp_path: Path
+) -> None:
+    script = """
+    const box = (title) => [...document.querySelectorAll('section')].find(
+      (each) => each.querySelector('h2').textContent === title).querySelector('.scroll');
+    const scores = box('Summary'), subgroups = box('Subgroups');
+    seen.scores = scores.scrollWidth - scores.clientWidth;
+    subgroups.scrollLeft = 999;
+    seen.scrolled = subgroups.scrollLeft;
+    seen.name = subgroups.querySelector('td').getBoundingClientRect().left - subgroups.getBoundingClientRect().left;
+    """
+    seen = look(chromium, reports["evaluation"], tmp_path, script, width=PHONE)
+    assert seen["scores"] == 0
+    assert seen["scrolled"] > 0
+    assert 0 <= seen["name"] <= 1  # the border
+
+
 def brightness(colour: str) -> int:
     return sum(map(int, re.findall(r"\d+", colour)[:3]))
 

@@ -123,20 +123,16 @@ def test_all_folds_are_called_so(tmp_path: Path) -> None:
 
 def test_a_headline_stands_beside_its_interval_and_predicting_nothing(page: Page) -> None:
     first = tiles(page)[0]
-    assert (first.name, first.value) == (TITLES["dice"], "0.7500")
-    assert (first.beside, first.comparison) == ("95 %: 0.5000 to 0.8750", "fixed; predict nothing: 0.2500")
-    auc = next(tile for tile in tiles(page) if tile.name == TITLES["auc"])
-    assert "any operating point" in auc.comparison
+    assert (first.name, first.value) == ("Dice", "0.7500")
+    assert (first.beside, first.comparison) == ("0.5000 to 0.8750", "predict nothing 0.2500")
 
 
 def test_the_table_has_every_number_with_its_interval(page: Page) -> None:
     shown = table(page, "Summary")
-    assert list(shown.columns) == ["measure", "value", "95 % interval", "predict nothing"]
+    assert list(shown.columns) == ["measure", "value", "predict nothing"]
     lengths = {"hausdorff95_mm", "false_positive_px"}
     assert texts(shown) == [
-        [title, "0.8", "0.5 to 0.9", "0.2"]
-        if name in lengths
-        else [title, "0.7500", "0.5000 to 0.8750", "0.2500"]
+        [title, "0.8 0.5 to 0.9", "0.2"] if name in lengths else [title, "0.7500 0.5000 to 0.8750", "0.2500"]
         for name, title in TITLES.items()
     ]
 
@@ -158,11 +154,12 @@ TURNED = {**FOUND, "id": "turned", **crossed(predicted_positive=0, dice=0.0, are
 def test_cross_fitted_numbers_are_those_to_quote(tmp_path: Path) -> None:
     page = made_of(tmp_path, TURNED, **CROSS_FITTED)
     assert [(tile.name, tile.value, tile.comparison) for tile in tiles(page)] == [
-        (TITLES["dice"], "0.6250", "cross-fitted; predict nothing: 0.2500"),
-        ("sensitivity", "0.6250", "cross-fitted; predict nothing: 0.2500"),
+        ("Dice", "0.6250", "predict nothing 0.2500"),
+        ("sensitivity", "0.6250", "predict nothing 0.2500"),
     ]
     shown = table(page, "Summary")
-    assert [row[1:4] for row in texts(shown)] == [["0.6250", "-", "0.7500"]] * 2
+    assert list(shown.columns[1:3]) == ["cross-fitted", "in-sample"]
+    assert [row[1:3] for row in texts(shown)] == [["0.6250 no interval", "0.7500"]] * 2
     assert "quote these scores" in words(page, "Summary")
 
 
@@ -197,7 +194,8 @@ def test_every_figure_says_which_operating_point_it_is_at(tmp_path: Path, kind: 
     name = {"fixed": "operating point of the model"}.get(kind, kind)
     for title in ("Subgroups", "Gallery", "Cases"):
         assert name in words(page, title)
-    assert all(kind in tile.comparison or "any operating point" in tile.comparison for tile in tiles(page))
+    said = {"fixed": "not tuned on these images"}.get(kind, kind)
+    assert said in words(page, "Summary")  # above the tiles
     assert "in-sample" in words(
         page, "Operating point"
     )  # whatever point is quoted, the charts try all of them
@@ -242,8 +240,8 @@ def test_a_number_that_there_is_not_is_a_dash(tmp_path: Path) -> None:
         scores={name: {"value": None, "low": None, "high": None} for name in TITLES},
         predict_nothing={**dict.fromkeys(TITLES), "dice": 0.25},
     )
-    assert (tiles(page)[0].value, tiles(page)[0].beside) == ("-", "95 %: -")
-    assert texts(table(page, "Summary"))[1] == [TITLES["dice_positive"], "-", "-", "-"]
+    assert (tiles(page)[0].value, tiles(page)[0].beside) == ("-", "-")
+    assert texts(table(page, "Summary"))[1] == [TITLES["dice_positive"], "-", "-"]
 
 
 @pytest.mark.parametrize(
@@ -333,8 +331,16 @@ def test_a_single_case_has_a_report(tmp_path: Path, case: dict[str, Any]) -> Non
 
 def test_a_subgroup_has_counts_rounded_numbers_and_intervals(page: Page) -> None:
     shown = table(page, "Subgroups")
-    assert texts(shown) == [["mask area", "quartile 1", 2, 1, 2, 1, "0.123 0.100 to 0.200", *4 * ["-"]]]
+    assert texts(shown) == [["mask area quartile 1", 2, 1, 2, 1, "0.123 0.100 to 0.200", *4 * ["-"]]]
     assert len(shown.columns) == len(shown.rows[0])
+
+
+def test_a_score_of_few_patients_says_that_it_has_no_interval_and_why(tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path)
+    swap("subgroups.csv", "0.1,0.2", ",")(folder)
+    page = evaluation_page(folder)
+    assert texts(table(page, "Subgroups"))[0][5] == "0.123 no interval"
+    assert "No interval: fewer than 10 patients count" in words(page, "Subgroups")
 
 
 def test_unknown_patients_have_no_column_among_the_subgroups(tmp_path: Path) -> None:
@@ -353,9 +359,10 @@ def test_tile_curve_and_table_have_the_same_number(tmp_path: Path) -> None:
         for chart in block.charts[:2]
     ]
     value = {tile.name: tile.value for tile in tiles(page)}
-    assert notes[0].startswith(f"AUC {value[TITLES['auc']]}.")
-    assert notes[1].startswith(f"Average precision {value[TITLES['average_precision']]}.")
+    assert notes[0].startswith(f"AUC {value['AUC']}.")
+    assert notes[1].startswith(f"Average precision {value['average precision']}.")
     assert all("at the operating point of the model" in note for note in notes)
+    assert all("may lie off the curve" in note for note in notes)
 
 
 def test_the_cases_that_went_worst_come_first(page: Page) -> None:

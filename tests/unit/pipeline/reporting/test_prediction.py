@@ -145,7 +145,7 @@ def test_an_image_of_which_there_is_no_picture_leaves_its_place_to_the_next(tmp_
 
 def test_an_image_is_shown_with_what_was_found(tmp_path: Path) -> None:
     (case,) = shown(page_of(tmp_path, image("a", 0.9), pictures=("a",)))
-    assert case.facts == {"probability": "0.900", "finding": "What a shows."}
+    assert (case.facts, case.text) == ({"probability": "0.900"}, "What a shows.")
     assert [panel.name for panel in case.panels] == ["overlay"]
     assert case.panels[0].jpeg.startswith(b"\xff\xd8\xff")
 
