@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.devices import Precision
-from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.inference.passes import RunningStatistics, augmented, dropout_layers, sampling
+from pneumoseg.pipeline.model.weights import check_outputs
 from pneumoseg.pipeline.runtimes.forward import Forward, torch_forward
 
 GATES: Final = 4
@@ -43,14 +43,10 @@ class Prediction(NamedTuple):
     def check(self) -> None:
         """Check that the logits are finite; on a GPU, this waits for them.
 
-        Raises: JobError: If some are not, since such probabilities would be taken for an empty mask.
+        Raises: JobError: If some are not.
         """
-        if self.finite is not None and not self.finite.all():
-            count, images = int((~self.finite).sum()), self.finite.numel()
-            raise JobError(
-                f"the outputs of the network are non-finite (NaN or Inf) for {count} of {images} images: its weights "
-                "are damaged or were trained wrongly; use another model"
-            )
+        if self.finite is not None:
+            check_outputs(self.finite)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Prediction":
         """Apply a function to every tensor.
@@ -96,9 +92,16 @@ class Prediction(NamedTuple):
             yield self.map(operator.itemgetter(place))
 
     def as_dict(self) -> dict[str, Tensor]:
-        """Return the tensors by name, without attention, `finite` and None, as MONAI's engines decollate them."""
-        fields = self._replace(attention=None, finite=None)._asdict()
-        return {name: tensor for name, tensor in fields.items() if tensor is not None}
+        """Return the tensors by name, without attention and None, as MONAI's engines decollate them.
+
+        One number for each image has the shape (B, 1): decollation would read each of (B,) on the host.
+        """
+        fields = self._replace(attention=None)._asdict().items()
+        return {
+            name: tensor.view(len(tensor), 1) if tensor.ndim == 1 else tensor
+            for name, tensor in fields
+            if tensor is not None
+        }
 
 
 def images_at_once(device: torch.device, size: int) -> int | None:

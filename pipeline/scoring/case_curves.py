@@ -56,19 +56,45 @@ class CaseCurves:
             index: Index of the case in the manifest.
             image_probability: Probability that the image shows a pneumothorax, as the model outputs it.
         """
-        # p > k/256 exactly when ceil(256 p) > k: the product is exact
-        level = (probabilities * STEPS).ceil_().clamp_(0, STEPS).to(torch.int32)
-        inside = (label > 0).to(torch.int32)
-        histogram = torch.bincount((level + (STEPS + 1) * inside).flatten(), minlength=2 * (STEPS + 1))
-        outside, overlap = histogram.cpu().numpy().reshape(2, STEPS + 1)
+        levels = count_levels(probabilities, label).cpu().numpy()
+        return cls.from_levels(levels, index=index, image_probability=image_probability)
+
+    @classmethod
+    def from_levels(cls, levels: npt.NDArray[Any], *, index: int, image_probability: float) -> "CaseCurves":
+        """Make the curves of a case from counts of its pixels.
+
+        Args:
+            levels: What `count_levels` returned, on the host.
+            index: Index of the case in the manifest.
+            image_probability: Probability that the image shows a pneumothorax, as the model outputs it.
+        """
+        outside, overlap = levels.astype(np.int64)
         return cls(
             index=index,
             area=_count_above(outside + overlap),
             overlap=_count_above(overlap),
             label_area=int(overlap.sum()),
-            pixels=level.numel(),
+            pixels=int(levels.sum()),
             image_probability=image_probability,
         )
+
+
+def count_levels(probabilities: Tensor, label: Tensor) -> Tensor:
+    """Count the pixels between two thresholds, without waiting for a GPU.
+
+    Args:
+        probabilities: Shape ``(rows, columns)``, on any device.
+        label: Zeros and ones of the same shape, on the same device.
+
+    Returns: Numbers of pixels outside and inside of the label, int32 of shape ``(2, 257)``: the first is for
+        probabilities of 0, the next ones for those above ``k / 256`` and not above the next threshold.
+    """
+    # p > k/256 exactly when ceil(256 p) > k: the product is exact
+    level = (probabilities * STEPS).ceil_().clamp_(0, STEPS).to(torch.int32)
+    places = (level + (STEPS + 1) * (label > 0).to(torch.int32)).flatten()
+    counts = torch.zeros(2 * (STEPS + 1), dtype=torch.int32, device=places.device)
+    # `bincount` reads the largest number on the host
+    return counts.index_add_(0, places, torch.ones_like(counts[:1]).expand(len(places))).view(2, STEPS + 1)
 
 
 def _count_above(histogram: Counts) -> Counts:

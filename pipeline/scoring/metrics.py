@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pneumoseg.pipeline.core.devices import gather
 from pneumoseg.pipeline.dataset.manifest import Case
-from pneumoseg.pipeline.scoring.case_curves import CaseCurves, score_point
+from pneumoseg.pipeline.model.weights import check_outputs
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, count_levels, score_point
 from pneumoseg.pipeline.scoring.distances import outline_distances
 from pneumoseg.pipeline.scoring.search import Search
 from pneumoseg.transforms.labels.rle import decode_rle
@@ -24,11 +25,57 @@ from pneumoseg.transforms.network_input import to_original_size
 
 CURVES = "curves"
 MASKS = "masks"
-_Item = TypeVar("_Item", "CaseCurves", "CaseMasks")
+_Item = TypeVar("_Item", "PendingCurves", "CaseMasks")
+_Read = TypeVar("_Read", CaseCurves, "CaseMasks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PendingCurves:
+    """Curves of a case that the host has not read yet.
+
+    Attributes:
+        index: Index of the case in the manifest.
+        levels: What `count_levels` returns, on the device of the networks.
+        image_probability: (1,), on the same device.
+        finite: (1,), whether all logits are finite.
+    """
+
+    index: int
+    levels: Tensor
+    image_probability: Tensor
+    finite: Tensor
+
+    @property
+    def is_positive(self) -> Tensor:
+        """1 where the label has a pixel, else 0; without dimensions, on the device of the networks."""
+        return self.levels[1].sum().clamp(max=1)
+
+
+def read_curves(pending: Sequence[PendingCurves]) -> list[CaseCurves]:
+    """Read the curves of cases from a device, all at once.
+
+    Args:
+        pending: Cases.
+
+    Raises: JobError: If logits were non-finite.
+    """
+    if not pending:
+        return []
+    levels, probabilities, finite = (
+        torch.stack([getattr(case, name) for case in pending]).cpu()
+        for name in ("levels", "image_probability", "finite")
+    )
+    check_outputs(finite)
+    return [
+        CaseCurves.from_levels(counts, index=case.index, image_probability=probability)
+        for case, counts, probability in zip(
+            pending, levels.numpy(), probabilities[:, 0].tolist(), strict=True
+        )
+    ]
 
 
 class MeasureCurves(Transform):
-    """Convert the prediction of one case to `CaseCurves` at the size of the original image.
+    """Count the levels of the prediction for one case at the size of the original image: see `PendingCurves`.
 
     Args:
         cases: All cases of the manifest; the item ``index`` of a sample is the index of its case.
@@ -41,18 +88,21 @@ class MeasureCurves(Transform):
         """Measure ``pred``, the `Prediction` of the case as a dictionary."""
         return {**data, CURVES: self._measure(data)[0]}
 
-    def _measure(self, data: dict[str, Any]) -> tuple[CaseCurves, Tensor, npt.NDArray[np.uint8]]:
+    def _measure(self, data: dict[str, Any]) -> tuple[PendingCurves, Tensor, npt.NDArray[np.uint8]]:
         """Compute curves, probabilities and label at the size of the original image."""
         index = int(data["index"])
         case = self.cases[index]
         prediction = data[Keys.PRED]
         probabilities = to_original_size(prediction["probabilities"], case.shape, case.orientation)[0]
         label = decode_rle(case.label, case.shape)
-        curves = CaseCurves.measure(
-            probabilities,
-            torch.from_numpy(label).to(probabilities.device),
+        on_host = torch.from_numpy(label)
+        if probabilities.is_cuda:
+            on_host = on_host.pin_memory()
+        curves = PendingCurves(
             index=index,
-            image_probability=float(prediction["image_probability"]),
+            levels=count_levels(probabilities, on_host.to(probabilities.device, non_blocking=True)),
+            image_probability=prediction["image_probability"],
+            finite=prediction["finite"],
         )
         return curves, probabilities, label
 
@@ -116,7 +166,8 @@ class MeasureMasks(MeasureCurves):
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         """Measure ``pred``, the `Prediction` of the case as a dictionary."""
-        curves, on_device, label = self._measure(data)
+        pending, on_device, label = self._measure(data)
+        (curves,) = read_curves([pending])
         case, probabilities = self.cases[curves.index], on_device.cpu().numpy()
         mask = to_mask(probabilities, self.point, curves.image_probability)
         own = _score(mask, label, case)
@@ -135,7 +186,7 @@ class MeasureMasks(MeasureCurves):
             cross_fitted=cross_fitted,
             uncertainty=float(prediction["image_std"]) if "image_std" in prediction else None,
         )
-        return {**data, CURVES: curves, MASKS: found}
+        return {**data, CURVES: pending, MASKS: found}
 
 
 def _score(mask: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8], case: Case) -> MaskScores:
@@ -149,20 +200,19 @@ def _score(mask: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8], case: Case
 
 
 class _Collected(Metric, Generic[_Item]):
-    """Collect an item of each case, in the order of the manifest.
+    """Collect an item of each case.
 
     Args:
         key: Key of the item in the output of an engine.
     """
 
     def __init__(self, key: str) -> None:
-        self.items: list[_Item] = []
         super().__init__(output_transform=lambda output: [item[key] for item in output])
 
     @reinit__is_reduced
     def reset(self) -> None:
         """Forget all cases."""
-        self.items = []
+        self._seen: list[_Item] = []
 
     @reinit__is_reduced
     def update(self, output: list[_Item]) -> None:
@@ -171,11 +221,12 @@ class _Collected(Metric, Generic[_Item]):
         Args:
             output: Item of each case.
         """
-        self.items.extend(output)
+        self._seen.extend(output)
 
-    def everywhere(self) -> list[_Item]:
-        """Return the items of all processes in the order of the manifest."""
-        return sorted((item for shard in gather(self.items) for item in shard), key=lambda item: item.index)
+
+def _everywhere(items: list[_Read]) -> list[_Read]:
+    """Return the items of all processes in the order of the manifest."""
+    return sorted((item for shard in gather(items) for item in shard), key=lambda item: item.index)
 
 
 class CollectMasks(_Collected[CaseMasks]):
@@ -184,13 +235,20 @@ class CollectMasks(_Collected[CaseMasks]):
     def __init__(self) -> None:
         super().__init__(MASKS)
 
+    @property
+    def items(self) -> list[CaseMasks]:
+        """Masks of the cases of this process, in the order in which they were seen."""
+        return self._seen
+
     def compute(self) -> list[CaseMasks]:
         """Return the masks of all processes."""
-        return self.everywhere()
+        return _everywhere(self.items)
 
 
-class ChallengeMetric(_Collected[CaseCurves]):
+class ChallengeMetric(_Collected[PendingCurves]):
     """Compute the challenge's Dice at the original size, and its parts.
+
+    The host reads the curves of all cases at once, so that it does not wait for a GPU in between.
 
     Args:
         point: Operating point; None searches the best one on the same cases, which measures a network before its
@@ -200,6 +258,26 @@ class ChallengeMetric(_Collected[CaseCurves]):
     def __init__(self, point: OperatingPoint | None = None) -> None:
         self.point = point
         super().__init__(CURVES)
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        """Forget all cases."""
+        super().reset()
+        self._read: list[CaseCurves] = []
+
+    @property
+    def items(self) -> list[CaseCurves]:
+        """Curves of the cases of this process, in the order in which they were seen.
+
+        Raises: JobError: If logits were non-finite.
+        """
+        self._read += read_curves(self._seen)
+        self._seen = []
+        return self._read
+
+    def everywhere(self) -> list[CaseCurves]:
+        """Return the curves of all processes in the order of the manifest."""
+        return _everywhere(self.items)
 
     def compute(self) -> dict[str, float | None]:
         """Score the cases seen since the last reset.

@@ -92,9 +92,10 @@ class PredictorInferer(Inferer):
             network: Ignored.
             content: 1 where a pixel belongs to the image and 0 in the padding, (B, 1, H, W); None without padding.
 
-        Returns: `Prediction.as_dict`, which decollation can take apart.
+        Returns: `Prediction.as_dict`, which decollation can take apart. Whether logits are finite is checked where the
+            host reads the scores: see `read_curves`.
         """
-        return self.predictor.predict_batch(inputs, content).as_dict()
+        return self.predictor.predict_batch(inputs, content, check=False).as_dict()
 
 
 def make_evaluator(

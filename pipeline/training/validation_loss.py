@@ -7,6 +7,7 @@ from ignite.exceptions import NotComputableError
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced
 from monai.utils import CommonKeys as Keys
+from torch import Tensor
 
 from pneumoseg.models import TrainingOutputs
 from pneumoseg.pipeline.core.devices import gather
@@ -37,7 +38,7 @@ class ValidationLoss(Metric):
     @reinit__is_reduced
     def reset(self) -> None:
         """Forget all images."""
-        self.total: float = 0.0
+        self.total: Tensor | float = 0.0
         self.images: int = 0
 
     @reinit__is_reduced
@@ -45,20 +46,19 @@ class ValidationLoss(Metric):
         """Add the images of a batch.
 
         Args:
-            output: Decollated output, with ``pred``, ``label`` and the curves of each case.
+            output: Decollated output, with ``pred``, ``label`` and the `PendingCurves` of each case.
         """
         predictions = [item[Keys.PRED] for item in output]
         logits = torch.logit(torch.stack([each["probabilities"] for each in predictions]).float(), eps=EPS)
         image_logits = None
         if self.image_head:
             image_logits = torch.logit(
-                logits.new_tensor([[float(each["image_probability"])] for each in predictions]), eps=EPS
+                torch.stack([each["image_probability"] for each in predictions]), eps=EPS
             )
         label = torch.stack([torch.as_tensor(item[Keys.LABEL]) for item in output]).to(logits)
-        positive = logits.new_tensor([float(item[CURVES].label_area > 0) for item in output])
-        self.total += len(output) * float(
-            self.loss(TrainingOutputs(logits, [], image_logits), label, positive)
-        )
+        positive = torch.stack([item[CURVES].is_positive for item in output]).to(logits)
+        loss = self.loss(TrainingOutputs(logits, [], image_logits), label, positive)
+        self.total = self.total + len(output) * loss.detach().double()  # read once, by `compute`
         self.images += len(output)
 
     def compute(self) -> float:
@@ -66,7 +66,7 @@ class ValidationLoss(Metric):
 
         Raises: NotComputableError: If there was no image.
         """
-        shares = gather((self.total, self.images))
+        shares = gather((float(self.total), self.images))
         images = sum(count for _, count in shares)
         if images == 0:
             raise NotComputableError("the validation loss is a mean over images, and there was none")

@@ -217,8 +217,9 @@ def test_a_prediction_is_taken_apart_image_by_image(image: Tensor) -> None:
 def test_as_a_dictionary_it_holds_tensors_only(image: Tensor) -> None:
     plain = predictor(member()).predict_batch(image, attention=True).as_dict()
     sampled = predictor(member(), dropout_passes=2).predict_batch(image).as_dict()
-    assert set(plain) == {"probabilities", "image_probability"}
-    assert set(sampled) == {"probabilities", "image_probability", "pixel_std", "image_std"}
+    assert set(plain) == {"probabilities", "image_probability", "finite"}
+    assert set(sampled) == {*plain, "pixel_std", "image_std"}
+    assert sampled["image_std"].shape == (2, 1)
 
 
 def test_a_result_does_not_depend_on_the_rest_of_the_batch() -> None:

@@ -299,11 +299,13 @@ def test_every_auc_is_that_of_the_image_probabilities_of_the_cases(
     given = dict(
         zip([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], [0.3, 0.4, 0.8] * 2 + [0.5, 0.6, 0.2] * 2, strict=True)
     )
-    measure = CaseCurves.measure
+    from_levels = CaseCurves.from_levels
     monkeypatch.setattr(
         CaseCurves,
-        "measure",
-        lambda *maps, index, image_probability: measure(*maps, index=index, image_probability=given[index]),
+        "from_levels",
+        lambda levels, index, image_probability: from_levels(
+            levels, index=index, image_probability=given[index]
+        ),
     )
     model = model_with_a_search(
         tmp_path / "model", collection, BLIND, SHARP, network=unsure_network(), calibration=HALVED

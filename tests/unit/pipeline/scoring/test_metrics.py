@@ -4,9 +4,17 @@ import torch
 from ignite.engine import Engine
 from monai.metrics import DiceMetric
 from tests.conftest import make_case
+from torch import Tensor
 
-from pneumoseg.pipeline.scoring.case_curves import CaseCurves, score_point
-from pneumoseg.pipeline.scoring.metrics import CURVES, ChallengeMetric, MeasureCurves
+from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.scoring.case_curves import count_levels, score_point
+from pneumoseg.pipeline.scoring.metrics import (
+    CURVES,
+    ChallengeMetric,
+    MeasureCurves,
+    PendingCurves,
+    read_curves,
+)
 from pneumoseg.pipeline.scoring.search import Search
 from pneumoseg.transforms.labels.rle import encode_rle
 from pneumoseg.transforms.masks import OperatingPoint
@@ -14,13 +22,31 @@ from pneumoseg.transforms.masks import OperatingPoint
 CORNERS = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
-def curves(pred: float, truth: int, index: int = 0) -> CaseCurves:
-    return CaseCurves.measure(
-        torch.full((4, 4), float(pred)), torch.full((4, 4), truth), index=index, image_probability=float(pred)
+def pending(
+    probabilities: Tensor, label: Tensor, *, index: int, image_probability: float, finite: bool = True
+) -> PendingCurves:
+    return PendingCurves(
+        index=index,
+        levels=count_levels(probabilities, label),
+        image_probability=torch.tensor([image_probability]),
+        finite=torch.tensor([finite]),
     )
 
 
-def run(metric: ChallengeMetric, batches: list[list[CaseCurves]]) -> dict[str, float]:
+def curves(pred: float, truth: int, index: int = 0, *, finite: bool = True) -> PendingCurves:
+    probabilities, label = torch.full((4, 4), float(pred)), torch.full((4, 4), truth)
+    return pending(probabilities, label, index=index, image_probability=float(pred), finite=finite)
+
+
+def prediction(probabilities: Tensor, image_probability: float) -> dict[str, Tensor]:
+    return {
+        "probabilities": probabilities,
+        "image_probability": torch.tensor([image_probability]),
+        "finite": torch.tensor([True]),
+    }
+
+
+def run(metric: ChallengeMetric, batches: list[list[PendingCurves]]) -> dict[str, float]:
     """The metrics of an Ignite engine that sees *batches*."""
     engine = Engine(lambda _, batch: [{CURVES: case} for case in batch])
     metric.attach(engine, "challenge")
@@ -57,6 +83,12 @@ def test_a_second_run_forgets_the_first() -> None:
     assert engine.state.metrics["challenge"]["dice"] == 1.0
 
 
+def test_logits_that_are_not_finite_are_an_error_when_the_scores_are_read() -> None:
+    cases = [curves(0, 0), curves(0, 1, finite=False), curves(1, 1)]
+    with pytest.raises(JobError, match="for 1 of 3 images"):
+        run(ChallengeMetric(OperatingPoint()), [cases])
+
+
 def test_the_parts_stand_beside_the_score() -> None:
     found = run(ChallengeMetric(OperatingPoint()), [[curves(p, t) for p, t in CORNERS]])
     assert found["predict_nothing"] == found["sensitivity"] == found["specificity"] == 0.5
@@ -68,16 +100,14 @@ def test_without_a_point_the_best_one_is_taken() -> None:
     cases = [curves(0.3, 0), curves(0.6, 1)]
     found = run(ChallengeMetric(), [cases])
     assert found["dice"] == 1.0
-    assert found["threshold"] == Search(cases).best_thresholds().threshold
+    assert found["threshold"] == Search(read_curves(cases)).best_thresholds().threshold
 
 
 def test_the_image_threshold_of_the_best_point_is_reported() -> None:
     label = torch.zeros(4, 4)
     label[:2] = 1
     cases = [
-        CaseCurves.measure(
-            label * 0.6, label * (index % 2), index=index, image_probability=0.2 + 0.6 * (index % 2)
-        )
+        pending(label * 0.6, label * (index % 2), index=index, image_probability=0.2 + 0.6 * (index % 2))
         for index in range(10)
     ]
     found = run(ChallengeMetric(), [cases])
@@ -92,9 +122,9 @@ def test_dice_of_the_positives_at_a_fixed_threshold_does_not_depend_on_the_searc
     half = torch.zeros(4, 4)
     half[0] = 0.6
     cases = [
-        CaseCurves.measure(half, label, index=0, image_probability=0.1),
-        CaseCurves.measure(half * 0.5, label, index=1, image_probability=0.1),
-        CaseCurves.measure(half, label * 0, index=2, image_probability=0.1),
+        pending(half, label, index=0, image_probability=0.1),
+        pending(half * 0.5, label, index=1, image_probability=0.1),
+        pending(half, label * 0, index=2, image_probability=0.1),
     ]
     for point in (None, OperatingPoint(threshold=0.9), OperatingPoint(image_threshold=0.5)):
         found = run(ChallengeMetric(point), [cases])
@@ -114,11 +144,11 @@ def test_a_prediction_is_measured_at_the_size_of_the_original_image(shape: tuple
     side, (top, left) = max(shape), ((max(shape) - shape[0]) // 2, (max(shape) - shape[1]) // 2)
     probabilities = torch.full((1, side, side), 0.1)
     probabilities[0, top + 8 : top + 20, left + 4 : left + 12] = 0.9
-    pred = {"probabilities": probabilities, "image_probability": 0.75}
+    pred = prediction(probabilities, 0.75)
     data = {"index": torch.tensor(1), "pred": pred, "other": 3}
     measured = MeasureCurves([make_case(0), case])(data)
     assert measured["other"] == 3
-    found = measured[CURVES]
+    (found,) = read_curves([measured[CURVES]])
     assert (found.index, found.label_area, found.pixels) == (1, 96, shape[0] * shape[1])
     assert found.image_probability == 0.75
     assert score_point([found], OperatingPoint()).dices.tolist() == [1.0]
@@ -129,9 +159,8 @@ def test_a_label_of_several_overlapping_rows_is_measured_as_their_union() -> Non
     one[0:10, 0:4] = 1
     other[5:15, 0:4] = 1
     case = make_case(0, label=(encode_rle(one), encode_rle(other)), area_px=60)
-    found = MeasureCurves([case])(
-        {"index": 0, "pred": {"probabilities": torch.zeros(1, 48, 48), "image_probability": 0.5}}
-    )[CURVES]
+    data = {"index": 0, "pred": prediction(torch.zeros(1, 48, 48), 0.5)}
+    (found,) = read_curves([MeasureCurves([case])(data)[CURVES]])
     assert found.label_area == 60
 
 
@@ -142,6 +171,6 @@ def test_an_upright_prediction_is_measured_against_the_label_of_the_stored_pixel
     upright = case.orientation.apply(mask)  # 32 rows, 48 columns
     probabilities = torch.full((1, 48, 48), 0.1)
     probabilities[0, 8:40][torch.from_numpy(upright.copy()) == 1] = 0.9
-    pred = {"probabilities": probabilities, "image_probability": 0.75}
-    found = MeasureCurves([case])({"index": 0, "pred": pred})[CURVES]
+    pred = prediction(probabilities, 0.75)
+    (found,) = read_curves([MeasureCurves([case])({"index": 0, "pred": pred})[CURVES]])
     assert score_point([found], OperatingPoint()).dices.tolist() == [1.0]

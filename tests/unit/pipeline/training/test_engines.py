@@ -11,8 +11,8 @@ from pneumoseg.models import AttentionUNet, NetworkOutputs
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.inference.predictor import Predictor
-from pneumoseg.pipeline.scoring.case_curves import CaseCurves
-from pneumoseg.pipeline.scoring.metrics import CURVES, ChallengeMetric
+from pneumoseg.pipeline.scoring.case_curves import count_levels
+from pneumoseg.pipeline.scoring.metrics import CURVES, ChallengeMetric, PendingCurves
 from pneumoseg.pipeline.training.engines import On, make_evaluator, make_trainer, use_predictor
 from pneumoseg.pipeline.training.step import TrainingStep
 from pneumoseg.transforms.masks import OperatingPoint
@@ -117,11 +117,12 @@ def test_handlers_are_called_in_their_order() -> None:
 
 class ByThreshold(Transform):
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
-        curves = CaseCurves.measure(
-            data["pred"]["probabilities"][0],
-            data["label"][0],
+        prediction = data["pred"]
+        curves = PendingCurves(
             index=int(data["index"]),
-            image_probability=data["pred"]["image_probability"],
+            levels=count_levels(prediction["probabilities"][0], data["label"][0]),
+            image_probability=prediction["image_probability"],
+            finite=prediction["finite"],
         )
         return {**data, CURVES: curves}
 

@@ -1,12 +1,13 @@
-"""The host never waits for a GPU within a training step; counted on the meta device, whose tensors hold no values."""
+"""The host never waits for a GPU within a training step or validation; counted on the meta device, without values."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from tests.conftest import make_case
 from torch import Tensor
 from torch.optim import optimizer
 from torch.overrides import TorchFunctionMode
@@ -16,10 +17,15 @@ from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.config import OptimizationConfig
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.loss_terms import BCETerm, DiceTerm, FocalTerm, LossTerm, LovaszTerm, TverskyTerm
+from pneumoseg.pipeline.inference.predictor import Predictor
+from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
 from pneumoseg.pipeline.training.averaging import EpochAverage, RunningAverage
+from pneumoseg.pipeline.training.engines import make_evaluator
 from pneumoseg.pipeline.training.losses import TrainingLoss
 from pneumoseg.pipeline.training.optimizer import make_optimizer
 from pneumoseg.pipeline.training.step import TrainingForward, TrainingStep
+from pneumoseg.pipeline.training.validation_loss import ValidationLoss
+from pneumoseg.transforms.masks import OperatingPoint
 
 GPU, CPU = torch.device("meta"), torch.device("cpu")
 NUMBERS = {"aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero"}
@@ -46,7 +52,7 @@ class CountSynchronisations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         name = func._schema.name
-        if name in READS:
+        if name in READS and args[0].is_meta:
             self.found.append(name)
             return 1.0 if name in NUMBERS else torch.zeros(0, 1, dtype=torch.int64)
         if name.startswith("aten::_fused_"):  # has no implementation for the meta device
@@ -75,7 +81,8 @@ class CountNewTensors(TorchFunctionMode):  # type: ignore[no-untyped-call,unused
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func in {torch.tensor, torch.as_tensor, Tensor.new_tensor} and result.is_meta:
+        makes = func in {torch.tensor, torch.as_tensor, Tensor.new_tensor} and result is not args[0]
+        if makes and result.is_meta:
             self.found.append(func.__name__)
         return result
 
@@ -141,6 +148,32 @@ def test_the_host_waits_for_nothing_between_the_batch_and_the_moved_averages(
         epochs.add()
     assert found == []
     assert step._pending is not None
+
+
+def validate(monkeypatch: pytest.MonkeyPatch, *, batches: int) -> list[str]:
+    """Validate a network on a GPU, without its end: its outputs, curves and loss."""
+    monkeypatch.setattr(Precision, "autocast", lambda _: nullcontext())  # it knows no meta device
+    network = AttentionUNet(features=(4, 8, 8, 8, 8), image_head=True).to(GPU).eval()
+    loss = TrainingLoss(TERMS, deep_weight=0.5, image_weight=0.1)
+    metric = ChallengeMetric(OperatingPoint())
+    cases = [make_case(index, shape=(32, 32)) for index in range(4)]
+    content = torch.ones(4, 1, 32, 32, dtype=torch.bool)
+    evaluator = make_evaluator(
+        Predictor([network], precision=Precision(GPU, torch.float32)),
+        [{**batch(), "content": content} for _ in range(batches)],
+        postprocessing=MeasureCurves(cases),
+        key_metric=("dice", metric["dice"]),
+        metrics={"loss": ValidationLoss(loss, image_head=True)},
+    )
+    with synchronisations() as found:
+        evaluator.run()
+    return found
+
+
+def test_validation_waits_for_a_gpu_at_its_end_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, three = (validate(monkeypatch, batches=batches) for batches in (1, 3))
+    assert sorted(one) == sorted(three)
+    assert len(one) == 4  # levels, image probabilities, whether all is finite, and the loss
 
 
 @pytest.mark.parametrize(

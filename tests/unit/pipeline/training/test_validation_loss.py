@@ -8,8 +8,8 @@ from ignite.exceptions import NotComputableError
 from torch import Tensor
 
 from pneumoseg.pipeline.core.loss_terms import BCETerm, DiceTerm
-from pneumoseg.pipeline.scoring.case_curves import CaseCurves
-from pneumoseg.pipeline.scoring.metrics import CURVES
+from pneumoseg.pipeline.scoring.case_curves import STEPS
+from pneumoseg.pipeline.scoring.metrics import CURVES, PendingCurves
 from pneumoseg.pipeline.training.losses import TrainingLoss
 from pneumoseg.pipeline.training.validation_loss import EPS, ValidationLoss
 
@@ -19,12 +19,15 @@ def item(
 ) -> dict[str, Any]:
     """An image of one probability; its original mask may hold pixels although the smaller label has lost them."""
     probabilities = torch.full((1, 4, 4), pixels)
-    curves = CaseCurves.measure(
-        probabilities, torch.zeros(1, 4, 4), index=0, image_probability=image_probability
-    )
-    curves.__dict__["label_area"] = label_area
-    prediction = {"probabilities": probabilities, "image_probability": torch.tensor(image_probability)}
-    return {"pred": prediction, "label": label, CURVES: curves}
+    levels = torch.zeros(2, STEPS + 1, dtype=torch.int32)
+    levels[1, 0] = label_area
+    probability = torch.tensor([image_probability])
+    curves = PendingCurves(index=0, levels=levels, image_probability=probability, finite=torch.tensor([True]))
+    return {
+        "pred": {"probabilities": probabilities, "image_probability": probability},
+        "label": label,
+        CURVES: curves,
+    }
 
 
 HALF = torch.cat([torch.ones(1, 2, 4), torch.zeros(1, 2, 4)], dim=1)
