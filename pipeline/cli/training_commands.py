@@ -221,6 +221,13 @@ def tune(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Model folder to write.", show_default=False)
     ],
+    add: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Another model whose networks join the ensemble, of another fold or seed; repeat it for more.",
+            show_default=False,
+        ),
+    ] = None,
     members: Annotated[
         str | None,
         typer.Option(
@@ -231,7 +238,7 @@ def tune(
     tta: Tta = None,
     average: Annotated[
         bool,
-        typer.Option("--average", help="Average the weights of the networks of one fold into one network."),
+        typer.Option("--average", help="Average the weights of the networks of each model into one network."),
     ] = False,
     half: Annotated[
         bool, typer.Option("--half", help="Store the kernels in half precision: files of half the size.")
@@ -242,7 +249,7 @@ def tune(
     workers: Workers = 1,
     threads: Threads = None,
 ) -> None:
-    """Tune the operating points of a model anew, with some of its networks or another augmentation."""
+    """Tune the operating points of a model anew, with other networks or another augmentation."""
     from pneumoseg.pipeline.cli.summaries import operating_point_table
     from pneumoseg.pipeline.core.runtime import Runtime
     from pneumoseg.pipeline.inference.passes import parse_tta
@@ -255,6 +262,7 @@ def tune(
         model,
         manifest,
         output,
+        added=add or (),
         members=None if members is None else [int(word) for word in members.split(",")],
         tta=parse_tta(tta),
         average=average,

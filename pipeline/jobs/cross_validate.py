@@ -21,15 +21,14 @@ from pneumoseg.pipeline.core.files import write_json, write_text, written_atomic
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
 from pneumoseg.pipeline.jobs.train import evaluate_run, train_model
-from pneumoseg.pipeline.jobs.trained_model import describe_training
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import (
     DESCRIPTION,
-    Member,
     OperatingPointSearch,
     TunedPoint,
     read_description,
 )
+from pneumoseg.pipeline.model.joining import join_models
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves, OperatingPointScores, score_point
 from pneumoseg.pipeline.scoring.out_of_fold import (
     OUT_OF_FOLD,
@@ -200,35 +199,18 @@ def _all_folds(run_dir: Path, folds: int) -> list[CaseCurves]:
 def _write_ensemble(
     run_dir: Path, manifest: Manifest, found: OperatingPointScores, search: OperatingPointSearch
 ) -> None:
-    descriptions = [read_description(run_dir / f"fold{fold}" / "model") for fold in range(manifest.folds)]
-    trainings = [description.trained_on for description in descriptions]
-    seen = frozenset().union(*(training.image_digests for training in trainings))
-    members: list[Member] = []
-    for fold, description in enumerate(descriptions):
-        unseen = tuple(sorted(seen.difference(description.trained_on.image_digests)))
+    folders = [run_dir / f"fold{fold}" / "model" for fold in range(manifest.folds)]
+    descriptions = [read_description(folder) for folder in folders]
+    ensemble = join_models(descriptions, manifest)
+    for folder, description in zip(folders, descriptions, strict=True):
         for member in description.members:
             with written_atomically(run_dir / "model" / member.weights) as temporary:
-                shutil.copyfile(run_dir / f"fold{fold}" / "model" / member.weights, temporary)
-            members.append(member.model_copy(update={"unseen_digests": unseen}))
-    held_out_seen = sum(training.held_out_seen for training in trainings)
-    point = TunedPoint.of(found.point)
-    scores = found.as_dict()
+                shutil.copyfile(folder / member.weights, temporary)
+    point, scores = TunedPoint.of(found.point), found.as_dict()
     save_description(
         run_dir / "model",
-        descriptions[0].model_copy(
-            update={
-                "members": tuple(members),
-                "operating_point": point,
-                "operating_point_search": search,
-                "trained_on": describe_training(manifest, range(manifest.size)).model_copy(
-                    update={
-                        "image_digests": tuple(sorted(seen)),
-                        "initial_images": max(training.initial_images for training in trainings),
-                        "held_out_seen": held_out_seen,
-                    }
-                ),
-                "validation": scores,
-            }
+        ensemble.model_copy(
+            update={"operating_point": point, "operating_point_search": search, "validation": scores}
         ),
     )
     write_json(
@@ -236,7 +218,7 @@ def _write_ensemble(
         {
             "folds": manifest.folds,
             "manifest_sha256": manifest_sha256(manifest),
-            "held_out_seen": held_out_seen,
+            "held_out_seen": ensemble.trained_on.held_out_seen,
             "operating_point": point.model_dump(mode="json"),
             "out_of_fold": scores,
             "each_fold": [description.validation for description in descriptions],

@@ -1,10 +1,12 @@
 """Tune the operating points of a model anew, after its members, augmentations or number format were chosen."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import torch
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
@@ -17,6 +19,7 @@ from pneumoseg.pipeline.dataset.manifest import Manifest, read_manifest
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.jobs.measure_cases import check_own_manifest
 from pneumoseg.pipeline.model.card import save_description
+from pneumoseg.pipeline.model.joining import join_models
 from pneumoseg.pipeline.model.weights import round_to_half, save_weights
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves, OperatingPointScores, score_point
 from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
@@ -26,6 +29,7 @@ from pneumoseg.transforms.chains import evaluation_chain
 
 if TYPE_CHECKING:
     from pneumoseg.models import AttentionUNet
+    from pneumoseg.pipeline.model.description import Member
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ def tune_model(
     manifest_path: str | Path,
     output: str | Path,
     *,
+    added: Sequence[str | Path] = (),
     members: Sequence[int] | None = None,
     tta: Sequence[str] | None = None,
     average: bool = False,
@@ -67,10 +72,12 @@ def tune_model(
         model_folder: Model folder written by `train_model` or `cross_validate`.
         manifest_path: Manifest that the model was trained on.
         output: Model folder to write.
-        members: Indices of the networks to keep, as ``model.json`` lists them; None keeps all.
+        added: Further model folders, whose networks join the ensemble: of other folds, or other seeds.
+        members: Indices of the networks to keep, as ``model.json`` lists them, those of added models last; None keeps
+            all.
         tta: Test-time augmentations: see `parse_tta`; None keeps the model's own.
-        average: Whether to average the weights of the networks into one. This suits epochs of one run, which are close
-            to each other; one network then costs what one costs.
+        average: Whether to average the weights of the networks of each model into one. This suits epochs of one run,
+            which are close to each other; one network then costs what one costs.
         half: Whether to store the kernels in half precision, which halves the files. Networks compute as before, with
             the rounded numbers, and are tuned with these.
         runtime: Device, batch size and workers.
@@ -79,17 +86,16 @@ def tune_model(
     Returns: The scores at the tuned operating point.
 
     Raises:
-        UsageError: If the manifest is not the model's own, there is no such member, or networks of several folds are
-            to be averaged.
+        UsageError: If the manifest is not the model's own, models do not fit together, there is no such member, or
+            networks of several folds are to be averaged.
         JobError: If model, manifest or an image cannot be used.
     """
     model_folder, manifest_path, output = Path(model_folder), Path(manifest_path), Path(output)
-    model = load_model(model_folder, resolve_device(runtime.device), ModelOptions(tta=tta))
-    model = model if members is None else _keep(model, members)
-    model = _averaged(model) if average else model
+    folders = [model_folder, *map(Path, added)]
     manifest = read_manifest(manifest_path)
-    check_own_manifest(model, manifest)
-    claim_folder(output, overwrite=overwrite, command="tune", inputs=[model_folder, manifest_path])
+    model = _load(folders, manifest, tta=tta, average=average, device=resolve_device(runtime.device))
+    model = model if members is None else _keep(model, members)
+    claim_folder(output, overwrite=overwrite, command="tune", inputs=[*folders, manifest_path])
     if half:
         for network in model.networks:
             round_to_half(network)
@@ -97,15 +103,16 @@ def tune_model(
     search = tune(curves, manifest.training)
     point = search.objectives["challenge"].point
     scores = score_point(curves, point.as_point())
-    saved = tuple(
-        save_weights(
-            output, network, fold=member.held_out_fold, epoch=_epoch_of(member.weights), half=half
-        ).model_copy(update={"unseen_digests": member.unseen_digests})
-        for network, member in zip(model.networks, model.description.members, strict=True)
-    )
+    saved: list[Member] = []
+    names = Counter[tuple[int, int | None]]()
+    for network, member in zip(model.networks, model.description.members, strict=True):
+        fold, epoch = name = member.held_out_fold, _epoch_of(member.weights)
+        own = save_weights(output, network, fold=fold, epoch=epoch, number=names[name], half=half)
+        names[name] += 1
+        saved.append(own.model_copy(update={"unseen_digests": member.unseen_digests}))
     description = model.description.model_copy(
         update={
-            "members": saved,
+            "members": tuple(saved),
             "tta": model.tta,
             "precision": model.precision.name,
             "operating_point": point,
@@ -116,6 +123,28 @@ def tune_model(
     save_description(output, description)
     return TuneReport(
         output, scores, search.cross_fitted.dice if search.cross_fitted else None, len(model.networks)
+    )
+
+
+def _load(
+    folders: Sequence[Path],
+    manifest: Manifest,
+    *,
+    tta: Sequence[str] | None,
+    average: bool,
+    device: torch.device,
+) -> Model:
+    """Load one model, or several as one ensemble."""
+    models = [load_model(folder, device, ModelOptions(tta=tta)) for folder in folders]
+    for model in models:
+        check_own_manifest(model, manifest)
+    models = list(map(_averaged, models)) if average else models
+    if len(models) == 1:
+        return models[0]
+    return replace(
+        models[0],
+        networks=tuple(network for model in models for network in model.networks),
+        description=join_models([model.description for model in models], manifest),
     )
 
 

@@ -50,7 +50,13 @@ def place(network: AttentionUNet, device: torch.device, *, channels_last: bool =
 
 
 def save_weights(
-    folder: Path, network: AttentionUNet, *, fold: int, epoch: int | None = None, half: bool = False
+    folder: Path,
+    network: AttentionUNet,
+    *,
+    fold: int,
+    epoch: int | None = None,
+    number: int = 0,
+    half: bool = False,
 ) -> Member:
     """Write the weights of one member of a model.
 
@@ -59,9 +65,12 @@ def save_weights(
         network: Network with the weights.
         fold: Held-out fold, which the weights were not trained on.
         epoch: Epoch of the weights, where the model has several members of a fold.
+        number: Number of other members of this fold and epoch that the folder has already.
         half: Whether to store kernels in half precision (float16), which halves the file; see `round_to_half`.
     """
-    name = f"weights/fold{fold}{'' if epoch is None else f'-epoch{epoch:04d}'}.safetensors"
+    name = f"weights/fold{fold}"
+    name += "" if epoch is None else f"-epoch{epoch:04d}"
+    name += f"-{number}.safetensors" if number else ".safetensors"
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     if half:
         weights = {key: value.half() if _is_kernel(value) else value for key, value in weights.items()}

@@ -7,9 +7,10 @@ from tests.conftest import Collection, bright_pixel_network, job_options, write_
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.dataset.manifest import manifest_sha256
 from pneumoseg.pipeline.inference.model import load_model
+from pneumoseg.pipeline.jobs.trained_model import describe_training
 from pneumoseg.pipeline.jobs.tune import TuneReport, tune_model
 from pneumoseg.pipeline.model.card import save_description
-from pneumoseg.pipeline.model.description import TunedPoint, read_description
+from pneumoseg.pipeline.model.description import TunedPoint, image_digest, read_description
 from pneumoseg.pipeline.model.weights import save_weights
 
 BAD_POINT = TunedPoint(threshold=0.0, min_area_fraction=0.9)  # nothing is predicted positive
@@ -80,6 +81,64 @@ def test_networks_of_several_folds_are_not_averaged(model: Path, collection: Col
     save_description(model, description.model_copy(update={"members": members}))
     with pytest.raises(UsageError, match="hold out the folds 0, 1"):
         tune(model, collection, average=True)
+
+
+def test_models_of_two_folds_become_one_ensemble_and_each_scores_what_it_held_out(
+    model: Path, collection: Collection, tmp_path: Path
+) -> None:
+    training = collection.manifest.training
+    digests = [image_digest(case.sha256) for case in training]
+    folds = [case.fold for case in training]
+    models = [held_out(tmp_path / f"fold{fold}", collection, fold) for fold in (0, 1)]
+    report = tune(models[0], collection, added=models[1:])
+    description = read_description(report.model)
+    assert report.members == 2
+    assert report.scores.score.images == sum(fold in (0, 1) for fold in folds)
+    assert (description.trained_on.cases, description.seen_digests()) == (len(training), frozenset(digests))
+    for member in description.members:
+        own = {digest for digest, fold in zip(digests, folds, strict=True) if fold == member.held_out_fold}
+        assert own <= set(member.unseen_digests)
+
+
+def test_two_models_of_one_fold_keep_weights_of_their_own(collection: Collection, tmp_path: Path) -> None:
+    models = [held_out(tmp_path / name, collection, 0) for name in ("one", "two")]
+    tuned = tune(models[0], collection, added=models[1:]).model
+    description = read_description(tuned)
+    assert len({member.weights for member in description.members}) == 2
+    assert len(load_model(tuned, torch.device("cpu")).networks) == 2
+    held = sum(case.fold == 0 for case in collection.manifest.training)
+    assert description.trained_on.cases == len(collection.manifest.training) - held
+
+
+def test_models_of_another_input_size_do_not_join(
+    model: Path, collection: Collection, tmp_path: Path
+) -> None:
+    other = held_out(tmp_path / "other", collection, 1)
+    description = read_description(other)
+    larger = description.preprocessing.model_copy(update={"image_size": 64})
+    save_description(other, description.model_copy(update={"preprocessing": larger}))
+    with pytest.raises(UsageError, match="differ in their preprocessing"):
+        tune(model, collection, added=[other])
+
+
+def held_out(folder: Path, collection: Collection, fold: int) -> Path:
+    """A model that was trained on all folds but one."""
+    model = write_model(
+        folder / "model",
+        bright_pixel_network(),
+        point=BAD_POINT,
+        manifest_sha256=manifest_sha256(collection.manifest),
+    )
+    training = [index for index, case in enumerate(collection.manifest.training) if case.fold != fold]
+    description = read_description(model)
+    member = save_weights(model, bright_pixel_network(), fold=fold)
+    save_description(
+        model,
+        description.model_copy(
+            update={"members": (member,), "trained_on": describe_training(collection.manifest, training)}
+        ),
+    )
+    return model
 
 
 @pytest.mark.parametrize("members", [[], [1], [0, 0]])

@@ -1,0 +1,57 @@
+"""The description of an ensemble whose members come from several models."""
+
+from collections.abc import Sequence
+
+from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.dataset.manifest import Manifest
+from pneumoseg.pipeline.model.description import Member, ModelDescription
+
+
+def join_models(descriptions: Sequence[ModelDescription], manifest: Manifest) -> ModelDescription:
+    """Describe the ensemble of several models, which were trained on the same manifest.
+
+    Operating points, validation and paths of weights are those of the single models, and have to be replaced.
+
+    Args:
+        descriptions: Descriptions of the models, at least one.
+        manifest: Manifest that they were trained on.
+
+    Returns: Description with all members, each with the images that only others have seen.
+
+    Raises: UsageError: If networks, preprocessing or manifests differ.
+    """
+    first = descriptions[0]
+    for other in descriptions[1:]:
+        for what, one, another in (
+            ("networks", first.network, other.network),
+            ("preprocessing", first.preprocessing, other.preprocessing),
+            ("manifests", first.trained_on.manifest_sha256, other.trained_on.manifest_sha256),
+        ):
+            if one != another:
+                raise UsageError(
+                    f"the models differ in their {what}; an ensemble needs one configuration of the network, one "
+                    "input size and one manifest"
+                )
+    trainings = [each.trained_on for each in descriptions]
+    seen = frozenset().union(*(training.image_digests for training in trainings))
+    members: list[Member] = []
+    for description, training in zip(descriptions, trainings, strict=True):
+        for member in description.members:
+            own = frozenset(training.image_digests).difference(member.unseen_digests)
+            members.append(member.model_copy(update={"unseen_digests": tuple(sorted(seen - own))}))
+    held_out = frozenset.intersection(*(frozenset({member.held_out_fold}) for member in members))
+    cases = [case for case in manifest.training if case.fold not in held_out]
+    return first.model_copy(
+        update={
+            "members": tuple(members),
+            "trained_on": first.trained_on.model_copy(
+                update={
+                    "cases": len(cases),
+                    "positive": sum(case.is_positive for case in cases),
+                    "image_digests": tuple(sorted(seen)),
+                    "initial_images": max(training.initial_images for training in trainings),
+                    "held_out_seen": sum(training.held_out_seen for training in trainings),
+                }
+            ),
+        }
+    )
