@@ -20,8 +20,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
-from pneumoseg.pipeline.scoring.cross_fitting import inner_fold_of
 from pneumoseg.pipeline.scoring.cells import interval_cell
+from pneumoseg.pipeline.scoring.cross_fitting import inner_fold_of
 from pneumoseg.pipeline.scoring.intervals import PatientBootstrap
 from pneumoseg.pipeline.scoring.statistics import calibration_error_of, mean_of
 

@@ -210,7 +210,7 @@ def tables(rows: dict[str, Row]) -> str:
         lines += ["| run | against | " + " | ".join(SHOWN.values()) + " |", "| --- " * (len(SHOWN) + 2) + "|"]
     for name, row in compared.items():
         numbers = [
-            f"{_interval(each)}, p {each['p_value']:.3f}"
+            f"{_interval(each)}, p {each['p_value']:.4f}"
             if each.get("p_value") is not None
             else _interval(each)
             for each in (row["differences"][key] for key in SHOWN)
