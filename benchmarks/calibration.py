@@ -20,6 +20,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
+from pneumoseg.pipeline.scoring.cells import interval_cell
 from pneumoseg.pipeline.scoring.cross_fitting import inner_fold_of
 from pneumoseg.pipeline.scoring.intervals import PatientBootstrap
 from pneumoseg.pipeline.scoring.statistics import calibration_error_of, mean_of
@@ -52,7 +53,7 @@ def main() -> None:
             },
             too_high=frozenset({"error"}),
         )
-        cells = [f"{each.value:.4f} ({each.low:.4f} to {each.high:.4f})" for each in measured.values()]
+        cells = [f"{each.value:.4f} ({interval_cell(each)})" for each in measured.values()]
         print(f"| {name} | {' | '.join(cells)} |")
 
 

@@ -17,7 +17,9 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
-from pneumoseg.pipeline.scoring.headline import ScoredImages, compare
+from pneumoseg.pipeline.scoring.cells import interval_cell
+from pneumoseg.pipeline.scoring.headline import ScoredImages, as_numbers, compare
+from pneumoseg.pipeline.scoring.intervals import Measured
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 ROWS, PAGE = DOCS / "experiments.json", DOCS / "experiments.md"
@@ -75,7 +77,7 @@ def read_run(run: Path) -> Row:
         "images": scores["images"],
         "patients": scores["patients"],
         "in_sample": scores["in_sample"] or scores["scores"],
-        "scores": scores["scores"],
+        "scores": as_numbers(scored_images(run).measure()),
     }
 
 
@@ -208,7 +210,7 @@ def tables(rows: dict[str, Row]) -> str:
         lines += ["| run | against | " + " | ".join(SHOWN.values()) + " |", "| --- " * (len(SHOWN) + 2) + "|"]
     for name, row in compared.items():
         numbers = [
-            f"{_interval(each)}, p {each['p_value']:.3f}"
+            f"{_interval(each)}, p {each['p_value']:.4f}"
             if each.get("p_value") is not None
             else _interval(each)
             for each in (row["differences"][key] for key in SHOWN)
@@ -220,9 +222,9 @@ def tables(rows: dict[str, Row]) -> str:
 def _interval(number: Row | None) -> str:
     if number is None or number["value"] is None:
         return ""
-    if number["low"] is None:
-        return f"{number['value']:.4f}"
-    return f"{number['value']:.4f} ({number['low']:.4f} to {number['high']:.4f})"
+    return (
+        f"{number['value']:.4f} ({interval_cell(Measured(number['value'], number['low'], number['high']))})"
+    )
 
 
 if __name__ == "__main__":

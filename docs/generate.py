@@ -37,7 +37,9 @@ def _commands() -> Iterator[str]:
     commands: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     first = next(iter(commands.values()))
     yield from ("# Commands", "", _NOTE, "")
-    yield "`pneumoseg COMMAND --help` prints the same. Exit codes: 0 done; 1 failed; 2 usage or configuration; 3 done,"
+    yield "All commands with their arguments and options, as `pneumoseg COMMAND --help` prints them."
+    yield ""
+    yield "Exit codes: 0 done; 1 failed; 2 usage or configuration; 3 done,"
     yield "but some files were refused, have to be reviewed, or lack a DICOM result that was asked for; 130 and 143"
     yield "interrupted and saved."
     yield ""
@@ -109,7 +111,9 @@ def _values(parameter: Any) -> str:
 def _configuration() -> Iterator[str]:
     schema = config_schema()
     yield from ("# Configuration", "", _NOTE, "")
-    yield "A training run is described by the keys below. They are set by `train --preset`, `--config FILE` (YAML),"
+    yield "All settings of a training run, with their meaning, values and defaults."
+    yield ""
+    yield "They are set by `train --preset`, `--config FILE` (YAML),"
     yield "`--set section.key=value` and a few ordinary options, in this order; the later one takes precedence."
     yield "`pneumoseg train --show-config` prints all keys with the values that a command line gives them."
     yield ""

@@ -32,7 +32,7 @@ METHODS: Final = {
 }
 """Method of each measurement."""
 
-_LOOKS: Final = {
+LOOKS: Final = {
     Reason.LOOKS_TURNED: "looks turned",
     Reason.LOOKS_INVERTED: "looks inverted",
     Reason.LOOKS_UNLIKE_CHEST: "does not look like a whole frontal chest",
@@ -334,7 +334,7 @@ def _sentence(
 
 
 def _doubts(warned_of: Collection[Reason]) -> str:
-    looks = ", ".join(words for reason, words in _LOOKS.items() if reason in warned_of)
+    looks = ", ".join(words for reason, words in LOOKS.items() if reason in warned_of)
     if REVIEW_REASONS.intersection(warned_of):
         return f" To be reviewed by a person, since the image {looks}."
     return f" In doubt, since the image {looks}." if looks else ""

@@ -3,7 +3,7 @@
 import base64
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +26,7 @@ from pneumoseg.pipeline.jobs.export import export_model
 from pneumoseg.pipeline.model.description import TunedPoint
 from pneumoseg.pipeline.phantom.dicom_files import write_dicom
 from pneumoseg.pipeline.phantom.draw import Phantom, draw_phantom
+from pneumoseg.transforms.measurements import LOOKS as REVIEW_WORDS
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = Path(os.environ.get("PNEUMOSEG_NPM", ROOT / ".npm"))
@@ -151,6 +152,48 @@ def test_the_page_shows_the_mask_of_the_command(
     assert shown["area"].startswith(f"{expected.area_px} px")
     assert page.browser.value("document.querySelector('.notice').textContent") == (
         "Research use only. Not a medical device; not for diagnosis."
+    )
+
+
+LOOKS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    "upright": lambda pixels: pixels,
+    "mirrored": np.fliplr,
+    "turned by a quarter": np.rot90,
+    "upside down": lambda pixels: np.rot90(pixels, 2),
+    "turned the other way": lambda pixels: np.rot90(pixels, 3),
+    "inverted": lambda pixels: 255 - pixels,
+    "inverted and upside down": lambda pixels: 255 - np.rot90(pixels, 2),
+    "within a border": lambda pixels: np.pad(np.rot90(pixels), 60),
+    "large": lambda pixels: np.kron(np.rot90(pixels), np.ones((3, 3), np.uint8)),
+    "blank": lambda pixels: np.full_like(pixels, 100),
+    "checks": lambda pixels: (np.indices(pixels.shape) // 32).sum(axis=0).astype(np.uint8) % 2 * 200 + 20,
+    "small and turned": lambda pixels: np.rot90(pixels[::3, ::3]),
+    "small and blank": lambda pixels: np.full_like(pixels[::3, ::3], 100),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_the_page_has_the_same_images_reviewed_as_the_command(
+    look: str, page: Page, phantom: Phantom, tmp_path: Path
+) -> None:
+    pixels = LOOKS[look]((phantom.image * 255).round().astype(np.uint8))
+    Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / "image.png")
+    page.open(tmp_path / "image.png")
+    expected = page.predictor.predict(tmp_path / "image.png")
+    is_upright = look in {"upright", "mirrored", "small and turned"}
+    assert (expected.review == ()) == is_upright
+    shown = page.browser.value("document.querySelector('#review').textContent")
+    looks = ", ".join(words for reason, words in REVIEW_WORDS.items() if reason in expected.review)
+    assert shown == f"To be reviewed by a person, since the image {looks}."
+    assert page.browser.value("document.querySelector('#review').hidden") == is_upright
+    decision = page.browser.value("document.querySelector('#decision').textContent")
+    assert (
+        decision.partition(":")[0]
+        == {
+            "positive": "pneumothorax outlined",
+            "negative": "no pneumothorax found",
+            "indeterminate": "indeterminate",
+        }[expected.decision]
     )
 
 

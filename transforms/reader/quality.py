@@ -32,10 +32,12 @@ MOST_BLACK: Final = 0.35
 LEAST_CONTRAST: Final = 0.25
 BLANK_CONTRAST: Final = 0.05  # of images with a shorter side
 COARSEST_PIXEL_MM: Final = 1.5
+BLACK: Final = 0.02
+WHITE: Final = 0.98
+LIT_SHARE: Final = 0.05
+"""Least share of pixels between black and white in a row or column that is not a border."""
 
 _DETECTOR_MM = 400.0  # approximate longer side of a chest radiograph, for files without spacing
-_BLACK, _WHITE = 0.02, 0.98
-_LIT_SHARE = 0.05
 _TURNED = {1: "turned by a quarter, clockwise", 2: "upside down", 3: "turned by a quarter, counterclockwise"}
 
 TEMPLATE_SIDE: Final = 16
@@ -171,8 +173,8 @@ def lit_field(picture: Picture) -> Picture:
 
     Returns: Image of at least 16 pixels a side; the whole image where the crop would be smaller.
     """
-    lit = (picture > _BLACK) & (picture < _WHITE)
-    rows, columns = (np.flatnonzero(lit.mean(axis=axis) > _LIT_SHARE) for axis in (1, 0))
+    lit = (picture > BLACK) & (picture < WHITE)
+    rows, columns = (np.flatnonzero(lit.mean(axis=axis) > LIT_SHARE) for axis in (1, 0))
     if min(rows.size, columns.size) < TEMPLATE_SIDE:
         return picture
     return picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

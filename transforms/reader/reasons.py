@@ -190,7 +190,8 @@ def reasons_page() -> str:
     lines = [
         "# Reasons",
         "",
-        "Every file that is not simply accepted has one or more reasons from this closed list.",
+        "Why a file was refused, skipped or accepted with a warning, and what to do. The list is closed; a file may "
+        "have several reasons.",
     ]
     for outcome, title in titles.items():
         lines += ["", f"## {title}", "", "| reason | meaning, and what to do |", "| --- | --- |"]

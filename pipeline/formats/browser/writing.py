@@ -8,6 +8,9 @@ from typing import Final
 
 from pneumoseg.pipeline.core.files import write_json, written_atomically
 from pneumoseg.pipeline.inference.model import Model
+from pneumoseg.transforms.measurements import LOOKS
+from pneumoseg.transforms.reader import quality
+from pneumoseg.transforms.reader.reasons import REVIEW_REASONS
 
 PAGE: Final = "index.html"
 
@@ -22,8 +25,23 @@ def write_page(model: Model, folder: Path, libraries: Mapping[str, bytes]) -> No
     """
     page = files("pneumoseg.pipeline.formats.browser") / "page"
     own = {file.name: file.read_bytes() for file in page.iterdir()}
-    for name, content in {**libraries, **own}.items():
+    for name, data in {**libraries, **own}.items():
         with written_atomically(folder / name) as temporary:
-            temporary.write_bytes(content)
-    point = asdict(model.operating_point)
-    write_json(folder / "model.json", {"image_size": model.image_size, "operating_point": point})
+            temporary.write_bytes(data)
+    content = {
+        "image_size": model.image_size,
+        "operating_point": asdict(model.operating_point),
+        "quality": {
+            "template": quality.read_template().tolist(),
+            "least_side_px": quality.LEAST_SIDE_PX,
+            "least_likeness": quality.LEAST_LIKENESS,
+            "least_gain": quality.LEAST_GAIN,
+            "least_contrast": quality.LEAST_CONTRAST,
+            "blank_contrast": quality.BLANK_CONTRAST,
+            "black": quality.BLACK,
+            "white": quality.WHITE,
+            "lit_share": quality.LIT_SHARE,
+            "looks": {reason.name: words for reason, words in LOOKS.items() if reason in REVIEW_REASONS},
+        },
+    }
+    write_json(folder / "model.json", content)

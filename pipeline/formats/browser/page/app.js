@@ -42,8 +42,11 @@ async function open(file) {
   }
 }
 
-function show(radiograph, { mask, area, probability }) {
-  $("decision").textContent = area ? "pneumothorax outlined" : "no pneumothorax found";
+function show(radiograph, { mask, area, probability, looks }) {
+  const nothing = looks.length ? "indeterminate: no pneumothorax outlined" : "no pneumothorax found";
+  $("decision").textContent = area ? "pneumothorax outlined" : nothing;
+  $("review").textContent = `To be reviewed by a person, since the image ${looks.join(", ")}.`;
+  $("review").hidden = looks.length === 0;
   $("probability").textContent = probability.toFixed(4);
   $("area").textContent = describeArea(area, radiograph.spacing);
   paint($("image"), radiograph, (index, pixel) => {

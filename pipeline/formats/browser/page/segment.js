@@ -1,6 +1,7 @@
 // The model in ONNX Runtime, from 256 levels of grey to a mask.
 
 import * as ort from "./lib/ort.js";
+import { reviewReasons } from "./quality.js";
 import { crop, placement, resize, resizeBytes, toStored, toUpright } from "./geometry.js";
 
 let session = null;
@@ -15,8 +16,10 @@ export async function loadModel() {
   session = await ort.InferenceSession.create("model.onnx");
 }
 
-// radiograph: { rows, columns, levels, orientation }. Returns the mask in the order of the stored pixels.
-export async function segment({ rows, columns, levels, orientation }) {
+// radiograph: { rows, columns, levels, orientation }. Returns the mask in the order of the stored pixels, and what is
+// unusual about the image, in words.
+export async function segment(radiograph) {
+  const { rows, columns, levels, orientation } = radiograph;
   const upright = toUpright({ rows, columns, data: levels }, orientation);
   const place = placement(upright.rows, upright.columns, model.image_size);
   const { probabilities, image_probability } = await session.run(networkInput(upright, place));
@@ -24,7 +27,8 @@ export async function segment({ rows, columns, levels, orientation }) {
   const enlarged = resize(crop(square, place), upright.rows, upright.columns);
   const stored = toStored(enlarged, orientation);
   const probability = image_probability.data[0];
-  return { probability, ...applyOperatingPoint(stored.data, probability, model.operating_point) };
+  const looks = reviewReasons(radiograph, model.quality).map((reason) => model.quality.looks[reason]);
+  return { probability, looks, ...applyOperatingPoint(stored.data, probability, model.operating_point) };
 }
 
 function networkInput(upright, place) {

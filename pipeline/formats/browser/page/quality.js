@@ -1,0 +1,90 @@
+// Whether an image looks as the model needs it, as transforms/reader/quality.py finds it, with the numbers of that file.
+
+import { toUpright } from "./geometry.js";
+
+// radiograph: { rows, columns, levels, orientation }. Returns the names of the reasons to review its result.
+export function reviewReasons({ rows, columns, levels, orientation }, limits) {
+  const sampled = sample({ rows, columns, data: levels }, limits.least_side_px);
+  const field = litField(toUpright(sampled, orientation), limits);
+  const contrast = percentile(field.data, 0.99) - percentile(field.data, 0.01);
+  const isSmall = Math.min(rows, columns) < limits.least_side_px;
+  if (contrast < (isSmall ? limits.blank_contrast : limits.least_contrast)) return ["LOW_CONTRAST"];
+  if (isSmall) return [];
+  const { quarterTurns, isInverted, likeness, gain } = findPose(field, limits.template);
+  if (likeness < limits.least_likeness) return ["LOOKS_UNLIKE_CHEST"];
+  if (gain < limits.least_gain) return [];
+  return [...(quarterTurns ? ["LOOKS_TURNED"] : []), ...(isInverted ? ["LOOKS_INVERTED"] : [])];
+}
+
+// Every n-th pixel, as greys in [0, 1].
+function sample(image, leastSide) {
+  const step = Math.max(1, Math.floor(Math.min(image.rows, image.columns) / leastSide));
+  const [rows, columns] = [image.rows, image.columns].map((side) => Math.ceil(side / step));
+  const data = Float32Array.from({ length: rows * columns }, (_, index) => {
+    const [row, column] = [Math.floor(index / columns), index % columns];
+    return image.data[row * step * image.columns + column * step] / 255;
+  });
+  return { rows, columns, data };
+}
+
+// The image without the black and white borders of collimators and padding.
+function litField(image, { template, black, white, lit_share: litShare }) {
+  const { rows, columns, data } = image;
+  const [inRow, inColumn] = [new Uint32Array(rows), new Uint32Array(columns)];
+  data.forEach((value, index) => {
+    if (value <= black || value >= white) return;
+    inRow[Math.floor(index / columns)]++;
+    inColumn[index % columns]++;
+  });
+  const lit = (counts, length) => [...counts.keys()].filter((index) => counts[index] / length > litShare);
+  const [down, along] = [lit(inRow, columns), lit(inColumn, rows)];
+  if (Math.min(down.length, along.length) < template.length) return image;
+  const [top, left, width] = [down[0], along[0], along.at(-1) + 1 - along[0]];
+  const height = down.at(-1) + 1 - top;
+  const cut = Float32Array.from({ length: height * width }, (_, index) => {
+    return data[(top + Math.floor(index / width)) * columns + left + (index % width)];
+  });
+  return { rows: height, columns: width, data: cut };
+}
+
+function percentile(values, share) {
+  const sorted = Float32Array.from(values).sort();
+  const place = share * (sorted.length - 1);
+  const low = Math.floor(place);
+  return sorted[low] + (place - low) * (sorted[Math.min(low + 1, sorted.length - 1)] - sorted[low]);
+}
+
+// The quarter turns and the polarity in which the image is most like a frontal chest.
+function findPose(field, template) {
+  let small = standardized(shrink(field, template.length));
+  const likenesses = [0, 1, 2, 3].map(() => {
+    const likeness = small.flat().reduce((sum, value, index) => sum + value * template.flat()[index], 0);
+    small = small.map((_, row) => small.map((line) => line[small.length - 1 - row])); // the next, counterclockwise
+    return likeness;
+  });
+  const poses = [...likenesses, ...likenesses.map((likeness) => -likeness)];
+  const likeness = Math.max(...poses);
+  const best = poses.indexOf(likeness);
+  return { quarterTurns: best % 4, isInverted: best >= 4, likeness, gain: likeness - likenesses[0] };
+}
+
+function shrink({ rows, columns, data }, side) {
+  const borders = (length) => Array.from({ length: side + 1 }, (_, index) => Math.floor((index * length) / side));
+  const [down, along] = [borders(rows), borders(columns)];
+  return Array.from({ length: side }, (_, row) =>
+    Array.from({ length: side }, (_, column) => {
+      let sum = 0;
+      for (let y = down[row]; y < down[row + 1]; y++) {
+        for (let x = along[column]; x < along[column + 1]; x++) sum += data[y * columns + x];
+      }
+      return sum / ((down[row + 1] - down[row]) * (along[column + 1] - along[column]));
+    }),
+  );
+}
+
+function standardized(small) {
+  const values = small.flat();
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const norm = Math.hypot(...values.map((value) => value - mean));
+  return small.map((line) => line.map((value) => (norm > 1e-6 ? (value - mean) / norm : 0)));
+}
