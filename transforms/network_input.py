@@ -94,8 +94,9 @@ def network_input(radiograph: Radiograph, size: int) -> tuple[Tensor, Tensor]:
     Returns: The standardised image, float32, and a mask of booleans that is False for padding, each of shape
         ``(1, size, size)``.
     """
-    image, shape = network_image(radiograph, size), radiograph.orientation.swap(radiograph.shape)
-    return standardize(image, pixel_statistics(image, shape)), Placement.of(shape, size).mask(size)
+    shape = radiograph.orientation.swap(radiograph.shape)
+    centred, statistics = _centred(network_image(radiograph, size), shape)
+    return centred.div_(statistics.std), Placement.of(shape, size).mask(size)
 
 
 def network_image(radiograph: Radiograph, size: int) -> Tensor:
@@ -132,11 +133,17 @@ def pixel_statistics(image: Tensor, shape: tuple[int, int]) -> PixelStatistics:
         image: Square input of the network, shape ``(channels, size, size)``.
         shape: ``(rows, columns)`` of the original image in pixels, which determines its placement in the square.
     """
-    own = image[(..., *Placement.of(shape, image.shape[-1]).window)].flatten()
-    mean = own.mean()
-    centred = own - mean
-    std = (torch.dot(centred, centred) / own.numel()).sqrt()  # a tenth of the time of `torch.std_mean`
-    return PixelStatistics(mean, torch.where(std > FLAT_STD, std, 1.0))
+    return _centred(image, shape)[1]
+
+
+def _centred(image: Tensor, shape: tuple[int, int]) -> tuple[Tensor, PixelStatistics]:
+    """Subtract the mean from an image, and compute its statistics without its padding."""
+    window = (..., *Placement.of(shape, image.shape[-1]).window)
+    mean = image[window].flatten().mean()
+    centred = image - mean
+    own = centred[window].flatten()
+    std = (torch.dot(own, own) / own.numel()).sqrt()  # a tenth of the time of `torch.std_mean`
+    return centred, PixelStatistics(mean, torch.where(std > FLAT_STD, std, 1.0))
 
 
 def standardize(image: Tensor, statistics: PixelStatistics) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pneumoseg.transforms.labels.runs import NO_RUNS, Runs, draw_lengths, draw_runs, find_runs, merge_runs
+from pneumoseg.transforms.labels.runs import Runs, draw_lengths, draw_runs, find_runs, merge_runs
 from pneumoseg.transforms.labels.text_table import UNKNOWN, LabelError
 
 RLEErrorKind = Literal[
@@ -85,21 +85,36 @@ def parse_runs(text: str, shape: tuple[int, int]) -> Runs:
 
     Raises: RLEError: If the numbers are not pairs of integers, or a run leaves the image.
     """
-    return np.cumsum(_read_lengths(text, shape)).reshape(-1, 2)
+    return np.cumsum(_read_lengths(text, shape)[:-1]).reshape(-1, 2)
 
 
 def _read_lengths(text: str, shape: tuple[int, int]) -> NDArray[np.int64]:
-    """Read the lengths of gaps and runs from a text, none from ``-1``, and check them."""
+    """Read the lengths of gaps and runs from a text, none of ``-1``, and check them; the last gap is added."""
+    pixels = shape[0] * shape[1]
     numbers = _parse_numbers(text)
     if numbers is None:
-        return NO_RUNS.ravel()
+        return np.array([pixels])
+    # a negative number is a huge one without its sign; no number above `pixels`: the sum cannot wrap
+    if (
+        numbers.size % 2
+        or numbers.view(np.uint64).max() > pixels
+        or (rest := pixels - numbers.sum()) < 0
+        or np.count_nonzero(numbers[1::2]) * 2 < numbers.size
+    ):
+        _raise_invalid(text, numbers, shape)
+    lengths = np.empty(numbers.size + 1, dtype=np.int64)
+    lengths[:-1], lengths[-1] = numbers, rest
+    return lengths
+
+
+def _raise_invalid(text: str, numbers: NDArray[np.int64], shape: tuple[int, int]) -> NoReturn:
+    """Raise the first error of numbers of which at least one is wrong."""
     if numbers.size == 1:
         raise RLEError("ODD_TOKENS", f"{text.strip()[:40]!r} is no run; no pneumothorax is written -1")
     if numbers.size % 2:
         raise RLEError(
             "ODD_TOKENS", f"{numbers.size} numbers are not pairs of gap and length; is the row cut?"
         )
-    pixels = shape[0] * shape[1]
     gaps, lengths = numbers[::2], numbers[1::2]
     if gaps.min() < 0:
         raise RLEError(
@@ -107,11 +122,7 @@ def _read_lengths(text: str, shape: tuple[int, int]) -> NDArray[np.int64]:
         )
     if lengths.min() < 1:
         raise RLEError("BAD_LENGTH", f"a run of {lengths.min()} pixels; an empty mask is written -1")
-    if (
-        numbers.max() > pixels or numbers.sum() > pixels
-    ):  # no number above `pixels`: the sum cannot have wrapped
-        _raise_past_end(numbers, shape)
-    return numbers
+    _raise_past_end(numbers, shape)
 
 
 def format_runs(runs: Runs) -> str:

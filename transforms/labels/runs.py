@@ -28,24 +28,21 @@ def draw_runs(runs: Runs, shape: tuple[int, int]) -> NDArray[np.uint8]:
 
     Returns: Mask of shape ``(rows, columns)``, in Fortran order, which is the order of the runs.
     """
-    return draw_lengths(np.diff(runs.ravel(), prepend=0), shape)
+    return draw_lengths(np.diff(runs.ravel(), prepend=0, append=shape[0] * shape[1]), shape)
 
 
 def draw_lengths(lengths: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Convert alternating lengths of gaps and runs, the numbers of a run-length text, to a mask of zeros and ones.
+    """Convert alternating lengths of gaps and runs to a mask of zeros and ones.
 
     Args:
-        lengths: Length of each gap and of the run that follows it in pixels, shape ``(2 n,)``.
+        lengths: Length of each gap and of the run that follows it in pixels, and of the gap up to the last pixel, shape
+            ``(2 n + 1,)``.
         shape: Size of the mask as ``(rows, columns)`` in pixels.
 
     Returns: Mask of shape ``(rows, columns)``, in Fortran order.
     """
-    rows, columns = shape
     stripes = np.frombuffer(b"\0\1" * (lengths.size // 2) + b"\0", dtype=np.uint8)
-    counts = np.empty(stripes.size, dtype=np.int64)
-    counts[:-1] = lengths
-    counts[-1] = rows * columns - lengths.sum()
-    return stripes.repeat(counts).reshape(columns, rows).T
+    return stripes.repeat(lengths).reshape(shape[::-1]).T
 
 
 def find_runs(mask: NDArray[np.bool_ | np.integer]) -> Runs:

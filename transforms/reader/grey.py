@@ -159,18 +159,22 @@ class GreyScale:
     def _greys(self, stored: StoredPixels) -> Numbers:
         """Compute the grey of every integer that the container can hold."""
         integers = _all_integers(stored.dtype)
-        grey = self.display_voi(stored)(self.modality(integers))
+        values, is_padding = self.modality(integers), self._is_padding(integers)
+        grey = self._display_voi(stored, values, is_padding)(values)
         if self.inverted:
             grey = 1 - grey
-        grey[self._is_padding(integers)] = 0
+        grey[is_padding] = 0
         return grey
 
     def display_voi(self, stored: StoredPixels) -> Window | LookupTable:
         """Return the VOI transform of the file or, where it has none, a window over most of the image's values."""
-        if self.voi is not None:
-            return self.voi
         integers = _all_integers(stored.dtype)
-        return _percentiles(stored, self.modality(integers), ~self._is_padding(integers))
+        return self._display_voi(stored, self.modality(integers), self._is_padding(integers))
+
+    def _display_voi(
+        self, stored: StoredPixels, values: Numbers, is_padding: NDArray[np.bool_]
+    ) -> Window | LookupTable:
+        return self.voi or _percentiles(stored, values, ~is_padding)
 
     def _is_padding(self, integers: Numbers) -> NDArray[np.bool_]:
         first, last = self.padding or (np.inf, -np.inf)
