@@ -24,7 +24,7 @@ def quantize(
     exact, quantized = report.exact.dices.mean(), report.quantized.dices.mean()
     say(
         f"Dice on {len(report.exact.dices)} held-out images: {exact:.4f} in float32, {quantized:.4f} in int8, "
-        f"{report.lost:.4f} lost"
+        f"{report.lost:.4f} lost; of the {report.exact.score.positives} positive ones {report.lost_of_positives:.4f}"
     )
     if report.exit_code:
         warn(

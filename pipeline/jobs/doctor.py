@@ -170,14 +170,14 @@ def _runtimes() -> tuple[str, ...]:
         from pneumoseg.pipeline.core.devices import DTYPES, Precision  # noqa: PLC0415
         from pneumoseg.pipeline.runtimes.cache import cache_folder  # noqa: PLC0415
         from pneumoseg.pipeline.runtimes.forward import supports  # noqa: PLC0415
-        from pneumoseg.pipeline.runtimes.libraries import EXTRAS, RUNTIMES, is_installed  # noqa: PLC0415
+        from pneumoseg.pipeline.runtimes.libraries import RUNTIMES, TO_INSTALL, is_installed  # noqa: PLC0415
     except ImportError:
         return ()
     cpu = torch.device("cpu")
     lines = []
     for runtime in RUNTIMES:
         computed = [name for name, dtype in DTYPES.items() if supports(runtime, Precision(cpu, dtype))]
-        missing = "" if is_installed(runtime) else f"; pip install 'pneumoseg[{EXTRAS[runtime]}]'"
+        missing = "" if is_installed(runtime) else f"; {TO_INSTALL[runtime]}"
         lines.append(f"runtime {runtime}: {', '.join(computed)}{missing}")
     return (*lines, f"cache of the runtimes: {cache_folder()}")
 

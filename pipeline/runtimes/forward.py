@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from pneumoseg.models import AttentionUNet, NetworkOutputs
+from pneumoseg.models.inference_rewrite import rewrite_for_inference
 from pneumoseg.pipeline.core.config import RuntimeName
 from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.devices import Precision, computes_in_bf16
 from pneumoseg.pipeline.core.errors import UsageError, first_line
+from pneumoseg.pipeline.model.weights import place
 from pneumoseg.pipeline.runtimes.cache import cache_folder
 from pneumoseg.pipeline.runtimes.graph import IMAGE, as_outputs
 from pneumoseg.pipeline.runtimes.libraries import (
@@ -108,6 +110,8 @@ class _CompiledForward:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
         self._eager = torch_forward(network, precision)
         self._precision = precision
+        if precision.device.type == "cpu":  # on a GPU nobody has measured whether the rewrite gains
+            network = place(rewrite_for_inference(network), precision.device)
         with quiet():  # torch warns about itself
             # without symbolic sizes, which cost speed; a job has one size, or three with test-time augmentation
             self._compiled: Forward | None = torch.compile(network.outputs, dynamic=False)

@@ -2,6 +2,9 @@
 
 import importlib.util
 import logging
+import os
+import shutil
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,8 +17,12 @@ from pneumoseg.pipeline.core.config import RuntimeName
 from pneumoseg.pipeline.core.errors import UsageError
 
 RUNTIMES: Final[tuple[RuntimeName, ...]] = ("torch", "torch.compile", "onnx", "openvino")
-EXTRAS: Final[dict[RuntimeName, str]] = {"onnx": "onnx", "openvino": "onnx,openvino"}
-"""Extras to install for a runtime."""
+TO_INSTALL: Final[dict[RuntimeName, str]] = {
+    "torch.compile": "needs a C++ compiler",
+    "onnx": "pip install 'pneumoseg[onnx]'",
+    "openvino": "pip install 'pneumoseg[onnx,openvino]'",
+}
+"""What a runtime needs where it is not installed."""
 _MODULES: Final[dict[RuntimeName, tuple[str, ...]]] = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "openvino"),  # which reads the ONNX graph
@@ -23,11 +30,16 @@ _MODULES: Final[dict[RuntimeName, tuple[str, ...]]] = {
 
 
 def is_installed(runtime: RuntimeName) -> bool:
-    """Check whether the libraries of a runtime are installed, without loading them.
+    """Check whether the libraries of a runtime, or the compiler of ``torch.compile``, are installed.
+
+    Nothing is loaded.
 
     Args:
         runtime: Name of the runtime.
     """
+    if runtime == "torch.compile":
+        compilers = {"win32": "cl", "darwin": "clang++"}  # as torch finds them
+        return shutil.which(os.environ.get("CXX") or compilers.get(sys.platform, "g++")) is not None
     return all(importlib.util.find_spec(module) for module in _MODULES.get(runtime, ()))
 
 

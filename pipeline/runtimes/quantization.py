@@ -19,8 +19,7 @@ def quantize_network(network: AttentionUNet, images: Iterable[Tensor], path: Pat
     """Write the graph of a network with weights and feature maps in int8.
 
     Weights have a scale for each output channel, feature maps one scale from the smallest to the largest value on the
-    images. Convolutions to a single channel, the head and the last of each gate, stay in float32: they cost little, and
-    their outputs go to a sigmoid.
+    images. What costs little and loses most stays in float32: see `_exact_nodes`.
 
     Args:
         network: Network in evaluation mode.
@@ -56,16 +55,25 @@ def quantize_network(network: AttentionUNet, images: Iterable[Tensor], path: Pat
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
-                nodes_to_exclude=_single_channel_convolutions(load(prepared)),
+                nodes_to_exclude=_exact_nodes(load(prepared)),
                 extra_options={"ActivationSymmetric": False},
             )
 
 
-def _single_channel_convolutions(model: Any) -> list[str]:
-    """List the names of the convolutions with one output channel, and of the layers with matrix products."""
+def _exact_nodes(model: Any) -> list[str]:
+    """List the names of the nodes that stay in float32.
+
+    These are the first convolution, which reads the image, and the first depthwise one, if any: with few products for
+    each output their rounding errors do not average out, and every later map depends on them. Convolutions to a single
+    channel, the head and the last of each gate, and matrix products feed a sigmoid.
+    """
     weights = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    return [
-        node.name
-        for node in model.graph.node
-        if (node.op_type == "Conv" and weights[node.input[1]][0] == 1) or node.op_type in {"Gemm", "MatMul"}
-    ]
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    depthwise = [node for node in convolutions if _is_depthwise(node)]
+    single = [node for node in convolutions if weights[node.input[1]][0] == 1]
+    products = [node for node in model.graph.node if node.op_type in {"Gemm", "MatMul"}]
+    return [node.name for node in (*convolutions[:1], *depthwise[:1], *single, *products)]
+
+
+def _is_depthwise(convolution: Any) -> bool:
+    return any(attribute.name == "group" and attribute.i > 1 for attribute in convolution.attribute)

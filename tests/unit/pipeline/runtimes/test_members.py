@@ -7,16 +7,20 @@ import pytest
 import torch
 from tests.conftest import TINY, write_model
 
-from pneumoseg.pipeline.core.config import NetworkConfig
+from pneumoseg.pipeline.core.config import NetworkConfig, RuntimeName
+from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.model.weights import make_network
+from pneumoseg.pipeline.runtimes.forward import make_forward
+from pneumoseg.pipeline.runtimes.libraries import is_installed
 
 CPU = torch.device("cpu")
 CONFIGS = {
     "plain": TINY.model_copy(update={"normalization": "batch"}),
     "encoder": NetworkConfig(encoder="efficientnet-lite0", features=(8, 8, 8, 8, 8), image_head=True),
 }
+COMPILED: tuple[RuntimeName, RuntimeName] = ("torch.compile", "torch")
 SHAPES = ((2, 1, 64, 64), (1, 1, 40, 70))  # the second one is padded
 
 
@@ -62,6 +66,42 @@ def test_other_runtimes_have_all_outputs_of_torch(config: str, tmp_path: Path, c
 def test_torch_compile_has_the_outputs_of_eager_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # which needs no compiler
     check_equal(make_model(tmp_path / "model", CONFIGS["plain"]), "torch.compile")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not is_installed("torch.compile"), reason="there is no C++ compiler")
+def test_compiled_kernels_have_the_outputs_of_eager_mode_and_stay_in_the_cache_folder(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # so that it is put back
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    torch.manual_seed(0)
+    network, image = make_network(TINY).eval(), torch.randn(1, 1, 32, 32)
+    compiled, eager = (make_forward(network, name, Precision(CPU, torch.float32)) for name in COMPILED)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(image).logits, eager(image).logits, atol=1e-5, rtol=0)
+    assert "torch.compile failed" not in capsys.readouterr().err
+    assert any((cache / "inductor").rglob("*.so"))
+
+
+@pytest.mark.slow
+def test_eager_mode_takes_over_without_a_compiler(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    monkeypatch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
+    network, image = make_network(TINY).eval(), torch.randn(1, 1, 48, 48)
+    compiled, eager = (make_forward(network, name, Precision(CPU, torch.float32)) for name in COMPILED)
+    with torch.no_grad():
+        assert torch.equal(compiled(image).logits, eager(image).logits)
+    warnings = capsys.readouterr().err
+    assert warnings.count("torch.compile failed and eager mode is used") == 1
+
+
+def test_a_machine_without_a_compiler_does_not_offer_torch_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert not is_installed("torch.compile")
+    assert is_installed("torch")
 
 
 def test_eager_mode_takes_over_where_torch_compile_fails(
