@@ -10,6 +10,9 @@
 set -eu
 download=$1 output=$2
 shift 2
+for needed in dicom-images-train dicom-images-test train-rle.csv sample_submission.csv; do
+    [ -e "$download/$needed" ] || { echo "error: $download/$needed is missing" >&2; exit 2; }
+done
 mkdir -p "$output"
 groups=
 if [ -f "$download/patients.csv" ]; then groups="--groups=$download/patients.csv"; fi
@@ -22,4 +25,5 @@ pneumoseg train "$output/manifest.json" -o "$output/run" "$@"
 pneumoseg submit "$output/run/model" "$download/dicom-images-test" --sample "$download/sample_submission.csv" \
     -o "$output/submission.csv"
 
+command -v kaggle > /dev/null || { echo "no command kaggle: upload $output/submission.csv by hand"; exit 0; }
 kaggle competitions submit siim-acr-pneumothorax-segmentation -f "$output/submission.csv" -m pneumoseg

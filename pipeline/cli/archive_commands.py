@@ -62,7 +62,7 @@ def pull(
     from pneumoseg.pipeline.jobs.pull import pull_images
 
     report = pull_images(url, output, query=query or [], credentials=credentials, limit=limit)
-    warn_some(report.failed, "instances could not be fetched; the same command tries them again")
+    warn_some(report.failed, "instances that could not be fetched (the same command tries them again)")
     say(
         f"{report.studies} studies: fetched {report.fetched} images, {report.kept} were there, "
         f"{len(report.failed)} failed; they are in {output}"

@@ -112,10 +112,14 @@ def submit(
         follow_links=files.follow_links,
     )
     refused = [f"{item.path.name}: {item.error}" for item in report.refused]
-    warn_some(refused, "files cannot be read" if sample else "files have no row")
-    warn_some(report.filled, "rows are negative because their image is missing or cannot be read")
-    warn_some(report.repeated, "ids occur more than once in the sample submission, and have one row each")
-    left_out = f"; {report.left_out} images left out, which the sample does not list" if sample else ""
+    warn_some(refused, "files that cannot be read" if sample else "files without a row")
+    warn_some(report.filled, "rows that are negative because their image is missing or cannot be read")
+    warn_some(report.repeated, "ids that the sample submission lists more than once (one row each)")
+    left_out = (
+        f"; {report.left_out} images left out, which the sample does not list"
+        if report.left_out and sample
+        else ""
+    )
     share = f" ({report.predicted_positive / report.images:.1%})" if report.images else ""
     expected = "" if report.validation_rate is None else f"; in validation {report.validation_rate:.1%}"
     say(
@@ -129,6 +133,8 @@ def submit(
         )
     if report.trained_on:
         warn(f"{report.trained_on} of {report.images} images were in the model's training set")
+    if not report.predicted_positive:
+        warn("no image is predicted positive: the submission scores what predicting nothing scores")
     if report.surprising:
         warn(
             "the share of predicted positives differs from validation: check the source of the images and the "

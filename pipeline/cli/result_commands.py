@@ -45,7 +45,7 @@ def score(
         write_faults(faults, results)
     valid = [result for result in results if not isinstance(result, InvalidSubmissionError)]
     unscored = valid[0].unscored if valid else ()
-    warn_some([str(issue) for issue in unscored], "rows of the truth are refused")
+    warn_some([str(issue) for issue in unscored], "rows of the truth that are refused")
     names = [path.name for path in submissions]
     for name, result in zip(names, results, strict=True):
         if isinstance(result, InvalidSubmissionError):

@@ -51,11 +51,11 @@ def warn_some(lines: Sequence[str], what: str) -> None:
 
     Args:
         lines: One line for each finding; nothing is printed where there are none.
-        what: What follows their number in the warning.
+        what: What their number counts, in words that fit one and many.
     """
     if not lines:
         return
-    warn(f"{len(lines)} {what}" + ("" if len(lines) <= _SHOWN_LINES else f"; the first {_SHOWN_LINES}"))
+    warn(f"{what}: {len(lines)}" + ("" if len(lines) <= _SHOWN_LINES else f"; the first {_SHOWN_LINES}"))
     complain(*(f"  {line}" for line in lines[:_SHOWN_LINES]))
 
 

@@ -122,8 +122,8 @@ def prepare_manifest(
     label_files = [Path(path) for path in labels]
     claim_file(output, overwrite=overwrite, inputs=[images, *label_files, *filter(None, [groups])])
     known = _Known.read(label_files, id_column, label_shape)
-    warn_some(known.problems, "label rows are refused")
-    warn_some(known.warnings, "warnings about labels")
+    warn_some(known.problems, "label rows that are refused")
+    warn_some(known.warnings, "label rows with a warning")
     groups_file = GroupsFile(groups) if groups else None
 
     found = find_radiographs(images, leave_out=[output], follow_links=follow_links)
@@ -167,6 +167,10 @@ def prepare_manifest(
         refused=tuple(refused),
     )
     write_manifest(output, manifest)
+    if not any(case.is_positive for case in manifest.training):
+        warn(
+            "none of the labelled images has a pneumothorax: no network can be trained on them; look at the labels"
+        )
     return PrepareReport(
         manifest=manifest,
         grouping=grouping,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import ignite.distributed as idist
 
@@ -86,14 +87,26 @@ def read_starting_point(
     return StartingPoint(manifest, fold, training, validation, origin, weights, state)
 
 
+_WITHOUT_POSITIVES: Final = {
+    "train on": "the network cannot learn what one looks like; hold out another fold, or add positives",
+    "validate": "neither epoch nor operating point can be chosen, and no score shows whether one is found; hold out "
+    "another fold, or add positives",
+}
+
+
 def _warn_one_kind(manifest: Manifest, sets: Mapping[str, Sequence[int]]) -> None:
     """Warn of images to train on or to validate that are all positive or all negative."""
+    if not any(case.is_positive for case in manifest.training):
+        warn(
+            f"none of the {manifest.size} images of the manifest has a pneumothorax: a network cannot learn what one "
+            "looks like; look at the labels"
+        )
+        return
     for purpose, indices in sets.items():
         positive = sum(manifest.training[index].is_positive for index in indices)
         if positive == 0:
             warn(
-                f"none of the {len(indices)} images to {purpose} has a pneumothorax, so that the network cannot learn, "
-                "or show, what one looks like; look at the labels"
+                f"none of the {len(indices)} images to {purpose} has a pneumothorax: {_WITHOUT_POSITIVES[purpose]}"
             )
         elif positive == len(indices):
             warn(

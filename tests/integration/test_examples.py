@@ -157,6 +157,14 @@ def test_four_commands_lead_from_the_challenges_download_to_the_upload(tmp_path:
     )
     environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    sample_path = download / "sample_submission.csv"
+    sample_path.rename(download / "other.csv")
+    early = subprocess.run(
+        ["sh", script, download, output], env=environment, check=False, capture_output=True
+    )
+    assert (early.returncode, early.stderr.decode()) == (2, f"error: {sample_path} is missing\n")
+    assert not output.exists()
+    (download / "other.csv").rename(sample_path)
     subprocess.run(["sh", script, download, output, *small], env=environment, check=True, capture_output=True)
 
     assert (tmp_path / "uploaded").read_text().split()[:3] == [

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -10,7 +11,7 @@ from typer.main import get_group
 
 from pneumoseg.pipeline.cli import app as cli
 from pneumoseg.pipeline.core.preset_files import presets
-from pneumoseg.pipeline.jobs import doctor
+from pneumoseg.pipeline.jobs import doctor, submit
 
 COMMANDS = {info.callback.__name__: info.callback for info in cli.app.registered_commands if info.callback}
 
@@ -123,3 +124,58 @@ def test_an_interruption_ends_with_130_and_one_line_wherever_it_comes(then: str)
         [sys.executable, "-c", INTERRUPTED.format(then=then)], stderr=subprocess.PIPE, text=True, check=False
     )
     assert (found.returncode, found.stderr) == (130, "error: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("report", "expected"),
+    [
+        (
+            submit.SubmitReport(images=10, predicted_positive=2, left_out=0, refused=()),
+            ["10 images, 2 predicted positive (20.0%)"],
+        ),
+        (
+            submit.SubmitReport(
+                images=10,
+                predicted_positive=0,
+                left_out=3,
+                refused=(),
+                filled=("a",),
+                repeated=("b: lines 2, 4",),
+            ),
+            [
+                "10 images, 0 predicted positive (0.0%); 3 images left out, which the sample does not list",
+                "warning: rows that are negative because their image is missing or cannot be read: 1",
+                "  a",
+                "warning: ids that the sample submission lists more than once (one row each): 1",
+                "  b: lines 2, 4",
+                "warning: no image is predicted positive: the submission scores what predicting nothing scores",
+            ],
+        ),
+    ],
+)
+def test_submit_says_what_is_in_the_submission_and_what_is_odd_about_it(
+    report: submit.SubmitReport,
+    expected: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(submit, "write_submission", lambda *_, **__: report)
+    words = [
+        "submit",
+        str(tmp_path / "model"),
+        str(tmp_path),
+        "--sample",
+        "s.csv",
+        "-o",
+        "made.csv",
+        "-d",
+        "cpu",
+    ]
+    monkeypatch.setattr(sys, "argv", ["pneumoseg", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == report.exit_code
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [expected[0], "wrote made.csv"]
+    assert said.err.splitlines() == expected[1:]

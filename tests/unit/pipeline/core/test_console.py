@@ -97,7 +97,7 @@ def test_on_a_terminal_there_is_a_bar_with_rate_and_time_left(monkeypatch: pytes
     assert re.search(r"\d:\d\d:\d\d", screen.getvalue())
 
 
-@pytest.mark.parametrize(("count", "shown", "head"), [(5, 5, "5 rows"), (7, 5, "7 rows; the first 5")])
+@pytest.mark.parametrize(("count", "shown", "head"), [(5, 5, "rows: 5"), (7, 5, "rows: 7; the first 5")])
 def test_the_first_five_lines_follow_their_number(
     capsys: pytest.CaptureFixture[str], count: int, shown: int, head: str
 ) -> None:

@@ -291,12 +291,12 @@ def test_label_problems_are_printed_although_nothing_matches(
         prepare(copy)
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == [
-        "warning: 2 label rows are refused",
+        "warning: label rows that are refused: 2",
         "  labels.csv, line 2: ODD_TOKENS: '0' is no run; no pneumothorax is written -1",
     ]
     assert lines[2].startswith("  labels.csv, line 4: NEGATIVE_START")
     assert lines[3:5] == [
-        "warning: 1 warnings about labels",
+        "warning: label rows with a warning: 1",
         "  labels.csv, line 5: EMPTY: 'nan' says nothing about the image; no pneumothorax is written -1",
     ]
 

@@ -24,7 +24,23 @@ def test_a_training_set_without_positives_gives_a_warning(
 ) -> None:
     said = warnings(tmp_path, capsys, make_case(0, **POSITIVE), make_case(1), make_case(2), make_case(3))
     assert said.count("warning:") == 1
-    assert "none of the 2 images to train on has a pneumothorax" in said
+    assert "none of the 2 images to train on has a pneumothorax: the network cannot learn" in said
+
+
+def test_a_validation_without_positives_gives_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = warnings(tmp_path, capsys, make_case(0), make_case(1, **POSITIVE), make_case(2), make_case(3))
+    assert said.count("warning:") == 1
+    assert "none of the 2 images to validate has a pneumothorax: neither epoch nor operating point" in said
+
+
+def test_a_manifest_without_positives_gives_one_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = warnings(tmp_path, capsys, *(make_case(number) for number in range(4)))
+    assert said.count("warning:") == 1
+    assert "none of the 4 images of the manifest has a pneumothorax" in said
 
 
 def test_a_validation_of_positives_alone_gives_a_warning(
