@@ -108,7 +108,7 @@ def images_at_once(device: torch.device, size: int) -> int | None:
     """Count the images of a batch that are computed at once; None for all.
 
     A processor computes few pixels at a time, whose features stay in its cache: at 512 px, images one after the other
-    take four fifths of the time of a batch of four, in a quarter of the memory.
+    take five sixths of the time of a batch of four, in a quarter of the memory.
 
     Args:
         device: Device of the networks.
