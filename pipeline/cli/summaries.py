@@ -109,7 +109,7 @@ def scores_table(
     table = Table("", column, "95 % interval", title=title, title_justify="left")
     if cross_fitted:
         table.add_column("in-sample")
-    table.add_column("predict nothing")
+    table.add_column("predict\nnothing")  # in two lines, so that names of scores fit beside it in 80 columns
     for each in table.columns[1:]:
         each.justify = "right"
     table.columns[2].no_wrap = True

@@ -29,8 +29,8 @@ from pneumoseg.transforms.masks import OperatingPoint
 from pneumoseg.transforms.reader.reasons import Outcome
 
 
-def printed(*parts: str | Table) -> str:
-    console = Console(width=200)
+def printed(*parts: str | Table, width: int = 200) -> str:
+    console = Console(width=width)
     with console.capture() as capture:
         console.print(*parts, sep="\n")
     return capture.get()
@@ -141,6 +141,7 @@ def test_cross_fitted_scores_stand_with_intervals_beside_in_sample_ones_and_pred
     assert "fewer than 10 patients count for the score" in unwrapped(text)
     assert "20 images of 20 patients, resampled by patient" in text
     assert "cross-fitted: at the operating point tuned without the patient" in unwrapped(text)
+    assert "…" not in printed(evaluation_table(report, title="fold 3"), width=80)  # no name is cut off
     head = next(line for line in text.splitlines() if "95 %" in line)
     assert head.index("cross-fitted") < head.index("95 %") < head.index("in-sample")
     alone = printed(evaluation_table(replace(report, cross_fitted=None), title="fold 3"))
