@@ -110,7 +110,10 @@ def _measure(model: Model, known: Sequence[Measured], *, passes: int, at_once: i
         return []
     new: list[Measured] = []
     batches = make_check_images(model, at_once)
-    for runtime in sorted(candidates, key=lambda name: PREPARATION_S.get(name, 0)):  # torch is the first
+    # torch is the first; of others that take as long to prepare, the one that promises more
+    for runtime in sorted(
+        candidates, key=lambda name: (PREPARATION_S.get(name, 0), -EXPECTED_GAINS.get(name, 0))
+    ):
         if runtime != "torch":
             best = fastest([*known, *new], passes=passes, tolerance=TOLERANCES[model.precision.name])
             eager = next(each for each in (*known, *new) if each.runtime == "torch")
