@@ -4,7 +4,7 @@ The exporters are extras: ``pip install 'pneumoseg[onnx]'``, ``pip install 'pneu
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -14,11 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pneumoseg.pipeline.core.files import written_atomically
 from pneumoseg.pipeline.formats.cleaning import remove_traces, share_weights, store_in_bfloat16
 from pneumoseg.pipeline.formats.graph import INPUTS, OUTPUTS, InferenceGraph
 from pneumoseg.pipeline.inference.model import Model
+from pneumoseg.pipeline.phantom.draw import draw_phantom
+from pneumoseg.pipeline.phantom.pneumothorax import PneumothoraxPlan
 from pneumoseg.pipeline.runtimes.graph import to_onnx
 from pneumoseg.pipeline.runtimes.libraries import compile_openvino, extra, open_onnx, open_openvino
 
@@ -28,6 +31,9 @@ Run = Callable[[Arrays], list[npt.NDArray[np.float32]]]
 Check = Callable[[Run], None]
 """Function that raises where the outputs of a file are wrong; it is called before the file gets its name."""
 
+_PHANTOM_SIZE: Final = 256
+_PNEUMOTHORAX: Final = PneumothoraxPlan(area_px=60_000)
+"""Large, so that probabilities are far from 0: where all are 0, any file would agree."""
 _NOTICE: Final = "Research software, not a medical device."
 
 
@@ -138,7 +144,7 @@ def openvino_runner(path: Path, weights: Path) -> Run:
 
 
 def largest_difference(graph: InferenceGraph, run: Run, *, image_size: int) -> float:
-    """Compare a file with its graph on images with padding, of the model's size and of another.
+    """Compare a file with its graph on phantoms with padding, of the model's size and of another.
 
     Args:
         graph: Graph that the file was made from.
@@ -147,20 +153,35 @@ def largest_difference(graph: InferenceGraph, run: Run, *, image_size: int) -> f
 
     Returns: Largest absolute difference of any probability.
     """
-    random = torch.Generator().manual_seed(0)
     other = graph.stride * max(2, image_size // graph.stride // 2)
     largest = 0.0
-    for shape in ((1, 1, image_size, image_size), (2, 1, other, other + graph.stride)):
-        noise = torch.rand(shape, generator=random)
-        coarse = torch.rand((*shape[:2], 4, 4), generator=random)
-        image = (
-            0.8 * torch.nn.functional.interpolate(coarse, shape[2:], mode="bicubic").clamp(0, 1) + 0.2 * noise
-        )
-        content = torch.ones(shape)
-        content[..., : shape[-1] // 8] = 0
-        inputs = {"image": image * content, "content": content}
+    for seeds, size in (((0,), (image_size, image_size)), ((1, 2), (other, other + graph.stride))):
+        inputs = phantoms(seeds, size, standardised=not graph.standardizes)
         expected: tuple[Tensor, Tensor] = graph(**inputs)
         found = run({name: tensor.numpy() for name, tensor in inputs.items()})
         for tensor, array in zip(expected, found, strict=True):
             largest = max(largest, float(np.abs(tensor.numpy() - array).max()))
     return largest
+
+
+def phantoms(seeds: Sequence[int], size: tuple[int, int], *, standardised: bool) -> dict[str, Tensor]:
+    """Render phantoms with a pneumothorax, and prepare them as the inputs of a graph.
+
+    Args:
+        seeds: Seed of each phantom.
+        size: Rows and columns.
+        standardised: Whether the graph takes standardised images; otherwise greys in [0, 1].
+
+    Returns: ``image`` and ``content``, each (B, 1, rows, columns), with an eighth of the columns as padding.
+    """
+    pictures = [draw_phantom(seed, size=_PHANTOM_SIZE, pneumothorax=_PNEUMOTHORAX).image for seed in seeds]
+    greys = torch.from_numpy(np.stack(pictures))[:, None]
+    image = functional.interpolate(greys, size, mode="bilinear", antialias=True)
+    content = torch.ones_like(image)
+    content[..., : size[1] // 8] = 0
+    if standardised:
+        own = [grey[inside > 0] for grey, inside in zip(image, content, strict=True)]
+        image = torch.stack(
+            [(grey - pixels.mean()) / pixels.std() for grey, pixels in zip(image, own, strict=True)]
+        )
+    return {"image": image * content, "content": content}

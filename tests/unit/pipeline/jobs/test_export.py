@@ -16,13 +16,15 @@ from tests.conftest import TINY, draw_case, write_model
 from pneumoseg.models import load_keras_weights
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.formats import files
-from pneumoseg.pipeline.formats.files import largest_difference
-from pneumoseg.pipeline.formats.graph import InferenceGraph
+from pneumoseg.pipeline.formats.files import largest_difference, phantoms
+from pneumoseg.pipeline.formats.graph import InferenceGraph, sum_pixels
 from pneumoseg.pipeline.formats.keras import keras_files
 from pneumoseg.pipeline.inference.model import load_model
 from pneumoseg.pipeline.inference.segmentation import load_predictor
 from pneumoseg.pipeline.jobs.export import export_model
 from pneumoseg.pipeline.model.weights import make_network
+from pneumoseg.pipeline.runtimes.graph import to_onnx
+from pneumoseg.pipeline.runtimes.libraries import compile_openvino, open_onnx, open_openvino
 
 EXAMPLE = Path(__file__).parents[4] / "examples" / "run_onnx.py"
 pytestmark = pytest.mark.slow
@@ -135,6 +137,34 @@ def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.
         export_model(folder, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
     assert differences[0] < 1e-5  # as it was made, the file was right
+
+
+def test_runtimes_sum_the_pixels_of_a_large_image_as_exactly_as_torch(tmp_path: Path) -> None:
+    class Sum(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return sum_pixels(image)
+
+    image = torch.rand(1, 1, 512, 512, generator=torch.Generator().manual_seed(0))
+    exact = image.double().sum().item()
+    path = tmp_path / "sum.onnx"
+    to_onnx(Sum(), stride=16, inputs=["image"], outputs=["sum"]).save(path)
+    (of_onnx,) = open_onnx(path).run(None, {"image": image.numpy()})
+    of_openvino = compile_openvino(open_openvino(path))(image.numpy())[0]
+    for found in (of_onnx, of_openvino):
+        assert found.item() == pytest.approx(exact, rel=5e-7)  # 4 units in the last place of float32
+
+
+def test_the_files_are_compared_on_phantoms_as_a_graph_takes_them() -> None:
+    greys, standardised = (phantoms((0, 1), (48, 64), standardised=flag) for flag in (False, True))
+    for inputs in (greys, standardised):
+        assert inputs["image"].shape == inputs["content"].shape == (2, 1, 48, 64)
+        assert (inputs["image"][inputs["content"] == 0] == 0).all()
+    assert 0 <= greys["image"].min() < 0.2
+    assert 0.8 < greys["image"].max() <= 1
+    for image, content in zip(standardised["image"], standardised["content"], strict=True):
+        pixels = image[content > 0]
+        assert abs(pixels.mean().item()) < 1e-5
+        assert pixels.std().item() == pytest.approx(1, abs=1e-5)
 
 
 def test_an_earlier_file_and_an_unknown_format_are_refused(model_folder: Path, tmp_path: Path) -> None:
