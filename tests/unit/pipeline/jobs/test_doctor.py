@@ -100,6 +100,12 @@ def test_a_missing_graphviz_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("Graphviz" in line for line in doctor_report().advice)
 
 
+def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    (line,) = (line for line in doctor_report().runtimes if line.startswith("runtime torch.compile:"))
+    assert line.endswith("; needs a C++ compiler")
+
+
 READ_WITH_TRAPS = """
 import sys, types
 class Trap(types.ModuleType):
