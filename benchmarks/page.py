@@ -22,6 +22,8 @@ AXES = {
 }
 HEAD = """# Benchmarks
 
+How fast pneumoseg is beside other programs that do the same work, and how time and memory grow.
+
 `make bench` measures each line against its peer, interleaved in one process, with medians of samples during which other
 processes used less than 8 % of a core; lines for which the machine was never quiet enough say so. The ratio is the
 cost of the peer divided by ours, so that more is better; the fraction is the ratio divided by the limit that is
