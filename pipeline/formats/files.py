@@ -33,7 +33,7 @@ Check = Callable[[Run], None]
 
 _PHANTOM_SIZE: Final = 256
 _PNEUMOTHORAX: Final = PneumothoraxPlan(area_px=60_000)
-"""Large, so that probabilities are far from 0: where all are 0, any file would agree."""
+"""Large, so that probabilities are far from 0."""
 _NOTICE: Final = "Research software, not a medical device."
 
 
@@ -155,7 +155,8 @@ def largest_difference(graph: InferenceGraph, run: Run, *, image_size: int) -> f
     """
     other = graph.stride * max(2, image_size // graph.stride // 2)
     largest = 0.0
-    for seeds, size in (((0,), (image_size, image_size)), ((1, 2), (other, other + graph.stride))):
+    # the probabilities of the reference model reach 0.9 and more on these phantoms: where all are near 0, files agree
+    for seeds, size in (((3, 4), (image_size, image_size)), ((1, 2), (other, other + graph.stride))):
         inputs = phantoms(seeds, size, standardised=not graph.standardizes)
         expected: tuple[Tensor, Tensor] = graph(**inputs)
         found = run({name: tensor.numpy() for name, tensor in inputs.items()})
