@@ -231,7 +231,8 @@ def tune(
     members: Annotated[
         str | None,
         typer.Option(
-            help="Networks to keep, by their indices in model.json with commas; default: all.",
+            help="Networks to keep, by their indices in model.json with commas, those of added models last; "
+            "default: all.",
             show_default=False,
         ),
     ] = None,

@@ -61,8 +61,8 @@ def segment_files(
         batch_size: Images per batch; it determines the memory, which does not depend on the number of files.
         workers: Number of decoding processes; 0 decodes in this process, without protection from damaged files.
         readers: Decoding processes to use, with their own filters; None starts *workers* of them, and ends them.
-        even_batches: Whether to pad the last batch where images are computed together, so that results are bit-exact
-            for any number of files.
+        even_batches: Whether to pad each batch to a multiple of the images that are computed at once, so that a result
+            is bit-exact whatever other files there are.
         attention: Whether to include the attention maps.
         refused: Errors of files that are not to be read.
         refuse: Function that is called with each radiograph, in order, and returns an error for one not to be used.
@@ -134,7 +134,7 @@ def _read_batches(
                 yield _Batch(files)
                 continue
             images, content = map(torch.stack, zip(*inputs, strict=True))
-            if missing := min(-len(images) % at_once, batch_size - len(images)):
+            if missing := -len(images) % at_once:
                 images = functional.pad(images, (0, 0) * 3 + (0, missing))
                 content = functional.pad(content, (0, 0) * 3 + (0, missing))
             if pin_memory:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import torch
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
@@ -93,8 +92,12 @@ def tune_model(
     model_folder, manifest_path, output = Path(model_folder), Path(manifest_path), Path(output)
     folders = [model_folder, *map(Path, added)]
     manifest = read_manifest(manifest_path)
-    model = _load(folders, manifest, tta=tta, average=average, device=resolve_device(runtime.device))
-    model = model if members is None else _keep(model, members)
+    device = resolve_device(runtime.device)
+    models = [load_model(folder, device, ModelOptions(tta=tta)) for folder in folders]
+    for each in models:
+        check_own_manifest(each, manifest)
+    models = models if members is None else _keep(models, members)
+    model = _joined(list(map(_averaged, models)) if average else models, manifest)
     claim_folder(output, overwrite=overwrite, command="tune", inputs=[*folders, manifest_path])
     if half:
         for network in model.networks:
@@ -126,40 +129,33 @@ def tune_model(
     )
 
 
-def _load(
-    folders: Sequence[Path],
-    manifest: Manifest,
-    *,
-    tta: Sequence[str] | None,
-    average: bool,
-    device: torch.device,
-) -> Model:
-    """Load one model, or several as one ensemble."""
-    models = [load_model(folder, device, ModelOptions(tta=tta)) for folder in folders]
+def _keep(models: Sequence[Model], members: Sequence[int]) -> list[Model]:
+    """Keep some networks, counted over all models; a model without any is left out."""
+    every = sum(len(model.networks) for model in models)
+    if not members or len(set(members)) < len(members) or not set(members) <= set(range(every)):
+        raise UsageError(
+            f"--members {','.join(map(str, members))}: there are the members 0 to {every - 1}, each once"
+        )
+    kept, first = list[Model](), 0
     for model in models:
-        check_own_manifest(model, manifest)
-    models = list(map(_averaged, models)) if average else models
+        own = [index - first for index in members if first <= index < first + len(model.networks)]
+        first += len(model.networks)
+        if own:
+            chosen = tuple(model.description.members[index] for index in own)
+            description = model.description.model_copy(update={"members": chosen})
+            networks = tuple(model.networks[index] for index in own)
+            kept.append(replace(model, networks=networks, description=description))
+    return kept
+
+
+def _joined(models: Sequence[Model], manifest: Manifest) -> Model:
+    """Make one ensemble of several models."""
     if len(models) == 1:
         return models[0]
     return replace(
         models[0],
         networks=tuple(network for model in models for network in model.networks),
         description=join_models([model.description for model in models], manifest),
-    )
-
-
-def _keep(model: Model, members: Sequence[int]) -> Model:
-    every = model.description.members
-    if not members or len(set(members)) < len(members) or not set(members) <= set(range(len(every))):
-        raise UsageError(
-            f"--members {','.join(map(str, members))}: the model has the members 0 to {len(every) - 1}, each once"
-        )
-    return replace(
-        model,
-        networks=tuple(model.networks[index] for index in members),
-        description=model.description.model_copy(
-            update={"members": tuple(every[index] for index in members)}
-        ),
     )
 
 

@@ -20,13 +20,14 @@ def available_models() -> dict[str, Path]:
     return {path.name: path for path in sorted(found)}
 
 
-def find_model(model: str | Path) -> Path:
+def find_model(model: str | Path, *, within: Path = Path()) -> Path:
     """Find the folder of a model.
 
     Args:
         model: Model folder, or the name of a model of the package. A folder of the same name goes before it.
+        within: Folder at which a relative path starts.
 
-    Returns: The folder; *model* itself, as a path, if the package has no model of that name.
+    Returns: The folder; *model* itself, as a path in *within*, if the package has no model of that name.
     """
-    folder = Path(model)
+    folder = within / model
     return folder if folder.exists() else available_models().get(str(model), folder)

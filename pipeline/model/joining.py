@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.dataset.manifest import Manifest
-from pneumoseg.pipeline.model.description import Member, ModelDescription
+from pneumoseg.pipeline.model.description import ModelDescription, image_digest
 
 
 def join_models(descriptions: Sequence[ModelDescription], manifest: Manifest) -> ModelDescription:
@@ -32,13 +32,21 @@ def join_models(descriptions: Sequence[ModelDescription], manifest: Manifest) ->
                     f"the models differ in their {what}; an ensemble needs one configuration of the network, one "
                     "input size and one manifest"
                 )
-    trainings = [each.trained_on for each in descriptions]
-    seen = frozenset().union(*(training.image_digests for training in trainings))
-    members: list[Member] = []
-    for description, training in zip(descriptions, trainings, strict=True):
-        for member in description.members:
-            own = frozenset(training.image_digests).difference(member.unseen_digests)
-            members.append(member.model_copy(update={"unseen_digests": tuple(sorted(seen - own))}))
+    own = [each.seen_digests([member]) for each in descriptions for member in each.members]
+    seen = frozenset().union(*own)
+    members = [
+        member.model_copy(update={"unseen_digests": tuple(sorted(seen - digests))})
+        for member, digests in zip(
+            (member for each in descriptions for member in each.members), own, strict=True
+        )
+    ]
+    fold_of = {image_digest(case.sha256): case.fold for case in manifest.training}
+    held_out_seen = {
+        digest
+        for member, digests in zip(members, own, strict=True)
+        for digest in digests
+        if fold_of.get(digest) == member.held_out_fold
+    }
     held_out = frozenset.intersection(*(frozenset({member.held_out_fold}) for member in members))
     cases = [case for case in manifest.training if case.fold not in held_out]
     return first.model_copy(
@@ -49,8 +57,8 @@ def join_models(descriptions: Sequence[ModelDescription], manifest: Manifest) ->
                     "cases": len(cases),
                     "positive": sum(case.is_positive for case in cases),
                     "image_digests": tuple(sorted(seen)),
-                    "initial_images": max(training.initial_images for training in trainings),
-                    "held_out_seen": sum(training.held_out_seen for training in trainings),
+                    "initial_images": max(each.trained_on.initial_images for each in descriptions),
+                    "held_out_seen": len(held_out_seen),
                 }
             ),
         }

@@ -1,4 +1,4 @@
-"""Selection of an operating point of a model by its name, and what it came to in validation."""
+"""Selection of an operating point of a model by its name, with its scores in validation."""
 
 from dataclasses import dataclass
 

@@ -169,7 +169,7 @@ class Analysis(_Section):
         model: Model folder written by `pneumoseg train`, or the name of a model of the package.
     """
 
-    model: Annotated[Path, BeforeValidator(find_model)] = Field(default_factory=lambda: find_model(DEFAULT))
+    model: Path = Path(DEFAULT)
     operating_point: str | None = None
     tta: str | None = None
     calibrated: bool = False
@@ -250,7 +250,7 @@ class ListenConfig(_Section):
     peers: Annotated[tuple[Peer, ...], Field(min_length=1)]
     destinations: Annotated[dict[Name, Destination], Field(min_length=1)]
     rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
-    analysis: Analysis = Field(default_factory=Analysis)
+    analysis: Analysis = Analysis()
     quiet_s: Annotated[float, Field(ge=0)] = 30
     retention_h: Annotated[float, Field(ge=0)] = 24
     limits: Limits = Limits()
@@ -287,7 +287,10 @@ def load_listen_config(path: str | Path) -> ListenConfig:
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise UsageError(f"{path}: {place}: {first['msg'].removeprefix('Value error, ')}{more}") from None
-    return config.model_copy(update=_located(config, Path(path).absolute().parent))
+    folder = Path(path).absolute().parent
+    model = find_model(config.analysis.model.expanduser(), within=folder)
+    located = config.model_copy(update=_located(config, folder))
+    return located.model_copy(update={"analysis": located.analysis.model_copy(update={"model": model})})
 
 
 def _located(section: BaseModel, folder: Path) -> Mapping[str, Any]:

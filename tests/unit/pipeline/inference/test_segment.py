@@ -118,6 +118,16 @@ def test_in_even_batches_a_result_depends_on_its_file_alone(
         assert whole.probability == alone.probability
 
 
+def test_even_batches_of_any_size_are_computed_in_equal_parts(
+    collection: Collection, bad: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictor, "_PIXELS_AT_ONCE", 3 * model.image_size**2)
+    sizes = count_runs(model.networks[0])
+    paths = [images(collection)[0], bad, *images(collection)[1:6]]
+    assert len(list(segment_files(model, paths, batch_size=5, workers=0, even_batches=True))) == 7
+    assert set(sizes) == {2}
+
+
 def test_a_batch_is_not_padded_where_a_processor_computes_images_one_by_one(
     collection: Collection, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,34 @@ def test_networks_of_several_folds_are_not_averaged(model: Path, collection: Col
         tune(model, collection, average=True)
 
 
+def test_members_are_chosen_before_they_are_averaged(model: Path, collection: Collection) -> None:
+    first = read_description(model).members[0]
+    networks = [bright_pixel_network() for _ in range(3)]
+    with torch.no_grad():
+        for parameter in networks[2].parameters():
+            parameter.mul_(3)
+    members = tuple(
+        save_weights(model, network, fold=fold, epoch=epoch).model_copy(
+            update={"unseen_digests": first.unseen_digests}
+        )
+        for epoch, (network, fold) in enumerate(zip(networks, (0, 1, 0), strict=True))
+    )
+    save_description(model, read_description(model).model_copy(update={"members": members}))
+    tuned = tune(model, collection, members=[0, 2], average=True).model
+    (averaged,) = load_model(tuned, torch.device("cpu")).networks
+    for name, value in networks[0].named_parameters():
+        torch.testing.assert_close(averaged.get_parameter(name), 2 * value)
+
+
+def test_members_are_counted_over_all_models_and_a_model_without_one_leaves_no_trace(
+    collection: Collection, tmp_path: Path
+) -> None:
+    models = [held_out(tmp_path / f"fold{fold}", collection, fold) for fold in (0, 1, 2)]
+    description = read_description(tune(models[0], collection, added=models[1:], members=[1]).model)
+    assert [member.held_out_fold for member in description.members] == [1]
+    assert description.trained_on == read_description(models[1]).trained_on
+
+
 def test_models_of_two_folds_become_one_ensemble_and_each_scores_what_it_held_out(
     model: Path, collection: Collection, tmp_path: Path
 ) -> None:
@@ -110,6 +139,16 @@ def test_two_models_of_one_fold_keep_weights_of_their_own(collection: Collection
     assert description.trained_on.cases == len(collection.manifest.training) - held
 
 
+def test_a_held_out_image_that_several_models_have_seen_counts_once(
+    collection: Collection, tmp_path: Path
+) -> None:
+    training = collection.manifest.training
+    held = [image_digest(case.sha256) for case in training if case.fold == 0]
+    models = [held_out(tmp_path / name, collection, 0, seen=held[:2]) for name in ("one", "two")]
+    description = read_description(tune(models[0], collection, added=models[1:]).model)
+    assert description.trained_on.held_out_seen == 2
+
+
 def test_models_of_another_input_size_do_not_join(
     model: Path, collection: Collection, tmp_path: Path
 ) -> None:
@@ -121,8 +160,8 @@ def test_models_of_another_input_size_do_not_join(
         tune(model, collection, added=[other])
 
 
-def held_out(folder: Path, collection: Collection, fold: int) -> Path:
-    """A model that was trained on all folds but one."""
+def held_out(folder: Path, collection: Collection, fold: int, *, seen: Sequence[str] = ()) -> Path:
+    """A model that was trained on all folds but one, from weights that had seen some images."""
     model = write_model(
         folder / "model",
         bright_pixel_network(),
@@ -135,7 +174,10 @@ def held_out(folder: Path, collection: Collection, fold: int) -> Path:
     save_description(
         model,
         description.model_copy(
-            update={"members": (member,), "trained_on": describe_training(collection.manifest, training)}
+            update={
+                "members": (member,),
+                "trained_on": describe_training(collection.manifest, training, seen=seen),
+            }
         ),
     )
     return model
@@ -145,7 +187,7 @@ def held_out(folder: Path, collection: Collection, fold: int) -> Path:
 def test_members_that_are_not_there_are_refused(
     model: Path, collection: Collection, members: list[int]
 ) -> None:
-    with pytest.raises(UsageError, match="the model has the members 0 to 0"):
+    with pytest.raises(UsageError, match="there are the members 0 to 0, each once"):
         tune(model, collection, members=members)
 
 

@@ -32,6 +32,19 @@ def test_the_model_is_the_reference_where_none_is_named(tmp_path: Path) -> None:
         assert load_listen_config(write(tmp_path, analysis=analysis)).analysis.model == reference
 
 
+def test_a_model_folder_beside_the_configuration_goes_before_a_name_wherever_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, elsewhere = tmp_path / "config", tmp_path / "elsewhere"
+    for folder in (config, elsewhere / "reference"):
+        folder.mkdir(parents=True)
+    path = write(config, analysis={"model": "reference"})
+    monkeypatch.chdir(elsewhere)
+    assert load_listen_config(path).analysis.model == available_models()["reference"]
+    (config / "reference").mkdir()
+    assert load_listen_config(path).analysis.model == config / "reference"
+
+
 def test_the_example_is_valid() -> None:
     assert [rule.run for rule in load_listen_config(EXAMPLE).rules] == [False, True]
 
@@ -48,6 +61,7 @@ def test_the_example_is_valid() -> None:
         ({"rules": [{"name": "a", "send_to": "pacs"} for _ in range(2)]}, "the name a occurs twice"),
         ({"rules": [{"name": "a", "outputs": ["png"], "send_to": "pacs"}]}, "rules.0.outputs.0.*'seg'"),
         ({"limit": {}}, "limit: Extra inputs"),
+        ({"analysis": {"model": 5}}, "analysis.model: .*path"),
         ({"destinations": {"web": {"protocol": "dicomweb", "url": "http://u:p@host"}}}, "destinations.web"),
     ],
 )

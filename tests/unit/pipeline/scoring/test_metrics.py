@@ -83,6 +83,13 @@ def test_a_second_run_forgets_the_first() -> None:
     assert engine.state.metrics["challenge"]["dice"] == 1.0
 
 
+def test_a_probability_that_is_nan_is_counted_so_that_its_own_error_can_follow() -> None:
+    case = curves(float("nan"), 1, finite=False)
+    assert case.levels.sum() == 16
+    with pytest.raises(JobError, match="for 1 of 1 images"):
+        read_curves([case])
+
+
 def test_logits_that_are_not_finite_are_an_error_when_the_scores_are_read() -> None:
     cases = [curves(0, 0), curves(0, 1, finite=False), curves(1, 1)]
     with pytest.raises(JobError, match="for 1 of 3 images"):
