@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.dataset.manifest import Manifest
 from pneumoseg.pipeline.model.description import ModelDescription, image_digest
+from pneumoseg.pipeline.model.weights import layers_of
 
 
 def join_models(descriptions: Sequence[ModelDescription], manifest: Manifest) -> ModelDescription:
@@ -23,7 +24,7 @@ def join_models(descriptions: Sequence[ModelDescription], manifest: Manifest) ->
     first = descriptions[0]
     for other in descriptions[1:]:
         for what, one, another in (
-            ("networks", first.network, other.network),
+            ("networks", layers_of(first.network), layers_of(other.network)),
             ("preprocessing", first.preprocessing, other.preprocessing),
             ("manifests", first.trained_on.manifest_sha256, other.trained_on.manifest_sha256),
         ):
@@ -51,6 +52,9 @@ def join_models(descriptions: Sequence[ModelDescription], manifest: Manifest) ->
     cases = [case for case in manifest.training if case.fold not in held_out]
     return first.model_copy(
         update={
+            "encoder_origin": next(
+                (each.encoder_origin for each in descriptions if each.encoder_origin), None
+            ),
             "members": tuple(members),
             "trained_on": first.trained_on.model_copy(
                 update={

@@ -34,6 +34,15 @@ def make_network(config: NetworkConfig) -> AttentionUNet:
     return AttentionUNet(encoder=encoder, **config.model_dump(exclude={"encoder", "encoder_weights"}))
 
 
+def layers_of(config: NetworkConfig) -> dict[str, object]:
+    """List the values of a configuration that weights depend on, without those that say how they are initialised.
+
+    Args:
+        config: Configuration of the network.
+    """
+    return config.model_dump(exclude={"encoder_weights", "head_prior"})
+
+
 def place(network: AttentionUNet, device: torch.device, *, channels_last: bool = True) -> AttentionUNet:
     """Move a network to a device, in the memory format that is faster on most devices.
 
@@ -187,8 +196,7 @@ def load_initial_weights(
         JobError: If the folder is no model.
     """
     description = read_description(folder)
-    initial_only = {"encoder_weights", "head_prior"}  # they say how weights start, not what they belong to
-    theirs, wanted = (each.model_dump(exclude=initial_only) for each in (description.network, network))
+    theirs, wanted = map(layers_of, (description.network, network))
     if theirs != wanted:
         other = ", ".join(f"{key} is {theirs[key]}" for key in theirs if theirs[key] != wanted[key])
         raise UsageError(f"--init {folder}: is of another network: {other}; set network to the same values")
