@@ -33,16 +33,15 @@ def model(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> P
 def test_evaluation_gives_the_scores_that_the_decision_was_searched_with(
     collection: Collection, model: Path, tmp_path: Path
 ) -> None:
-    evaluate_model(
+    report = evaluate_model(
         model,
         collection.manifest_path,
         tmp_path / "out",
         runtime=Runtime(device="cpu", workers=0),
         examples=0,
     )
-    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     trained = json.loads((model / "model.json").read_text())["validation"]
-    assert {key: scores[key] for key in trained} == pytest.approx(trained)
+    assert report.scores.as_dict() == pytest.approx(trained)
 
 
 def test_an_image_and_its_mirror_image_have_mirrored_predictions(model: Path) -> None:

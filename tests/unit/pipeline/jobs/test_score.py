@@ -3,6 +3,7 @@ import io
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from rich.table import Table
 from pneumoseg.pipeline.cli.score_tables import comparison_table, score_table
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.jobs.score import SubmissionScore, score_submission, score_submissions
+from pneumoseg.pipeline.scoring.intervals import PatientBootstrap
 from pneumoseg.pipeline.scoring.submission import InvalidSubmissionError, write_faults
 from pneumoseg.transforms.labels.challenge_csv import read_labels
 from pneumoseg.transforms.labels.rle import decode_rle, encode_rle
@@ -148,6 +150,12 @@ def test_a_truth_of_absolute_starts_is_not_scored_against(score: Score) -> None:
 
 
 # the table
+
+
+@pytest.fixture(autouse=True)
+def intervals_of_two_patients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Submissions are so small here that their scores would have no interval."""
+    monkeypatch.setitem(cast("Any", PatientBootstrap.__init__).__kwdefaults__, "fewest", 2)
 
 
 def printed(table: Table, width: int = 160) -> str:
