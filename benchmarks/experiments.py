@@ -14,6 +14,7 @@ import argparse
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,6 @@ import yaml
 from pneumoseg.pipeline.scoring.cells import interval_cell
 from pneumoseg.pipeline.scoring.headline import ScoredImages, as_numbers, compare
 from pneumoseg.pipeline.scoring.intervals import Measured, PatientBootstrap
-from pneumoseg.pipeline.scoring.statistics import mean_of
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 ROWS, PAGE = DOCS / "experiments.json", DOCS / "experiments.md"
@@ -86,7 +86,7 @@ def read_run(run: Path) -> Row:
         "patients": scores["patients"],
         "in_sample": scores["in_sample"] or scores["scores"],
         "scores": as_numbers(scored_images(run).measure()),
-        "gain": vars(gain([run])),
+        "gain": as_numbers({"gain": gain([run])})["gain"],
     }
 
 
@@ -98,13 +98,11 @@ def gain(runs: Sequence[Path]) -> Measured:
     Args:
         runs: Run folders that held out different images.
     """
-    cases: list[dict[str, str]] = []
-    for run in runs:
-        with (run / "evaluation" / "cases.csv").open(encoding="utf-8") as file:
-            cases += csv.DictReader(file)
-    gains = [float(case["cross_fitted_dice"]) - (case["positive"] == "0") for case in cases]
-    bootstrap = PatientBootstrap([case["group"] for case in cases])
-    return bootstrap.measure({"gain": mean_of(gains, limits=(-1.0, 1.0))})["gain"]
+    images = scored_images(*runs)
+    empty = np.zeros_like(images.pred_px)
+    nothing = replace(images, pred_px=empty, shared_px=empty)
+    ours, theirs = ({"dice": each.statistics["dice"]} for each in (images, nothing))
+    return PatientBootstrap(images.groups).compare(ours, theirs)["dice"]
 
 
 def training_hours(epochs: list[Row]) -> float:
@@ -178,14 +176,14 @@ def differences(run: Path, other: Path) -> Row:
     }
 
 
-def scored_images(run: Path) -> ScoredImages:
-    """Read the cases of a run at the cross-fitted operating point, sorted by name.
+def scored_images(*runs: Path) -> ScoredImages:
+    """Read the cases of runs at the cross-fitted operating point of each, sorted by name.
 
     Args:
-        run: Run folder.
+        runs: Run folders.
     """
-    with (run / "evaluation" / "cases.csv").open(encoding="utf-8") as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: row["id"])
+    texts = [(run / "evaluation" / "cases.csv").read_text(encoding="utf-8").splitlines() for run in runs]
+    rows = sorted((row for text in texts for row in csv.DictReader(text)), key=lambda row: row["id"])
     areas = np.array([int(row["cross_fitted_area_px"]) for row in rows])
     labels = np.array([int(row["label_area_px"]) for row in rows])
     dices = np.array([float(row["cross_fitted_dice"]) for row in rows])

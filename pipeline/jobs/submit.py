@@ -4,7 +4,7 @@ import csv
 import io
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,14 +130,16 @@ def write_submission(
     refused: list[NotRead] = []
     filled = list(absent)
     review, digests = 0, list[str]()
-    for name, result in _segment(model, path_of, images, shape, acceptance=acceptance, runtime=runtime):
-        if isinstance(result, NotRead):
-            refused.append(result)
-            filled.append(name)
-        else:
-            texts[name] = encode_rle(result.mask)
-            digests.append(result.radiograph.file_sha256)
-            review += bool(result.review)
+    segmenting = _segment(model, path_of, images, shape, acceptance=acceptance, runtime=runtime)
+    with closing(segmenting):  # an interrupted job ends its readers at once
+        for name, result in segmenting:
+            if isinstance(result, NotRead):
+                refused.append(result)
+                filled.append(name)
+            else:
+                texts[name] = encode_rle(result.mask)
+                digests.append(result.radiograph.file_sha256)
+                review += bool(result.review)
     if refused and sample and missing == "error":
         first = refused[0]
         raise JobError(
@@ -200,7 +202,7 @@ def _segment(
     *,
     acceptance: AcceptanceFilters | None,
     runtime: Runtime,
-) -> Iterator[tuple[str, Segmentation | NotRead]]:
+) -> Generator[tuple[str, Segmentation | NotRead]]:
     """Segment the image of each id; of duplicates, the first path is used.
 
     Raises: JobError: If an image has another size than *shape*, or an id cannot be written in a submission.

@@ -33,29 +33,26 @@ def join_models(descriptions: Sequence[ModelDescription], manifest: Manifest) ->
                     f"the models differ in their {what}; an ensemble needs one configuration of the network, one "
                     "input size and one manifest"
                 )
-    own = [each.seen_digests([member]) for each in descriptions for member in each.members]
-    seen = frozenset().union(*own)
-    members = [
-        member.model_copy(update={"unseen_digests": tuple(sorted(seen - digests))})
-        for member, digests in zip(
-            (member for each in descriptions for member in each.members), own, strict=True
-        )
-    ]
+    seen_by = [(member, each.seen_digests([member])) for each in descriptions for member in each.members]
+    seen = frozenset().union(*(digests for _, digests in seen_by))
     fold_of = {image_digest(case.sha256): case.fold for case in manifest.training}
     held_out_seen = {
         digest
-        for member, digests in zip(members, own, strict=True)
+        for member, digests in seen_by
         for digest in digests
         if fold_of.get(digest) == member.held_out_fold
     }
-    held_out = frozenset.intersection(*(frozenset({member.held_out_fold}) for member in members))
-    cases = [case for case in manifest.training if case.fold not in held_out]
+    folds = {member.held_out_fold for member, _ in seen_by}  # a single one is held out by the whole ensemble
+    cases = [case for case in manifest.training if folds != {case.fold}]
     return first.model_copy(
         update={
             "encoder_origin": next(
                 (each.encoder_origin for each in descriptions if each.encoder_origin), None
             ),
-            "members": tuple(members),
+            "members": tuple(
+                member.model_copy(update={"unseen_digests": tuple(sorted(seen - digests))})
+                for member, digests in seen_by
+            ),
             "trained_on": first.trained_on.model_copy(
                 update={
                     "cases": len(cases),

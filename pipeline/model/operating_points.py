@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pneumoseg.pipeline.core.errors import UsageError
-from pneumoseg.pipeline.model.description import CurvePoint, ModelDescription, ObjectivePoint
+from pneumoseg.pipeline.model.description import CurvePoint, ModelDescription
 from pneumoseg.transforms.masks import OperatingPoint
 
 _MOST_SENSITIVE = "screening"
@@ -37,15 +37,17 @@ def select_point(description: ModelDescription, name: str | None) -> SelectedPoi
     Raises: UsageError: If the model has no such point.
     """
     if name is None:
-        found = (description.validation.get(key) for key in ("sensitivity", "specificity"))
-        return SelectedPoint(description.operating_point.as_point(), *found)
+        scores = description.validation
+        point = description.operating_point.as_point()
+        return SelectedPoint(point, scores.get("sensitivity"), scores.get("specificity"))
     search = description.operating_point_search
     if search is None:
         raise UsageError(
             f"--operating-point {name}: the model has one operating point, and no search to choose others from"
         )
     if name in search.objectives:
-        return _of_objective(search.objectives[name])
+        found = search.objectives[name]
+        return SelectedPoint(found.point.as_point(), found.sensitivity, found.specificity)
     held, _, least = name.partition("=")
     try:
         if held not in {"sensitivity", "specificity"} or not 0 <= float(least) <= 1:
@@ -92,7 +94,3 @@ def expectation(description: ModelDescription, name: str | None) -> str | None:
     if most and most.sensitivity and most.specificity and most.sensitivity > selected.sensitivity:
         text += f"; at the operating point {_MOST_SENSITIVE}, {most.sensitivity:.0%} and {1 - most.specificity:.0%}"
     return text
-
-
-def _of_objective(found: ObjectivePoint) -> SelectedPoint:
-    return SelectedPoint(found.point.as_point(), found.sensitivity, found.specificity)
