@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Final
 
+import torch
 from torch import Tensor, nn
 
 from pneumoseg.models.encoders.encoder import Encoder
@@ -133,7 +134,8 @@ class ConvolutionNorm(nn.Module):
         after = kernel_size - stride - before
         symmetric = before == after
         self.pad = nn.Identity() if symmetric else nn.ZeroPad2d((before, after, before, after))
-        self.conv = nn.Conv2d(
+        convolution = nn.Conv2d if groups == 1 else DepthwiseConvolution
+        self.conv = convolution(
             in_channels,
             out_channels,
             kernel_size,
@@ -154,6 +156,26 @@ class ConvolutionNorm(nn.Module):
         Returns: (B, out_channels, H / stride, W / stride)
         """
         return self.activation(self.norm(self.conv(self.pad(features))))  # type: ignore[no-any-return]
+
+
+class DepthwiseConvolution(nn.Conv2d):
+    """Convolution of each channel by itself, which a processor trains in float32 under autocast, too.
+
+    Its backward pass is bound by memory, and oneDNN has a slow path for it in bfloat16.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Apply the convolution.
+
+        Args:
+            features: (B, in_channels, H, W)
+
+        Returns: (B, out_channels, H / stride, W / stride), of the same number format.
+        """
+        if features.is_cpu and torch.is_grad_enabled():
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(features.to(self.weight.dtype)).to(features.dtype)
+        return super().forward(features)
 
 
 def rename_reference_weights(encoder: Encoder, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,8 +4,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pneumoseg.models import ENCODERS, EfficientNetLite, rename_reference_weights
+from pneumoseg.models.encoders.efficientnet_lite import DepthwiseConvolution
 
 SIZE = (96, 64)
 
@@ -66,3 +68,24 @@ def test_weights_of_another_variant_are_refused() -> None:
     larger = EfficientNetLite(width=1.0, depth=1.1).state_dict()
     with pytest.raises(ValueError, match="zip"):
         rename_reference_weights(EfficientNetLite(width=1.0, depth=1.0), larger)
+
+
+def test_a_depthwise_convolution_trains_in_float32_under_autocast() -> None:
+    convolution = DepthwiseConvolution(4, 4, 3, padding=1, groups=4, bias=False)
+    features = torch.randn(2, 4, 40, 40).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = convolution(features)
+    found.float().sum().backward()
+    expected = functional.conv2d(features.float(), convolution.weight, padding=1, groups=4)
+    (gradient,) = torch.autograd.grad(expected.sum(), convolution.weight)
+    assert torch.equal(found, expected.bfloat16())
+    assert convolution.weight.grad is not None
+    assert torch.equal(convolution.weight.grad, gradient)
+
+
+@torch.no_grad()
+def test_a_depthwise_convolution_keeps_the_format_of_autocast_in_inference() -> None:
+    convolution = DepthwiseConvolution(4, 4, 3, padding=1, groups=4, bias=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = convolution(torch.randn(1, 4, 8, 8))
+    assert found.dtype == torch.bfloat16
