@@ -20,8 +20,8 @@ Sides = Literal["left", "right", "both"]
 SpacingBasis = Literal["calibrated", "at the detector", "unknown"]
 
 METHODS: Final = {
-    "probability": "output of the network's image head, or else the mean of the largest 0.1 % of the image's pixels; "
-    "calibrated, its logit is scaled and shifted by numbers that were fitted on held-out images",
+    "probability": "mean of the largest 0.1 % of the image's pixels; with an image head, the mean of that and of its "
+    "output; calibrated, its logit is scaled and shifted by numbers that were fitted on held-out images",
     "uncertainty": "standard deviation of the probability, uncalibrated, over passes with dropout on",
     "components": "pixels of the mask that touch, also at corners, are one component",
     "area": "number of pixels, times row spacing times column spacing",

@@ -59,7 +59,7 @@ class NetworkConfig(_Section):
     deep_supervision: bool = False
     """Also train on the masks at half, quarter and eighth resolution."""
     image_head: bool = False
-    """Also classify the whole image at the bottleneck; its probability is the image probability of the model."""
+    """Also classify the whole image at the bottleneck; its output is half of the image probability of the model."""
 
     @property
     def stride(self) -> int:

@@ -25,8 +25,8 @@ class Prediction(NamedTuple):
 
     Attributes:
         probabilities: (B, 1, H, W), float32, of the size of the input images.
-        image_probability: (B,), float32: the mean output of the image head where there is one, otherwise the mean of
-            the largest 0.1 % of `probabilities` without padding.
+        image_probability: (B,), float32: the mean of the largest 0.1 % of `probabilities` without padding; where there
+            is an image head, the mean of that and of the head's mean output.
         pixel_std: (B, 1, H, W), standard deviation of each pixel's probability over Monte-Carlo dropout samples.
         image_std: (B,), standard deviation of the image probability over Monte-Carlo dropout samples.
         attention: Coefficient maps of the four gates, deepest first, each (B, 1, H, W).
@@ -214,14 +214,16 @@ class Predictor:
 
     def _sample(self, image: Tensor, own: Tensor) -> tuple[Tensor, ...]:
         """Compute the first four fields of the `Prediction` for one image, and whether its logits are finite."""
-        pixels, images, finite = RunningStatistics(), RunningStatistics(), _all_true(image)
+        pixels, images, heads, finite = RunningStatistics(), RunningStatistics(), _Mean(), _all_true(image)
         with sampling(self._dropouts, self.precision.device):
             for _ in range(self.dropout_passes):
                 found = self._run(image, tta=self.tta)
                 pixels.add(found.probabilities)
                 images.add(_with_image_probability(found, own)[1])
+                if found.heads is not None:
+                    heads.add(found.heads)
                 finite = finite & found.finite
-        mean = _RawPrediction(pixels.mean, images.mean if found.heads is not None else None, finite)
+        mean = _RawPrediction(pixels.mean, heads.value if heads.count else None, finite)
         return *_with_image_probability(mean, own), pixels.std, images.std, finite
 
     def _run(self, images: Tensor, *, tta: Sequence[str], attention: bool = False) -> "_RawPrediction":
@@ -273,13 +275,14 @@ def _is_finite(logits: Tensor) -> Tensor:
 
 def _with_image_probability(found: _RawPrediction, own: Tensor) -> tuple[Tensor, Tensor]:
     """Return the probabilities of the pixels and of the images."""
-    return found.probabilities, top_mean(found.probabilities, own) if found.heads is None else found.heads
+    of_pixels = top_mean(found.probabilities, own)
+    return found.probabilities, of_pixels if found.heads is None else (of_pixels + found.heads) / 2
 
 
 def top_mean(probabilities: Tensor, own: Tensor) -> Tensor:
     """Average the largest 0.1 %, at least one, of the pixels that are not padding.
 
-    This is the image probability of networks without an image head.
+    This is the image probability of networks without an image head, and half of that of the others.
 
     Args:
         probabilities: (B, 1, H, W), in [0, 1].

@@ -131,18 +131,21 @@ def test_a_file_that_is_not_accepted_is_its_reason(model_folder: Path, tmp_path:
 # the image head decides
 
 
-def test_the_probability_is_that_of_the_image_head_and_decides_about_the_mask(
+def test_the_probability_is_half_that_of_the_image_head_and_decides_about_the_mask(
     collection: Collection, tmp_path: Path
 ) -> None:
     point = TunedPoint(threshold=0.0, min_area_fraction=0.0, image_threshold=0.5)
-    for name, logit in (("yes", 1.0), ("no", -1.0)):
+    probabilities = {}
+    for name, logit in (("yes", 4.0), ("no", -4.0)):
         network = with_head(logit)
         folder = write_model(
             tmp_path / name, network, point=point, config=TINY.model_copy(update={"image_head": True})
         )
         found = load_predictor(folder, "cpu").predict(collection.images / "case02.dcm")
-        assert found.probability == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-6)
         assert found.mask.all() == found.mask.any() == (name == "yes")
+        probabilities[name] = found.probability
+    head = np.tanh(2.0)  # the logistic function of 4 minus that of -4; the pixels are the same
+    assert probabilities["yes"] - probabilities["no"] == pytest.approx(head / 2, abs=1e-6)
 
 
 def test_the_image_threshold_is_one_of_the_probability_before_calibration(
