@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, TypeVar, cast
@@ -196,8 +196,8 @@ class Precision:
         """Name of the precision in the configuration and of the option."""
         return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
 
-    def autocast(self) -> AbstractContextManager[object]:
-        """Return the context in which to call the network."""
+    def autocast(self) -> torch.autocast:
+        """Return the context, or decorator, in which to call the network."""
         return torch.autocast(
             self.device.type, self.dtype, enabled=self.dtype in (torch.bfloat16, torch.float16)
         )

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -120,6 +121,14 @@ class Manifest(_Part):
     def unknown_patients(self) -> int:
         """Number of cases whose patient is unknown."""
         return sum(not patient_is_known(case.group) for case in self.training)
+
+    def indices_in(self, folds: Container[int]) -> list[int]:
+        """List the indices of the training cases of some folds, in their order.
+
+        Args:
+            folds: Indices of the folds.
+        """
+        return [index for index, case in enumerate(self.training) if case.fold in folds]
 
     @model_validator(mode="after")
     def _check(self) -> "Manifest":

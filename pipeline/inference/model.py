@@ -65,8 +65,10 @@ class Model:
     """Network of each member."""
     precision: Precision
     """Number format and device of the networks."""
+    operating_point: OperatingPoint
+    """Operating point in use."""
     objective: str | None = None
-    """Name of the operating point in use; None is the one of ``model.json``."""
+    """Name of this operating point; None is the one of ``model.json``."""
     tta: tuple[str, ...] = ()
     """Test-time augmentations."""
     calibration: Calibration | None = None
@@ -149,14 +151,6 @@ class Model:
         return min(batch_size, images_at_once(self.precision.device, self.image_size) or batch_size)
 
     @cached_property
-    def operating_point(self) -> OperatingPoint:
-        """Operating point in use.
-
-        Raises: UsageError: If the model has no point for its objective.
-        """
-        return select_point(self.description, self.objective).point
-
-    @cached_property
     def _digests(self) -> frozenset[str]:
         return self.description.seen_digests()
 
@@ -184,7 +178,9 @@ def load_model(folder: str | Path, device: torch.device, options: ModelOptions =
     """
     folder = find_model(folder)
     description = read_description(folder)
-    select_point(description, options.operating_point)  # refuses an unknown word before the weights are read
+    selected = select_point(
+        description, options.operating_point
+    )  # an error comes before the weights are read
     calibration = _calibration(description) if options.calibrated else None
     precision = precision_of_model(description.precision, device, requested=options.precision)
     runtime = _runtime(options, precision)
@@ -196,13 +192,14 @@ def load_model(folder: str | Path, device: torch.device, options: ModelOptions =
         description,
         tuple(networks),
         precision,
+        selected.point,
         objective=options.operating_point,
         tta=description.tta if options.tta is None else tuple(options.tta),
         calibration=calibration,
         dropout_passes=options.dropout_passes,
         requested_runtime=runtime,
     )
-    _ = model.predictor, model.operating_point  # they raise before any image is read, and are ready for it
+    _ = model.predictor  # it raises before any image is read, and is ready for it
     return model
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.inference.passes import RunningStatistics, augmented, dropout_layers, sampling
-from pneumoseg.pipeline.model.weights import check_outputs
+from pneumoseg.pipeline.model.weights import non_finite_outputs
 from pneumoseg.pipeline.runtimes.forward import Forward, torch_forward
 
 GATES: Final = 4
@@ -45,8 +45,8 @@ class Prediction(NamedTuple):
 
         Raises: JobError: If some are not.
         """
-        if self.finite is not None:
-            check_outputs(self.finite)
+        if self.finite is not None and not self.finite.all():
+            raise non_finite_outputs(self.finite)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Prediction":
         """Apply a function to every tensor.
@@ -197,7 +197,8 @@ class Predictor:
         """
         images = images.to(self.precision.device, non_blocking=True)
         for network in self.networks:
-            network.eval()
+            if network.training:
+                network.eval()
         own = torch.ones_like(images[:, :1], dtype=torch.bool) if content is None else content
         own = own.to(self.precision.device, non_blocking=True)
         if not self.dropout_passes:

@@ -43,7 +43,7 @@ def choose_runtime(model: Model, *, images: int, batch_size: int) -> Model:
         images: Number of images of the job.
         batch_size: Images per batch.
 
-    Returns: The model with the chosen runtime; the same model if it had one, or for Monte-Carlo dropout.
+    Returns: The model with the chosen runtime; the same model for torch, or if it had a runtime.
     """
     if model.requested_runtime != AUTO or model.dropout_passes:
         return model
@@ -58,7 +58,9 @@ def choose_runtime(model: Model, *, images: int, batch_size: int) -> Model:
             write_json(path, [asdict(each) for each in measured])
     chosen = fastest(measured, passes=passes, tolerance=TOLERANCES[model.precision.name])
     say(_reason(chosen, measured, images=images, precision=model.precision.name))
-    return replace(model, requested_runtime="torch" if chosen is None else chosen.runtime)
+    if chosen is None or chosen.runtime == "torch":
+        return model  # it computes in torch and is ready
+    return replace(model, requested_runtime=chosen.runtime)
 
 
 def fastest(measured: Sequence[Measured], *, passes: int, tolerance: float) -> Measured | None:

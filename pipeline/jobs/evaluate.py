@@ -19,7 +19,7 @@ from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.runtime_choice import choose_runtime
 from pneumoseg.pipeline.jobs.card_evaluation import read_card_evaluation
 from pneumoseg.pipeline.jobs.exhibits import choose_cases, make_exhibits
-from pneumoseg.pipeline.jobs.measure_cases import MeasuredCases, Parts, measure_cases
+from pneumoseg.pipeline.jobs.measure_cases import MeasuredCases, Parts, held_out_parts, measure_cases
 from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.model.card import write_card
 from pneumoseg.pipeline.reporting.evaluation import SURFACE
@@ -180,24 +180,15 @@ def _plan(model: Model, manifest: Manifest, fold: int | None, *, all_folds: bool
     if is_own and fold is None and not all_folds and not by_member:
         fold = model.description.members[0].held_out_fold
     folds = set(range(manifest.folds)) if fold is None else {fold}
-    images = sum(case.fold in folds for case in manifest.training)
-    if not images:
+    chosen = manifest.indices_in(folds)
+    if not chosen:
         raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
-    model = choose_runtime(model, images=images, batch_size=batch_size)
-    scorers = [(model, folds)]
-    if by_member:
-        scorers = [
-            (model.without(held_out), {held_out}) for held_out in model.held_out_folds if held_out in folds
-        ]
-    parts = [
-        (scorer, [index for index, case in enumerate(manifest.training) if case.fold in its_folds])
-        for scorer, its_folds in scorers
-    ]
+    model = choose_runtime(model, images=len(chosen), batch_size=batch_size)
     in_sample = is_own and (all_folds or by_member or fold in model.held_out_folds)
     return _Plan(
         model=model,
         fold=fold,
-        parts=parts,
+        parts=held_out_parts(model, manifest, folds) if by_member else [(model, chosen)],
         in_sample=in_sample,
         cross_fitted_point=_cross_fitted_point(model) if in_sample and not all_folds else lambda _: None,
     )

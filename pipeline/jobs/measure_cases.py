@@ -1,12 +1,14 @@
 """Run models on labelled cases, and gather what is measured of each case."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from ignite.metrics import Metric
 from torch.utils.data import DataLoader
 
 from pneumoseg.pipeline.core.errors import UsageError
@@ -24,6 +26,7 @@ from pneumoseg.pipeline.scoring.metrics import (
     ChallengeMetric,
     CollectMasks,
     MaskScores,
+    MeasureCurves,
     MeasureMasks,
 )
 from pneumoseg.pipeline.scoring.platt import cross_fitted_probabilities
@@ -97,6 +100,60 @@ def check_own_manifest(model: Model, manifest: Manifest) -> None:
         )
 
 
+def held_out_parts(
+    model: Model, manifest: Manifest, folds: Container[int] | None = None
+) -> list[tuple[Model, list[int]]]:
+    """Give the networks of a model the cases that they have held out.
+
+    Args:
+        model: Model that was trained on *manifest*.
+        manifest: The manifest.
+        folds: Folds to consider; None considers all.
+    """
+    held_out = [fold for fold in model.held_out_folds if folds is None or fold in folds]
+    return [(model.without(fold), manifest.indices_in({fold})) for fold in held_out]
+
+
+def measure_curves(
+    parts: Parts,
+    manifest: Manifest,
+    manifest_path: Path,
+    *,
+    batch_size: int,
+    workers: int,
+    postprocessing: MeasureCurves | None = None,
+    metrics: Mapping[str, Metric] = MappingProxyType({}),
+) -> list[CaseCurves]:
+    """Run models on the cases of a manifest, and measure their threshold curves at the original image size.
+
+    Args:
+        parts: Which networks score which cases.
+        manifest: The manifest.
+        manifest_path: Path of the manifest file, which image paths are relative to.
+        batch_size: Images per batch.
+        workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
+        postprocessing: Transform of each case, which measures more than the curves; None measures these.
+        metrics: Metrics of what else is measured, by name.
+
+    Returns: The curves in the order of the manifest.
+    Raises: JobError: If an image cannot be used.
+    """
+    curves: list[CaseCurves] = []
+    for model, part in parts:
+        chain = evaluation_chain(image_size=model.image_size, acceptance=ACCEPT_ALL_KINDS)
+        files = FileCases(manifest, manifest_path, part, chain=chain, workers=workers)
+        challenge = ChallengeMetric(model.operating_point)
+        make_evaluator(
+            model.predictor,
+            DataLoader(files, batch_size=batch_size),
+            postprocessing=postprocessing or MeasureCurves(manifest.training),
+            key_metric=("dice", challenge["dice"]),
+            metrics={"challenge": challenge, **metrics},
+        ).run()
+        curves += challenge.items
+    return sorted(curves, key=lambda each: each.index)
+
+
 def measure_cases(
     model: Model,
     parts: Parts,
@@ -133,21 +190,20 @@ def measure_cases(
             output / "uncertainty" / f"{safe_name(case.id)}.png", std_picture(std)
         ),
     )
-    chain = evaluation_chain(image_size=model.image_size, acceptance=ACCEPT_ALL_KINDS)
-    metric, collect = ChallengeMetric(model.operating_point), CollectMasks()
+    collect = CollectMasks()
     curves: list[CaseCurves] = []
     masks: list[CaseMasks] = []
     seen_by: dict[int, bool] = {}
     for part_model, part in parts:
-        files = FileCases(manifest, manifest_path, part, chain=chain, workers=workers)
-        make_evaluator(
-            part_model.predictor,
-            DataLoader(files, batch_size=batch_size),
+        curves += measure_curves(
+            [(part_model, part)],
+            manifest,
+            manifest_path,
+            batch_size=batch_size,
+            workers=workers,
             postprocessing=measure,
-            key_metric=("dice", metric["dice"]),
-            metrics={"challenge": metric, "masks": collect},
-        ).run()
-        curves += metric.items
+            metrics={"masks": collect},
+        )
         masks += collect.items
         seen_by |= {index: part_model.has_seen(manifest.training[index].sha256) for index in part}
     curves.sort(key=lambda each: each.index)

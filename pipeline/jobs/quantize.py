@@ -13,8 +13,8 @@ from pneumoseg.pipeline.core.console import tracked
 from pneumoseg.pipeline.core.files import sha256_of, write_json
 from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, FileCases
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
-from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
-from pneumoseg.pipeline.jobs.measure_cases import check_own_manifest, measure_cases
+from pneumoseg.pipeline.inference.model import ModelOptions, load_model
+from pneumoseg.pipeline.jobs.measure_cases import check_own_manifest, measure_curves
 from pneumoseg.pipeline.runtimes.members import QUANTIZED, RECORD, QuantizationRecord, QuantizedGraph
 from pneumoseg.pipeline.runtimes.quantization import quantize_network
 from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores, score_point
@@ -88,7 +88,9 @@ def quantize_model(
     exact = load_model(model_folder, torch.device("cpu"), ModelOptions(runtime="torch", precision="float32"))
     manifest = read_manifest(manifest_path)
     check_own_manifest(exact, manifest)
-    calibration, held_out = _split(exact, manifest, images=images)
+    fold = exact.held_out_folds[0]
+    held_out = manifest.indices_in({fold})
+    calibration = _choose_calibration(manifest, fold, images=images)
     folder = exact.folder / QUANTIZED
     claim_folder(folder, overwrite=overwrite, command="quantize", inputs=[manifest_path])
 
@@ -115,24 +117,12 @@ def quantize_model(
     write_json(folder / RECORD, record.model_dump(mode="json"))
     quantized = load_model(exact.folder, torch.device("cpu"), ModelOptions(precision="int8"))
 
-    def score(model: Model) -> OperatingPointScores:
-        measured = measure_cases(
-            model,
-            [(model.without(model.held_out_folds[0]), held_out)],
-            manifest,
-            manifest_path,
-            folder,
-            cross_fitted_point=lambda _: None,
-            calibrated=False,
-            batch_size=_BATCH_SIZE,
-            workers=workers,
-        )
-        return score_point(measured.curves, model.operating_point)
-
     scores = []
     with tracked("score", total=2) as advance:
         for model in (exact, quantized):
-            scores.append(score(model))
+            parts = [(model.without(fold), held_out)]
+            curves = measure_curves(parts, manifest, manifest_path, batch_size=_BATCH_SIZE, workers=workers)
+            scores.append(score_point(curves, model.operating_point))
             advance()
     names = ("float32", "int8")
     record = record.model_copy(
@@ -142,12 +132,10 @@ def quantize_model(
     return QuantizeReport(folder, len(calibration), *scores)
 
 
-def _split(model: Model, manifest: Manifest, *, images: int) -> tuple[list[int], list[int]]:
-    """Choose the cases of the calibration, and the held-out ones to score."""
-    fold = model.held_out_folds[0]
-    held_out = [index for index, case in enumerate(manifest.training) if case.fold == fold]
-    others = [index for index, case in enumerate(manifest.training) if case.fold != fold]
+def _choose_calibration(manifest: Manifest, fold: int, *, images: int) -> list[int]:
+    """Choose the cases of the calibration among those of the other folds."""
+    others = manifest.indices_in({*range(manifest.folds)} - {fold})
     shuffled = np.random.default_rng(0).permutation(others).tolist()
     positive = [index for index in shuffled if manifest.training[index].is_positive][: images // 2]
     rest = [index for index in shuffled if index not in set(positive)]
-    return sorted([*positive, *rest][:images]), held_out
+    return sorted([*positive, *rest][:images])

@@ -117,8 +117,8 @@ def _warn_one_kind(manifest: Manifest, sets: Mapping[str, Sequence[int]]) -> Non
 def _split(manifest: Manifest, fold: int) -> tuple[list[int], list[int]]:
     if not 0 <= fold < manifest.folds:
         raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
-    training = [index for index, case in enumerate(manifest.training) if case.fold != fold]
-    validation = [index for index, case in enumerate(manifest.training) if case.fold == fold]
+    training = manifest.indices_in({*range(manifest.folds)} - {fold})
+    validation = manifest.indices_in({fold})
     if not training or not validation:
         raise JobError(
             f"fold {fold} leaves {len(training)} images to train on and {len(validation)} to validate; "

@@ -7,24 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
 
 from pneumoseg.pipeline.core.claims import claim_folder
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.runtime import Runtime
-from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, FileCases
 from pneumoseg.pipeline.dataset.manifest import Manifest, read_manifest
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
-from pneumoseg.pipeline.jobs.measure_cases import check_own_manifest
+from pneumoseg.pipeline.jobs.measure_cases import check_own_manifest, held_out_parts, measure_curves
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.joining import join_models
 from pneumoseg.pipeline.model.weights import round_to_half, save_weights
-from pneumoseg.pipeline.scoring.case_curves import CaseCurves, OperatingPointScores, score_point
-from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
+from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores, score_point
 from pneumoseg.pipeline.scoring.tuning import tune
-from pneumoseg.pipeline.training.engines import make_evaluator
-from pneumoseg.transforms.chains import evaluation_chain
 
 if TYPE_CHECKING:
     from pneumoseg.models import AttentionUNet
@@ -102,7 +97,9 @@ def tune_model(
     if half:
         for network in model.networks:
             round_to_half(network)
-    curves = _measure(model, manifest, manifest_path, runtime)
+    parts = held_out_parts(model, manifest)
+    batch_size, workers = runtime.batch_size, runtime.workers
+    curves = measure_curves(parts, manifest, manifest_path, batch_size=batch_size, workers=workers)
     search = tune(curves, manifest.training)
     point = search.objectives["challenge"].point
     scores = score_point(curves, point.as_point())
@@ -174,25 +171,6 @@ def _averaged(model: Model) -> Model:
         networks=(cast("AttentionUNet", mean.module),),
         description=model.description.model_copy(update={"members": (last,)}),
     )
-
-
-def _measure(model: Model, manifest: Manifest, manifest_path: Path, runtime: Runtime) -> list[CaseCurves]:
-    """Measure the curves of each case of a held-out fold with the networks that held it out."""
-    chain = evaluation_chain(image_size=model.image_size, acceptance=ACCEPT_ALL_KINDS)
-    metric = ChallengeMetric(model.operating_point)
-    curves: list[CaseCurves] = []
-    for fold in model.held_out_folds:
-        held_out = [index for index, case in enumerate(manifest.training) if case.fold == fold]
-        files = FileCases(manifest, manifest_path, held_out, chain=chain, workers=runtime.workers)
-        make_evaluator(
-            model.without(fold).predictor,
-            DataLoader(files, batch_size=runtime.batch_size),
-            postprocessing=MeasureCurves(manifest.training),
-            key_metric=("dice", metric["dice"]),
-            metrics={"challenge": metric},
-        ).run()
-        curves += metric.items
-    return sorted(curves, key=lambda each: each.index)
 
 
 def _epoch_of(weights: str) -> int | None:

@@ -148,20 +148,17 @@ def is_finite(weights: Mapping[str, Tensor]) -> bool:
     return not checks or bool(torch.stack(checks).all())  # one copy to the host for all tensors
 
 
-def check_outputs(finite: Tensor) -> None:
-    """Check that the outputs of a network are finite; on a GPU, this waits for them.
+def non_finite_outputs(finite: Tensor) -> JobError:
+    """Make the error of non-finite outputs of a network, whose probabilities would be taken for an empty mask.
 
     Args:
         finite: Whether all logits of an image are finite, one boolean for each image.
-
-    Raises: JobError: If some are not, since such probabilities would be taken for an empty mask.
     """
-    if not finite.all():
-        count, images = int((~finite).sum()), finite.numel()
-        raise JobError(
-            f"the outputs of the network are non-finite (NaN or Inf) for {count} of {images} images: its weights "
-            "are damaged or were trained wrongly; use another model"
-        )
+    count, images = int((~finite).sum()), finite.numel()
+    return JobError(
+        f"the outputs of the network are non-finite (NaN or Inf) for {count} of {images} images: its weights "
+        "are damaged or were trained wrongly; use another model"
+    )
 
 
 @dataclass(frozen=True)

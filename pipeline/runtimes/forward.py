@@ -95,11 +95,7 @@ def torch_forward(network: AttentionUNet, precision: Precision) -> Forward:
         network: Network on the device of *precision*.
         precision: Number format.
     """
-
-    def forward(images: Tensor) -> NetworkOutputs:
-        with precision.autocast():
-            return network.outputs(images)
-
+    forward: Forward = precision.autocast()(network.outputs)
     return forward
 
 

@@ -89,8 +89,8 @@ def count_levels(probabilities: Tensor, label: Tensor) -> Tensor:
     Returns: Numbers of pixels outside and inside of the label, int32 of shape ``(2, 257)``: the first is for
         probabilities of 0, the next ones for those above ``k / 256`` and not above the next threshold.
     """
-    # p > k/256 exactly when ceil(256 p) > k: the product is exact; NaN, which `check_outputs` refuses later, is some
-    # integer, and is clamped as one
+    # p > k/256 exactly when ceil(256 p) > k: the product is exact; NaN, which is refused later, is some integer,
+    # and is clamped as one
     level = (probabilities * STEPS).ceil_().to(torch.int32).clamp_(0, STEPS)
     places = (level + (STEPS + 1) * (label > 0).to(torch.int32)).flatten()
     counts = torch.zeros(2 * (STEPS + 1), dtype=torch.int32, device=places.device)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pneumoseg.pipeline.core.devices import gather
 from pneumoseg.pipeline.dataset.manifest import Case
-from pneumoseg.pipeline.model.weights import check_outputs
+from pneumoseg.pipeline.model.weights import non_finite_outputs
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves, count_levels, score_point
 from pneumoseg.pipeline.scoring.distances import outline_distances
 from pneumoseg.pipeline.scoring.search import Search
@@ -65,7 +65,8 @@ def read_curves(pending: Sequence[PendingCurves]) -> list[CaseCurves]:
         torch.stack([getattr(case, name) for case in pending]).cpu()
         for name in ("levels", "image_probability", "finite")
     )
-    check_outputs(finite)
+    if not finite.all():
+        raise non_finite_outputs(finite)
     return [
         CaseCurves.from_levels(counts, index=case.index, image_probability=probability)
         for case, counts, probability in zip(

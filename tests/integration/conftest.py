@@ -12,6 +12,8 @@ from pneumoseg.pipeline.core.config import DataConfig, NetworkConfig, Optimizati
 from pneumoseg.pipeline.jobs.prepare import prepare_manifest
 from pneumoseg.pipeline.jobs.train import train_model
 from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
+from pneumoseg.pipeline.training import history
+from pneumoseg.pipeline.training.gallery import Gallery
 
 SIZE = 256
 TINY = TrainConfig(
@@ -19,6 +21,13 @@ TINY = TrainConfig(
     data=DataConfig(image_size=64, batch_size=4),
     optimization=OptimizationConfig(epochs=2),
 )
+
+
+@pytest.fixture(autouse=True)
+def plain_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the pictures of trainings, which take as long as a short training; the workshop's run has them."""
+    monkeypatch.setattr(history, "draw_progress", lambda *_: None)
+    monkeypatch.setattr(Gallery, "draw", lambda *_: [])
 
 
 @dataclass(frozen=True)

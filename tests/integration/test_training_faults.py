@@ -39,9 +39,15 @@ def train_words(collection: Collection, run: Path) -> list[str]:
     return ["train", manifest, "-o", str(run), "-d", "cpu", "--no-report", "--config", config]
 
 
-@pytest.mark.parametrize("job", ["train", "train-encoder"])
+@pytest.mark.parametrize(
+    ("job", "kills", "kinds"),
+    [
+        ("train", 11, {"open", "os.rename", "os.remove", "write"}),
+        ("train-encoder", 4, {"os.remove", "write"}),
+    ],
+)
 def test_a_kill_at_any_access_to_a_checkpoint_leaves_one_that_loads(
-    collection: Collection, tmp_path: Path, job: str
+    collection: Collection, tmp_path: Path, job: str, kills: int, kinds: set[str]
 ) -> None:
     nursery = Path(__file__).with_name("nursery.py")
     done = subprocess.run(
@@ -53,8 +59,8 @@ def test_a_kill_at_any_access_to_a_checkpoint_leaves_one_that_loads(
     )
     told = json.loads(done.stdout)
     assert told["failures"] == []
-    assert told["kills"] == told["starts"] == 11
-    assert set(told["kinds"]) == {"open", "os.rename", "os.remove", "write"}
+    assert told["kills"] == told["starts"] == kills
+    assert set(told["kinds"]) == kinds
     assert told["counts"] == sorted(told["counts"])
     assert told["counts"][-1] > told["counts"][0]
 

@@ -163,3 +163,9 @@ def test_a_manifest_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 def test_a_case_is_positive_when_its_label_has_pixels() -> None:
     assert make_case(0, label=("3 4",), area_px=4).is_positive
     assert not make_case(0).is_positive
+
+
+def test_the_cases_of_some_folds_are_listed_in_the_order_of_the_manifest() -> None:
+    manifest = make_manifest(*(make_case(number, fold=fold) for number, fold in enumerate((1, 0, 1))))
+    assert manifest.indices_in({1}) == [0, 2]
+    assert manifest.indices_in({0, 1}) == [0, 1, 2]
