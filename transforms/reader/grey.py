@@ -214,9 +214,10 @@ def _percentiles(stored: StoredPixels, levels: Numbers, counted: NDArray[np.bool
         used = np.flatnonzero(counts)
     used = used[np.argsort(levels[used], kind="stable")]
     shares = np.cumsum(counts[used]) / counts[used].sum()
-    low, high = levels[used[np.searchsorted(shares, [DARKEST_PERCENT / 100, BRIGHTEST_PERCENT / 100])]]
+    ends = np.searchsorted(shares, [DARKEST_PERCENT / 100, BRIGHTEST_PERCENT / 100])
+    low, high = levels[used[ends]].tolist()
     if low == high:  # almost constant: use the full range
-        low, high = levels[used[0]], levels[used[-1]]
+        low, high = levels[used[[0, -1]]].tolist()
     width = (high - low) or 1.0  # a constant image is black at any width
     return Window(low + width / 2, width, WindowFunction.LINEAR_EXACT)
 
