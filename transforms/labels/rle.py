@@ -96,15 +96,15 @@ def _read_lengths(text: str, shape: tuple[int, int]) -> NDArray[np.int64]:
         return np.array([pixels])
     # a negative number is a huge one without its sign; no number above `pixels`: the sum cannot wrap
     if (
-        numbers.size % 2
+        numbers.size % 2 == 0
         or numbers.view(np.uint64).max() > pixels
-        or (rest := pixels - numbers.sum()) < 0
-        or np.count_nonzero(numbers[1::2]) * 2 < numbers.size
+        or (rest := pixels - int(numbers.sum())) < 0
+        or np.count_nonzero(numbers[1::2]) * 2 < numbers.size - 1
     ):
-        _raise_invalid(text, numbers, shape)
-    lengths = np.empty(numbers.size + 1, dtype=np.int64)
-    lengths[:-1], lengths[-1] = numbers, rest
-    return lengths
+        signed = np.minimum(numbers[:-1], np.iinfo(np.int64).max).astype(np.int64)
+        _raise_invalid(text, signed, shape)
+    numbers[-1] = rest
+    return numbers.view(np.int64)
 
 
 def _raise_invalid(text: str, numbers: NDArray[np.int64], shape: tuple[int, int]) -> NoReturn:
@@ -150,7 +150,7 @@ def looks_absolute(text: str, shape: tuple[int, int]) -> bool:
         shape: Size of the image as ``(rows, columns)`` in pixels.
     """
     numbers = _parse_numbers(text)
-    return numbers is not None and _fits_as_absolute(numbers, shape[0] * shape[1])
+    return numbers is not None and _fits_as_absolute(numbers[:-1], shape[0] * shape[1])
 
 
 def _format_numbers(numbers: NDArray[np.int64]) -> str:
@@ -192,11 +192,13 @@ def _digits(numbers: NDArray[np.int64], *, places: int) -> NDArray[np.uint32]:
     return words
 
 
-def _parse_numbers(text: str) -> NDArray[np.int64] | None:
-    """Read the numbers of a text; None for an empty mask."""
+def _parse_numbers(text: str) -> NDArray[np.int64 | np.uint64] | None:
+    """Read the numbers of a text and add a 0, in the place of the last gap; None for an empty mask."""
     text = text.strip(_BLANK)
     if len(text) % 2 and text[1:2] in {"", " "} and text.isascii():
-        digits = np.frombuffer(f"{text} ".encode(), dtype="<u2") - _ONE_DIGIT  # anything else is more than 9
+        digits = (
+            np.frombuffer(f"{text} 0 ".encode(), dtype="<u2") - _ONE_DIGIT
+        )  # anything else is more than 9
         if digits.max() <= 9:
             return digits.astype(np.int64)
     is_plain = text.isascii() and not text.encode().translate(None, _PLAIN)
@@ -206,12 +208,14 @@ def _parse_numbers(text: str) -> NDArray[np.int64] | None:
         if text.lower() in UNKNOWN:
             raise RLEError("EMPTY", f"{text!r} says nothing about the image; no pneumothorax is written -1")
         text = " ".join(_whole_number(token) for token in _TOKEN.findall(text))
+    text += " 0"
     if len(text) > _LONG:
         blanks = np.flatnonzero(np.frombuffer(f" {text} ".encode(), dtype=np.uint8) < ord("0"))
         lengths = np.diff(blanks) - 1
         if lengths.min() > 0 and lengths.max() <= _MOST_DIGITS:
             return _parse_digits(text.encode(), blanks[1:] - 1, lengths)
-    return np.fromstring(text, dtype=np.int64, sep=" ")  # a number beyond int64 becomes its largest
+    # a number beyond the type becomes its largest; reading without signs is faster
+    return np.fromstring(text, dtype=np.uint64 if is_plain else np.int64, sep=" ")
 
 
 def _parse_digits(text: bytes, stops: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -248,7 +252,7 @@ def _raise_past_end(numbers: NDArray[np.int64], shape: tuple[int, int]) -> NoRet
     )
 
 
-def _fits_as_absolute(numbers: NDArray[np.int64], pixels: int) -> bool:
+def _fits_as_absolute(numbers: NDArray[np.int64 | np.uint64], pixels: int) -> bool:
     """Check whether at least two pairs of absolute start and length lie in the image in ascending order."""
     starts, lengths = numbers[::2], numbers[1::2]
     if starts.size < 2 or numbers.max() > pixels:

@@ -24,10 +24,10 @@ _LATERAL = re.compile(
 )
 _NOT_FRONTAL = re.compile(r"\b(RL|LLD|RLD|OBLIQ\w*|OBLIC\w*|SCHRAG\w*|[LR][AP]O)\b")
 _SPELLINGS = {  # of words without accents, in several languages
-    r"\bP\W{1,2}A\b": "PA",
-    r"\bA\W{1,2}P\b": "AP",
-    r"\bPOSTER\w*\W?ANTER\w*": "PA",
-    r"\bANTER\w*\W?POSTER\w*": "AP",
+    re.compile(r"\bP\W{1,2}A\b"): "PA",
+    re.compile(r"\bA\W{1,2}P\b"): "AP",
+    re.compile(r"\bPOSTER\w*\W?ANTER\w*"): "PA",
+    re.compile(r"\bANTER\w*\W?POSTER\w*"): "AP",
 }
 _VIEW_CODES = {  # CID 4010, in SNOMED CT and as SRT
     "272479007": "PA", "R-10214": "PA", "399348003": "AP", "R-10206": "AP", "399033003": "FRONTAL",
@@ -193,10 +193,12 @@ def _read_code(elements: Elements, keyword: str, known: Mapping[str, str] = Mapp
 
 def _plain(text: str) -> str:
     """Write a text in capitals without accents, and a frontal view as AP or PA, however it is spelled."""
+    if not text:
+        return ""
     letters = unicodedata.normalize("NFKD", text.upper().replace("_", " "))
     plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
     for spelling, word in _SPELLINGS.items():
-        plain = re.sub(spelling, word, plain)
+        plain = spelling.sub(word, plain)
     return plain.strip(" .")
 
 

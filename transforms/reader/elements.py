@@ -8,23 +8,25 @@ file declares does not change how it is converted.
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, cached_property
 from threading import Lock
-from typing import Literal
+from typing import Final, Literal
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 
 
-def tags_of(keywords: Iterable[str]) -> list[int]:
+@cache
+def tags_of(keywords: frozenset[str]) -> frozenset[int]:
     """Look up the tags of DICOM keywords.
 
     Args:
@@ -32,14 +34,14 @@ def tags_of(keywords: Iterable[str]) -> list[int]:
 
     Raises: KeyError: If a keyword is unknown.
     """
-    return [_tag(keyword) for keyword in keywords]
+    return frozenset(map(_tag, keywords))
 
 
 @dataclass(frozen=True)
 class Elements:
     """Read access to one data set, or to one item of a sequence."""
 
-    dataset: Dataset
+    dataset: Dataset | Mapping[int, RawDataElement]
     little_endian: bool = True
 
     @cached_property
@@ -53,14 +55,12 @@ class Elements:
         Args:
             keyword: Keyword of the element.
 
-        Returns: Bytes; None where the element is absent or a sequence.
+        Returns: Bytes; None where the element is absent or a sequence of undefined length.
         """
         element = self._by_tag.get(_tag(keyword))
-        if element is None:
+        if not isinstance(element, RawDataElement) or element.length == UNDEFINED_LENGTH:
             return None
-        if isinstance(element, RawDataElement):
-            return element.value or b""
-        return element.value if isinstance(element.value, bytes) else None
+        return element.value or b""
 
     def vr(self, keyword: str) -> str | None:
         """Return the VR that the file declares for an element; None where it is absent or the VR implicit.

@@ -113,7 +113,7 @@ class GreyScale:
     Attributes:
         bits_stored: Number of significant bits.
         modality: Transform of stored integers to modality values.
-        voi: Transform of modality values to [0, 1]; None where the file has no usable one.
+        voi: Transform of modality values to [0, 1]; None for a window over most values of the image that is displayed.
         monochrome1: Whether low stored integers are bright.
         inverse: Whether PresentationLUTShape is INVERSE.
         padding: First and last stored integer that denote pixels outside of the image; None without padding.
@@ -160,21 +160,26 @@ class GreyScale:
         """Compute the grey of every integer that the container can hold."""
         integers = _all_integers(stored.dtype)
         values, is_padding = self.modality(integers), self._is_padding(integers)
-        grey = self._display_voi(stored, values, is_padding)(values)
+        voi = self.voi or _percentiles(stored, values, ~is_padding)
+        grey = voi(values)
         if self.inverted:
             grey = 1 - grey
         grey[is_padding] = 0
         return grey
 
-    def display_voi(self, stored: StoredPixels) -> Window | LookupTable:
-        """Return the VOI transform of the file or, where it has none, a window over most of the image's values."""
-        integers = _all_integers(stored.dtype)
-        return self._display_voi(stored, self.modality(integers), self._is_padding(integers))
+    def fitted(self, stored: StoredPixels) -> "GreyScale":
+        """Fix the VOI transform: where the file has none, a window over most of the image's values.
 
-    def _display_voi(
-        self, stored: StoredPixels, values: Numbers, is_padding: NDArray[np.bool_]
-    ) -> Window | LookupTable:
-        return self.voi or _percentiles(stored, values, ~is_padding)
+        A part of the image is then displayed as in the whole.
+
+        Args:
+            stored: Stored integers of the whole image, shape ``(rows, columns)``.
+        """
+        if self.voi is not None:
+            return self
+        integers = _all_integers(stored.dtype)
+        window = _percentiles(stored, self.modality(integers), ~self._is_padding(integers))
+        return replace(self, voi=window)
 
     def _is_padding(self, integers: Numbers) -> NDArray[np.bool_]:
         first, last = self.padding or (np.inf, -np.inf)
@@ -188,9 +193,9 @@ def _all_integers(dtype: np.dtype[np.integer]) -> Numbers:
 
 
 def _look_up(table: NDArray[_Entry], stored: StoredPixels) -> NDArray[_Entry]:
-    if table.itemsize == stored.itemsize == 1 and stored.shape[1] % 2 == 0:  # two pixels in one step
-        pairs = (256 * table[:, np.newaxis].astype(np.uint16) + table.astype(np.uint16)).ravel()
-        return _look_up(pairs, np.ascontiguousarray(stored).view(np.uint16)).view(np.uint8)
+    if table.itemsize == stored.itemsize == 1:  # in half the time of `take`
+        looked_up = bytearray(stored).translate(table.tobytes())
+        return np.frombuffer(looked_up, dtype=table.dtype).reshape(stored.shape)
     grey = np.empty(stored.shape, dtype=table.dtype)
     for rows, patterns in _blocks(stored):
         table.take(patterns, out=grey[rows], mode="wrap")  # no index wraps; this is the fastest mode
@@ -209,9 +214,10 @@ def _percentiles(stored: StoredPixels, levels: Numbers, counted: NDArray[np.bool
         used = np.flatnonzero(counts)
     used = used[np.argsort(levels[used], kind="stable")]
     shares = np.cumsum(counts[used]) / counts[used].sum()
-    low, high = levels[used[np.searchsorted(shares, [DARKEST_PERCENT / 100, BRIGHTEST_PERCENT / 100])]]
+    ends = np.searchsorted(shares, [DARKEST_PERCENT / 100, BRIGHTEST_PERCENT / 100])
+    low, high = levels[used[ends]].tolist()
     if low == high:  # almost constant: use the full range
-        low, high = levels[used[0]], levels[used[-1]]
+        low, high = levels[used[[0, -1]]].tolist()
     width = (high - low) or 1.0  # a constant image is black at any width
     return Window(low + width / 2, width, WindowFunction.LINEAR_EXACT)
 
@@ -242,7 +248,7 @@ def read_grey_scale(
     levels = modality(np.arange(int(stored.min()), int(stored.max()) + 1, dtype=np.float64))
     found = float(levels.min()), float(levels.max())
     signed = bool(modality(layout.integers).min() < 0)  # the image itself may lack these
-    return GreyScale(
+    grey = GreyScale(
         bits_stored=layout.bits_stored,
         modality=modality,
         voi=_read_voi_table(elements, found, warnings, signed=signed)
@@ -251,6 +257,7 @@ def read_grey_scale(
         inverse=elements.code("PresentationLUTShape") == "INVERSE",
         padding=_read_padding(elements, layout, stored),
     )
+    return grey.fitted(stored)
 
 
 def _read_modality(elements: Elements, layout: Layout, warnings: Warnings) -> Rescale | LookupTable:

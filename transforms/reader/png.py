@@ -54,7 +54,7 @@ def read_png(data: bytes, acceptance: AcceptanceFilters) -> Radiograph:
     grey = pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., 0])
     return Radiograph(
         stored=grey,
-        grey=GreyScale(bits_stored=depth),
+        grey=GreyScale(bits_stored=depth).fitted(grey),
         bits_stored=depth,
         samples_per_pixel=3 if warnings else 1,
         warnings=warnings,

@@ -139,7 +139,7 @@ def _set_greys(state: Dataset, radiograph: Radiograph) -> None:
         )
         state.RescaleType = "US"
     item = Dataset()
-    match grey.display_voi(radiograph.stored):
+    match grey.fitted(radiograph.stored).voi:
         case Window(center, width, function):
             item.WindowCenter, item.WindowWidth, item.VOILUTFunction = (
                 _decimal(center),

@@ -41,7 +41,8 @@ def read_value(elements: Elements, keyword: str, charset: str | None = None) -> 
     vr = dictionary_VR(keyword)
     charset = elements.text("SpecificCharacterSet") if charset is None else charset
     delimiters = PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS
-    decoded = decode_bytes(elements.raw(keyword) or b"", convert_encodings(charset.split("\\")), delimiters)
+    encodings = convert_encodings(charset.replace("\0", "").split("\\"))  # which raises an error for a NUL
+    decoded = decode_bytes(elements.raw(keyword) or b"", encodings, delimiters)
     text = _CONTROL.sub("", decoded).strip()
     if vr in _READ:
         value = _READ[vr](text)

@@ -121,6 +121,18 @@ def test_every_cut_of_the_header_is_noticed(write_dicom: WriteDicom) -> None:
     assert found == {Reason.TRUNCATED, "no pixels"}
 
 
+def test_a_cut_within_the_long_header_of_an_element_is_noticed(write_dicom: WriteDicom) -> None:
+    data = write_dicom(PIXELS).read_bytes()
+    pixels = read(data).pixels
+    assert pixels is not None
+    assert {refusal(data[: pixels.position - rest]) for rest in range(1, 5)} == {Reason.TRUNCATED}
+
+
+def test_a_damaged_character_set_does_not_refuse_the_pixels(write_dicom: WriteDicom) -> None:
+    data = write_dicom(PIXELS, SpecificCharacterSet="ISO_IR 100").read_bytes()
+    assert read(data.replace(b"ISO_IR 100", b"ISO\0IR\xff100")).pixels is not None
+
+
 def read_or_refuse(data: bytes) -> Reason | str:
     try:
         return "pixels" if read(data).pixels else "no pixels"  # a cut between two elements leaves no trace

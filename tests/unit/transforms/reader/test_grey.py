@@ -159,6 +159,9 @@ def test_an_image_of_several_blocks_is_whole() -> None:
 
 WriteDicom = Callable[..., Path]
 BYTES = np.arange(256, dtype=np.uint8).reshape(16, 16)
+PERCENTILES_OF_BYTES = Window(
+    127.5, 253, WindowFunction.LINEAR_EXACT
+)  # from 1 to 254: 1.28 of 256 below, as above
 TWELVE = (np.arange(256, dtype=np.uint16) * 16).reshape(16, 16)  # up to 4080
 TWELVE_BITS = {"BitsStored": 12, "HighBit": 11}
 
@@ -307,14 +310,14 @@ def test_the_first_usable_window_is_taken(write_dicom: WriteDicom) -> None:
 )
 def test_without_a_usable_window_percentiles_serve(write_dicom: WriteDicom, center: str, width: str) -> None:
     radiograph = read_radiograph(write_dicom(BYTES, WindowCenter=center, WindowWidth=width))
-    assert radiograph.grey.voi is None
+    assert radiograph.grey.voi == PERCENTILES_OF_BYTES
     assert reasons(radiograph) == [Reason.BAD_WINDOW]
     assert (radiograph.image.min(), radiograph.image.max()) == (0, 1)
 
 
 def test_an_empty_window_is_none(write_dicom: WriteDicom) -> None:
     radiograph = read_radiograph(write_dicom(BYTES, WindowCenter="", WindowWidth=""))
-    assert radiograph.grey.voi is None
+    assert radiograph.grey.voi == PERCENTILES_OF_BYTES
     assert radiograph.warnings == ()
 
 

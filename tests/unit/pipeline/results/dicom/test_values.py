@@ -9,10 +9,10 @@ from pneumoseg.pipeline.results.dicom.values import read_offset, read_value
 from pneumoseg.transforms.reader.elements import Elements
 
 
-def elements(keyword: str, text: str) -> Elements:
+def elements(keyword: str, text: str, charset: bytes = b"ISO_IR 192") -> Elements:
     """The element as its bytes stand in a file."""
     data = Dataset()
-    for name, value in (("SpecificCharacterSet", b"ISO_IR 192"), (keyword, text.encode())):
+    for name, value in (("SpecificCharacterSet", charset), (keyword, text.encode())):
         tag = Tag(name)
         data[tag] = RawDataElement(
             tag, None, len(value), value, 0, is_implicit_VR=True, is_little_endian=True
@@ -70,3 +70,7 @@ def test_a_missing_element_is_an_empty_value() -> None:
 )
 def test_an_offset_is_hours_and_minutes(given: str, offset: str) -> None:
     assert read_offset(elements("TimezoneOffsetFromUTC", given)) == offset
+
+
+def test_a_nul_within_the_character_set_is_ignored() -> None:
+    assert read_value(elements("PatientID", "Ärzte", charset=b"ISO\0_IR 192"), "PatientID") == ("Ärzte", "")
