@@ -24,7 +24,7 @@ def keep_freed_memory() -> None:
     """
     if any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ):
         return
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(library, "gnu_get_libc_version"):  # musl has no such settings
-        for parameter, value in (_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX):
-            library.mallopt(parameter, value)
+    if sys.platform != "linux" or not hasattr(library := ctypes.CDLL(None), "gnu_get_libc_version"):
+        return
+    for parameter, value in (_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX):
+        library.mallopt(parameter, value)
