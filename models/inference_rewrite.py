@@ -8,12 +8,15 @@ Nearest-neighbour upsampling repeats pixels, and so do the layers that read the 
 """
 
 from collections.abc import Sequence
-from copy import deepcopy
+from copy import copy
+from functools import partial
+from itertools import chain
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import skip_init
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pneumoseg.models.attention_gate import AttentionGate
@@ -22,14 +25,16 @@ from pneumoseg.models.blocks import DoubleConvolution
 
 
 def rewrite_for_inference(network: AttentionUNet) -> AttentionUNet:
-    """Copy a network, and replace the layers after each upsampling by exact equivalents with less work.
+    """Replace the layers after each upsampling by exact equivalents with less work, in a second network.
 
     Args:
-        network: Trained network; it is not changed.
+        network: Network in evaluation mode; it is not changed.
 
-    Returns: A network in evaluation mode with the same outputs up to rounding, which cannot be trained.
+    Returns: A network with the same outputs up to rounding, which cannot be trained. It has all other layers in common
+        with *network*, among them dropout, and the weights that *network* has now in those that were replaced.
     """
-    rewritten = deepcopy(network).eval()
+    rewritten = copy(network)
+    rewritten._modules = dict(network._modules)
     rewritten.join = _keep_apart
     for level in range(1, LEVELS + 1):
         block = getattr(rewritten, f"decoder{level}", None)
@@ -42,6 +47,24 @@ def rewrite_for_inference(network: AttentionUNet) -> AttentionUNet:
         if gate is not None:
             setattr(rewritten, f"gate{level}", _UpsamplingGate(gate))
     return rewritten
+
+
+def state_of_copies(network: AttentionUNet) -> list[tuple[int, int]]:
+    """Identify the present values of all weights of which `rewrite_for_inference` makes copies.
+
+    Args:
+        network: Network, not rewritten.
+
+    Returns: A list that differs as soon as such a weight is changed or replaced. Changes of tensors that were made in
+        inference mode are not noticed, since torch does not count them.
+    """
+    return [
+        (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+        for name, block in network.named_children()
+        if isinstance(block, DoubleConvolution) and name.startswith("decoder")
+        for part in (block.conv1, block.norm1)
+        for tensor in chain(part.parameters(), part.buffers())
+    ]
 
 
 def _keep_apart(below: Tensor, gated: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,18 +95,24 @@ class _UpsamplingConvolutions(nn.Module):
             first, norm = fuse_conv_bn_eval(first, norm), nn.Identity()
         below_channels = first.in_channels - skip_channels
         out_channels = first.out_channels
-        self.from_below = nn.ConvTranspose2d(
-            below_channels, out_channels, kernel_size=4, stride=2, padding=1
-        ).to(first.weight)
-        self.from_skip = nn.Conv2d(
-            max(skip_channels, 1), out_channels, kernel_size=3, padding=1, bias=False
-        ).to(first.weight)
+        # initial weights would be drawn from the generator that dropout samples from
+        make = partial(skip_init, device=first.weight.device, dtype=first.weight.dtype)
+        self.from_below = make(
+            nn.ConvTranspose2d, below_channels, out_channels, kernel_size=4, stride=2, padding=1
+        )
+        self.from_skip = make(
+            nn.Conv2d, max(skip_channels, 1), out_channels, kernel_size=3, padding=1, bias=False
+        )
         with torch.no_grad():
             self.from_below.weight.copy_(_transposed_kernel(first.weight[:, :below_channels]))
             cast("nn.Parameter", self.from_below.bias).copy_(cast("nn.Parameter", first.bias))
             if skip_channels:
                 self.from_skip.weight.copy_(first.weight[:, below_channels:])
-        self.norm1, self.conv2, self.norm2 = norm, block.conv2, block.norm2
+        if first.weight.is_contiguous(
+            memory_format=torch.channels_last
+        ):  # torch does not annotate the argument
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.norm1, self.dropout, self.conv2, self.norm2 = norm, block.dropout, block.conv2, block.norm2
 
     def forward(self, parts: Tensor | Sequence[Tensor]) -> Tensor:
         if isinstance(parts, Tensor):  # the last level of a network with an encoder has no skip connection
@@ -91,7 +120,8 @@ class _UpsamplingConvolutions(nn.Module):
         else:
             below, gated = parts
             features = self.from_below(below) + self.from_skip(gated)
-        return torch.relu(self.norm2(self.conv2(torch.relu(self.norm1(features)))))
+        features = self.dropout(torch.relu(self.norm1(features)))
+        return torch.relu(self.norm2(self.conv2(features)))
 
 
 def _transposed_kernel(kernel: Tensor) -> Tensor:

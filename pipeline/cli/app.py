@@ -22,6 +22,7 @@ from pneumoseg.pipeline.cli.training_commands import train, tune
 from pneumoseg.pipeline.cli.verbosity import Verbosity, with_verbosity
 from pneumoseg.pipeline.core.console import complain, say
 from pneumoseg.pipeline.core.errors import JobError, explain
+from pneumoseg.pipeline.core.memory import keep_freed_memory
 from pneumoseg.pipeline.core.surroundings import provide_user
 
 _INTERRUPTED: Final = 128 + signal.SIGINT
@@ -42,6 +43,7 @@ def main() -> None:
     """Run the command, and exit with its code; an error is printed in one line, without -v."""
     interrupted = _note_interruptions()
     provide_user()
+    keep_freed_memory()
     try:
         code = app(standalone_mode=False)
         if code == _INTERRUPTED:  # typer turns KeyboardInterrupt into this code and says nothing

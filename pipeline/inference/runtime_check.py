@@ -11,7 +11,7 @@ from pneumoseg.pipeline.core.config import RuntimeName
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.inference.segmentation import radiograph_of
-from pneumoseg.pipeline.runtimes.forward import Forward, torch_forward
+from pneumoseg.pipeline.runtimes.forward import Forward, plain_forward
 from pneumoseg.pipeline.runtimes.members import member_forward
 from pneumoseg.transforms.network_input import network_input
 
@@ -108,7 +108,7 @@ def measure_runtime(model: Model, runtime: RuntimeName, batches: Sequence[Tensor
 
 
 def _eager_float32(model: Model, index: int) -> Forward:
-    return torch_forward(model.networks[index].eval(), Precision(model.precision.device, torch.float32))
+    return plain_forward(model.networks[index].eval(), Precision(model.precision.device, torch.float32))
 
 
 def _start(model: Model, runtime: RuntimeName, index: int) -> Forward:

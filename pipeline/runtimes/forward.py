@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from pneumoseg.models import AttentionUNet, NetworkOutputs
-from pneumoseg.models.inference_rewrite import rewrite_for_inference
+from pneumoseg.models.inference_rewrite import rewrite_for_inference, state_of_copies
 from pneumoseg.pipeline.core.config import RuntimeName
 from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.devices import Precision, computes_in_bf16
 from pneumoseg.pipeline.core.errors import UsageError, first_line
-from pneumoseg.pipeline.model.weights import place
 from pneumoseg.pipeline.runtimes.cache import cache_folder
 from pneumoseg.pipeline.runtimes.graph import IMAGE, as_outputs
 from pneumoseg.pipeline.runtimes.libraries import (
@@ -88,14 +87,39 @@ def make_forward(
     return _ONNXForward(graph, precision) if runtime == "onnx" else _OpenVINOForward(graph, precision)
 
 
-def torch_forward(network: AttentionUNet, precision: Precision) -> Forward:
-    """Make the forward pass of a network in eager mode.
+def plain_forward(network: AttentionUNet, precision: Precision) -> Forward:
+    """Make the forward pass of a network as it is, in eager mode.
 
     Args:
         network: Network on the device of *precision*.
         precision: Number format.
     """
     forward: Forward = precision.autocast()(network.outputs)
+    return forward
+
+
+def torch_forward(network: AttentionUNet, precision: Precision) -> Forward:
+    """Make the forward pass of a network in eager mode, rewritten where that is faster.
+
+    Its weights may change between two passes, as in training.
+
+    Args:
+        network: Network in evaluation mode, on the device of *precision*.
+        precision: Number format.
+    """
+    if precision.device.type != "cpu":  # nobody has measured whether the rewrite gains on a GPU
+        return plain_forward(network, precision)
+    state: list[tuple[int, int]] = []
+    rewritten = network
+
+    def forward(images: Tensor) -> NetworkOutputs:
+        nonlocal state, rewritten
+        now = state_of_copies(network)
+        if state != now:
+            state, rewritten = now, rewrite_for_inference(network)
+        with precision.autocast():
+            return rewritten.outputs(images)
+
     return forward
 
 
@@ -106,8 +130,8 @@ class _CompiledForward:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
         self._eager = torch_forward(network, precision)
         self._precision = precision
-        if precision.device.type == "cpu":  # on a GPU nobody has measured whether the rewrite gains
-            network = place(rewrite_for_inference(network), precision.device)
+        if precision.device.type == "cpu":  # as in eager mode
+            network = rewrite_for_inference(network)
         with quiet():  # torch warns about itself
             # without symbolic sizes, which cost speed; a job has one size, or three with test-time augmentation
             self._compiled: Forward | None = torch.compile(network.outputs, dynamic=False)

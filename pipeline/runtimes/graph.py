@@ -91,7 +91,8 @@ def write_graph(network: AttentionUNet, path: Path, *, rewrites: bool = True) ->
 
     Raises: UsageError: If the extra ``onnx`` is not installed.
     """
-    graph = NetworkGraph(rewrite_for_inference(network).cpu() if rewrites else deepcopy(network).cpu())
+    network = deepcopy(network).cpu().eval()
+    graph = NetworkGraph(rewrite_for_inference(network) if rewrites else network)
     program = to_onnx(graph, stride=network.stride, inputs=[IMAGE], outputs=graph.outputs)
     with written_atomically(path) as temporary:
         program.save(temporary)
