@@ -44,7 +44,7 @@ from pneumoseg.pipeline.model.catalogue import DEFAULT, find_model
 from pneumoseg.pipeline.model.description import ModelDescription, Preprocessing, Training, TunedPoint
 from pneumoseg.pipeline.model.weights import save_weights
 from pneumoseg.pipeline.phantom.dicom_files import write_dicom
-from pneumoseg.pipeline.phantom.draw import draw_phantom
+from pneumoseg.pipeline.phantom.rendering import render_phantom
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.transforms.chains import inference_chain
 from pneumoseg.transforms.labels.rle import encode_rle
@@ -73,7 +73,7 @@ def measure(setting: Setting) -> list[Comparison]:
                 sources = find_radiographs(setting.images).images[:count]
             else:
                 sources = tuple(
-                    write_dicom(draw_phantom(seed), Path(name) / "phantoms", name=str(seed))
+                    write_dicom(render_phantom(seed), Path(name) / "phantoms", name=str(seed))
                     for seed in range(count)
                 )
             images = copy_images(sources, Path(name))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from pneumoseg.pipeline.dataset.manifest import Case, image_path, read_manifest
-from pneumoseg.pipeline.phantom.draw import draw_phantom
+from pneumoseg.pipeline.phantom.rendering import render_phantom
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.grey import GreyScale, Window
@@ -303,7 +303,7 @@ def print_cost(paths: list[Path]) -> None:
 
 def phantom(number: int) -> str:
     """What is said of a phantom."""
-    drawn = (255 * draw_phantom((0, number), size=512).image).round().astype(np.uint8)
+    drawn = (255 * render_phantom((0, number), size=512).image).round().astype(np.uint8)
     return said(Radiograph(stored=drawn, grey=GreyScale()))
 
 

@@ -26,7 +26,7 @@ from monai.transforms import (
 
 from benchmarks.comparison import Comparison, Setting, relate, run, take_turns
 from pneumoseg.pipeline.phantom.dicom_files import write_dicom
-from pneumoseg.pipeline.phantom.draw import draw_phantom
+from pneumoseg.pipeline.phantom.rendering import render_phantom
 from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.transforms import LoadRadiographd, read_radiograph
 from pneumoseg.transforms.network_input import network_input
@@ -96,7 +96,7 @@ def _paths(setting: Setting, folder: Path) -> Sequence[Path]:
     """Select radiographs, or write phantoms of 1024 x 1024 pixels in JPEG Baseline, as those of the challenge are."""
     if setting.images is not None:
         return find_radiographs(setting.images).images[:IMAGES]
-    return [write_dicom(draw_phantom(seed), folder, name=f"phantom {seed}") for seed in range(3)]
+    return [write_dicom(render_phantom(seed), folder, name=f"phantom {seed}") for seed in range(3)]
 
 
 def _chain(*transforms: Callable[[Any], object]) -> Callable[[Path], object]:

@@ -91,13 +91,13 @@ def _predict(images: int) -> float:
     from pneumoseg.pipeline.core.runtime import Runtime  # noqa: PLC0415
     from pneumoseg.pipeline.jobs.predict import predict_folder  # noqa: PLC0415
     from pneumoseg.pipeline.phantom.dicom_files import write_dicom  # noqa: PLC0415
-    from pneumoseg.pipeline.phantom.draw import draw_phantom  # noqa: PLC0415
+    from pneumoseg.pipeline.phantom.rendering import render_phantom  # noqa: PLC0415
 
     console.quiet = True
     torch.set_num_threads(1)
     with TemporaryDirectory() as name:
         folder = Path(name) / "images"
-        dataset = dcmread(write_dicom(draw_phantom(0, size=128), folder, name="a", encoding="native8"))
+        dataset = dcmread(write_dicom(render_phantom(0, size=128), folder, name="a", encoding="native8"))
         for index in range(1, images):
             dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.3.{index}")
             pixels = bytearray(dataset.PixelData)

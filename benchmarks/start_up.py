@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.comparison import Comparison, Setting, run, take_turns
 from benchmarks.folder_inference import write_untrained
 from pneumoseg.pipeline.phantom.dicom_files import write_dicom
-from pneumoseg.pipeline.phantom.draw import draw_phantom
+from pneumoseg.pipeline.phantom.rendering import render_phantom
 from pneumoseg.pipeline.reading.folders import find_radiographs
 
 LIMITS_S = {"--help": 0.7, "doctor": 5.0, "predict one file": 6.0}
@@ -31,7 +31,7 @@ def measure(setting: Setting) -> list[Comparison]:
         images = Path(name) / "images"
         images.mkdir()
         if setting.images is None:
-            write_dicom(draw_phantom(0, size=256), images, name="a", encoding="jpeg")
+            write_dicom(render_phantom(0, size=256), images, name="a", encoding="jpeg")
         else:
             shutil.copy(find_radiographs(setting.images).images[0], images)
         model = setting.model or write_untrained(Path(name) / "model", 512, "float32")

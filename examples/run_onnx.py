@@ -25,9 +25,8 @@ image[window] = np.asarray(radiograph.resize((columns, rows), Image.Resampling.B
 content[window] = 1
 
 probabilities, image_probability = session.run(None, {"image": image, "content": content})
-maps = Image.fromarray(
-    probabilities[0, 0][window[1:]]
-)  # back to the size of the radiograph, then thresholded
+# back to the size of the radiograph, then thresholded
+maps = Image.fromarray(probabilities[0, 0][window[1:]])
 map_ = np.asarray(maps.resize(radiograph.size, Image.Resampling.BILINEAR))
 mask = map_ > point["threshold"]
 if mask.mean() <= point["min_area_fraction"] or (

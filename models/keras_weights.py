@@ -184,9 +184,8 @@ def _opened(path: Path, *, max_bytes: int) -> Iterator[Any]:
 
 def _unpacked(archive_path: Path, max_bytes: int) -> BytesIO:
     with zipfile.ZipFile(archive_path) as archive:
-        if (
-            archive.getinfo(MEMBER).file_size > max_bytes
-        ):  # before it is read: zeros take no space in an archive
+        # before it is read: zeros take no space in an archive
+        if archive.getinfo(MEMBER).file_size > max_bytes:
             raise KerasWeightsError(
                 f"{MEMBER} has more than the {max_bytes:,} bytes of the article's network"
             )

@@ -76,9 +76,8 @@ def _note_interruptions() -> list[int]:
         received.append(number)
         signal.default_int_handler(number, frame)
 
-    if (
-        signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    ):  # it may be ignored, as in the background
+    # a process in the background may ignore it
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, note)
     return received
 

@@ -12,9 +12,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
-ImageSize = Annotated[
-    int, Field(ge=PLAIN_STRIDE, le=4096)
-]  # and a multiple of the network's stride: see `check_size`
+# it has to be a multiple of the network's stride, too: see `check_size`
+ImageSize = Annotated[int, Field(ge=PLAIN_STRIDE, le=4096)]
 EncoderName = Literal["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
 IMAGENET: Final = "imagenet"
 Channels = Annotated[int, Field(ge=4, le=1024)]  # an attention gate has a quarter of them

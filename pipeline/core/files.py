@@ -54,9 +54,8 @@ def written_atomically(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         if error.filename is not None:
             raise
-        cause = _system_error(
-            error
-        )  # that of a full disk names no file, and libraries put a text in its place
+        # that of a full disk names no file, and libraries put a text in its place
+        cause = _system_error(error)
         raise OSError(cause.errno or errno.EIO, cause.strerror or str(error), str(path)) from error
     except BaseException:
         temporary.unlink(missing_ok=True)

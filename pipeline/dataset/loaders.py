@@ -81,9 +81,8 @@ def make_training_loader(
 
 
 def _start_worker(_: int) -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole group; the run ends its workers itself
+    # Ctrl-C reaches the whole group; the run ends its workers itself
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_track_meta(False)  # as in the training process: MONAI's tracking of metadata costs time per transform
 
 

@@ -20,8 +20,8 @@ from pneumoseg.pipeline.core.files import written_atomically
 from pneumoseg.pipeline.formats.cleaning import remove_traces, share_weights, store_in_bfloat16
 from pneumoseg.pipeline.formats.graph import INPUTS, OUTPUTS, InferenceGraph
 from pneumoseg.pipeline.inference.model import Model
-from pneumoseg.pipeline.phantom.draw import draw_phantom
 from pneumoseg.pipeline.phantom.pneumothorax import PneumothoraxPlan
+from pneumoseg.pipeline.phantom.rendering import render_phantom
 from pneumoseg.pipeline.runtimes.graph import to_onnx
 from pneumoseg.pipeline.runtimes.libraries import compile_openvino, extra, open_onnx, open_openvino
 
@@ -175,7 +175,7 @@ def phantoms(seeds: Sequence[int], size: tuple[int, int], *, standardised: bool)
 
     Returns: ``image`` and ``content``, each (B, 1, rows, columns), with an eighth of the columns as padding.
     """
-    pictures = [draw_phantom(seed, size=_PHANTOM_SIZE, pneumothorax=_PNEUMOTHORAX).image for seed in seeds]
+    pictures = [render_phantom(seed, size=_PHANTOM_SIZE, pneumothorax=_PNEUMOTHORAX).image for seed in seeds]
     greys = torch.from_numpy(np.stack(pictures))[:, None]
     image = functional.interpolate(greys, size, mode="bilinear", antialias=True)
     content = torch.ones_like(image)

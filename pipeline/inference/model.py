@@ -178,9 +178,8 @@ def load_model(folder: str | Path, device: torch.device, options: ModelOptions =
     """
     folder = find_model(folder)
     description = read_description(folder)
-    selected = select_point(
-        description, options.operating_point
-    )  # an error comes before the weights are read
+    # an error comes before the weights are read
+    selected = select_point(description, options.operating_point)
     calibration = _calibration(description) if options.calibrated else None
     precision = precision_of_model(description.precision, device, requested=options.precision)
     runtime = _runtime(options, precision)

@@ -58,9 +58,9 @@ def make_check_images(model: Model, at_once: int) -> tuple[Tensor, ...]:
 
     Returns: Batches of (B, 1, H, W), standardised, on the device of the networks; at least two images in all.
     """
-    from pneumoseg.pipeline.phantom.draw import draw_phantom  # noqa: PLC0415  (a second, and only on first use)
+    from pneumoseg.pipeline.phantom.rendering import render_phantom  # noqa: PLC0415  (a second, and only on first use)
 
-    phantoms = [draw_phantom(seed, size=_PHANTOM_SIZE).image for seed in range(_PHANTOMS)]
+    phantoms = [render_phantom(seed, size=_PHANTOM_SIZE).image for seed in range(_PHANTOMS)]
     images = [network_input(radiograph_of(phantom), model.image_size)[0] for phantom in phantoms]
     repeated = [images[index % len(images)] for index in range(max(at_once, _PHANTOMS))]
     return torch.split(torch.stack(repeated).to(model.precision.device), at_once)

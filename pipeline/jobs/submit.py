@@ -265,7 +265,6 @@ def _write(output: Path, texts: dict[str, str], shape: tuple[int, int]) -> None:
     csv.writer(table, lineterminator="\n").writerows([("ImageId", "EncodedPixels"), *texts.items()])
     with written_atomically(output) as temporary:
         temporary.write_text(table.getvalue(), encoding="utf-8")
-        if faults := check_submission(
-            temporary, texts, shape=shape
-        ):  # before it gets its name, so an invalid submission never exists
+        # before it gets its name, so an invalid submission never exists
+        if faults := check_submission(temporary, texts, shape=shape):
             raise JobError(f"the submission would not be valid: {faults[0]} (and {len(faults) - 1} more)")

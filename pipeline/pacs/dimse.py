@@ -124,9 +124,8 @@ def request_commitments(
     """
     entity = _entity(ae_title)
     entity.add_requested_context(StorageCommitmentPushModel)
-    entity.add_requested_context(
-        Verification
-    )  # else an archive without commitment would refuse the association
+    # else an archive without commitment would refuse the association
+    entity.add_requested_context(Verification)
     association = _associate(entity, destination, handlers=[(evt.EVT_N_EVENT_REPORT, on_report)])
     try:
         offered = {context.abstract_syntax for context in association.accepted_contexts}
@@ -138,9 +137,10 @@ def request_commitments(
             information = Dataset()
             information.TransactionUID = transaction_uid
             information.ReferencedSOPSequence = [_reference(*instance) for instance in instances]
+            # a request that is not accepted gets no report, and is repeated
             association.send_n_action(
                 information, _COMMIT, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
-            )  # a request that is not accepted gets no report, and is repeated
+            )
         time.sleep(_PROMPT_REPORT_S)
     finally:
         _close(association)

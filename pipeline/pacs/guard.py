@@ -17,9 +17,8 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 
 PDU_BYTES: Final = 2**17
 """Largest P-DATA PDU that peers are asked to send."""
-_OTHER_BYTES: Final = (
-    2**18
-)  # a request of 128 presentation contexts with 30 transfer syntaxes each needs half of it
+# a request of 128 presentation contexts with 30 transfer syntaxes each needs half of it
+_OTHER_BYTES: Final = 2**18
 _WHILE_BUSY: Final = 2**12  # a release or an abort may come before the response; the next object may not
 _WAITING: Final = 16  # connections beyond the limit of associations that are answered with a rejection
 

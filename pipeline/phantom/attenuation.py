@@ -62,7 +62,7 @@ def _vessels(scene: Scene, view: Projection) -> Array:
     places, volumes = [], []
     for side, tree in grow_trees(scene.chest).items():
         points, volume = tree.samples(0.8 * view.pixel_mm)
-        places.append(collapses[side].draw_back(points) if side in collapses else points)
+        places.append(collapses[side].retract(points) if side in collapses else points)
         volumes.append(volume)
     return blur(view.deposit(np.concatenate(places), np.concatenate(volumes)), 0.6)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.phantom.dicom_files import write_dicom
-from pneumoseg.pipeline.phantom.draw import draw_phantom
 from pneumoseg.pipeline.phantom.plan import (
     DEFAULT_COUNT,
     DEFAULT_SEED,
@@ -17,6 +16,7 @@ from pneumoseg.pipeline.phantom.plan import (
     PhantomCase,
     plan_cases,
 )
+from pneumoseg.pipeline.phantom.rendering import render_phantom
 from pneumoseg.transforms.labels.rle import encode_rle
 
 
@@ -66,7 +66,7 @@ def write_phantoms(
     test_images.mkdir()
 
     def write(case: PhantomCase) -> list[str]:
-        phantom = draw_phantom(
+        phantom = render_phantom(
             case.seed, patient_seed=case.patient_seed, size=size, pneumothorax=case.pneumothorax or False
         )
         part = test_images if case.test else images

@@ -15,8 +15,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from pneumoseg.pipeline.phantom.draw import Phantom
 from pneumoseg.pipeline.phantom.lines_and_tubes import NOTICE
+from pneumoseg.pipeline.phantom.rendering import Phantom
 
 Encoding = Literal["jpeg", "monochrome1", "native8", "native16"]
 
@@ -100,7 +100,7 @@ def _set_pixels(dataset: Dataset, phantom: Phantom, encoding: Encoding) -> None:
     dataset.BitsStored, dataset.HighBit = bits, bits - 1
     dataset.PixelRepresentation = 0
     dataset.BurnedInAnnotation = "NO"  # the words in the picture name nobody
-    if bits > 8:  # the full range, so that a viewer shows what was drawn
+    if bits > 8:  # the full range, so that a viewer shows what was rendered
         dataset.WindowCenter, dataset.WindowWidth = 2 ** (bits - 1), 2**bits
 
     dataset.file_meta = FileMetaDataset()

@@ -23,7 +23,7 @@ class Technique:
     softness_px: float  # detector blur at 1024 pixels
 
 
-def draw_technique(rng: np.random.Generator, *, portable: bool) -> Technique:
+def sample_technique(rng: np.random.Generator, *, portable: bool) -> Technique:
     """Sample tube voltage, dose and processing.
 
     Args:

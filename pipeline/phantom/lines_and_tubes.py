@@ -15,7 +15,7 @@ MU_PLASTIC = 0.033  # per mm, with barium
 NOTICE = "SYNTHETIC PHANTOM"
 
 
-def draw_details(scene: Scene, view: Projection, rng: np.random.Generator) -> Array:
+def render_details(scene: Scene, view: Projection, rng: np.random.Generator) -> Array:
     """Render the attenuation of thin structures: pleural lines, and in some images a drain, leads or a skin fold.
 
     Args:

@@ -53,7 +53,7 @@ class PatientPose:
     source: float  # tube to mid-plane; negative where it stands before the chest (AP)
 
 
-def draw_patient(rng: np.random.Generator) -> Patient:
+def sample_patient(rng: np.random.Generator) -> Patient:
     """Sample an adult patient.
 
     Args:
@@ -86,7 +86,7 @@ def draw_patient(rng: np.random.Generator) -> Patient:
     )
 
 
-def draw_pose(rng: np.random.Generator, patient: Patient, view: View | None = None) -> PatientPose:
+def sample_pose(rng: np.random.Generator, patient: Patient, view: View | None = None) -> PatientPose:
     """Sample the pose of a patient: upright with a deep breath (PA), or in bed (AP).
 
     Args:

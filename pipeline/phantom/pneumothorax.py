@@ -86,7 +86,7 @@ class Collapse:
         rim, edge = np.interp(angle, ANGLES, self.rim), np.interp(angle, ANGLES, self.edge)
         return np.asarray((angle > FIRST) & (angle < LAST) & (distance > edge) & (distance < rim))
 
-    def draw_back(self, points: Table) -> Table:
+    def retract(self, points: Table) -> Table:
         """Map points of the full lung to the collapsed lung.
 
         Args:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoseg.pipeline.phantom.chest import LEFT, RIGHT, Chest
-from pneumoseg.pipeline.phantom.patient import Patient, PatientPose, View, draw_patient, draw_pose
+from pneumoseg.pipeline.phantom.patient import Patient, PatientPose, View, sample_patient, sample_pose
 from pneumoseg.pipeline.phantom.pneumothorax import Collapse, PneumothoraxPlan, area_at, collapse_lung
 from pneumoseg.pipeline.phantom.projection import Projection
 
@@ -62,8 +62,8 @@ def make_scene(
         view: ``PA`` or ``AP``; None samples one.
     """
     whole, poses, collapses = np.random.default_rng(seed).spawn(3)
-    patient = draw_patient(whole if patient_seed is None else np.random.default_rng(patient_seed))
-    pose = draw_pose(poses, patient, view)
+    patient = sample_patient(whole if patient_seed is None else np.random.default_rng(patient_seed))
+    pose = sample_pose(poses, patient, view)
     if pneumothorax is None:
         ill, quantile = collapses.random(2)
         pneumothorax = PneumothoraxPlan(area_at(quantile)) if ill < PREVALENCE else False

@@ -242,9 +242,8 @@ def histogram_chart(
         axes.set(xlabel=label, ylabel="images")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if len(values) > 1:
-            axes.legend(
-                loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2
-            )  # outside, since bars may be anywhere
+            # outside, since bars may be anywhere
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return Chart(title, to_svg(figure, name=title.lower().replace(" ", "-")))
 
 

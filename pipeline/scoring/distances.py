@@ -29,9 +29,8 @@ def outline_distances(
     if spacing_mm is None or not pred.any() or not true.any():
         return np.nan, np.nan
     filled = [np.flatnonzero((pred | true).any(axis=axis)) for axis in (1, 0)]
-    box = tuple(
-        slice(max(0, each[0] - 1), each[-1] + 2) for each in filled
-    )  # the rest is empty, and takes time
+    # the rest is empty, and takes time
+    box = tuple(slice(max(0, each[0] - 1), each[-1] + 2) for each in filled)
     one, other = (torch.from_numpy(mask[box] > 0)[None, None] for mask in (pred, true))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MONAI warns about masks of a single pixel

@@ -41,13 +41,8 @@ def choose_examples(
     }
     share = min(each, max(1, len(found) // 3))  # with few cases, each kind gets its share
     chosen: dict[Example, list[int]] = {}
-    for kind in (
-        "best",
-        "worst",
-        "median",
-        "missed",
-        "false alarm",
-    ):  # the extremes first, where there are few
+    # the extremes first, where there are few
+    for kind in ("best", "worst", "median", "missed", "false alarm"):
         most = share if kind in ("best", "worst", "median") else each
         taken = {place for places in chosen.values() for place in places}
         chosen[kind] = [place for place in ranked[kind].tolist() if place not in taken][:most]

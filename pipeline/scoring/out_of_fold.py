@@ -42,10 +42,8 @@ def load_out_of_fold(path: Path) -> list[CaseCurves]:
     Raises: JobError: If it is missing or damaged.
     """
     try:
-        with (
-            path.open("rb") as file,
-            np.load(file) as archive,
-        ):  # np.load(path) would leave a damaged file open
+        # np.load(path) would leave a damaged file open
+        with path.open("rb") as file, np.load(file) as archive:
             content = {name: archive[name] for name in archive.files}
         return [
             CaseCurves(

@@ -21,9 +21,8 @@ Batch = dict[str, Any]
 LossFunction = Callable[[TrainingOutputs, Tensor, Tensor], Tensor]
 STOP: Final = "stop"
 """Key in the output of a step: number of the signal that a process of the run has received, or 0."""
-_LOSS, _NORM, _SIGNAL, _PLACES = range(
-    4
-)  # columns of the numbers of a step; the places of its cases come last
+# columns of the numbers of a step; the places of its cases come last
+_LOSS, _NORM, _SIGNAL, _PLACES = range(4)
 
 
 class TrainingForward(nn.Module):

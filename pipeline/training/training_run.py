@@ -178,9 +178,8 @@ class TrainingRun:
         return () if self.network.encoder is None else tuple(self.network.encoder.parameters())
 
     def _broadcast_buffers(self) -> None:
-        broadcast_buffers(
-            *dict.fromkeys((self.network, self.evaluated))
-        )  # in the same order in all processes
+        # in the same order in all processes
+        broadcast_buffers(*dict.fromkeys((self.network, self.evaluated)))
 
     def make_batches(self, first_step: int = 0) -> AugmentedBatches:
         """Make the loader of this process's share of all batches.

@@ -99,9 +99,8 @@ def mutate(data: bytes, other: bytes, source: random.Random) -> bytes:
     damaged = bytearray(data)
     for _ in range(source.choice((1, 1, 2, 4))):
         at = source.randrange(len(damaged))
-        match source.choices(range(7), weights=(6, 6, 2, 1, 1, 1, 3))[
-            0
-        ]:  # most of what shifts bytes ends early
+        # most of what shifts bytes ends early
+        match source.choices(range(7), weights=(6, 6, 2, 1, 1, 1, 3))[0]:
             case 0:
                 damaged[at] ^= 1 << source.randrange(8)
             case 1:

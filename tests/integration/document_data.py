@@ -17,8 +17,8 @@ from pneumoseg.pipeline.core.config import TrainConfig
 from pneumoseg.pipeline.jobs.prepare import prepare_manifest
 from pneumoseg.pipeline.jobs.train import train_model
 from pneumoseg.pipeline.phantom.dicom_files import write_dicom
-from pneumoseg.pipeline.phantom.draw import draw_phantom
 from pneumoseg.pipeline.phantom.plan import PhantomCase, plan_cases
+from pneumoseg.pipeline.phantom.rendering import render_phantom
 from pneumoseg.transforms.labels.rle import encode_rle
 
 _RENDERED: Final = 256  # rows and columns of a phantom, which is then enlarged
@@ -76,7 +76,7 @@ def write_document_data(folder: Path) -> None:
 
 def _write(case: PhantomCase, folder: Path, *, size: int) -> tuple[Path, NDArray[np.uint8]]:
     """Write one phantom; returns its path and its mask."""
-    phantom = draw_phantom(
+    phantom = render_phantom(
         case.seed, patient_seed=case.patient_seed, size=_RENDERED, pneumothorax=case.pneumothorax or False
     )
     mask: Any = np.any(np.array([np.zeros((_RENDERED, _RENDERED)), *phantom.masks]), axis=0)

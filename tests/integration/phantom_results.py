@@ -15,8 +15,8 @@ from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.pipeline.phantom.dicom_files import write_dicom
-from pneumoseg.pipeline.phantom.draw import draw_phantom
 from pneumoseg.pipeline.phantom.plan import plan_cases
+from pneumoseg.pipeline.phantom.rendering import render_phantom
 from pneumoseg.pipeline.results import processing
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 
@@ -64,7 +64,7 @@ def write_phantom_results(model_folder: Path, folder: Path) -> dict[str, Study]:
     found: dict[str, Path] = {}
     for positive in (True, False):
         case = next(case for case in plan_cases() if case.labelled and bool(case.pneumothorax) is positive)
-        phantom = draw_phantom(
+        phantom = render_phantom(
             case.seed, patient_seed=case.patient_seed, size=SIZE, pneumothorax=case.pneumothorax or False
         )
         path = write_dicom(phantom, folder / "images", name=case.name)

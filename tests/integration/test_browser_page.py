@@ -25,7 +25,7 @@ from pneumoseg.pipeline.inference.segmentation import ModelPredictor, load_predi
 from pneumoseg.pipeline.jobs.export import export_model
 from pneumoseg.pipeline.model.description import TunedPoint
 from pneumoseg.pipeline.phantom.dicom_files import write_dicom
-from pneumoseg.pipeline.phantom.draw import Phantom, draw_phantom
+from pneumoseg.pipeline.phantom.rendering import Phantom, render_phantom
 from pneumoseg.transforms.measurements import LOOKS as REVIEW_WORDS
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ class _Silent(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def phantom() -> Phantom:
-    return draw_phantom(3, size=256)
+    return render_phantom(3, size=256)
 
 
 def png(path: Path, phantom: Phantom, *, bits: int) -> Path:

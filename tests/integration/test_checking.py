@@ -82,9 +82,8 @@ def test_bad_files_change_nothing_in_the_rows_of_good_ones(
     assert rows_of_good(tmp_path / "mixed.csv") == rows_of_good(tmp_path / "alone.csv")
     assert len(rows_of_good(tmp_path / "alone.csv")) == GOOD
     assert report.exit_code == 3
-    assert (
-        report.statuses.total() == GOOD + len(bad) + 2
-    )  # pipe and sparse file have rows, folder and link none
+    # pipe and sparse file have rows, folder and link none
+    assert report.statuses.total() == GOOD + len(bad) + 2
 
 
 @pytest.fixture(scope="module")

@@ -95,9 +95,8 @@ def test_a_model_of_one_fold_is_evaluated_as_it_was_tuned(
     )
     expected = read_description(crossed / "fold2" / "model").validation
     assert (report.fold, report.trained_on) == (2, 0)
-    assert report.scores.score.dice == pytest.approx(
-        expected["dice"], abs=0.01
-    )  # in bf16, where there is such
+    # in bf16, where there is such
+    assert report.scores.score.dice == pytest.approx(expected["dice"], abs=0.01)
 
 
 def test_the_members_that_never_saw_a_fold_score_it_together(

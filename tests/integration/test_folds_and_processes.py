@@ -68,9 +68,8 @@ def test_evaluation_of_all_folds_gives_the_scores_of_the_cross_validation(
     )
     expected = read_description(crossed / "model").validation
     assert (report.scores.score.images, report.trained_on) == (12, 0)
-    assert report.scores.score.dice == pytest.approx(
-        expected["dice"], abs=0.01
-    )  # bf16 here, where there is such
+    # bf16 here, where there is such
+    assert report.scores.score.dice == pytest.approx(expected["dice"], abs=0.01)
 
 
 def test_cross_validation_goes_on_where_it_stopped(

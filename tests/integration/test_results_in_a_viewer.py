@@ -12,10 +12,11 @@ from tests.integration.viewer import Colours, running_browser, served
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
+# of a picture of 1400 x 1000: below the messages of the viewer
 VIEWPORT = (
     slice(160, 950),
     slice(300, 1340),
-)  # of a picture of 1400 x 1000: below the messages of the viewer
+)
 MIN_BRIGHT = 0.2  # share of the viewport that a radiograph fills; a black viewport has 0
 MIN_COLOURED_PX = 100
 

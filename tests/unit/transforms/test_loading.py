@@ -102,9 +102,8 @@ def test_an_image_is_upright_with_the_size_and_spacing_of_the_upright_image(writ
     assert (sample["shape"], sample["spacing_mm"], sample["orientation"]) == ((24, 16), (0.25, 0.5), "H\\L")
     assert sample["pixel_aspect"] == 0.5
     assert sample["image"].shape == (1, 24, 16)
-    assert np.argwhere(np.asarray(sample["image"][0])).tolist() == [
-        [23, 0]
-    ]  # rows lead to the head: at the feet
+    # rows lead to the head: at the feet
+    assert np.argwhere(np.asarray(sample["image"][0])).tolist() == [[23, 0]]
 
 
 def test_the_way_back_from_an_upright_image_ends_at_the_stored_pixels(write_dicom: WriteDicom) -> None:

@@ -162,9 +162,8 @@ def test_the_sentence_tells_what_puts_the_result_in_doubt() -> None:
 
 
 def test_width_and_height_follow_the_patient_on_a_rotated_image() -> None:
-    found = measured(
-        LEFT_HALF, orientation=("F", "L")
-    )  # 6 rows of 0.5 mm lead to the left, 10 columns to the feet
+    # 6 rows of 0.5 mm lead to the left, 10 columns to the feet
+    found = measured(LEFT_HALF, orientation=("F", "L"))
     assert (found.width_px, found.width_mm) == (6, 3.0)
     assert (found.height_px, found.height_mm) == (10, 2.5)
     assert found.components[0].box == (2, 3, 8, 13)

@@ -74,9 +74,8 @@ def affine(seed: int, *, shift: float = 0.0, scale: float = 0.0, degrees: float 
 
 
 def test_a_field_of_four_corners_is_linear_between_them() -> None:
-    control = torch.tensor(
-        [[[0.0, 0.0], [6.3, 6.3]], [[0.0, 0.0], [0.0, 0.0]]]
-    )  # a shear: columns by a tenth of the row
+    # a shear: columns by a tenth of the row
+    control = torch.tensor([[[0.0, 0.0], [6.3, 6.3]], [[0.0, 0.0], [0.0, 0.0]]])
     columns = warp(ramps(), control)[0]
     torch.testing.assert_close(columns[:, 20], 20 + torch.arange(SIZE) / 10, atol=1e-3, rtol=0)
 

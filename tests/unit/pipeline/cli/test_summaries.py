@@ -145,11 +145,12 @@ def test_cross_fitted_scores_stand_with_intervals_beside_in_sample_ones_and_pred
     head = next(line for line in text.splitlines() if "95 %" in line)
     assert head.index("cross-fitted") < head.index("95 %") < head.index("in-sample")
     alone = printed(evaluation_table(replace(report, cross_fitted=None), title="fold 3"))
+    # of ten, by Clopper and Pearson
     assert cells(alone, "specificity")[1:] == [
         "1.0000",
         "0.6915 to 1.0000",
         "1.0000",
-    ]  # of ten, by Clopper and Pearson
+    ]
     assert "in-sample: at the operating point tuned on these images" in unwrapped(alone)
     fixed = printed(evaluation_table(replace(report, in_sample=False, cross_fitted=None), title="fold 3"))
     assert "model" in fixed

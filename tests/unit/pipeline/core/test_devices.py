@@ -186,9 +186,8 @@ def test_deterministic_algorithms_end_with_the_run(
         torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.benchmark = before[1]
         with pytest.raises(RuntimeError), training_algorithms(deterministic=wanted):  # noqa: PT012
-            assert now() == (
-                (True, False) if wanted else (before[0], True)
-            )  # else cuDNN looks for the fastest
+            # else cuDNN looks for the fastest
+            assert now() == ((True, False) if wanted else (before[0], True))
             raise RuntimeError
         assert now() == before
     finally:

@@ -17,9 +17,8 @@ from pneumoseg.transforms.augmenter import Augmented, Augmenter
 from pneumoseg.transforms.chains import evaluation_chain
 
 SIZE = 48
-CASES = [
-    make_case(number, area_px=int(number < 6)) for number in range(12)
-]  # shapes and signs of the collection
+# shapes and signs of the collection
+CASES = [make_case(number, area_px=int(number < 6)) for number in range(12)]
 
 
 @pytest.fixture(scope="module")

@@ -195,9 +195,8 @@ def test_attention_is_the_mean_of_the_members_gate_by_gate(image: Tensor) -> Non
     with torch.no_grad():
         first, second = (each.attention(image) for each in members)
     for place_, (map_, one, other) in enumerate(zip(found, first, second, strict=True)):
-        shrunk = map_[
-            ..., :: 2 ** (3 - place_), :: 2 ** (3 - place_)
-        ]  # deepest first, the finest at full size
+        # deepest first, the finest at full size
+        shrunk = map_[..., :: 2 ** (3 - place_), :: 2 ** (3 - place_)]
         torch.testing.assert_close(shrunk, (one + other) / 2)
 
 

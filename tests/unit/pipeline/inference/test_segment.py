@@ -155,9 +155,8 @@ def test_the_network_goes_on_while_results_are_used(collection: Collection, mode
     results = segment_files(model, images(collection)[:8], workers=0)
     try:
         next(results)
-        assert calls[1].wait(
-            60
-        )  # the second batch, while the first result of the first is all that was taken
+        # the second batch, while the first result of the first is all that was taken
+        assert calls[1].wait(60)
         assert len(list(results)) == 7
     finally:
         hook.remove()

@@ -10,7 +10,7 @@ from pydicom import dcmread
 from tests.conftest import draw_case, write_radiograph
 from tests.unit.pipeline.jobs.predictions import predict
 
-from pneumoseg.pipeline.phantom.draw import draw_phantom
+from pneumoseg.pipeline.phantom.rendering import render_phantom
 from pneumoseg.pipeline.results.settings import CLINICAL_KINDS, KINDS
 
 pytestmark = pytest.mark.usefixtures("plain_charts")
@@ -144,7 +144,7 @@ def test_the_log_tells_how_a_run_ended(
 def test_a_picture_that_looks_turned_is_to_be_reviewed_and_not_negative(
     model_folder: Path, tmp_path: Path, research: bool
 ) -> None:
-    upside_down = (255 * draw_phantom(0, size=128).image[::-1]).round().astype(np.uint8)
+    upside_down = (255 * render_phantom(0, size=128).image[::-1]).round().astype(np.uint8)
     write_radiograph(tmp_path / "images" / "a.dcm", upside_down, PixelSpacing=[1.2, 1.2])
     report, (row,) = predict(model_folder, tmp_path / "images", tmp_path, kinds=[], research=research)
     assert (row["status"], row["decision"], row["rle"]) == ("review", "indeterminate", "-1")
@@ -157,7 +157,7 @@ def test_a_picture_that_looks_turned_is_to_be_reviewed_and_not_negative(
 
 
 def test_a_turned_picture_with_the_right_tag_needs_no_review(model_folder: Path, tmp_path: Path) -> None:
-    upside_down = (255 * draw_phantom(0, size=128).image[::-1, ::-1]).round().astype(np.uint8)
+    upside_down = (255 * render_phantom(0, size=128).image[::-1, ::-1]).round().astype(np.uint8)
     file = tmp_path / "images" / "a.dcm"
     write_radiograph(file, upside_down, PixelSpacing=[1.2, 1.2], PatientOrientation=["R", "H"])
     _, (row,) = predict(model_folder, tmp_path / "images", tmp_path, kinds=[])
@@ -167,7 +167,7 @@ def test_a_turned_picture_with_the_right_tag_needs_no_review(model_folder: Path,
 def test_an_outline_upon_a_turned_picture_is_positive_and_to_be_reviewed(
     model_folder: Path, tmp_path: Path
 ) -> None:
-    upside_down = (180 * draw_phantom(0, size=128).image[::-1]).round().astype(np.uint8)
+    upside_down = (180 * render_phantom(0, size=128).image[::-1]).round().astype(np.uint8)
     upside_down[60:80, 20:40] = 250  # what the network takes for a pneumothorax
     write_radiograph(tmp_path / "images" / "a.dcm", upside_down, PixelSpacing=[1.2, 1.2])
     _, (row,) = predict(model_folder, tmp_path / "images", tmp_path, kinds=[])

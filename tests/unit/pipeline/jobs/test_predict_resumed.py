@@ -271,9 +271,8 @@ def test_of_several_files_with_one_uid_only_the_first_has_a_result(
 def test_in_parts_and_on_resume_the_same_one_of_several_files_has_the_result(
     model_folder: Path, images: Path, tmp_path: Path, count: int
 ) -> None:
-    before, _ = predict(
-        model_folder, images, tmp_path / "parts", kinds=["json", "png"]
-    )  # case 0 has a result
+    # case 0 has a result
+    before, _ = predict(model_folder, images, tmp_path / "parts", kinds=["json", "png"])
     assert before.segmented == 4
     with_duplicates(images)
     predict(model_folder, images, tmp_path / "whole", kinds=["json", "png"])

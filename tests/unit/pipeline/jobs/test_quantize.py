@@ -40,9 +40,8 @@ def test_a_quantised_model_finds_the_same_blocks_in_both_runtimes(
         for case in held_out
     ]
     assert report.exact.dices.tolist() == dices
-    assert (
-        0.9 < report.exact.dices.mean() < 1
-    )  # blocks of 48 x 32 pixels as a network of 32 x 32 pixels sees them
+    # blocks of 48 x 32 pixels as a network of 32 x 32 pixels sees them
+    assert 0.9 < report.exact.dices.mean() < 1
     assert abs(report.lost) < 0.05
     assert abs(report.lost_of_positives) < 0.1
     assert read_record(own_model).scores["int8"]["dice"] == pytest.approx(report.quantized.dices.mean())

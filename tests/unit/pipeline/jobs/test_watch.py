@@ -103,9 +103,8 @@ def test_only_new_files_are_read_and_the_results_are_those_of_predict(
     def damage_and_add() -> None:
         content = (folder / "case00.dcm").read_bytes()
         (folder / "case00.dcm").write_bytes(content[:-1] + b"\1")
-        os.utime(
-            folder / "case00.dcm", (1, 1)
-        )  # as if it had not changed, so that only reading it would tell
+        # as if it had not changed, so that only reading it would tell
+        os.utime(folder / "case00.dcm", (1, 1))
         add(6)
 
     add(0)

@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from pydicom import config
 
-from pneumoseg.pipeline.phantom import Phantom, draw_phantom
+from pneumoseg.pipeline.phantom import Phantom, render_phantom
 from pneumoseg.pipeline.phantom.dicom_files import Encoding, write_dicom
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 
@@ -16,7 +16,7 @@ ENCODINGS: list[Encoding] = ["jpeg", "monochrome1", "native8", "native16"]
 
 @pytest.fixture(scope="module")
 def phantom() -> Phantom:
-    return draw_phantom(11, size=128)
+    return render_phantom(11, size=128)
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ def test_no_vessel_of_the_drawn_back_lung_reaches_into_the_gas() -> None:
         ],
         axis=1,
     )
-    x, y = collapse.draw_back(rim).T.astype(np.float32)
+    x, y = collapse.retract(rim).T.astype(np.float32)
     assert not collapse.region(x, y).any()
 
 

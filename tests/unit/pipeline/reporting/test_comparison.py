@@ -128,10 +128,11 @@ def test_runs_are_compared_by_their_evaluations_and_learning_curves(tmp_path: Pa
     page = comparison_page([write_run(tmp_path / name) for name in ("one", "two")])
     (block,) = section(page, "Learning").blocks
     assert isinstance(block, Charts)
+    # there is no loss
     assert [chart.title for chart in block.charts] == [
         "validation Dice",
         "validation AUC",
-    ]  # there is no loss
+    ]
 
 
 def test_a_model_folder_stands_for_the_evaluation_of_its_run(tmp_path: Path) -> None:

@@ -196,9 +196,8 @@ def test_every_figure_says_which_operating_point_it_is_at(tmp_path: Path, kind: 
         assert name in words(page, title)
     said = {"fixed": "not tuned on these images"}.get(kind, kind)
     assert said in words(page, "Summary")  # above the tiles
-    assert "in-sample" in words(
-        page, "Operating point"
-    )  # whatever point is quoted, the charts try all of them
+    # whatever point is quoted, the charts try all of them
+    assert "in-sample" in words(page, "Operating point")
     notes = {
         chart.title: chart.note
         for title in ("Probabilities", "Operating point")

@@ -14,9 +14,8 @@ def kinds(chosen: list[tuple[int, Example]]) -> dict[str, list[int]]:
     return {name: [place for place, kind in chosen if kind == name] for name in EXAMPLES}
 
 
-FOUND = [
-    (100, 100, dice / 10) for dice in (1, 9, 3, 7, 5, 2, 8, 4, 6)
-]  # the places of best to worst: 1 6 3 8 4 ...
+# the places of best to worst: 1 6 3 8 4 ...
+FOUND = [(100, 100, dice / 10) for dice in (1, 9, 3, 7, 5, 2, 8, 4, 6)]
 QUIET = (0, 0, 1.0)
 
 

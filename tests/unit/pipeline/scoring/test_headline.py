@@ -92,9 +92,8 @@ def test_predicting_nothing_has_what_empty_masks_have() -> None:
     assert (nothing["dice"], nothing["iou"]) == pytest.approx((share, share))
     assert (nothing["sensitivity"], nothing["specificity"], nothing["auc"]) == (0.0, 1.0, 0.5)
     assert nothing["precision"] is None
-    assert nothing["average_precision"] == pytest.approx(
-        1 - share
-    )  # one score for all: the share of positives
+    # one score for all: the share of positives
+    assert nothing["average_precision"] == pytest.approx(1 - share)
 
 
 @pytest.mark.parametrize("seed", range(3))

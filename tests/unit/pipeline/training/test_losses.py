@@ -161,9 +161,8 @@ def test_its_gradients_are_numbers_where_a_label_is_empty() -> None:
     torch.autograd.backward(lovasz_hinge(logits, torch.zeros(2, 1, 4, 4)))
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
-    assert logits.grad.sum().item() == pytest.approx(
-        1
-    )  # one pixel drawn in vain costs the whole Jaccard index
+    # one pixel drawn in vain costs the whole Jaccard index
+    assert logits.grad.sum().item() == pytest.approx(1)
 
 
 def test_its_gradients_are_numbers_where_a_label_is_full() -> None:

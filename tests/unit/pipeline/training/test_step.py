@@ -331,9 +331,8 @@ def test_the_network_computes_in_the_precision_and_weights_stay_float32() -> Non
 
 
 def steep(outputs: TrainingOutputs, _label: Tensor, _positive: Tensor) -> Tensor:
-    return (
-        outputs.logits.mean() * 1e34
-    )  # times the scaler's first scale of 65,536, this overflows; times 32,768 not
+    # times the scaler's first scale of 65,536, this overflows; times 32,768 not
+    return outputs.logits.mean() * 1e34
 
 
 def test_steps_that_the_scaler_skips_while_it_looks_for_its_scale_are_counted_and_change_nothing() -> None:

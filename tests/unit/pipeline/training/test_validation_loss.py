@@ -53,10 +53,11 @@ def test_cross_entropy_and_image_head_are_those_worked_by_hand() -> None:
 
 
 def test_dice_is_that_of_a_batch_as_one_image() -> None:
+    # the second image has no label, and no Dice of its own
     overlap, sums = (
         0.25 * 8,
         0.25 * 16 + 0.5 * 16 + 8,
-    )  # the second image has no label, and no Dice of its own
+    )
     expected = 1 - 2 * overlap / sums
     assert loss_of([[item(0.25, HALF), item(0.5, NONE)]], DiceTerm()) == pytest.approx(expected, rel=1e-4)
 

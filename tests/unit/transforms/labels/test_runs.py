@@ -71,12 +71,13 @@ def test_a_small_area_has_one_run_in_each_column_for_any_width_type_and_order(
     columns: int, first: int
 ) -> None:
     mask = np.zeros((300, columns), dtype=np.int16)
+    # any value except 0 is inside, whatever its lowest byte
     mask[120:150, first : first + 4] = [
         1,
         2,
         256,
         -1,
-    ]  # any value except 0 is inside, whatever its lowest byte
+    ]
     expected = [[300 * column + 120, 300 * column + 150] for column in range(first, first + 4)]
     strided = np.repeat(mask, 2, axis=1)[:, ::2]
     for each in (mask, mask != 0, np.asfortranarray(mask), strided):

@@ -327,11 +327,12 @@ def test_pixels_that_are_not_square_are_told_of(
 
 def test_a_view_by_its_code_needs_no_known_language(write_dicom: WriteDicom) -> None:
     view = Dataset()
+    # left lateral
     view.CodeValue, view.CodingSchemeDesignator, view.CodeMeaning = (
         "399173006",
         "SCT",
         "a gauche",
-    )  # left lateral
+    )
     with pytest.raises(RadiographError, match="WRONG_VIEW"):
         read_radiograph(write_dicom(PIXELS, ViewPosition=None, ViewCodeSequence=[view]))
     view.CodeValue = "272479007"

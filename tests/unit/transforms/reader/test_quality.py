@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pneumoseg.pipeline.phantom.draw import draw_phantom
+from pneumoseg.pipeline.phantom.rendering import render_phantom
 from pneumoseg.transforms.reader.grey import GreyScale, Window
 from pneumoseg.transforms.reader.quality import (
     find_pose,
@@ -79,7 +79,7 @@ Change = Callable[[Stored], Stored]
 @pytest.fixture(scope="module")
 def chest() -> Radiograph:
     """A phantom, upright, 1024 pixels of 0.4 mm."""
-    picture = np.kron(draw_phantom(0, size=256).image, np.ones((4, 4)))
+    picture = np.kron(render_phantom(0, size=256).image, np.ones((4, 4)))
     return Radiograph(
         stored=(255 * picture).round().astype(np.uint8), grey=GreyScale(), spacing_mm=(0.4, 0.4)
     )

@@ -63,10 +63,11 @@ def test_dates_are_those_of_the_analysis_in_the_zone_of_the_source(
         assert [str(result[f"{kind}{part}"].value) for part in ("Date", "Time")] == [date, time]
     assert result.TimezoneOffsetFromUTC == (zone or "+0100")
     contributed = [item.get("ContributionDateTime") for item in result.ContributingEquipmentSequence]
+    # of the device of the source, and of highdicom
     assert contributed == [
         None,
         f"{date}{time}{zone or '+0100'}",
-    ]  # of the device of the source, and of highdicom
+    ]
 
 
 def test_what_a_source_carries_on_is_in_the_result(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def test_a_segmentation_has_what_viewers_ask_for(tmp_path: Path) -> None:
     shared = segmentation.SharedFunctionalGroupsSequence[0]
     assert shared.PixelMeasuresSequence[0].PixelSpacing == [0.5, 0.25]
     assert shared.PixelMeasuresSequence[0].SliceThickness == 1  # highdicom reads no measures without it
+    # nor OHIF a segmentation
     assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == [
         1,
         0,
@@ -62,7 +63,7 @@ def test_a_segmentation_has_what_viewers_ask_for(tmp_path: Path) -> None:
         0,
         1,
         0,
-    ]  # nor OHIF a segmentation
+    ]
     assert segmentation.PatientOrientation == ["L", "F"]
 
 

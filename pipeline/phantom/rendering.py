@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoseg.pipeline.phantom.attenuation import attenuation
-from pneumoseg.pipeline.phantom.exposure import draw_technique, expose
-from pneumoseg.pipeline.phantom.lines_and_tubes import draw_details, write_markers
+from pneumoseg.pipeline.phantom.exposure import expose, sample_technique
+from pneumoseg.pipeline.phantom.lines_and_tubes import render_details, write_markers
 from pneumoseg.pipeline.phantom.patient import View
 from pneumoseg.pipeline.phantom.pneumothorax import PneumothoraxPlan
 from pneumoseg.pipeline.phantom.projection import Array, Projection
 from pneumoseg.pipeline.phantom.scene import Scene, Seed, make_scene
 
-COARSE = 512  # all but thin lines and noise is drawn at this size at most: nothing else is finer
+COARSE = 512  # all but thin lines and noise is rendered at this size at most: nothing else is finer
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Phantom:
         return self.scene.pose.field / len(self.image)
 
 
-def draw_phantom(
+def render_phantom(
     seed: Seed,
     *,
     patient_seed: Seed | None = None,
@@ -64,12 +64,12 @@ def draw_phantom(
     # streams of their own, so that one more electrode does not change the noise
     texture, devices, exposure, noise = np.random.default_rng(seed).spawn(7)[3:]
     portable = scene.pose.view == "AP"
-    technique = draw_technique(exposure, portable=portable)
+    technique = sample_technique(exposure, portable=portable)
     fine = Projection(scene.pose, size)
     coarse = Projection(scene.pose, min(size, COARSE))
 
     thick = attenuation(scene, coarse, texture, bone=technique.bone)
-    thin = draw_details(scene, fine, devices)
+    thin = render_details(scene, fine, devices)
     picture = expose(thick, thin, technique, noise)
     picture = write_markers(picture, portable=portable, rng=devices)
     return Phantom(picture, scene.masks(size), scene)
