@@ -10,7 +10,6 @@ Nearest-neighbour upsampling repeats pixels, and so do the layers that read the 
 from collections.abc import Sequence
 from copy import copy
 from functools import partial
-from itertools import chain
 from typing import cast
 
 import torch
@@ -47,24 +46,6 @@ def rewrite_for_inference(network: AttentionUNet) -> AttentionUNet:
         if gate is not None:
             setattr(rewritten, f"gate{level}", _UpsamplingGate(gate))
     return rewritten
-
-
-def state_of_copies(network: AttentionUNet) -> list[tuple[int, int]]:
-    """Identify the present values of all weights of which `rewrite_for_inference` makes copies.
-
-    Args:
-        network: Network, not rewritten.
-
-    Returns: A list that differs as soon as such a weight is changed or replaced. Changes of tensors that were made in
-        inference mode are not noticed, since torch does not count them.
-    """
-    return [
-        (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
-        for name, block in network.named_children()
-        if isinstance(block, DoubleConvolution) and name.startswith("decoder")
-        for part in (block.conv1, block.norm1)
-        for tensor in chain(part.parameters(), part.buffers())
-    ]
 
 
 def _keep_apart(below: Tensor, gated: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,6 @@ from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.inference.predictor import Predictor
-from pneumoseg.pipeline.runtimes.forward import plain_forward
 from pneumoseg.transforms.network_input import FLAT_STD
 
 INPUTS: Final = ("image", "content")
@@ -48,12 +47,8 @@ class InferenceGraph(nn.Module):
         self.networks = nn.ModuleList(networks)  # so that exporters find the weights
         self.stride = model.networks[0].stride
         self.standardizes = standardizes
-        precision = Precision(torch.device("cpu"), torch.float32)
         self.predictor = Predictor(
-            networks,
-            precision=precision,
-            tta=model.tta,
-            forwards=[plain_forward(network, precision) for network in networks],
+            networks, precision=Precision(torch.device("cpu"), torch.float32), tta=model.tta
         )
 
     def forward(self, image: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:

@@ -94,19 +94,12 @@ class Model:
 
         Raises: UsageError: If dropout samples are requested of networks without dropout, or an extra is not installed.
         """
-        forwards = None
-        if self.runtime != "torch":
-            forwards = [
-                member_forward(
-                    self.folder,
-                    self.description,
-                    member,
-                    network,
-                    runtime=self.runtime,
-                    precision=self.precision,
-                )
-                for member, network in zip(self.description.members, self.networks, strict=True)
-            ]
+        forwards = [
+            member_forward(
+                self.folder, self.description, member, network, runtime=self.runtime, precision=self.precision
+            )
+            for member, network in zip(self.description.members, self.networks, strict=True)
+        ]
         try:
             return Predictor(
                 self.networks,

@@ -12,7 +12,7 @@ from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.inference.passes import RunningStatistics, augmented, dropout_layers, sampling
 from pneumoseg.pipeline.model.weights import non_finite_outputs
-from pneumoseg.pipeline.runtimes.forward import Forward, torch_forward
+from pneumoseg.pipeline.runtimes.forward import Forward, plain_forward
 
 GATES: Final = 4
 TOP_SHARE: Final = 1000
@@ -129,7 +129,8 @@ class Predictor:
         precision: Number format in which the networks compute; means are taken in float32.
         tta: Test-time augmentations: see `augmented`.
         dropout_passes: Monte-Carlo dropout samples; 0 leaves dropout off.
-        forwards: Forward passes of the networks in another runtime, which know no dropout; None computes in torch.
+        forwards: Forward passes of the networks as they are now; None computes with the weights that the networks have
+            at each call, as in training.
 
     Raises: ValueError: If `dropout_passes` is 1, or the networks have no dropout to sample from.
     """
@@ -144,7 +145,7 @@ class Predictor:
         forwards: Sequence[Forward] | None = None,
     ) -> None:
         self.networks = tuple(networks)
-        self._forwards = tuple(forwards or (torch_forward(network, precision) for network in networks))
+        self._forwards = tuple(forwards or (plain_forward(network, precision) for network in networks))
         self.precision = precision
         self.tta = tuple(tta)
         self.dropout_passes = dropout_passes

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pneumoseg.models import AttentionUNet, NetworkOutputs
-from pneumoseg.models.inference_rewrite import rewrite_for_inference, state_of_copies
+from pneumoseg.models.inference_rewrite import rewrite_for_inference
 from pneumoseg.pipeline.core.config import RuntimeName
 from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.devices import Precision, computes_in_bf16
@@ -101,24 +101,14 @@ def plain_forward(network: AttentionUNet, precision: Precision) -> Forward:
 def torch_forward(network: AttentionUNet, precision: Precision) -> Forward:
     """Make the forward pass of a network in eager mode, rewritten where that is faster.
 
-    Its weights may change between two passes, as in training.
-
     Args:
-        network: Network in evaluation mode, on the device of *precision*.
+        network: Network in evaluation mode, on the device of *precision*. Its weights are copied in part, so that a
+            network in training needs `plain_forward`: fused optimizers do not even count their changes of a tensor.
         precision: Number format.
     """
-    if precision.device.type != "cpu":  # nobody has measured whether the rewrite gains on a GPU
-        return plain_forward(network, precision)
-    state, rewritten = state_of_copies(network), plain_forward(rewrite_for_inference(network), precision)
-
-    def forward(images: Tensor) -> NetworkOutputs:
-        nonlocal state, rewritten
-        now = state_of_copies(network)
-        if state != now:
-            state, rewritten = now, plain_forward(rewrite_for_inference(network), precision)
-        return rewritten(images)
-
-    return forward
+    if precision.device.type == "cpu":  # nobody has measured whether the rewrite gains on a GPU
+        network = rewrite_for_inference(network)
+    return plain_forward(network, precision)
 
 
 class _CompiledForward:
