@@ -46,7 +46,7 @@ def main() -> None:
     keep_freed_memory()
     try:
         code = app(standalone_mode=False)
-        if code == _INTERRUPTED:  # typer turns KeyboardInterrupt into this code and says nothing
+        if code == _INTERRUPTED:  # typer turns KeyboardInterrupt into this code without a message
             _fail("interrupted", code=code)
     except (typer.Abort, KeyboardInterrupt) as error:
         ended_early = error.__cause__  # typer takes the end of any file for that of the keyboard's input

@@ -133,7 +133,7 @@ class Manifest(_Part):
     @model_validator(mode="after")
     def _check(self) -> "Manifest":
         if self.size != len(self.training):
-            raise ValueError(f"size says {self.size} cases, {len(self.training)} are listed")
+            raise ValueError(f"size is {self.size}, but {len(self.training)} cases are listed")
         ids = [case.id for case in self.training]
         if len(set(ids)) != len(ids):
             twice = next(name for name in ids if ids.count(name) > 1)

@@ -53,7 +53,7 @@ def make_check_images(model: Model, at_once: int) -> tuple[Tensor, ...]:
     """Render phantoms and prepare them as a job prepares its images.
 
     Args:
-        model: Model, which says the size.
+        model: Model, which determines their size.
         at_once: Number of images that are computed at once.
 
     Returns: Batches of (B, 1, H, W), standardised, on the device of the networks; at least two images in all.

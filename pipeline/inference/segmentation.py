@@ -60,12 +60,12 @@ class Segmentation:
 
     @property
     def review(self) -> tuple[Reason, ...]:
-        """Reasons why a person has to review the result; empty where it may stand."""
+        """Reasons why a person has to review the result; empty where there is none."""
         return tuple(reason for reason, _ in self.radiograph.warnings if reason in REVIEW_REASONS)
 
     @property
     def decision(self) -> Literal["positive", "negative", "indeterminate"]:
-        """What the mask says; an empty one says nothing of an image that has to be reviewed."""
+        """Decision by the mask; an empty mask decides nothing where the image has to be reviewed."""
         if self.area_px:
             return "positive"
         return "indeterminate" if self.review else "negative"

@@ -44,8 +44,8 @@ class SubmitReport:
         predicted_positive: Number of rows with a mask that is not empty.
         left_out: Number of images of the folder that are not in the sample submission.
         repeated: Ids that the sample submission lists more than once, each with its lines; they have one row.
-        filled: Ids of the sample submission whose image is missing or cannot be read, and whose row says negative for
-            that reason alone.
+        filled: Ids of the sample submission whose image is missing or cannot be read, and whose row is an empty mask
+            for that reason alone.
         refused: Files that could not be used; without a sample submission they have no row.
         links: Links that were not followed.
         trained_on: Number of images that the model was trained on; their masks say nothing about new images.

@@ -127,7 +127,7 @@ class Shown:
         name: Name of the case.
         facts: Values by name.
         panels: Pictures; empty where they must not be shown.
-        text: What is said of the case, in a sentence.
+        text: Sentence about the case.
     """
 
     kind: str

@@ -106,7 +106,7 @@ def torch_forward(network: AttentionUNet, precision: Precision) -> Forward:
             network in training needs `plain_forward`: fused optimizers do not even count their changes of a tensor.
         precision: Number format.
     """
-    if precision.device.type == "cpu":  # nobody has measured whether the rewrite gains on a GPU
+    if precision.device.type == "cpu":  # whether the rewrite gains on a GPU has not been measured
         network = rewrite_for_inference(network)
     return plain_forward(network, precision)
 

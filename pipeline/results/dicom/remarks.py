@@ -43,7 +43,7 @@ def needs_review(warnings: Collection[Reason]) -> bool:
 
 
 def presence_of(measurements: Measurements, warnings: Collection[Reason]) -> tuple[Code, str]:
-    """Say whether a pneumothorax was found; an empty mask says nothing of an image that has to be reviewed.
+    """State whether a pneumothorax was found; an empty mask decides nothing where the image has to be reviewed.
 
     Args:
         measurements: Measurements of the mask.

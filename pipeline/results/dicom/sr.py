@@ -120,7 +120,7 @@ def make_sr(
 def report_uid(
     source: Source, origin: Origin, *, segmentation: Dataset | None, predecessor: Mapping[str, str] | None
 ) -> UID:
-    """Make the SOP Instance UID of a report: what it refers to is part of what it says.
+    """Make the SOP Instance UID of a report, which depends on all that the report refers to.
 
     Args:
         source: Segmented image.

@@ -121,7 +121,7 @@ def test_a_fold_that_there_is_not_is_refused() -> None:
 def test_a_size_that_is_not_the_number_of_cases_is_refused(collection: Collection, tmp_path: Path) -> None:
     content = content_of(collection)
     content["training"].pop()
-    with pytest.raises(JobError, match="size says 12 cases, 11 are listed"):
+    with pytest.raises(JobError, match="size is 12, but 11 cases are listed"):
         read_altered(tmp_path / "m.json", content)
 
 
