@@ -1,1 +1,1 @@
-"""The jobs, one file each, which reads from top to bottom: check, prepare, train, evaluate, submit, score, predict, ..."""
+"""The jobs; each is one file, which reads from top to bottom: check, prepare, train, evaluate, submit, score, ..."""

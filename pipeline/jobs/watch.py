@@ -71,7 +71,7 @@ def watch_folder(
     if not folder.is_dir():
         raise UsageError(f"{folder}: is no folder that can be watched")
     if settings.pop("part", None) is not None or settings.pop("overwrite", False):
-        raise UsageError("--watch goes with neither --num-parts nor --overwrite; leave them out")
+        raise UsageError("--watch cannot be combined with --num-parts or --overwrite; leave them out")
     if settings.pop("engine", LOCAL) != LOCAL:
         raise UsageError("--watch runs in one process; leave --engine out")
     model = load_model(model_folder, resolve_device(runtime.device), options)

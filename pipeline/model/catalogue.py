@@ -24,7 +24,7 @@ def find_model(model: str | Path, *, within: Path = Path()) -> Path:
     """Find the folder of a model.
 
     Args:
-        model: Model folder, or the name of a model of the package. A folder of the same name goes before it.
+        model: Model folder, or the name of a model of the package. A folder of the same name takes precedence.
         within: Folder at which a relative path starts.
 
     Returns: The folder; *model* itself, as a path in *within*, if the package has no model of that name.
