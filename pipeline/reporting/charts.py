@@ -29,12 +29,12 @@ class Ranked(NamedTuple):
     Attributes:
         probabilities: Image probabilities, shape ``(images,)``.
         positive: Whether each image is positive, shape ``(images,)``.
-        called: Whether each image is predicted positive, shape ``(images,)``.
+        predicted: Whether each image is predicted positive, shape ``(images,)``.
     """
 
     probabilities: Floats
     positive: Flags
-    called: Flags
+    predicted: Flags
 
 
 def roc_chart(curves: Mapping[str, Ranked], *, note: str, at: str) -> Chart:
@@ -52,7 +52,7 @@ def roc_chart(curves: Mapping[str, Ranked], *, note: str, at: str) -> Chart:
         for (name, each), colour in zip(curves.items(), cycle(COLOURS)):
             false, true, _ = roc_curve(each.positive, each.probabilities)
             axes.plot(false, true, color=colour, label=name)
-            _ring(axes, each.called[~each.positive].mean(), each.called[each.positive].mean(), colour)
+            _ring(axes, each.predicted[~each.positive].mean(), each.predicted[each.positive].mean(), colour)
         if len(curves) > 1:
             axes.legend(loc="lower right")
     text = f"{note} Ring: sensitivity and specificity {at}; {_OFF_THE_CURVE} Dashed: chance."
@@ -74,9 +74,9 @@ def precision_recall_chart(curves: Mapping[str, Ranked], *, note: str, at: str) 
             precision, recall, _ = precision_recall_curve(each.positive, each.probabilities)
             axes.axhline(each.positive.mean(), color=QUIET, linestyle="--", linewidth=1, alpha=0.6)
             axes.step(recall, precision, where="post", color=colour, label=name)
-            if each.called.any():
-                found = each.called & each.positive
-                _ring(axes, found.sum() / each.positive.sum(), found.sum() / each.called.sum(), colour)
+            if each.predicted.any():
+                found = each.predicted & each.positive
+                _ring(axes, found.sum() / each.positive.sum(), found.sum() / each.predicted.sum(), colour)
         if len(curves) > 1:
             axes.legend(loc="upper right")
     text = f"{note} Ring: recall and precision {at}; {_OFF_THE_CURVE} Dashed: chance, the share of positives."
@@ -103,17 +103,20 @@ def reliability_chart(curves: Mapping[str, Sequence[Mapping[str, float]]], *, no
     )
 
 
-def size_chart(areas_px: Floats, dices: Floats, called: npt.NDArray[np.bool_], *, at: str) -> Chart:
+def size_chart(areas_px: Floats, dices: Floats, predicted: npt.NDArray[np.bool_], *, at: str) -> Chart:
     """Plot the Dice of the positives against the size of their label.
 
     Args:
         areas_px: Number of pixels of each label, shape ``(positives,)``.
         dices: Dice of each positive, shape ``(positives,)``.
-        called: Whether each is predicted positive, shape ``(positives,)``.
+        predicted: Whether each is predicted positive, shape ``(positives,)``.
         at: Phrase that names the operating point.
     """
     with axes_of_chart() as (figure, axes):
-        for where, colour, marker, name in ((called, BLUE, "o", "found"), (~called, ORANGE, "x", "missed")):
+        for where, colour, marker, name in (
+            (predicted, BLUE, "o", "found"),
+            (~predicted, ORANGE, "x", "missed"),
+        ):
             axes.plot(
                 areas_px[where], dices[where], marker, color=colour, alpha=0.75, label=name, markersize=5
             )

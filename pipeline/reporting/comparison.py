@@ -171,7 +171,7 @@ def _probabilities(paired: PairedEvaluations) -> Section | None:
         return None
     ranked = {
         model.letter: charts.Ranked(
-            paired.column(model, "probability"), paired.positive, paired.called(model)
+            paired.column(model, "probability"), paired.positive, paired.predicted_positive(model)
         )
         for model in paired.models
     }
@@ -238,15 +238,15 @@ def _cases(paired: PairedEvaluations) -> list[Text | Charts | Table]:
 def _outcome_table(paired: PairedEvaluations) -> Table:
     """Count the cases that both models, one of them, or neither predicts to be positive."""
     first, *others = paired.models
-    called = paired.called(first)
+    predicted = paired.predicted_positive(first)
     rows: list[list[CellValue]] = []
     for other in others:
-        theirs = paired.called(other)
+        theirs = paired.predicted_positive(other)
         for what, where in (
             ("positives found", paired.positive),
             ("negatives with a false alarm", ~paired.positive),
         ):
-            counts = (called & theirs, called & ~theirs, ~called & theirs, ~called & ~theirs)
+            counts = (predicted & theirs, predicted & ~theirs, ~predicted & theirs, ~predicted & ~theirs)
             rows.append(
                 [
                     f"{first.letter} and {other.letter}",

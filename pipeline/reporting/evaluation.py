@@ -267,8 +267,8 @@ def _probabilities(scores: Mapping[str, Any], cases: Sequence[Row]) -> Section:
     made: list[Chart] = []
     if positive.any() and not positive.all():
         quoted = scores["scores"]
-        called = np.array([row["predicted_positive"] == "1" for row in cases])
-        ranked = charts.Ranked(probabilities, positive, called)
+        predicted = np.array([row["predicted_positive"] == "1" for row in cases])
+        ranked = charts.Ranked(probabilities, positive, predicted)
         at = OPERATING_POINTS[scores["operating_point"]]
         made.append(charts.roc_chart({"": ranked}, note=f"AUC {number_cell(quoted['auc']['value'])}.", at=at))
         average = number_cell(quoted["average_precision"]["value"])
@@ -285,9 +285,9 @@ def _probabilities(scores: Mapping[str, Any], cases: Sequence[Row]) -> Section:
     if positive.any():
         areas = np.array([float(row["label_area_px"]) for row in cases])
         dices = np.array([float(row["dice"]) for row in cases])
-        called = np.array([row["predicted_positive"] == "1" for row in cases])
+        predicted = np.array([row["predicted_positive"] == "1" for row in cases])
         at = OPERATING_POINTS[scores["operating_point"]]
-        made.append(charts.size_chart(areas[positive], dices[positive], called[positive], at=at))
+        made.append(charts.size_chart(areas[positive], dices[positive], predicted[positive], at=at))
     uncertainty = np.array([value for row in cases if (value := number(row["uncertainty"])) is not None])
     if len(uncertainty):
         made.append(

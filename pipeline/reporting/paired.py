@@ -84,7 +84,7 @@ class PairedEvaluations:
         cells = (number(model.rows[case][name]) for case in self.ids)
         return np.array([np.nan if cell is None else cell for cell in cells])
 
-    def called(self, model: Evaluated) -> npt.NDArray[np.bool_]:
+    def predicted_positive(self, model: Evaluated) -> npt.NDArray[np.bool_]:
         """Tell whether a model predicts each case to be positive, shape ``(cases,)``.
 
         Args:

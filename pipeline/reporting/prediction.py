@@ -116,13 +116,13 @@ def _summary(segmented: Sequence[Row], others: Sequence[Row]) -> list[Any]:
     ]
     blocks: list[Any] = [Tiles(tiles)]
     if segmented:
-        called = np.array([row["decision"] for row in segmented])
+        decisions = np.array([row["decision"] for row in segmented])
         probabilities = np.array([float(row["probability"]) for row in segmented])
         names = {"positive": "predicted positive", "negative": "predicted negative"}
-        if "indeterminate" in called:
+        if "indeterminate" in decisions:
             names["indeterminate"] = "indeterminate"
         made = charts.histogram_chart(
-            {name: probabilities[called == decision] for decision, name in names.items()},
+            {name: probabilities[decisions == decision] for decision, name in names.items()},
             title="Image probability",
             label="image probability",
             limits=(0.0, 1.0),

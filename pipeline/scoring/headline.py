@@ -90,15 +90,15 @@ class ScoredImages:
         """Statistics of `TITLES` that the available measurements allow."""
         counts = self.pred_px, self.true_px, self.shared_px
         dice = dice_from_counts(*counts)
-        called, positive = self.pred_px > 0, self.true_px > 0
+        predicted, positive = self.pred_px > 0, self.true_px > 0
         found = {
             "dice": mean_of(dice),
             "dice_positive": mean_of(dice, positive),
-            "dice_both": mean_of(dice, positive & called),
+            "dice_both": mean_of(dice, positive & predicted),
             "iou": mean_of(iou_from_counts(*counts)),
-            "sensitivity": mean_of(called, positive),
-            "specificity": mean_of(~called, ~positive),
-            "precision": mean_of(positive, called),
+            "sensitivity": mean_of(predicted, positive),
+            "specificity": mean_of(~predicted, ~positive),
+            "precision": mean_of(positive, predicted),
             "false_positive_px": mean_of(self.pred_px, ~positive, limits=None),
         }
         if self.probabilities is not None:

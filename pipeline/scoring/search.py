@@ -100,15 +100,15 @@ class Search:
         label_area = np.array([case.label_area for case in curves])
         least = [[min_area_px(share, case.pixels) for case in curves] for share in MIN_AREA_FRACTIONS]
         positive = label_area > 0
-        called = np.array(least)[:, None] < area.T  # (minimum areas, classification thresholds, cases)
+        predicted = np.array(least)[:, None] < area.T  # (minimum areas, classification thresholds, cases)
         accepted = accepts_image(image_probabilities(curves)[:, None], levels).astype(np.float64)
 
         self._count, self._positives = len(curves), int(positive.sum())
-        self._called, self._accepted = called[..., positive].astype(np.float64), accepted[positive]
+        self._predicted, self._accepted = predicted[..., positive].astype(np.float64), accepted[positive]
         self._dice = dice_from_counts(area, label_area[:, None], overlap)[positive]  # (positives, 256)
         negatives = self._count - self._positives
-        self._right_negatives = negatives - _matrix_product(called[..., ~positive], accepted[~positive])
-        hits = _matrix_product(self._called, self._accepted)
+        self._right_negatives = negatives - _matrix_product(predicted[..., ~positive], accepted[~positive])
+        hits = _matrix_product(self._predicted, self._accepted)
         undefined = np.full(hits.shape, np.nan)
         self.sensitivity = hits / self._positives if self._positives else undefined
         self.specificity = self._right_negatives / negatives if negatives else undefined
@@ -122,7 +122,7 @@ class Search:
         Returns: Scores, shape (image thresholds, minimum areas, 256).
         """
         dice = self._dice[:, segmentations].T
-        right = _matrix_product(self._called * dice, self._accepted)
+        right = _matrix_product(self._predicted * dice, self._accepted)
         scores: Floats = (self._right_negatives + right) / self._count
         return scores
 
@@ -275,7 +275,7 @@ class Search:
         Returns: Scores, shape (minimum areas, classification thresholds, segmentation thresholds).
         """
         dice = self._dice[:, segmentations] * self._accepted[:, level, None]
-        right = np.tensordot(self._called, dice, axes=1)
+        right = np.tensordot(self._predicted, dice, axes=1)
         scores: Floats = (right + self._right_negatives[level, ..., None]) / self._count
         scores[~allowed] = -np.inf
         scores[:, _SAME[:, None] < segmentations] = -np.inf
@@ -309,6 +309,6 @@ def _segmentations(point: OperatingPoint) -> npt.NDArray[np.int64]:
     return np.minimum(_SAME, int(point.segmentation_threshold * STEPS))
 
 
-def _matrix_product(called: npt.NDArray[Any], accepted: Floats) -> Floats:
+def _matrix_product(predicted: npt.NDArray[Any], accepted: Floats) -> Floats:
     """Multiply ``(areas, thresholds, cases)`` by ``(cases, levels)``, giving ``(levels, areas, thresholds)``."""
-    return np.stack([(each.astype(np.float64) @ accepted).T for each in called], axis=1)
+    return np.stack([(each.astype(np.float64) @ accepted).T for each in predicted], axis=1)

@@ -127,7 +127,7 @@ def test_a_segmentation_threshold_at_the_top_is_the_top() -> None:
     bottom=st.floats(0, 1),
 )
 @settings(deadline=None)
-def test_a_mask_is_empty_exactly_when_the_image_is_called_negative(
+def test_a_mask_is_empty_exactly_when_the_image_is_predicted_negative(
     probabilities: Any, top: float, bottom: float
 ) -> None:
     point = OperatingPoint(

@@ -66,7 +66,7 @@ def test_a_ring_marks_the_operating_point_of_the_masks_on_both_curves(drawn: lis
 
 
 def test_where_nothing_is_predicted_positive_there_is_no_precision_to_mark(drawn: list[Figure]) -> None:
-    silent = RANKED._replace(called=np.zeros(4, dtype=bool))
+    silent = RANKED._replace(predicted=np.zeros(4, dtype=bool))
     charts.precision_recall_chart({"": silent}, note="", at="")
     assert len(drawn[0].axes[0].lines) == 2
 
@@ -103,8 +103,8 @@ def test_each_reliability_curve_goes_from_confidence_to_share(drawn: list[Figure
 
 
 def test_found_and_missed_are_told_apart(drawn: list[Figure]) -> None:
-    called = np.array([True, False, True])
-    charts.size_chart(np.array([10.0, 200.0, 3000.0]), np.array([0.5, 0.0, 0.75]), called, at="in-sample")
+    predicted = np.array([True, False, True])
+    charts.size_chart(np.array([10.0, 200.0, 3000.0]), np.array([0.5, 0.0, 0.75]), predicted, at="in-sample")
     axes = drawn[0].axes[0]
     assert [each.get_label() for each in axes.lines] == ["found", "missed"]
     assert (line(axes, 0), line(axes, 1)) == ([[10, 0.5], [3000, 0.75]], [[200, 0]])

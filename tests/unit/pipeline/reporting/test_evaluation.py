@@ -169,8 +169,8 @@ def test_cases_are_shown_at_the_operating_point_whose_numbers_are_quoted(
     """The mask of this case is there in-sample, and not at the cross-fitted operating point."""
     drawn: dict[str, Any] = {}
 
-    def size_chart(areas: Any, dices: Any, called: Any, *, at: str) -> Chart:
-        drawn.update(dices=dices.tolist(), called=called.tolist(), at=at)
+    def size_chart(areas: Any, dices: Any, predicted: Any, *, at: str) -> Chart:
+        drawn.update(dices=dices.tolist(), predicted=predicted.tolist(), at=at)
         return Chart("Dice and size", "<svg/>")
 
     monkeypatch.setattr("pneumoseg.pipeline.reporting.charts.size_chart", size_chart)
@@ -181,7 +181,7 @@ def test_cases_are_shown_at_the_operating_point_whose_numbers_are_quoted(
         page = made_of(tmp_path, TURNED, **options)
         shown = table(page, "Cases")
         assert (column(shown, "outcome"), column(shown, "Dice")) == ([outcome_], [dice])
-        assert (drawn["dices"], drawn["called"]) == ([dice], [outcome_ == "found"])
+        assert (drawn["dices"], drawn["predicted"]) == ([dice], [outcome_ == "found"])
         assert options["operating_point"] in drawn["at"]
 
 

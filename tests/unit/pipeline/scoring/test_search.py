@@ -195,7 +195,7 @@ def test_the_frontier_reaches_what_only_the_head_tells() -> None:
     assert calls(cases, row.point) == (1, 1)
 
 
-def test_a_negative_that_is_called_scores_nothing_however_it_is_drawn() -> None:
+def test_a_negative_that_is_predicted_positive_scores_nothing_whatever_its_mask() -> None:
     cases = blobs(6)
     point = OperatingPoint(threshold=0.0)
     assert score_point([case.curves for case in cases], point).dices[::2].tolist() == [0.0, 0.0, 0.0]
