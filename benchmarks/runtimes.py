@@ -6,6 +6,7 @@ one large convolution of the network in bf16, with which all its work would be d
 """
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -75,7 +76,7 @@ def measure(setting: Setting) -> list[Comparison]:
         }
         work = 1.0
         if has_bf16:
-            sides[BOUND], work = _bound(rewrite_for_inference(network), image)
+            sides[BOUND], work = _bound(rewrite_for_inference(deepcopy(network)), image)
         turns = take_turns(sides, rounds=setting.rounds(7))
     return _lines(turns, size, work)
 
