@@ -95,7 +95,7 @@ def measure(setting: Setting) -> list[Comparison]:
             texts = compare_texts(trained, find_radiographs(images).images)
             return [
                 replace(line, note=f"{line.note}; {texts}")
-                if "float32" in line.name and line.name.endswith(NAIVE)
+                if ", float32, " in line.name and line.name.endswith(NAIVE)
                 else line
                 for line in lines
             ]
