@@ -1,14 +1,15 @@
 """Forward pass of the article's network in each runtime and precision, against eager torch and plain ONNX Runtime.
 
 ``python -m benchmarks.runtimes`` measures 512 px, a batch of 1 and as many threads as torch uses. The limits hold for
-the fastest runtime of a precision, which ``--runtime auto`` chooses for many images. The bound in bf16 is the rate of
-one large convolution of the network in bf16, with which all its work would be done.
+the fastest runtime of a precision, which ``--runtime auto`` chooses for many images. The bound of a precision is the
+rate of one large convolution of the network, with which all its work would be done.
 """
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -25,15 +26,17 @@ from pneumoseg.pipeline.core.memory import keep_freed_memory
 from pneumoseg.pipeline.model.weights import place
 from pneumoseg.pipeline.runtimes.forward import make_forward, plain_forward
 from pneumoseg.pipeline.runtimes.graph import write_graph
-from pneumoseg.pipeline.runtimes.libraries import is_installed
+from pneumoseg.pipeline.runtimes.libraries import RUNTIMES, is_installed
 from pneumoseg.pipeline.runtimes.quantization import quantize_network
 
 CPU: Final = torch.device("cpu")
 FLOAT32, BF16, INT8 = (Precision(CPU, dtype) for dtype in (torch.float32, torch.bfloat16, torch.int8))
 NCHW: Final = "eager NCHW"
 ONNX: Final = "onnxruntime plain"
-BOUND: Final = "bf16 bound"
+BOUND: Final = "bound of the arithmetic in "
 PLAIN: Final = ", the same without the rewrite"
+_CHANNELS: Final = (256, 256)
+_SIDE: Final = 64
 
 
 def measure(setting: Setting) -> list[Comparison]:
@@ -74,9 +77,9 @@ def measure(setting: Setting) -> list[Comparison]:
             ONNX: Peer(make_onnx, plain, size),
             **{name: partial(forward, image) for name, forward in forwards.items()},
         }
-        work = 1.0
-        if has_bf16:
-            sides[BOUND], work = _bound(rewrite_for_inference(deepcopy(network)), image)
+        for precision in (FLOAT32, BF16) if has_bf16 else (FLOAT32,):
+            sides[BOUND + precision.name] = _convolution(precision.dtype)
+        work = _count_convolutions(rewrite_for_inference(deepcopy(network)), image)
         turns = take_turns(sides, rounds=setting.rounds(7))
     return _lines(turns, size, work)
 
@@ -103,14 +106,15 @@ def make_onnx(graph: Path, size: int) -> Callable[[], object]:
 
 
 def _lines(turns: dict[str, Timing], size: int, work: float) -> list[Comparison]:
-    """Relate the sides; *work* is how often that of the bound fits into the network."""
+    """Relate the sides; *work* is how often the convolution of the bound fits into the network."""
 
     def line(side: str, peer: str, *, limit: float | None = None) -> Comparison:
         return relate(f"forward, {size} px, {side}, {peer}", turns[side], turns[peer], limit=limit)
 
-    def best(precision: str, peer: str, *, limit: float, times: float = 1) -> Comparison:
+    def best(precision: str, peer: str, *, limit: float | None, times: float = 1) -> Comparison:
         side = min(
-            (name for name in turns if name.endswith(f" {precision}")), key=lambda name: turns[name].seconds
+            (f"{runtime} {precision}" for runtime in RUNTIMES if f"{runtime} {precision}" in turns),
+            key=lambda name: turns[name].seconds,
         )
         theirs = replace(turns[peer], seconds=turns[peer].seconds * times)
         name = f"forward, {size} px, fastest runtime in {precision}, {peer}"
@@ -119,28 +123,40 @@ def _lines(turns: dict[str, Timing], size: int, work: float) -> list[Comparison]
     lines = [
         best("float32", NCHW, limit=2.4),
         best("float32", ONNX, limit=1.1),
+        best("float32", BOUND + "float32", limit=None, times=work),
         line("openvino int8", NCHW, limit=7),
-        *(line(side, NCHW) for side in turns if side.endswith((" float32", " bf16"))),
+        *(
+            line(f"{runtime} {precision}", NCHW)
+            for precision in ("float32", "bf16")
+            for runtime in RUNTIMES
+            if f"{runtime} {precision}" in turns
+        ),
         *(
             relate(f"forward, {size} px, {side}", turns[side.removesuffix(PLAIN)], turns[side], limit=None)
             for side in turns
             if side.endswith(PLAIN)
         ),
     ]
-    if BOUND not in turns:
+    if BOUND + "bf16" not in turns:
         note = "this processor does not compute in bf16"
         return [*lines, Comparison.unmeasured(f"forward, {size} px, bf16", limit=4.5, note=note)]
-    return [*lines, best("bf16", NCHW, limit=4.5), best("bf16", BOUND, limit=0.75, times=work)]
+    return [*lines, best("bf16", NCHW, limit=4.5), best("bf16", BOUND + "bf16", limit=0.75, times=work)]
 
 
-def _bound(network: nn.Module, image: Tensor) -> tuple[Callable[[], object], float]:
-    """Make a large convolution in bf16, and count how often its work fits into that of a network.
+def _convolution(dtype: torch.dtype) -> Callable[[], object]:
+    """Make a large convolution: the middle one of the network at 512 px."""
+    layer = nn.Conv2d(*_CHANNELS, kernel_size=3, padding=1).to(dtype)
+    layer = layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    features = torch.randn(1, _CHANNELS[0], _SIDE, _SIDE, dtype=dtype).to(memory_format=torch.channels_last)
+    return partial(layer, features)
+
+
+def _count_convolutions(network: nn.Module, image: Tensor) -> float:
+    """Count how often the work of `_convolution` fits into that of a network.
 
     Args:
-        network: Network, as it is computed.
+        network: Network, as it is computed; it keeps the hooks that count.
         image: Its input.
-
-    Returns: The convolution, and the number of products of the network divided by that of the convolution.
     """
     products: list[float] = []
 
@@ -153,11 +169,7 @@ def _bound(network: nn.Module, image: Tensor) -> tuple[Callable[[], object], flo
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             module.register_forward_hook(count)
     network(image)
-    convolution = nn.Conv2d(256, 256, kernel_size=3, padding=1).bfloat16()
-    convolution = convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    features = torch.randn(1, 256, 64, 64, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
-    own = convolution.weight.numel() * features.shape[-2] * features.shape[-1]
-    return partial(convolution, features), sum(products) / own
+    return sum(products) / (9 * prod(_CHANNELS) * _SIDE**2)
 
 
 if __name__ == "__main__":
