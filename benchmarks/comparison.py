@@ -1,4 +1,4 @@
-"""Compare the cost of this software with that of its peers: interleaved samples in one process, and their medians.
+"""Compare the cost of this software with that of its peers: interleaved samples, and their medians.
 
 Machines are noisy, so the sides of a comparison take turns in rotated order, and samples during which other processes
 used the processor are discarded. Compare ratios, never times of different runs.
@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
+
+from benchmarks.peers import Peer
 
 QUIET: Final = 0.08
 """Share of a core that other processes may use during a sample that is kept."""
@@ -239,12 +241,17 @@ def _count_repeats(call: Callable[[], object], sample_s: float) -> int:
 
 def _sample(call: Callable[[], object], repeats: int) -> tuple[float, bool]:
     """Measure the seconds of a call, and whether other processes left the processor alone meanwhile."""
-    busy, own, started = _busy_s(), sum(os.times()[:4]), time.perf_counter()
+    busy, own, started = _busy_s(), _own_s(call), time.perf_counter()
     for _ in range(repeats):
         call()
     seconds = time.perf_counter() - started
-    others = (_busy_s() - busy) - (sum(os.times()[:4]) - own)
+    others = (_busy_s() - busy) - (_own_s(call) - own)
     return seconds / repeats, others < QUIET * seconds
+
+
+def _own_s(call: Callable[[], object]) -> float:
+    """Read the processor time of this process and of that of a peer."""
+    return sum(os.times()[:4]) + (call.processor_s if isinstance(call, Peer) else 0)
 
 
 def _busy_s() -> float:

@@ -3,8 +3,8 @@
     python -m benchmarks.folder_inference [--images FOLDER] [--model MODEL] [--quick]
 
 Prediction runs end to end: it loads the files, hashes them, and writes a receipt for each image, and the table. The
-bare network gets the batches of prediction, ready in memory. The runtime is the one that ``--runtime auto``, the
-default, chooses for a folder of many images, and eager torch.
+bare network gets the batches of prediction, ready in memory. It runs in float32 and in the precision that training
+chooses by default, in the runtime that ``--runtime auto`` chooses for a folder of many images, and in eager torch.
 """
 
 import copy
@@ -30,9 +30,12 @@ from torch.nn import functional
 
 from benchmarks import comparison
 from benchmarks.comparison import Comparison, Setting, relate, run
+from benchmarks.peers import Peer
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.config import ComputedPrecision, NetworkConfig
 from pneumoseg.pipeline.core.console import console
+from pneumoseg.pipeline.core.devices import resolve_precision
+from pneumoseg.pipeline.core.memory import keep_freed_memory
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.runtime_choice import choose_runtime
@@ -50,20 +53,22 @@ from pneumoseg.transforms.chains import inference_chain
 from pneumoseg.transforms.labels.rle import encode_rle
 
 BATCH: Final = 4
-NAIVE: Final = 3.5
+NAIVE: Final = "MONAI transforms and eager network in float32"
+LIMIT: Final = 3.5
 """Least ratio to the naive chain."""
 MANY: Final = 1000
 """Images of a folder for which the choice of a faster runtime pays."""
 
 
 def measure(setting: Setting) -> list[Comparison]:
-    """Compare prediction in float32, from folder to tables, with the bare network and with a naive MONAI chain.
+    """Compare prediction, from folder to tables, with the bare network and with a naive MONAI chain.
 
     Args:
         setting: Number of rounds, the folder of the radiographs, and a trained model whose run-length texts in both
             runtimes are compared, that of the package if left out. What is timed is an untrained network of the
             article.
     """
+    keep_freed_memory()  # as the command does
     size, count = (128, 8) if setting.quick else (512, 16)
     device = torch.device("cpu" if not torch.cuda.is_available() else "cuda")
     quiet, console.quiet = console.quiet, True
@@ -77,65 +82,76 @@ def measure(setting: Setting) -> list[Comparison]:
                     for seed in range(count)
                 )
             images = copy_images(sources, Path(name))
+            precision = resolve_precision("auto", device).name
             folder = write_untrained(Path(name) / "model", size, "float32")
-            models = in_runtimes(folder, device)
-            lines = _compare(models, images, Path(name), setting.rounds(7))
-            trained = in_runtimes(find_model(setting.model or DEFAULT), device)
+            models = in_runtimes(folder, device, "float32")
+            if precision != "float32":
+                models |= in_runtimes(folder, device, precision)
+            limited = next(
+                what for what in models if what.startswith(precision)
+            )  # as a user has it by default
+            lines = _compare(models, images, Path(name), setting.rounds(7), limited=limited)
+            trained = in_runtimes(find_model(setting.model or DEFAULT), device, "float32")
             texts = compare_texts(trained, find_radiographs(images).images)
             return [
-                replace(line, note=f"{line.note}; {texts}") if line.limit == NAIVE else line for line in lines
+                replace(line, note=f"{line.note}; {texts}")
+                if ", float32, " in line.name and line.name.endswith(NAIVE)
+                else line
+                for line in lines
             ]
     finally:
         console.quiet = quiet
 
 
-def _compare(models: Mapping[str, Model], images: Path, name: Path, rounds: int) -> list[Comparison]:
+def _compare(
+    models: Mapping[str, Model], images: Path, name: Path, rounds: int, *, limited: str
+) -> list[Comparison]:
     paths = find_radiographs(images).images
-    sides: dict[str, Callable[[], object]] = {"naive": partial(predict_naively, models["torch"], paths)}
-    for runtime, model in models.items():
+    some = next(iter(models.values()))
+    sides: dict[str, Callable[[], object]] = {
+        NAIVE: Peer(make_naive, some.folder, str(some.precision.device), paths)
+    }
+    for what, model in models.items():
         sides |= {
-            f"{runtime}, all": partial(_predict, model, images, paths, name),
-            f"{runtime}, first batch": partial(_predict, model, images, paths[:BATCH], name),
-            f"{runtime}, network": partial(compute, model, make_batches(model, paths, BATCH)),
+            f"{what}, all": partial(_predict, model, images, paths, name),
+            f"{what}, first batch": partial(_predict, model, images, paths[:BATCH], name),
+            f"{what}, network": partial(compute, model, make_batches(model, paths, BATCH)),
         }
     turns = comparison.take_turns(sides, rounds=rounds)
     rest = 1 - BATCH / len(paths)  # what the start of a run and its report cost is in the first batch, too
     lines = []
-    for index, (runtime, model) in enumerate(models.items()):
-        whole, first = (turns[f"{runtime}, {part}"] for part in ("all", "first batch"))
+    for what, model in models.items():
+        whole, first = (turns[f"{what}, {part}"] for part in ("all", "first batch"))
         ours = replace(whole, seconds=whole.seconds - first.seconds)
         network, naive = (
-            replace(turns[side], seconds=turns[side].seconds * rest)
-            for side in (f"{runtime}, network", "naive")
+            replace(turns[side], seconds=turns[side].seconds * rest) for side in (f"{what}, network", NAIVE)
         )
-        what = f"folder inference, {len(paths)} images at {model.image_size} px, float32, {runtime}"
-        note = f"{len(paths) - BATCH} further images; a run of {BATCH} takes {first.seconds:.1f} s"
+        line = partial(
+            relate, note=f"{len(paths) - BATCH} further images; a run of {BATCH} takes {first.seconds:.1f} s"
+        )
+        title = f"folder inference, {len(paths)} images at {model.image_size} px, {what}"
+        limit = LIMIT if what == limited else None
         lines += [
-            relate(f"{what}, the bare network in {runtime}", ours, network, limit=0.95, note=note),
-            relate(
-                f"{what}, MONAI transforms and eager network",
-                ours,
-                naive,
-                limit=None if index else NAIVE,
-                note=note,
-            ),
+            line(f"{title}, the bare network", ours, network, limit=0.95),
+            line(f"{title}, {NAIVE}", ours, naive, limit=limit),
         ]
     return lines
 
 
-def in_runtimes(folder: Path, device: torch.device) -> dict[str, Model]:
-    """Load a model in float32 in the runtime that ``--runtime auto`` chooses for a large folder, and in eager torch.
+def in_runtimes(folder: Path, device: torch.device, precision: str) -> dict[str, Model]:
+    """Load a model in the runtime that ``--runtime auto`` chooses for a large folder, and in eager torch.
 
     Args:
         folder: Model folder.
         device: Device of the networks.
+        precision: Name of the number format.
 
-    Returns: Models by runtime, the chosen one first; only one where torch is chosen.
+    Returns: Models by precision and runtime, the chosen one first; only one where torch is chosen.
     """
-    options = (ModelOptions(precision="float32", runtime=runtime) for runtime in ("auto", "torch"))
+    options = (ModelOptions(precision=precision, runtime=runtime) for runtime in ("auto", "torch"))
     chosen, eager = (load_model(folder, device, each) for each in options)
     chosen = choose_runtime(chosen, images=MANY, batch_size=BATCH)
-    return {model.runtime: model for model in (chosen, eager)}
+    return {f"{precision}, {model.runtime}": model for model in (chosen, eager)}
 
 
 def compare_texts(models: Mapping[str, Model], paths: Sequence[Path]) -> str:
@@ -151,8 +167,8 @@ def compare_texts(models: Mapping[str, Model], paths: Sequence[Path]) -> str:
     equal = sum(encode_rle(one) == encode_rle(other) for one, other in pairs)
     pixels = sum(int((one != other).sum()) for one, other in pairs)
     return (
-        f"{equal} of {len(pairs)} run-length texts of a trained model are equal in {' and '.join(models)}, "
-        f"{pixels} pixels differ"
+        f"{equal} of {len(pairs)} run-length texts of a trained model are equal in "
+        f"{' and '.join(model.runtime for model in models.values())}, {pixels} pixels differ"
     )
 
 
@@ -167,6 +183,18 @@ def _predict(model: Model, images: Path, paths: Sequence[Path], name: Path) -> N
             model=model,
             only=paths,
         )
+
+
+def make_naive(folder: Path, device: str, paths: Sequence[Path]) -> Callable[[], object]:
+    """Make the prediction of files by `predict_naively`.
+
+    Args:
+        folder: Model folder.
+        device: Name of the device.
+        paths: Paths of the radiographs.
+    """
+    options = ModelOptions(runtime="torch", precision="float32")
+    return partial(predict_naively, load_model(folder, torch.device(device), options), paths)
 
 
 def predict_naively(model: Model, paths: Sequence[Path]) -> list[str]:

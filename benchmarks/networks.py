@@ -10,6 +10,7 @@ segmentation_models_pytorch need torchvision itself.
 import importlib
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,8 +18,14 @@ from monai.networks.nets import AttentionUnet
 from torch import nn
 
 from benchmarks.comparison import Comparison, Setting, relate, run, take_turns
+from benchmarks.peers import Peer
 from pneumoseg.models import AttentionUNet
+from pneumoseg.pipeline.core.devices import Precision
+from pneumoseg.pipeline.core.memory import keep_freed_memory
+from pneumoseg.pipeline.model.weights import place
+from pneumoseg.pipeline.runtimes.forward import torch_forward
 
+CPU = torch.device("cpu")
 FEATURES = (32, 64, 128, 256, 512)
 
 
@@ -28,14 +35,15 @@ def measure(setting: Setting) -> list[Comparison]:
     Args:
         setting: Number of rounds, and a smaller image for a quick run.
     """
+    keep_freed_memory()  # as the command does
     side = 128 if setting.quick else 512
+    ours = torch_forward(place(AttentionUNet(features=FEATURES).eval(), CPU), Precision(CPU, torch.float32))
     image = torch.rand(1, 3, side, side)
-    ours = AttentionUNet(features=FEATURES).eval()
-    sides: dict[str, Callable[[], object]] = {"ours": _forward(ours, image, channels_last=True)}
+    sides: dict[str, Callable[[], object]] = {"ours": torch.no_grad()(partial(ours, image))}
     missing: dict[str, str] = {}
     for name, make in _PEERS.items():
         try:
-            sides[name] = make(ours, image)
+            sides[name] = Peer(make, image)
         except ImportError as error:
             missing[name] = f"not installed ({error.name or error})"
     turns = take_turns(sides, rounds=setting.rounds(7))
@@ -47,24 +55,16 @@ def measure(setting: Setting) -> list[Comparison]:
     ]
 
 
-def _forward(network: nn.Module, image: torch.Tensor, *, channels_last: bool = False) -> Callable[[], object]:
+def _forward(network: nn.Module, image: torch.Tensor) -> Callable[[], object]:
     """Make a forward pass in eager float32."""
-    if channels_last:  # torch has no annotation for it
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        image = image.contiguous(memory_format=torch.channels_last)
-
-    def forward() -> object:
-        with torch.inference_mode():
-            return network(image)
-
-    return forward
+    return torch.inference_mode()(partial(network, image))
 
 
-def _monai(_: AttentionUNet, image: torch.Tensor) -> Callable[[], object]:
+def _monai(image: torch.Tensor) -> Callable[[], object]:
     return _forward(AttentionUnet(2, 3, 1, channels=FEATURES, strides=(2, 2, 2, 2)).eval(), image)
 
 
-def _keras(_: AttentionUNet, image: torch.Tensor) -> Callable[[], object]:
+def _keras(image: torch.Tensor) -> Callable[[], object]:
     """Make the article's network in Keras, on its torch backend."""
     os.environ.setdefault("KERAS_BACKEND", "torch")
     keras: Any = importlib.import_module("keras")
@@ -91,14 +91,10 @@ def _keras(_: AttentionUNet, image: torch.Tensor) -> Callable[[], object]:
         x = double(layers.Concatenate(axis=1)([up, layers.multiply([skip, weight])]), features)
     network = keras.Model(given, convolve(x, 1, 1))
 
-    def forward() -> object:
-        with torch.inference_mode():
-            return network(image, training=False)
-
-    return forward
+    return torch.inference_mode()(partial(network, image, training=False))
 
 
-def _nnunet(_: AttentionUNet, image: torch.Tensor) -> Callable[[], object]:
+def _nnunet(image: torch.Tensor) -> Callable[[], object]:
     unet: Any = importlib.import_module("dynamic_network_architectures.architectures.unet")
     network = unet.PlainConvUNet(
         input_channels=3,
@@ -117,12 +113,12 @@ def _nnunet(_: AttentionUNet, image: torch.Tensor) -> Callable[[], object]:
     return _forward(network.eval(), image)
 
 
-def _smp(_: AttentionUNet, image: torch.Tensor) -> Callable[[], object]:
+def _smp(image: torch.Tensor) -> Callable[[], object]:
     smp: Any = importlib.import_module("segmentation_models_pytorch")
     return _forward(smp.Unet("efficientnet-b0", encoder_weights=None).eval(), image)
 
 
-_PEERS: dict[str, Callable[[AttentionUNet, torch.Tensor], Callable[[], object]]] = {
+_PEERS: dict[str, Callable[[torch.Tensor], Callable[[], object]]] = {
     "MONAI AttentionUnet": _monai,
     "Keras": _keras,
     "nnU-Net PlainConvUNet": _nnunet,

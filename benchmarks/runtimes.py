@@ -1,30 +1,42 @@
 """Forward pass of the article's network in each runtime and precision, against eager torch and plain ONNX Runtime.
 
-``python benchmarks/runtimes.py`` measures 512 px, a batch of 1 and as many threads as torch uses. The bound in bf16 is
-the rate of one large convolution of the network in bf16, with which all its work would be done.
+``python -m benchmarks.runtimes`` measures 512 px, a batch of 1 and as many threads as torch uses. The limits hold for
+the fastest runtime of a precision, which ``--runtime auto`` chooses for many images. The bound of a precision is the
+rate of one large convolution of the network, with which all its work would be done.
 """
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from functools import partial
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.comparison import Comparison, Setting, relate, run, take_turns
+from benchmarks.comparison import Comparison, Setting, Timing, relate, run, take_turns
+from benchmarks.peers import Peer
 from pneumoseg.models import AttentionUNet
 from pneumoseg.models.inference_rewrite import rewrite_for_inference
 from pneumoseg.pipeline.core.devices import Precision, computes_in_bf16
+from pneumoseg.pipeline.core.memory import keep_freed_memory
 from pneumoseg.pipeline.model.weights import place
-from pneumoseg.pipeline.runtimes.forward import make_forward
+from pneumoseg.pipeline.runtimes.forward import make_forward, plain_forward
 from pneumoseg.pipeline.runtimes.graph import write_graph
-from pneumoseg.pipeline.runtimes.libraries import is_installed
+from pneumoseg.pipeline.runtimes.libraries import RUNTIMES, is_installed
 from pneumoseg.pipeline.runtimes.quantization import quantize_network
 
-CPU = torch.device("cpu")
+CPU: Final = torch.device("cpu")
 FLOAT32, BF16, INT8 = (Precision(CPU, dtype) for dtype in (torch.float32, torch.bfloat16, torch.int8))
-NCHW, ONNX, BOUND = "eager float32 NCHW", "onnxruntime float32, plain graph", "bf16 bound"
+NCHW: Final = "eager NCHW"
+ONNX: Final = "onnxruntime plain"
+BOUND: Final = "bound of the arithmetic in "
+PLAIN: Final = ", the same without the rewrite"
+_CHANNELS: Final = (256, 256)
+_SIDE: Final = 64
 
 
 def measure(setting: Setting) -> list[Comparison]:
@@ -38,80 +50,113 @@ def measure(setting: Setting) -> list[Comparison]:
         return [
             Comparison.unmeasured(f"forward, {size} px", limit=2.4, note="needs the extras onnx and openvino")
         ]
+    keep_freed_memory()  # as the command does
+    has_bf16 = computes_in_bf16(CPU)
     torch.manual_seed(0)
-    network = AttentionUNet().eval()
+    network = place(AttentionUNet().eval(), CPU)
     image = torch.randn(1, 1, size, size)
     with TemporaryDirectory() as folder, torch.no_grad():
         plain, rewritten, quantized = (Path(folder) / f"{name}.onnx" for name in ("plain", "fast", "int8"))
         write_graph(network, plain, rewrites=False)
         write_graph(network, rewritten)
         quantize_network(network, [image], quantized)
-        channels_last = place(AttentionUNet().eval(), CPU)
         forwards = {
-            NCHW: make_forward(network, "torch", FLOAT32),
-            "torch float32": make_forward(channels_last, "torch", FLOAT32),
-            ONNX: make_forward(network, "onnx", FLOAT32, graph=plain),
+            f"torch float32{PLAIN}": plain_forward(network, FLOAT32),
             "onnx float32": make_forward(network, "onnx", FLOAT32, graph=rewritten),
-            "openvino float32, plain graph": make_forward(network, "openvino", FLOAT32, graph=plain),
-            "openvino float32": make_forward(network, "openvino", FLOAT32, graph=rewritten),
+            f"openvino float32{PLAIN}": make_forward(network, "openvino", FLOAT32, graph=plain),
             "openvino int8": make_forward(network, "openvino", INT8, graph=quantized),
         }
-        if has_bf16 := computes_in_bf16(CPU):
-            forwards["torch bf16"] = make_forward(channels_last, "torch", BF16)
-            forwards["openvino bf16"] = make_forward(network, "openvino", BF16, graph=rewritten)
+        for precision in (FLOAT32, BF16) if has_bf16 else (FLOAT32,):
+            forwards |= {
+                f"{runtime} {precision.name}": make_forward(network, runtime, precision, graph=rewritten)
+                for runtime in ("torch", "torch.compile", "openvino")
+                if is_installed(runtime)
+            }
         sides: dict[str, Callable[[], object]] = {
-            name: partial(forward, image) for name, forward in forwards.items()
+            NCHW: Peer(make_eager, size),
+            ONNX: Peer(make_onnx, plain, size),
+            **{name: partial(forward, image) for name, forward in forwards.items()},
         }
-        work = 1.0
-        if has_bf16:
-            sides[BOUND], work = _bound(rewrite_for_inference(network), image)
+        for precision in (FLOAT32, BF16) if has_bf16 else (FLOAT32,):
+            sides[BOUND + precision.name] = _convolution(precision.dtype)
+        work = _count_convolutions(rewrite_for_inference(deepcopy(network)), image)
         turns = take_turns(sides, rounds=setting.rounds(7))
-    name = f"forward, {size} px".__add__
-    lines = [
-        relate(name(", openvino float32, eager NCHW"), turns["openvino float32"], turns[NCHW], limit=2.4),
-        relate(
-            name(", openvino float32, onnxruntime plain"), turns["openvino float32"], turns[ONNX], limit=1.1
-        ),
-        relate(name(", openvino int8, eager NCHW"), turns["openvino int8"], turns[NCHW], limit=7),
-        *(
-            relate(name(f", {side}, eager NCHW"), turns[side], turns[NCHW], limit=None)
-            for side in ("torch float32", "onnx float32")
-        ),
-        relate(
-            name(", openvino float32, the same without the rewrite"),
-            turns["openvino float32"],
-            turns["openvino float32, plain graph"],
-            limit=None,
-        ),
-    ]
-    if not has_bf16:
-        return [
-            *lines,
-            Comparison.unmeasured(name(", bf16"), limit=4.5, note="this processor does not compute in bf16"),
-        ]
-    bound = Comparison(
-        name(", openvino bf16, share of the bf16 bound"),
-        turns["openvino bf16"].seconds,
-        turns[BOUND].seconds * work,
-        limit=0.75,
-        quiet=turns[BOUND].quiet,
-    )
-    return [
-        *lines,
-        relate(name(", openvino bf16, eager NCHW"), turns["openvino bf16"], turns[NCHW], limit=4.5),
-        relate(name(", torch bf16, eager NCHW"), turns["torch bf16"], turns[NCHW], limit=None),
-        bound,
-    ]
+    return _lines(turns, size, work)
 
 
-def _bound(network: nn.Module, image: Tensor) -> tuple[Callable[[], object], float]:
-    """Make a large convolution in bf16, and count how often its work fits into that of a network.
+def make_eager(size: int) -> Callable[[], object]:
+    """Make the forward pass of the article's network as stock torch computes it: eager, float32, NCHW.
 
     Args:
-        network: Network, as it is computed.
-        image: Its input.
+        size: Side of the image in pixels.
+    """
+    forward = plain_forward(AttentionUNet().eval(), FLOAT32)
+    return torch.no_grad()(partial(forward, torch.randn(1, 1, size, size)))
 
-    Returns: The convolution, and the number of products of the network divided by that of the convolution.
+
+def make_onnx(graph: Path, size: int) -> Callable[[], object]:
+    """Make the forward pass of a graph in ONNX Runtime.
+
+    Args:
+        graph: Path of the ONNX file.
+        size: Side of the image in pixels.
+    """
+    forward = make_forward(AttentionUNet(), "onnx", FLOAT32, graph=graph)
+    return partial(forward, torch.randn(1, 1, size, size))
+
+
+def _lines(turns: dict[str, Timing], size: int, work: float) -> list[Comparison]:
+    """Relate the sides; *work* is how often the convolution of the bound fits into the network."""
+
+    def line(side: str, peer: str, *, limit: float | None = None) -> Comparison:
+        return relate(f"forward, {size} px, {side}, {peer}", turns[side], turns[peer], limit=limit)
+
+    def best(precision: str, peer: str, *, limit: float | None, times: float = 1) -> Comparison:
+        side = min(
+            (f"{runtime} {precision}" for runtime in RUNTIMES if f"{runtime} {precision}" in turns),
+            key=lambda name: turns[name].seconds,
+        )
+        theirs = replace(turns[peer], seconds=turns[peer].seconds * times)
+        name = f"forward, {size} px, fastest runtime in {precision}, {peer}"
+        return relate(name, turns[side], theirs, limit=limit, note=side.split()[0])
+
+    lines = [
+        best("float32", NCHW, limit=2.4),
+        best("float32", ONNX, limit=1.1),
+        best("float32", BOUND + "float32", limit=None, times=work),
+        line("openvino int8", NCHW, limit=7),
+        *(
+            line(f"{runtime} {precision}", NCHW)
+            for precision in ("float32", "bf16")
+            for runtime in RUNTIMES
+            if f"{runtime} {precision}" in turns
+        ),
+        *(
+            relate(f"forward, {size} px, {side}", turns[side.removesuffix(PLAIN)], turns[side], limit=None)
+            for side in turns
+            if side.endswith(PLAIN)
+        ),
+    ]
+    if BOUND + "bf16" not in turns:
+        note = "this processor does not compute in bf16"
+        return [*lines, Comparison.unmeasured(f"forward, {size} px, bf16", limit=4.5, note=note)]
+    return [*lines, best("bf16", NCHW, limit=4.5), best("bf16", BOUND + "bf16", limit=0.75, times=work)]
+
+
+def _convolution(dtype: torch.dtype) -> Callable[[], object]:
+    """Make a large convolution: the middle one of the network at 512 px."""
+    layer = nn.Conv2d(*_CHANNELS, kernel_size=3, padding=1).to(dtype)
+    layer = layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    features = torch.randn(1, _CHANNELS[0], _SIDE, _SIDE, dtype=dtype).to(memory_format=torch.channels_last)
+    return partial(layer, features)
+
+
+def _count_convolutions(network: nn.Module, image: Tensor) -> float:
+    """Count how often the work of `_convolution` fits into that of a network.
+
+    Args:
+        network: Network, as it is computed; it keeps the hooks that count.
+        image: Its input.
     """
     products: list[float] = []
 
@@ -124,11 +169,7 @@ def _bound(network: nn.Module, image: Tensor) -> tuple[Callable[[], object], flo
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             module.register_forward_hook(count)
     network(image)
-    convolution = nn.Conv2d(256, 256, kernel_size=3, padding=1).bfloat16()
-    convolution = convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    features = torch.randn(1, 256, 64, 64, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
-    own = convolution.weight.numel() * features.shape[-2] * features.shape[-1]
-    return partial(convolution, features), sum(products) / own
+    return sum(products) / (9 * prod(_CHANNELS) * _SIDE**2)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,11 @@ from monai.losses import DiceCELoss
 from torch import nn
 
 from benchmarks.comparison import Comparison, Setting, Timing, relate, run, take_turns
+from benchmarks.peers import Peer
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.config import DataConfig, OptimizationConfig, TrainConfig
 from pneumoseg.pipeline.core.devices import Precision, resolve_device, resolve_precision
+from pneumoseg.pipeline.core.memory import keep_freed_memory
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.model.weights import place
 from pneumoseg.pipeline.training.fitting import fit
@@ -42,6 +44,7 @@ def measure(setting: Setting) -> list[Comparison]:
         setting: Number of rounds, and small images for a quick run.
     """
     set_track_meta(False)
+    keep_freed_memory()  # as the command does
     size, batch = (64, 2) if setting.quick else (256, 4)
     device = resolve_device("auto")
     auto, plain = resolve_precision("auto", device, training=True), Precision(device, torch.float32)
@@ -50,8 +53,8 @@ def measure(setting: Setting) -> list[Comparison]:
     pixels, cases = make_cases(size)
     rounds = setting.rounds(9)
 
-    steps = {
-        "stock": make_step(plain, image, label, stock=True),
+    steps: dict[str, Callable[[], object]] = {
+        "stock": Peer(make_stock_step, plain, image.cpu(), label.cpu()),
         "float32": make_step(plain, image, label),
         auto.name: make_step(auto, image, label),
     }
@@ -190,23 +193,42 @@ def run_bare_loop(pixels: Any, cases: tuple[Case, ...], precision: Precision, ba
     return (time.perf_counter() - started) / run.plan.steps
 
 
-def make_step(
-    precision: Precision, image: torch.Tensor, label: torch.Tensor, *, stock: bool = False
-) -> Callable[[], None]:
+def make_step(precision: Precision, image: torch.Tensor, label: torch.Tensor) -> Callable[[], None]:
     """Make a training step of the article's network on one batch.
 
     Args:
         precision: Number format and device.
         image: (B, 1, H, W)
         label: (B, 1, H, W)
-        stock: Whether to train as torch does without further options.
     """
-    network = place(AttentionUNet(), precision.device, channels_last=not stock).train()
-    if stock:
-        for part in network.modules():
-            if isinstance(getattr(part, "dropout", None), nn.Dropout):
-                part.dropout = nn.Dropout(0.2)
-    optimizer = torch.optim.AdamW(network.parameters(), fused=not stock)
+    network = place(AttentionUNet(), precision.device)
+    return _step(network, torch.optim.AdamW(network.parameters(), fused=True), precision, image, label)
+
+
+def make_stock_step(precision: Precision, image: torch.Tensor, label: torch.Tensor) -> Callable[[], None]:
+    """Make a training step as torch does it without further options.
+
+    Args:
+        precision: Number format and device.
+        image: (B, 1, H, W), on any device.
+        label: (B, 1, H, W), on any device.
+    """
+    network = place(AttentionUNet(), precision.device, channels_last=False)
+    for part in network.modules():
+        if isinstance(getattr(part, "dropout", None), nn.Dropout):
+            part.dropout = nn.Dropout(0.2)
+    image, label = image.to(precision.device), label.to(precision.device)
+    return _step(network, torch.optim.AdamW(network.parameters(), fused=False), precision, image, label)
+
+
+def _step(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    precision: Precision,
+    image: torch.Tensor,
+    label: torch.Tensor,
+) -> Callable[[], None]:
+    network.train()
 
     def step() -> None:
         update(network, optimizer, precision, image, label)

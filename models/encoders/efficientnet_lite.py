@@ -172,7 +172,7 @@ class DepthwiseConvolution(nn.Conv2d):
 
         Returns: (B, out_channels, H / stride, W / stride), of the same number format.
         """
-        if features.is_cpu and torch.is_grad_enabled():
+        if features.is_cpu and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled():
             with torch.autocast("cpu", enabled=False):
                 return super().forward(features.to(self.weight.dtype)).to(features.dtype)
         return super().forward(features)

@@ -179,3 +179,12 @@ def test_submit_says_what_is_in_the_submission_and_what_is_odd_about_it(
     said = capsys.readouterr()
     assert said.out.splitlines() == [expected[0], "wrote made.csv"]
     assert said.err.splitlines() == expected[1:]
+
+
+def test_the_command_sets_the_allocator_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(cli, "keep_freed_memory", lambda: calls.append(None))
+    monkeypatch.setattr(sys, "argv", ["pneumoseg", "--version"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert calls == [None]
