@@ -1,13 +1,13 @@
 """Table of training runs with aggregate scores; it contains no single image.
 
     python benchmarks/experiments.py RUN... [--against RUN] [--note TEXT]
-    python benchmarks/experiments.py RUN... --gain
+    python benchmarks/experiments.py RUN... --together NAME
 
 Each run folder adds or replaces a row of ``docs/experiments.json``, and the tables of ``docs/experiments.md``, below
 its marker, are rewritten from all rows. The scores are those of ``evaluate`` on the held-out images of the run, at the
 cross-fitted operating point, with intervals by patient. ``--against`` also compares each run with another one on the
-same images, paired by patient. ``--gain`` writes nothing, and prints what the runs together gain over predicting
-nothing, image by image; each image is scored at the operating points of its own run.
+same images, paired by patient. ``--together`` makes one row of runs that held out different images; each image is
+scored at the operating points of its own run.
 """
 
 import argparse
@@ -44,61 +44,67 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--against", type=Path, help="Run that the others are compared with.")
     parser.add_argument("--note", default="", help="What the runs are for.")
-    parser.add_argument("--gain", action="store_true", help="Print the gain of all runs together.")
+    parser.add_argument("--together", metavar="NAME", help="Name of one row for all runs together.")
     words = parser.parse_args()
-    if words.gain:
-        print(_interval(vars(gain(words.runs))))
-        return
     rows: dict[str, Row] = json.loads(ROWS.read_text(encoding="utf-8")) if ROWS.is_file() else {}
-    for run in words.runs:
-        row = read_run(run)
-        if words.against and words.against != run:
+    named = {words.together: words.runs} if words.together else {run.name: [run] for run in words.runs}
+    for name, runs in named.items():
+        row = read_runs(runs)
+        if words.against and [words.against] != runs:
             row["against"] = words.against.name
-            row["differences"] = differences(run, words.against)
-        rows[run.name] = {**row, "note": words.note or rows.get(run.name, {}).get("note", "")}
+            row["differences"] = differences(runs, words.against)
+        rows[name] = {**row, "note": words.note or rows.get(name, {}).get("note", "")}
     ROWS.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     text, marker, _ = PAGE.read_text(encoding="utf-8").partition(MARKER)
     PAGE.write_text(f"{text}{marker}\n\n{tables(rows)}", encoding="utf-8")
 
 
-def read_run(run: Path) -> Row:
-    """Read configuration, cost and scores of a run.
+def read_runs(runs: Sequence[Path]) -> Row:
+    """Read configuration, cost and scores of runs together.
 
     Args:
-        run: Run folder.
+        runs: Run folders of one configuration that held out different images.
     """
-    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    scores = json.loads((run / "evaluation" / "scores.json").read_text(encoding="utf-8"))
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    folders = sorted(run.glob("fold*/metrics.csv")) or [run / "metrics.csv"]
-    epochs = [row for path in folders for row in csv.DictReader(path.open(encoding="utf-8"))]
+    config = yaml.safe_load((runs[0] / "config.yaml").read_text(encoding="utf-8"))
+    scores = [_read_json(run / "evaluation" / "scores.json") for run in runs]
+    summary = _read_json(runs[0] / "summary.json")
+    folders = [
+        path for run in runs for path in sorted(run.glob("fold*/metrics.csv")) or [run / "metrics.csv"]
+    ]
+    epochs = [list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) for path in folders]
+    images = scored_images(*runs)
+    in_sample = [(each["in_sample"] or each["scores"])["dice"]["value"] for each in scores]
     return {
         "configuration": describe(config),
         "folds": len(folders),
-        "epochs": len(epochs) // len(folders),
-        "images_seen": round(sum(images_of(row) for row in epochs)),
-        "training_hours": training_hours(epochs),
+        "epochs": len(epochs[0]),
+        "images_seen": round(sum(images_of(row) for rows in epochs for row in rows)),
+        "training_hours": sum(map(training_hours, epochs)),
         "device": summary.get("device"),
         "precision": summary.get("precision"),
         "threads": summary.get("threads"),
-        "predict_nothing": scores["predict_nothing"]["dice"],
-        "images": scores["images"],
-        "patients": scores["patients"],
-        "in_sample": scores["in_sample"] or scores["scores"],
-        "scores": as_numbers(scored_images(run).measure()),
-        "gain": as_numbers({"gain": gain([run])})["gain"],
+        "predict_nothing": float(np.mean(images.true_px == 0)),
+        "images": len(images),
+        "patients": len(set(images.groups)),
+        "in_sample": float(np.average(in_sample, weights=[each["images"] for each in scores])),
+        "scores": as_numbers(images.measure()),
+        "gain": as_numbers({"gain": gain(images)})["gain"],
     }
 
 
-def gain(runs: Sequence[Path]) -> Measured:
-    """Compute how much Dice runs gain over predicting nothing on the same images, with an interval by patient.
+def _read_json(path: Path) -> Row:
+    content: Row = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def gain(images: ScoredImages) -> Measured:
+    """Compute how much Dice masks gain over predicting nothing on the same images, with an interval by patient.
 
     The difference of each image varies less than its Dice, so that this interval is narrower than that of the score.
 
     Args:
-        runs: Run folders that held out different images.
+        images: Predicted and true masks.
     """
-    images = scored_images(*runs)
     empty = np.zeros_like(images.pred_px)
     nothing = replace(images, pred_px=empty, shared_px=empty)
     ours, theirs = ({"dice": each.statistics["dice"]} for each in (images, nothing))
@@ -161,14 +167,14 @@ def describe(config: Row) -> str:
     return ", ".join(parts)
 
 
-def differences(run: Path, other: Path) -> Row:
-    """Compare two runs on the same images, paired by patient, at their cross-fitted operating points.
+def differences(runs: Sequence[Path], other: Path) -> Row:
+    """Compare runs with another one on the same images, paired by patient, at their cross-fitted operating points.
 
     Args:
-        run: Run folder.
-        other: Run folder that is compared with.
+        runs: Run folders.
+        other: Run folder that they are compared with.
     """
-    found = compare(scored_images(run), scored_images(other))
+    found = compare(scored_images(*runs), scored_images(other))
     return {
         name: {"value": each.value, "low": each.low, "high": each.high, "p_value": each.p_value}
         for name, each in found.items()
@@ -213,7 +219,7 @@ def tables(rows: dict[str, Row]) -> str:
         numbers = [_interval(row["scores"][key]) for key in SHOWN]
         hours = row["training_hours"] * (row["threads"] or 1)
         lines.append(
-            f"| {name} | {' | '.join(numbers)} | {row['in_sample']['dice']['value']:.4f} | "
+            f"| {name} | {' | '.join(numbers)} | {row['in_sample']:.4f} | "
             f"{row['predict_nothing']:.4f} | {_interval(row['gain'])} | "
             f"{row['images_seen']:,} | {hours:.2f} |"
         )
