@@ -116,6 +116,19 @@ def test_without_a_voi_half_a_percent_is_clipped_on_either_side() -> None:
     assert image[1, 50] == pytest.approx(0.5)  # 100 lies halfway from 50 to 150
 
 
+@pytest.mark.parametrize("columns", [98, 99, 100])
+def test_every_pixel_counts_once_whatever_the_width(columns: int) -> None:
+    stored = np.full((20, columns), 50, dtype=np.uint8)
+    stored[:, -1] = 200  # one in a hundred, beyond the percentile 99
+    assert GreyScale().fitted(stored).voi == Window(125, 150, WindowFunction.LINEAR_EXACT)
+
+
+def test_a_part_of_an_image_is_displayed_as_in_the_whole() -> None:
+    stored = np.array([[10, 20, 30, 250]] * 4, dtype=np.uint8)
+    grey = GreyScale().fitted(stored)
+    np.testing.assert_array_equal(grey.image(stored[:, :2]), grey.image(stored)[:, :2])
+
+
 def test_padding_is_black_and_does_not_count() -> None:
     stored = np.array([[10, 20, 30, 255]] * 4, dtype=np.uint8)
     image = GreyScale(padding=(255, 255)).image(stored)
