@@ -17,7 +17,7 @@ from pneumoseg.transforms.reader.acceptance import (
 from pneumoseg.transforms.reader.dicom_file import read_dicom_file
 from pneumoseg.transforms.reader.elements import Elements, quiet_libraries
 from pneumoseg.transforms.reader.frame import LAYOUT_KEYWORDS, read_frame, read_layout
-from pneumoseg.transforms.reader.grey import GREY_KEYWORDS, read_grey_scale
+from pneumoseg.transforms.reader.grey_header import GREY_KEYWORDS, read_grey_scale
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason, Warnings
 from pneumoseg.transforms.reader.record import Radiograph, read_directions
 
