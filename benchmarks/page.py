@@ -24,7 +24,7 @@ HEAD = """# Benchmarks
 
 How fast pneumoseg is beside other programs that do the same work, and how time and memory grow.
 
-`make bench` measures each line against its peer, interleaved in one process, with medians of samples during which other
+`make bench` measures each line against its peer, in turns, with medians of samples during which other
 processes used less than 8 % of a core; lines for which the machine was never quiet enough say so. The ratio is the
 cost of the peer divided by ours, so that more is better; the fraction is the ratio divided by the limit that is
 required. Compare ratios: times of other machines, or of another day, differ.
