@@ -87,9 +87,8 @@ def measure(setting: Setting) -> list[Comparison]:
             models = in_runtimes(folder, device, "float32")
             if precision != "float32":
                 models |= in_runtimes(folder, device, precision)
-            limited = next(
-                what for what in models if what.startswith(precision)
-            )  # as a user has it by default
+            # as a user has it by default
+            limited = next(what for what in models if what.startswith(precision))
             lines = _compare(models, images, Path(name), setting.rounds(7), limited=limited)
             trained = in_runtimes(find_model(setting.model or DEFAULT), device, "float32")
             texts = compare_texts(trained, find_radiographs(images).images)

@@ -89,9 +89,8 @@ class _UpsamplingConvolutions(nn.Module):
             cast("nn.Parameter", self.from_below.bias).copy_(cast("nn.Parameter", first.bias))
             if skip_channels:
                 self.from_skip.weight.copy_(first.weight[:, below_channels:])
-        if first.weight.is_contiguous(
-            memory_format=torch.channels_last
-        ):  # torch does not annotate the argument
+        if first.weight.is_contiguous(memory_format=torch.channels_last):
+            # torch does not annotate the argument
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.norm1, self.dropout, self.conv2, self.norm2 = norm, block.dropout, block.conv2, block.norm2
 

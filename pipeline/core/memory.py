@@ -8,10 +8,7 @@ from typing import Final
 # of glibc's malloc.h, with their values here
 _TRIM_THRESHOLD: Final = (-1, 2**31 - 1)  # free bytes at the end of the heap that go back to the system
 _MMAP_MAX: Final = (-4, 0)  # allocations that are mapped, which go back to the system when they are freed
-_ARENA_MAX: Final = (
-    -8,
-    1,
-)  # heaps; large blocks do not fit into those of threads, and networks run in a thread
+_ARENA_MAX: Final = (-8, 1)  # heaps: large blocks do not fit into those of threads, where networks run
 
 
 def keep_freed_memory() -> None:

@@ -149,9 +149,8 @@ class CachedCases(Dataset[Sample]):
     def _sampled(self, draw: Draw, augmenter: Augmenter) -> Sample:
         index = self.indices[draw.index]
         return {
-            "pixels": torch.from_numpy(
-                np.array(self.cache[index])
-            ),  # a copy, since a map of a file is read-only
+            # a copy, since a map of a file is read-only
+            "pixels": torch.from_numpy(np.array(self.cache[index])),
             "numbers": torch.from_numpy(augmenter.sample(draw.seed, self.shapes[draw.index])),
             "positive": torch.tensor(float(self.positive[draw.index])),
             "index": index,

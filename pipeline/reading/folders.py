@@ -89,9 +89,8 @@ def _look_for_uid(path: Path) -> str | None:
 
 def _may_be_radiograph(path: Path) -> bool:
     """Tell whether a file is DICOM or PNG by name or content, or might be one or hold one, as it may not be read."""
-    if (
-        path.name.startswith(("._", UNFINISHED)) or path.name == ".DS_Store"
-    ):  # the first and last are of macOS
+    # the first and last are of macOS
+    if path.name.startswith(("._", UNFINISHED)) or path.name == ".DS_Store":
         return False
     is_named = kind_of(path, b"") is not FileKind.OTHER
     cannot_be_read = not os.access(path, os.R_OK) or os.path.isdir(path)  # noqa: PTH112  (one that cannot be listed)

@@ -106,9 +106,12 @@ def torch_forward(network: AttentionUNet, precision: Precision) -> Forward:
             network in training needs `plain_forward`: fused optimizers do not even count their changes of a tensor.
         precision: Number format.
     """
-    if precision.device.type == "cpu":  # whether the rewrite gains on a GPU has not been measured
-        network = rewrite_for_inference(network)
-    return plain_forward(network, precision)
+    return plain_forward(_prepared(network, precision), precision)
+
+
+def _prepared(network: AttentionUNet, precision: Precision) -> AttentionUNet:
+    """Rewrite a network where that is faster; whether it is on a GPU has not been measured."""
+    return rewrite_for_inference(network) if precision.device.type == "cpu" else network
 
 
 class _CompiledForward:
@@ -116,10 +119,9 @@ class _CompiledForward:
 
     def __init__(self, network: AttentionUNet, precision: Precision) -> None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
-        self._eager = torch_forward(network, precision)
+        network = _prepared(network, precision)
+        self._eager = plain_forward(network, precision)
         self._precision = precision
-        if precision.device.type == "cpu":  # as in eager mode
-            network = rewrite_for_inference(network)
         with quiet():  # torch warns about itself
             # without symbolic sizes, which cost speed; a job has one size, or three with test-time augmentation
             self._compiled: Forward | None = torch.compile(network.outputs, dynamic=False)

@@ -154,21 +154,24 @@ class ScoredImages:
         """
         return PatientBootstrap(self.groups, resamples=resamples).measure(self.statistics, too_high=TOO_HIGH)
 
-    def predicting_nothing(self) -> dict[str, float | None]:
-        """Compute the same scores for empty masks on all images."""
+    def emptied(self) -> "ScoredImages":
+        """Return the same images with empty masks and image probabilities of 0."""
         none = np.zeros_like(self.true_px)
-        probabilities = None if self.probabilities is None else np.zeros(len(self))
-        nothing = replace(
+        return replace(
             self,
             pred_px=none,
             shared_px=none,
-            probabilities=probabilities,
+            probabilities=None if self.probabilities is None else np.zeros(len(self)),
             calibrated=None,
             pixel_gaps=None,
             distances=None,
         )
+
+    def predicting_nothing(self) -> dict[str, float | None]:
+        """Compute the same scores for empty masks on all images."""
         found: dict[str, float | None] = dict.fromkeys(self.statistics)
-        return found | {name: value_of(each, len(self)) for name, each in nothing.statistics.items()}
+        nothing = self.emptied().statistics
+        return found | {name: value_of(each, len(self)) for name, each in nothing.items()}
 
 
 def compare(

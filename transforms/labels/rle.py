@@ -196,9 +196,8 @@ def _parse_numbers(text: str) -> NDArray[np.int64 | np.uint64] | None:
     """Read the numbers of a text and add a 0, in the place of the last gap; None for an empty mask."""
     text = text.strip(_BLANK)
     if len(text) % 2 and text[1:2] in {"", " "} and text.isascii():
-        digits = (
-            np.frombuffer(f"{text} 0 ".encode(), dtype="<u2") - _ONE_DIGIT
-        )  # anything else is more than 9
+        # anything but one digit is more than 9
+        digits = np.frombuffer(f"{text} 0 ".encode(), dtype="<u2") - _ONE_DIGIT
         if digits.max() <= 9:
             return digits.astype(np.int64)
     is_plain = text.isascii() and not text.encode().translate(None, _PLAIN)

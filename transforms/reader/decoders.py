@@ -154,9 +154,8 @@ def read_j2k_header(stream: bytes) -> StreamInfo:
     if left >= right or top >= bottom:
         raise _broken("the JPEG 2000 image has no area")
     _check_tiles((right, bottom), (left, top), (tile_width, tile_height), (tile_left, tile_top))
-    _check_end(
-        stream, stream.rfind(_END_OF_IMAGE, 42)
-    )  # tile lengths may look like an end marker: use the last
+    # tile lengths may look like an end marker: use the last
+    _check_end(stream, stream.rfind(_END_OF_IMAGE, 42))
     depth = components[0]
     return StreamInfo(bottom - top, right - left, samples, (depth & 0x7F) + 1)
 
@@ -220,9 +219,8 @@ class Codec:
 
 
 def _decode_baseline(stream: bytes, info: StreamInfo) -> BitPatterns:
-    if (
-        info.samples == 1 and info.precision == 8
-    ):  # the same pixels as with Pillow in three quarters of the time
+    # the same pixels as with Pillow in three quarters of the time
+    if info.samples == 1 and info.precision == 8:
         return _decode_with_jpeg8(stream, info)
     with Image.open(io.BytesIO(stream), formats=("JPEG",)) as image:
         if info.samples == 3 and "adobe_transform" not in image.info:

@@ -119,9 +119,8 @@ def _read_table(item: Elements, signed: bool) -> LookupTable:
         raise ValueError("LUTDescriptor or LUTData is missing")
     order = "<" if item.little_endian else ">"
     count, first, _bits = np.frombuffer(descriptor, dtype=f"{order}u2").tolist()
-    if first >= 2**15 and (
-        signed or item.vr("LUTDescriptor") == "SS"
-    ):  # the input can be negative, or is said to be
+    # the input can be negative, or is said to be
+    if first >= 2**15 and (signed or item.vr("LUTDescriptor") == "SS"):
         first -= 2**16
     count = count or 2**16
     if len(data) == 2 * count:

@@ -172,9 +172,8 @@ def test_an_image_of_several_blocks_is_whole() -> None:
 
 WriteDicom = Callable[..., Path]
 BYTES = np.arange(256, dtype=np.uint8).reshape(16, 16)
-PERCENTILES_OF_BYTES = Window(
-    127.5, 253, WindowFunction.LINEAR_EXACT
-)  # from 1 to 254: 1.28 of 256 below, as above
+# from 1 to 254: 1.28 of 256 below, as above
+PERCENTILES_OF_BYTES = Window(127.5, 253, WindowFunction.LINEAR_EXACT)
 TWELVE = (np.arange(256, dtype=np.uint16) * 16).reshape(16, 16)  # up to 4080
 TWELVE_BITS = {"BitsStored": 12, "HighBit": 11}
 
