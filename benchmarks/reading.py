@@ -31,7 +31,8 @@ from pneumoseg.pipeline.reading.folders import find_radiographs
 from pneumoseg.transforms import LoadRadiographd, read_radiograph
 from pneumoseg.transforms.network_input import network_input
 from pneumoseg.transforms.reader.decoders import CODECS
-from pneumoseg.transforms.reader.dicom_file import pixel_items, read_dicom_file
+from pneumoseg.transforms.reader.dicom_file import read_dicom_file
+from pneumoseg.transforms.reader.scan import pixel_items
 
 SIZE = 512
 IMAGES = 10

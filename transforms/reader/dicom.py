@@ -7,6 +7,8 @@ shape, and then grey. This module does not import torch or MONAI, since a decode
 import math
 import re
 
+from pydicom.uid import UID
+
 from pneumoseg.transforms.reader.acceptance import (
     ACCEPTANCE_KEYWORDS,
     AcceptanceFilters,
@@ -18,7 +20,7 @@ from pneumoseg.transforms.reader.dicom_file import read_dicom_file
 from pneumoseg.transforms.reader.elements import Elements, quiet_libraries
 from pneumoseg.transforms.reader.frame import LAYOUT_KEYWORDS, read_frame, read_layout
 from pneumoseg.transforms.reader.grey_header import GREY_KEYWORDS, read_grey_scale
-from pneumoseg.transforms.reader.reasons import RadiographError, Reason, Warnings
+from pneumoseg.transforms.reader.reasons import Outcome, RadiographError, Reason, Warnings
 from pneumoseg.transforms.reader.record import Radiograph, read_directions
 
 _AGE = re.compile(r"([0-9]{1,3})([DWMY]?)")
@@ -172,7 +174,7 @@ def _read(data: bytes, acceptance: AcceptanceFilters) -> Radiograph:
     elements, warnings = file.elements, file.warnings
 
     if file.pixels is None:
-        raise RadiographError(Reason.NO_PIXELS, "there is no Pixel Data")
+        raise _without_pixels(elements, file.meta)
     _check_kind(elements, acceptance, warnings)
     if file.pixels.floating:
         raise RadiographError(Reason.UNSUPPORTED_PIXEL, "the pixels are floating-point numbers")
@@ -209,6 +211,15 @@ def _read(data: bytes, acceptance: AcceptanceFilters) -> Radiograph:
         header=file.body[: file.pixels.position],
         warnings=tuple(warnings),
     )
+
+
+def _without_pixels(elements: Elements, meta: Elements) -> RadiographError:
+    """Refuse a file without pixels whose header is that of an image, as where it is cut between two elements."""
+    name = UID(meta.text("MediaStorageSOPClassUID")).name
+    if "Image Storage" in name or elements.raw("Rows"):
+        detail = "the header is that of an image, but the file ends before its Pixel Data"
+        return RadiographError(Reason.NO_PIXELS, detail, Outcome.REFUSED)
+    return RadiographError(Reason.NO_PIXELS, "there is no Pixel Data")
 
 
 def _check_kind(elements: Elements, acceptance: AcceptanceFilters, warnings: Warnings) -> None:

@@ -1,8 +1,8 @@
 """Elements of a DICOM data set, converted from their bytes, without the warnings of the DICOM libraries.
 
-pydicom finds the elements. Their values are converted here, because pydicom's conversion emits warnings that contain
-the values, and raises many kinds of errors. Here a value exists, is missing, or raises a `ValueError`; the VR that a
-file declares does not change how it is converted.
+Values are converted here, because pydicom's conversion emits warnings that contain the values, and raises many kinds of
+errors. Here a value exists, is missing, or raises a `ValueError`; the VR that a file declares does not change how it is
+converted.
 """
 
 import logging

@@ -20,9 +20,10 @@ from pneumoseg.transforms.reader.decoders import (
     StreamInfo,
     decode_rle_frame,
 )
-from pneumoseg.transforms.reader.dicom_file import DicomFile, PixelElement, pixel_items
+from pneumoseg.transforms.reader.dicom_file import DicomFile
 from pneumoseg.transforms.reader.elements import Elements
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason, Warnings
+from pneumoseg.transforms.reader.scan import PixelElement, pixel_items
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 RGB = ("RGB", "YBR_RCT", "YBR_ICT")  # the JPEG 2000 decoder converts the latter two to RGB

@@ -59,7 +59,7 @@ class Reason(StrEnum):
 
     # The header
     BAD_HEADER = "BAD_HEADER", _REFUSED, (
-        "The header cannot be parsed or contradicts itself; ask the sender for a valid file.")
+        "The header cannot be parsed, contradicts itself or is out of order; ask the sender for a valid file.")
     MISSING_TAG = "MISSING_TAG", _REFUSED, (
         "An element that describes the pixels is missing and is not guessed; ask the sender for it.")
     UNSUPPORTED_TRANSFER_SYNTAX = "UNSUPPORTED_TRANSFER_SYNTAX", _REFUSED, (
@@ -67,7 +67,7 @@ class Reason(StrEnum):
 
     # The kind of object
     NO_PIXELS = "NO_PIXELS", _SKIPPED, (
-        "The object holds no image (a report, a document, a directory); nothing to do.")
+        "No image: a report or a document is skipped; a file that was cut before its image is refused, copy it again.")
     WRONG_MODALITY = "WRONG_MODALITY", _SKIPPED, (
         "The modality is not projection radiography (CR, DX); `--any-modality` accepts it.")
     WRONG_VIEW = "WRONG_VIEW", _SKIPPED, (
@@ -163,7 +163,8 @@ class RadiographError(ValueError):
     Attributes:
         reason: Entry of the closed list.
         detail: What was found in this file, on one line; never the value of an identifying element.
-        outcome: What becomes of the file; that of the reason, except for a copy of another file, which is skipped.
+        outcome: What becomes of the file; that of the reason, except for a copy of another file, which is skipped, and
+            an image that lacks its pixels, which is refused.
         file_sha256: Hash of the bytes that were read; empty where the file was not read to its end.
         sop_instance_uid: SOPInstanceUID; None where these bytes do not hold a valid one.
     """

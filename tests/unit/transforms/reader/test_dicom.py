@@ -91,7 +91,6 @@ def test_burned_in_text_is_told_of_unless_it_is_expected(write_dicom: WriteDicom
         ({"Modality": "CT"}, Reason.WRONG_MODALITY),
         ({"ViewPosition": "LL"}, Reason.WRONG_VIEW),
         ({"BodyPartExamined": "HAND"}, Reason.WRONG_BODY_PART),
-        ({"PixelData": None}, Reason.NO_PIXELS),
     ],
     ids=str,
 )
@@ -102,6 +101,26 @@ def test_what_is_not_ours_is_skipped(
         read_radiograph(write_dicom(PIXELS, **changes))
     assert caught.value.reason is reason
     assert reason.outcome is Outcome.SKIPPED
+
+
+IMAGE_CLASS, REPORT_CLASS = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.88.11"
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "rows", "outcome"),
+    [
+        (REPORT_CLASS, None, Outcome.SKIPPED),
+        (REPORT_CLASS, 16, Outcome.REFUSED),
+        (IMAGE_CLASS, None, Outcome.REFUSED),
+    ],
+)
+def test_an_image_that_ends_before_its_pixels_is_refused_and_a_report_is_skipped(
+    write_dicom: WriteDicom, sop_class: str, rows: int | None, outcome: Outcome
+) -> None:
+    path = write_dicom(PIXELS, SOPClassUID=sop_class, Rows=rows, PixelData=None)
+    with pytest.raises(RadiographError, match="NO_PIXELS") as caught:
+        read_radiograph(path)
+    assert caught.value.outcome is outcome
 
 
 def test_no_message_tells_who_the_patient_is(

@@ -20,7 +20,6 @@ from pneumoseg.transforms.reader.dicom_file import (
     DicomFile,
     looks_like_dicom,
     peek_uid,
-    pixel_items,
     read_dicom_file,
 )
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason
@@ -196,83 +195,8 @@ def test_what_is_deflated_is_inflated_as_far_as_needed(write_dicom: WriteDicom) 
     assert peek_uid(path.read_bytes()) == "1.2.3.77"
 
 
-# sequences and other values of undefined length, byte by byte
-
-UNDEFINED, ITEM, ITEM_END = b"\xff\xff\xff\xff", b"\xfe\xff\x00\xe0", b"\xfe\xff\x0d\xe0\0\0\0\0"
-SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
-TEXT, IMPLICIT_TEXT = b"\x08\x00\x04\x01LO\x04\x00abcd", b"\x08\x00\x04\x01\x04\x00\x00\x00abcd"
-
-
-def value_without_length(vr: bytes, value: bytes, *, ends: bool = True) -> bytes:
-    return b"\x21\x10\x01\x10" + vr + b"\0\0" + UNDEFINED + value + (SEQUENCE_END if ends else b"")
-
-
-def item(value: bytes, *, ends: bool = True) -> bytes:
-    return ITEM + UNDEFINED + value + (ITEM_END if ends else b"")
-
-
-def with_element(data: bytes, element: bytes) -> bytes:
-    """Put an element before the group of the pixels' description."""
-    place = data.index(b"\x28\x00\x02\x00US")
-    return data[:place] + element + data[place:]
-
-
-@pytest.mark.parametrize(
-    "element",
-    [
-        value_without_length(b"SQ", b""),
-        value_without_length(b"SQ", item(TEXT)),
-        value_without_length(b"SQ", item(value_without_length(b"SQ", item(TEXT)) + TEXT)),
-        value_without_length(b"SQ", ITEM + b"\x0c\0\0\0" + TEXT),
-        value_without_length(b"UN", item(IMPLICIT_TEXT)),  # PS3.5 6.2.2
-        value_without_length(b"UN", item(TEXT)),
-    ],
-)
-def test_a_sequence_of_undefined_length_ends_with_its_delimiter(
-    write_dicom: WriteDicom, element: bytes
-) -> None:
-    file = read(with_element(write_dicom(PIXELS).read_bytes(), element))
-    assert file.pixels is not None
-    assert file.elements.unsigned("Rows") == 16
-
-
-@pytest.mark.parametrize(
-    "element",
-    [  # dcmdump refuses them, or finds no pixels
-        value_without_length(b"SQ", b"", ends=False),
-        value_without_length(b"SQ", item(TEXT), ends=False),
-        value_without_length(b"SQ", item(TEXT, ends=False)),
-        value_without_length(b"SQ", item(value_without_length(b"SQ", item(TEXT), ends=False))),
-        value_without_length(b"UN", item(IMPLICIT_TEXT), ends=False),
-        value_without_length(b"OB", item(TEXT)),
-        value_without_length(b"OW", item(TEXT)),
-        value_without_length(b"UT", b"text"),
-        ITEM_END,
-        SEQUENCE_END,
-        item(TEXT),
-    ],
-)
-@pytest.mark.parametrize("has_pixels", [True, False])
-def test_where_the_parse_is_lost_the_header_is_bad_and_not_one_without_pixels(
-    write_dicom: WriteDicom, element: bytes, has_pixels: bool
-) -> None:
-    data = write_dicom(PIXELS).read_bytes()
-    if not has_pixels:
-        data = data[: data.index(b"\xe0\x7f\x10\x00OW")]
-    assert refusal(with_element(data, element)) is Reason.BAD_HEADER
-
-
-def test_zeros_behind_a_data_set_without_pixels_are_padding(write_dicom: WriteDicom) -> None:
-    data = write_dicom(PIXELS).read_bytes()
-    data = data[: data.index(b"\xe0\x7f\x10\x00OW")]
-    assert read(data + b"\0" * 64).pixels is None
-    assert refusal(data + b"\0" * 8 + TEXT) is Reason.BAD_HEADER
-
-
-def test_fragments_without_a_delimiter_are_cut(write_dicom: WriteDicom) -> None:
-    body = write_dicom(b"\xff\xd8 a stream", syntax=JPEGBaseline8Bit).read_bytes()
-    file = read(body)
-    assert file.pixels is not None
-    assert len(list(pixel_items(body, file.pixels))) == 2
-    with pytest.raises(RadiographError, match="TRUNCATED"):
-        list(pixel_items(body[: -len(SEQUENCE_END)], file.pixels))
+def test_a_uid_out_of_order_is_found(write_dicom: WriteDicom) -> None:
+    data = write_dicom(PIXELS, SOPInstanceUID="1.2.3.77").read_bytes()
+    uid = b"\x08\x00\x18\x00UI\x08\x001.2.3.77"
+    rows = b"\x28\x00\x10\x00US"
+    assert peek_uid(data.replace(uid, b"").replace(rows, uid + rows)) == "1.2.3.77"
