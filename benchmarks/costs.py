@@ -23,6 +23,7 @@ from torch import Tensor
 from benchmarks.folder_inference import write_untrained
 from pneumoseg.pipeline.dataset.manifest import read_manifest
 from pneumoseg.pipeline.inference.model import Model, load_model
+from pneumoseg.pipeline.inference.passes import copies
 from pneumoseg.pipeline.inference.segmentation import Segmentation, postprocess
 from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.reading.folders import find_radiographs, look_for_uids
@@ -99,7 +100,7 @@ def measure_networks(folder: Path, model: Model, radiographs: Sequence[Radiograp
     for size in (256, 512):
         plain = load_model(write_untrained(folder / str(size), size, "float32"), torch.device("cpu"))
         show(f"article's network at {size}, float32, one pass", predicts(plain, radiographs), 4)
-    passes = len(model.networks) * model.tta_copies
+    passes = len(model.networks) * copies(model.tta)
     show(
         f"the given model at {model.image_size}, {model.precision.name}, {passes} passes",
         predicts(model, radiographs),

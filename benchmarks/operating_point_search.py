@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from pneumoseg.pipeline.scoring.case_curves import STEPS, CaseCurves
+from pneumoseg.pipeline.scoring.case_curves import STEPS, CaseCurves, count_levels
 from pneumoseg.pipeline.scoring.cross_fitting import cross_fit
 from pneumoseg.pipeline.scoring.search import MIN_AREA_FRACTIONS, Search
 from pneumoseg.pipeline.scoring.tuning import OBJECTIVES
@@ -76,7 +76,8 @@ def _draw_case(random: np.random.Generator, side: int, *, positive: bool) -> Cas
         logits += random.uniform(2, 8) * ndimage.gaussian_filter(moved, side / 40)
     probabilities = torch.from_numpy(1 / (1 + np.exp(-logits)))
     probability = 1 / (1 + np.exp(-random.normal(0.5 if positive else -1.5, 1.5)))
-    return CaseCurves.measure(probabilities, torch.from_numpy(label), index=0, image_probability=probability)
+    levels = count_levels(probabilities, torch.from_numpy(label)).numpy()
+    return CaseCurves.from_levels(levels, index=0, image_probability=probability)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.model.weights import place
 from pneumoseg.pipeline.training.fitting import fit
 from pneumoseg.pipeline.training.history import History, HistoryFiles
+from pneumoseg.pipeline.training.initial import StartingWeights
 from pneumoseg.pipeline.training.tracking import TensorBoard, TrackerHandler
 from pneumoseg.pipeline.training.training_run import TrainingRun
 
@@ -151,6 +152,7 @@ def make_run(pixels: Any, cases: tuple[Case, ...], precision: Precision, batch: 
         config=config,
         precision=precision,
         workers=0,
+        weights=StartingWeights(origin={}),
     )
 
 

@@ -5,6 +5,7 @@ from pneumoseg.models.attention_unet import (
     PLAIN_STRIDE,
     AttentionUNet,
     NetworkOutputs,
+    TrainingForward,
     TrainingOutputs,
 )
 from pneumoseg.models.encoders import ENCODERS, EfficientNetLite, Encoder, rename_reference_weights
@@ -19,6 +20,7 @@ __all__ = [
     "Encoder",
     "KerasWeightsError",
     "NetworkOutputs",
+    "TrainingForward",
     "TrainingOutputs",
     "load_keras_weights",
     "rename_reference_weights",

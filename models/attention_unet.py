@@ -8,8 +8,12 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pneumoseg.models.attention_gate import AttentionGate
-from pneumoseg.models.blocks import DoubleConvolution, Normalization, initialise_as_keras_does
+from pneumoseg.models.blocks import (
+    AttentionGate,
+    DoubleConvolution,
+    Normalization,
+    initialise_as_keras_does,
+)
 from pneumoseg.models.encoders.encoder import Encoder
 
 LEVELS: Final = 5  # of the decoder; the fifth of the plain network is its bottleneck
@@ -171,16 +175,6 @@ class AttentionUNet(nn.Module):
         """
         return self.head(self._decode(image).levels[0])  # type: ignore[no-any-return]
 
-    def attention(self, image: Tensor) -> list[Tensor]:
-        """Compute the attention maps.
-
-        Args:
-            image: (B, in_channels or 1, H, W), H and W multiples of `stride`
-
-        Returns: Coefficient maps of the four gates, each (B, 1, h, w), deepest first.
-        """
-        return self._decode(image).maps
-
     def outputs(self, image: Tensor) -> NetworkOutputs:
         """Compute all outputs for inference in one forward pass.
 
@@ -276,6 +270,28 @@ def _make_gate(*, skip_channels: int, gate_channels: int, least_hidden: int) -> 
 
 def _concatenate(up: Tensor, gated: Tensor) -> Tensor:
     return torch.cat([up, gated], dim=1)
+
+
+class TrainingForward(nn.Module):
+    """The forward pass of training as a module, for what calls or traces one, such as `DistributedDataParallel`.
+
+    Args:
+        network: Network to train or to trace.
+    """
+
+    def __init__(self, network: AttentionUNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> TrainingOutputs:
+        """Run the network.
+
+        Args:
+            image: Images, (B, 1, H, W).
+
+        Returns: Outputs of all heads.
+        """
+        return self.network.forward_for_training(image)
 
 
 class _Decoded(NamedTuple):

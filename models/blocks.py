@@ -1,4 +1,4 @@
-"""Building blocks of the network: double convolution, dropout, normalization and initialisation."""
+"""Building blocks of the network: attention gate, double convolution, dropout, normalization and initialisation."""
 
 import math
 from typing import Any, Final, Literal
@@ -11,6 +11,43 @@ Normalization = Literal["none", "batch", "instance", "group"]
 GROUPS = 8  # of channels, for group normalization; fewer where they do not divide the channels
 _LANES: Final = 1 << 16  # values of 16 random bits
 _INTEGERS: Final = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the bytes of a floating-point number
+
+
+class AttentionGate(nn.Module):
+    """Weigh a skip connection by the attention of the decoder.
+
+    Args:
+        skip_channels: Channels of the skip connection.
+        gate_channels: Channels of the gate signal.
+        hidden_channels: Channels in which both are compared.
+
+    Shape:
+        skip: (B, skip_channels, H, W)
+        gate: (B, gate_channels, H, W)
+        returns: the skip scaled by its coefficients, (B, skip_channels, H, W), and the coefficients, (B, 1, H, W), from
+            0 (suppress) to 1 (keep)
+
+    Source: Oktay et al. 2018, arXiv:1804.03999; here the gate signal is upsampled before the gate.
+    """
+
+    def __init__(self, *, skip_channels: int, gate_channels: int, hidden_channels: int) -> None:
+        super().__init__()
+        self.from_skip = nn.Conv2d(skip_channels, hidden_channels, kernel_size=1)
+        self.from_gate = nn.Conv2d(gate_channels, hidden_channels, kernel_size=1)
+        self.to_weight = nn.Conv2d(hidden_channels, 1, kernel_size=1)
+
+    def forward(self, skip: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale the skip connection.
+
+        Args:
+            skip: (B, skip_channels, H, W)
+            gate: (B, gate_channels, H, W)
+
+        Returns: Scaled skip connection and coefficients.
+        """
+        hidden = torch.relu(self.from_skip(skip) + self.from_gate(gate))
+        coefficients = torch.sigmoid(self.to_weight(hidden))
+        return skip * coefficients, coefficients
 
 
 class DoubleConvolution(nn.Module):

@@ -18,9 +18,8 @@ from torch.nn import functional
 from torch.nn.utils import skip_init
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from pneumoseg.models.attention_gate import AttentionGate
 from pneumoseg.models.attention_unet import LEVELS, AttentionUNet
-from pneumoseg.models.blocks import DoubleConvolution
+from pneumoseg.models.blocks import AttentionGate, DoubleConvolution
 
 
 def rewrite_for_inference(network: AttentionUNet) -> AttentionUNet:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+from torch import Tensor
 
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.config import NetworkConfig
@@ -25,6 +26,7 @@ from pneumoseg.pipeline.jobs.prepare import prepare_manifest
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import ModelDescription, Preprocessing, Training, TunedPoint
 from pneumoseg.pipeline.model.weights import make_network, save_weights
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, count_levels
 from pneumoseg.transforms.labels.rle import encode_rle
 
 SHAPE = (48, 32)  # of the made-up radiographs: not square, so that rows and columns cannot be mixed up
@@ -196,6 +198,14 @@ def bright_pixel_network() -> AttentionUNet:
         weights["head.weight"][0, 0] = 4
         weights["head.bias"][0] = -6
     return network
+
+
+def measured_curves(
+    probabilities: Tensor, label: Tensor, *, index: int, image_probability: float
+) -> CaseCurves:
+    """The curves of a probability map and its label, both of shape (rows, columns)."""
+    levels = count_levels(probabilities, label).numpy()
+    return CaseCurves.from_levels(levels, index=index, image_probability=image_probability)
 
 
 def write_model(

@@ -24,8 +24,6 @@ from pneumoseg.transforms.grey_changes import (
 )
 from pneumoseg.transforms.warping import sample_affine, sample_elastic, sample_grid, warp
 
-__all__ = ["DEFAULT_AUGMENTATIONS", "Augmentation"]
-
 Floats = npt.NDArray[np.float64]
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -13,8 +13,6 @@ from pneumoseg.transforms.augmentation import Augmentation
 from pneumoseg.transforms.cropping import crop
 from pneumoseg.transforms.network_input import PixelStatistics, pixel_statistics, standardize
 
-__all__ = ["Augmented", "Augmenter", "RandAugmentd"]
-
 Floats = npt.NDArray[np.float32]
 _SHAPE: Final = slice(0, 2)  # of the original image
 _CROP: Final = slice(2, 6)

@@ -15,8 +15,6 @@ from pneumoseg.transforms.reader.reasons import RadiographError
 from pneumoseg.transforms.rle_decoding import DecodeRLEd
 from pneumoseg.transforms.standardization import StandardizePixelsd
 
-__all__ = ["cache_chain", "evaluation_chain", "inference_chain", "standardization_chain", "training_chain"]
-
 
 class _Chain(Compose):
     """`Compose` that raises the errors of file and label; MONAI's raises which transform failed instead."""

@@ -5,8 +5,6 @@ from typing import Final
 import torch
 from torch import Tensor
 
-__all__ = ["crop"]
-
 _LABEL_SHARE: Final = 0.5
 _HALF_STEP: Final = 0.5 / 255  # half a grey level of the cache: a smaller value is a rounding error of a warp
 

@@ -10,8 +10,6 @@ from monai.transforms.transform import MapTransform
 from pneumoseg.transforms.network_input import Placement, to_network_size, to_original_size
 from pneumoseg.transforms.reader.record import Orientation, read_directions
 
-__all__ = ["MarkContentd", "ToNetworkSized", "ToOriginalSized"]
-
 
 class ToNetworkSized(MapTransform):
     """Scale items to the network's size, and round them to multiples of 1/255.

@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["add_noise", "adjust_contrast", "adjust_gamma", "blacken", "blur", "equalize"]
-
 _LANES: Final = 1 << 16
 _TRUNCATED: Final = 4  # standard deviations of a blur on each side, as in MONAI
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["OperatingPoint", "to_mask"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
@@ -33,28 +31,10 @@ class OperatingPoint:
         if self.segmentation_threshold is not None and not 0 <= self.segmentation_threshold <= self.threshold:
             raise ValueError(f"operating point {self}: segmentation_threshold has to lie in [0, threshold]")
 
-    def accepts(self, image_probability: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-        """Check which image probabilities satisfy the image criterion.
-
-        Args:
-            image_probability: Image probabilities of any shape.
-
-        Returns: Booleans of the same shape; all True where `image_threshold` is 0.
-        """
-        return accepts_image(image_probability, self.image_threshold)
-
     @property
     def mask_threshold(self) -> float:
         """Threshold of the mask's pixels."""
         return self.threshold if self.segmentation_threshold is None else self.segmentation_threshold
-
-    def min_area_px(self, shape: tuple[int, int]) -> int:
-        """Compute the largest area in pixels that counts as negative.
-
-        Args:
-            shape: ``(rows, columns)`` of the image in pixels.
-        """
-        return min_area_px(self.min_area_fraction, shape[0] * shape[1])
 
 
 def min_area_px(fraction: float, pixels: int) -> int:
@@ -91,9 +71,9 @@ def to_mask(
     Returns: Zeros and ones, shape ``(rows, columns)``; all zeros if the rule predicts no pneumothorax.
     """
     # float64, so that the threshold is not rounded to float32
-    shape = (probabilities.shape[0], probabilities.shape[1])
     mask = probabilities > np.float64(point.threshold)
-    if np.count_nonzero(mask) <= point.min_area_px(shape) or not point.accepts(image_probability):
+    least = min_area_px(point.min_area_fraction, mask.size)
+    if np.count_nonzero(mask) <= least or not accepts_image(image_probability, point.image_threshold):
         mask[:] = False
     elif point.segmentation_threshold is not None:
         mask = probabilities > np.float64(point.segmentation_threshold)

@@ -17,17 +17,6 @@ from torch.nn import functional
 
 from pneumoseg.transforms.reader.record import Orientation, Radiograph
 
-__all__ = [
-    "PixelStatistics",
-    "Placement",
-    "network_image",
-    "network_input",
-    "pixel_statistics",
-    "standardize",
-    "to_network_size",
-    "to_original_size",
-]
-
 FLAT_STD: Final = 1e-6
 """Smaller than the standard deviation of an image of 2048 x 2048 pixels that differ in one step of one pixel."""
 _UPRIGHT: Final = Orientation()

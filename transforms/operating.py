@@ -11,8 +11,6 @@ from pneumoseg.transforms.masks import OperatingPoint, to_mask
 from pneumoseg.transforms.network_input import to_original_size
 from pneumoseg.transforms.reader.record import Orientation, read_directions
 
-__all__ = ["ApplyOperatingPointd"]
-
 
 class ApplyOperatingPointd(MapTransform):
     """Replace outputs of a model by masks of zeros and ones of the size of their images, and add ``probability``.

@@ -8,8 +8,6 @@ from monai.transforms.transform import MapTransform
 
 from pneumoseg.transforms.network_input import pixel_statistics, standardize
 
-__all__ = ["StandardizePixelsd"]
-
 
 class StandardizePixelsd(MapTransform):
     """Standardise images by their own pixels, without their padding.

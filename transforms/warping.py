@@ -16,8 +16,6 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["sample_affine", "sample_elastic", "sample_grid", "warp"]
-
 Floats = npt.NDArray[np.float64]
 _CELLS: Final = 5  # along each axis, as in MONAI and Albumentations
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import torch
 from torch import nn
@@ -160,12 +160,10 @@ def gather(item: Item) -> list[Item]:
 
     Returns: The objects of all processes, in the order of their ranks.
     """
-    if world_size() == 1:
-        return [item]
-    import ignite.distributed as idist  # noqa: PLC0415
-
-    gathered: Any = idist.all_gather([item])  # in a list, since Ignite treats numbers and texts differently
-    return [each[0] for each in gathered]
+    gathered = [item] * world_size()
+    if len(gathered) > 1:
+        torch.distributed.all_gather_object(gathered, item)
+    return gathered
 
 
 DTYPES: Final[dict[InferencePrecision, torch.dtype]] = {

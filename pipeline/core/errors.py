@@ -41,12 +41,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, which may be empty.
+    """Return the first line of an error's message, or the name of its type if it has none.
 
     Args:
         error: Any error; those of libraries may have many lines.
     """
-    return (str(error).splitlines() or [""])[0]
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def explain(error: Exception) -> str:
@@ -55,10 +55,9 @@ def explain(error: Exception) -> str:
     Args:
         error: Any error but a `JobError`, which describes itself.
     """
-    first = first_line(error)
     if is_out_of_memory(error):
         return (
-            f"too little memory ({first or type(error).__name__}); a smaller batch size, fewer --workers or fewer "
+            f"too little memory ({first_line(error)}); a smaller batch size, fewer --workers or fewer "
             "other programs would fit"
         )
     if isinstance(error, OSError):  # like a full disk, or a folder without permission to write

@@ -8,10 +8,10 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import to_json, write_text
+from pneumoseg.pipeline.core.json_files import read_validated_json
 from pneumoseg.pipeline.dataset.groups import GroupSource, patient_is_known
 from pneumoseg.transforms.reader.reasons import Outcome
 from pneumoseg.transforms.reader.record import Orientation
@@ -155,30 +155,7 @@ def read_manifest(path: Path) -> Manifest:
 
     Raises: JobError: If the file is not a manifest.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise JobError(
-            f"{path}: cannot be read ({error}); give the file that `pneumoseg prepare` wrote"
-        ) from None
-    except (json.JSONDecodeError, RecursionError) as error:  # lists in lists in lists
-        raise JobError(
-            f"{path}: is not JSON ({error}); give the file that `pneumoseg prepare` wrote"
-        ) from None
-    version = content.get("format_version") if isinstance(content, dict) else None
-    if version != FORMAT_VERSION:
-        raise JobError(
-            f"{path}: format_version is {version!r}, this release reads {FORMAT_VERSION}; "
-            "make the manifest anew with `pneumoseg prepare`"
-        )
-    try:
-        return Manifest.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise JobError(
-            f"{path}: {where or 'manifest'}: {first['msg']}; make it anew with `pneumoseg prepare`"
-        ) from None
+    return read_validated_json(path, Manifest, advice="make it anew with `pneumoseg prepare`")
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

@@ -13,7 +13,6 @@ from pneumoseg.pipeline.core.config import RuntimeName
 from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.devices import Precision, precision_of_model
 from pneumoseg.pipeline.core.errors import UsageError
-from pneumoseg.pipeline.inference.passes import copies
 from pneumoseg.pipeline.inference.predictor import Predictor, images_at_once
 from pneumoseg.pipeline.model.catalogue import find_model
 from pneumoseg.pipeline.model.description import (
@@ -82,11 +81,6 @@ class Model:
     def runtime(self) -> RuntimeName:
         """Runtime that computes the networks; only torch samples with dropout."""
         return "torch" if self.requested_runtime == AUTO or self.dropout_passes else self.requested_runtime
-
-    @property
-    def tta_copies(self) -> int:
-        """Number of copies of an image that test-time augmentation makes."""
-        return copies(self.tta)
 
     @cached_property
     def predictor(self) -> Predictor:

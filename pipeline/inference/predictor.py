@@ -55,17 +55,10 @@ class Prediction(NamedTuple):
             function: Function of one tensor.
         """
 
-        def apply(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else function(tensor)
+        def apply(field: Any) -> Any:
+            return list(map(function, field)) if isinstance(field, list) else function(field)
 
-        return Prediction(
-            function(self.probabilities),
-            function(self.image_probability),
-            apply(self.pixel_std),
-            apply(self.image_std),
-            None if self.attention is None else [function(map_) for map_ in self.attention],
-            apply(self.finite),
-        )
+        return self._make(None if field is None else apply(field) for field in self)
 
     @classmethod
     def joined(cls, parts: Sequence["Prediction"]) -> "Prediction":

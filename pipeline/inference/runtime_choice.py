@@ -19,6 +19,7 @@ from pneumoseg.pipeline.core.console import say, warn
 from pneumoseg.pipeline.core.errors import first_line
 from pneumoseg.pipeline.core.files import write_json
 from pneumoseg.pipeline.inference.model import AUTO, Model
+from pneumoseg.pipeline.inference.passes import copies
 from pneumoseg.pipeline.inference.runtime_check import Measured, make_check_images, measure_runtime
 from pneumoseg.pipeline.runtimes.cache import cache_folder
 from pneumoseg.pipeline.runtimes.forward import supports
@@ -50,7 +51,7 @@ def choose_runtime(model: Model, *, images: int, batch_size: int) -> Model:
     at_once = model.images_at_once(batch_size)
     path = cache_folder() / "runtimes" / f"{_key(model, at_once)}.json"
     measured = _read(path)
-    passes = images * len(model.networks) * model.tta_copies
+    passes = images * len(model.networks) * copies(model.tta)
     if images >= FEWEST_IMAGES and (new := _measure(model, measured, passes=passes, at_once=at_once)):
         measured = [*measured, *new]
         with suppress(OSError):  # a full disk costs the next job time, and nothing else

@@ -108,11 +108,11 @@ class ModelPredictor:
             RadiographError: If the file is not read.
             ValueError: If shape, type or values of an array differ.
         """
-        path = Path(image) if isinstance(image, str | Path) else None
+        path = None
         if isinstance(image, str | Path):
-            radiograph = read_radiograph(image, acceptance=self.acceptance)
-        else:
-            radiograph = image if isinstance(image, Radiograph) else radiograph_of(image)
+            path = Path(image)
+            image = read_radiograph(path, acceptance=self.acceptance)
+        radiograph = image if isinstance(image, Radiograph) else radiograph_of(image)
         prepared, content = network_input(radiograph, self.model.image_size)
         found = self.predict_batch(prepared[None], content[None], attention=attention)
         (prediction,) = found.map(Tensor.cpu).images()

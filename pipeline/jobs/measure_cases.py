@@ -1,14 +1,12 @@
 """Run models on labelled cases, and gather what is measured of each case."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from ignite.metrics import Metric
 from torch.utils.data import DataLoader
 
 from pneumoseg.pipeline.core.errors import UsageError
@@ -24,7 +22,6 @@ from pneumoseg.pipeline.scoring.headline import ScoredImages
 from pneumoseg.pipeline.scoring.metrics import (
     CaseMasks,
     ChallengeMetric,
-    CollectMasks,
     MaskScores,
     MeasureCurves,
     MeasureMasks,
@@ -122,7 +119,6 @@ def measure_curves(
     batch_size: int,
     workers: int,
     postprocessing: MeasureCurves | None = None,
-    metrics: Mapping[str, Metric] = MappingProxyType({}),
 ) -> list[CaseCurves]:
     """Run models on the cases of a manifest, and measure their threshold curves at the original image size.
 
@@ -133,7 +129,6 @@ def measure_curves(
         batch_size: Images per batch.
         workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
         postprocessing: Transform of each case, which measures more than the curves; None measures these.
-        metrics: Metrics of what else is measured, by name.
 
     Returns: The curves in the order of the manifest.
     Raises: JobError: If an image cannot be used.
@@ -148,7 +143,7 @@ def measure_curves(
             DataLoader(files, batch_size=batch_size),
             postprocessing=postprocessing or MeasureCurves(manifest.training),
             key_metric=("dice", challenge["dice"]),
-            metrics={"challenge": challenge, **metrics},
+            metrics={"challenge": challenge},
         ).run()
         curves += challenge.items
     return sorted(curves, key=lambda each: each.index)
@@ -190,9 +185,7 @@ def measure_cases(
             output / "uncertainty" / f"{safe_name(case.id)}.png", std_picture(std)
         ),
     )
-    collect = CollectMasks()
     curves: list[CaseCurves] = []
-    masks: list[CaseMasks] = []
     seen_by: dict[int, bool] = {}
     for part_model, part in parts:
         curves += measure_curves(
@@ -202,12 +195,10 @@ def measure_cases(
             batch_size=batch_size,
             workers=workers,
             postprocessing=measure,
-            metrics={"masks": collect},
         )
-        masks += collect.items
         seen_by |= {index: part_model.has_seen(manifest.training[index].sha256) for index in part}
     curves.sort(key=lambda each: each.index)
-    masks.sort(key=lambda each: each.index)
+    masks = sorted(measure.masks, key=lambda each: each.index)
     indices = sorted(seen_by)
     cases = [manifest.training[index] for index in indices]
     return MeasuredCases(

@@ -160,8 +160,7 @@ def train_model(
             config=config,
             precision=precision,
             workers=loader_workers(place) if workers is None else workers,
-            initial=start.weights.network,
-            encoder_weights=start.weights.encoder,
+            weights=start.weights,
         )
         history = History()
         reports: list[HistoryFiles | TrackerHandler] = []

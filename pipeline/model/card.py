@@ -52,7 +52,7 @@ def model_card(description: ModelDescription, evaluation: CardEvaluation | None 
         description: Description of the model.
         evaluation: Evaluation of the model; None gives the in-sample scores of the validation.
     """
-    training, point = description.trained_on, description.operating_point
+    training = description.trained_on
     leak = (
         f"Leakage cannot be checked for {training.unknown_patients} images, whose patients are unknown: the scores may "
         "be too high."
@@ -74,6 +74,7 @@ def model_card(description: ModelDescription, evaluation: CardEvaluation | None 
         else ""
     )
     features = ", ".join(map(str, description.network.features))
+    scores = _of_validation(description) if evaluation is None else _of_evaluation(evaluation)
     return f"""{front_matter(description, evaluation)}
 # Pneumothorax segmentation model
 
@@ -82,8 +83,7 @@ Research software. **Not a medical device; not for diagnosis.**
 - **Task**: outline pneumothorax on frontal chest radiographs (PA or AP).
 - **Network**: Attention U-Net with {features} features, input of \
 {description.preprocessing.image_size} x {description.preprocessing.image_size} pixels{together}.{_encoder(description)}
-- **Operating point**: an image is positive when {_pixel_criterion(point)} \
-{point.threshold:.3f}{_image_criterion(point)}; {_mask_criterion(point)}
+- **Operating point**: {_rule(description.operating_point)}
 - **Use**: `pneumoseg predict MODEL_FOLDER IMAGES -o RESULTS`.
 
 ## Training data
@@ -101,7 +101,7 @@ pneumothorax. {leak}
 Dice is the challenge's: 1 where label and mask are both empty, 0 where exactly one is. Compare it with the
 score of empty masks for all images, which is the share of negatives.
 {seen}
-{_scores(description, evaluation)}
+{scores}
 
 ## Known failures
 
@@ -122,20 +122,15 @@ def _encoder(description: ModelDescription) -> str:
     return f"\n- **Encoder**: {description.network.encoder}, {started}."
 
 
-def _pixel_criterion(point: TunedPoint) -> str:
-    if not point.min_area_fraction:
-        return "any of its pixels exceeds"
-    return f"more than {point.min_area_fraction:.4%} of its pixels exceed"
-
-
-def _image_criterion(point: TunedPoint) -> str:
-    return f" and its image probability exceeds {point.image_threshold:.3f}" if point.image_threshold else ""
-
-
-def _mask_criterion(point: TunedPoint) -> str:
-    if point.segmentation_threshold is None:
-        return "these pixels are its mask."
-    return f"the pixels above {point.segmentation_threshold:.3f} are its mask."
+def _rule(point: TunedPoint) -> str:
+    pixels = "any of its pixels exceeds"
+    if point.min_area_fraction:
+        pixels = f"more than {point.min_area_fraction:.4%} of its pixels exceed"
+    image = f" and its image probability exceeds {point.image_threshold:.3f}" if point.image_threshold else ""
+    mask = "these pixels are its mask."
+    if point.segmentation_threshold is not None:
+        mask = f"the pixels above {point.segmentation_threshold:.3f} are its mask."
+    return f"an image is positive when {pixels} {point.threshold:.3f}{image}; {mask}"
 
 
 def _terms(description: ModelDescription) -> str:
@@ -150,10 +145,6 @@ def _terms(description: ModelDescription) -> str:
         f"these allow ({markdown(description.trained_on.manifest)}): assume research only, as for the labels of the "
         f"SIIM-ACR challenge, unless you know better.{encoder} The software is under Apache-2.0."
     )
-
-
-def _scores(description: ModelDescription, evaluation: CardEvaluation | None) -> str:
-    return _of_validation(description) if evaluation is None else _of_evaluation(evaluation)
 
 
 def _of_validation(description: ModelDescription) -> str:

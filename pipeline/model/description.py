@@ -1,15 +1,15 @@
 """Schema of ``model.json``: networks, use, training and scores of a model folder, and its operating points by name."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pneumoseg.pipeline.core.config import ComputedPrecision, ImageSize, NetworkConfig, TTAName, check_size
 from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.json_files import read_validated_json
 from pneumoseg.transforms.masks import OperatingPoint
 
 FORMAT_VERSION: Final = 2
@@ -239,13 +239,4 @@ def read_description(folder: Path) -> ModelDescription:
         raise JobError(
             f"{folder}: holds no {DESCRIPTION}; give the model folder that `pneumoseg train` wrote{hint}"
         )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content.get("format_version") if isinstance(content, dict) else None
-        if version != FORMAT_VERSION:
-            raise JobError(f"{path}: format_version is {version!r}; this release reads {FORMAT_VERSION}")
-        return ModelDescription.model_validate(content)
-    except (OSError, ValueError, RecursionError) as error:  # the last for lists in lists in lists
-        what = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        where = ".".join(str(part) for part in what["loc"])
-        raise JobError(f"{path}: {where or 'content'}: {what['msg']}; copy the model folder anew") from None
+    return read_validated_json(path, ModelDescription, advice="copy the model folder anew")

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
-from pneumoseg.models import AttentionUNet, TrainingOutputs
+from pneumoseg.models import AttentionUNet, TrainingForward
 from pneumoseg.models.encoders.efficientnet_lite import InvertedBottleneck
 from pneumoseg.pipeline.core.errors import UsageError
 
@@ -67,7 +67,7 @@ def describe_network(network: AttentionUNet, *, image_size: tuple[int, int] = (1
     """
     image = torch.zeros(1, network.in_channels, *image_size, device=next(network.parameters()).device)
     try:
-        exported = torch.export.export(_AllHeads(network), (image,))
+        exported = torch.export.export(TrainingForward(network), (image,))
     except ValueError as error:
         raise UsageError(str(error)) from error
 
@@ -98,17 +98,6 @@ def describe_network(network: AttentionUNet, *, image_size: tuple[int, int] = (1
             layers[name] = Layer(name, kind, shape, size, inputs)
         name_of[node] = name
     return list(layers.values())
-
-
-class _AllHeads(nn.Module):
-    """The network as it is called in training."""
-
-    def __init__(self, network: AttentionUNet) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> TrainingOutputs:
-        return self.network.forward_for_training(image)
 
 
 def _name_and_kind(node: fx.Node, network: AttentionUNet) -> tuple[str, str]:

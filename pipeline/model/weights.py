@@ -1,7 +1,6 @@
-"""Networks of a model folder: creation, storage as safetensors, and initial weights."""
+"""Networks of a model folder: creation, and storage as safetensors."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,15 +10,9 @@ from torch import Tensor
 
 from pneumoseg.models import ENCODERS, AttentionUNet
 from pneumoseg.pipeline.core.config import NetworkConfig
-from pneumoseg.pipeline.core.errors import JobError, UsageError
+from pneumoseg.pipeline.core.errors import JobError, first_line
 from pneumoseg.pipeline.core.files import sha256_of, written_atomically
-from pneumoseg.pipeline.model.description import (
-    DESCRIPTION,
-    EncoderOrigin,
-    Member,
-    ModelDescription,
-    read_description,
-)
+from pneumoseg.pipeline.model.description import DESCRIPTION, Member, ModelDescription
 
 
 def make_network(config: NetworkConfig) -> AttentionUNet:
@@ -128,9 +121,7 @@ def load_member(folder: Path, description: ModelDescription, member: Member) -> 
     try:
         network.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
-        raise JobError(
-            f"{path}: does not fit the network of {DESCRIPTION} ({str(error).splitlines()[0]})"
-        ) from None
+        raise JobError(f"{path}: does not fit the network of {DESCRIPTION} ({first_line(error)})") from None
     if not is_finite(network.state_dict()):
         raise JobError(
             f"{path}: holds non-finite weights (NaN or Inf); copy the model folder anew, or train again"
@@ -159,55 +150,3 @@ def non_finite_outputs(finite: Tensor) -> JobError:
         f"the outputs of the network are non-finite (NaN or Inf) for {count} of {images} images: its weights "
         "are damaged or were trained wrongly; use another model"
     )
-
-
-@dataclass(frozen=True)
-class InitialWeights:
-    """Initial weights of a training run.
-
-    Attributes:
-        state: State dict of the network.
-        sha256: SHA-256 of the weights file.
-        seen: Digests of the images that the weights were trained on.
-        encoder_origin: Origin of the initial weights of their encoder.
-    """
-
-    state: dict[str, Tensor]
-    sha256: str
-    seen: frozenset[str]
-    encoder_origin: EncoderOrigin | None
-
-
-def load_initial_weights(
-    folder: Path, network: NetworkConfig, *, held_out: frozenset[str] = frozenset()
-) -> InitialWeights:
-    """Read the weights of one member of a model, for a training to start from.
-
-    Args:
-        folder: Model folder.
-        network: Network that is to be trained.
-        held_out: Digests of the held-out images; of several members, the one that has seen fewest of them is taken.
-
-    Raises:
-        UsageError: If the model is of another network.
-        JobError: If the folder is no model.
-    """
-    description = read_description(folder)
-    theirs, wanted = map(layers_of, (description.network, network))
-    if theirs != wanted:
-        other = ", ".join(f"{key} is {theirs[key]}" for key in theirs if theirs[key] != wanted[key])
-        raise UsageError(f"--init {folder}: is of another network: {other}; set network to the same values")
-    member = initial_member(description, held_out)
-    state = load_member(folder, description, member).state_dict()
-    seen = description.seen_digests([member])
-    return InitialWeights(state, member.sha256, seen, description.encoder_origin)
-
-
-def initial_member(description: ModelDescription, held_out: frozenset[str]) -> Member:
-    """Choose the member that was trained on the fewest held-out images, and among equals the first.
-
-    Args:
-        description: Description of the model.
-        held_out: Digests of the held-out images.
-    """
-    return min(description.members, key=lambda member: len(held_out & description.seen_digests([member])))

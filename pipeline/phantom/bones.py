@@ -105,11 +105,7 @@ def mirrored(knots: list[Knot]) -> Points:
 
 
 def ribs(chest: Chest) -> Tube:
-    """Make eleven pairs of ribs: from the spine gently down to the side, then steeply down to the front.
-
-    Args:
-        chest: Chest of the patient.
-    """
+    """Make eleven pairs of ribs: from the spine gently down to the side, then steeply down to the front."""
     p = chest.patient
     way = np.linspace(0.0, 1.0, 330)
     paths, cortices = [], []
@@ -126,12 +122,8 @@ def ribs(chest: Chest) -> Tube:
     return Tube(np.stack(paths), across=6.6, deep=3.3, cortex=np.stack(cortices), spongy=0.14)
 
 
-def clavicles(chest: Chest) -> Tube:
-    """Make the clavicles: S-shaped from the sternum to the shoulders, across the apices.
-
-    Args:
-        chest: Chest of the patient.
-    """
+def _clavicles(chest: Chest) -> Tube:
+    """Make the clavicles: S-shaped from the sternum to the shoulders, across the apices."""
     p, s = chest.patient, chest.pose.shoulders
     wide, low = p.half_width / 133, 38.0 if chest.pose.view == "PA" else 26.0
     knots = [
@@ -145,12 +137,8 @@ def clavicles(chest: Chest) -> Tube:
     return Tube(mirrored(knots), across=5.6, deep=5.0, cortex=thick * p.bone, spongy=0.26)
 
 
-def shoulder_girdle(chest: Chest) -> list[Tube]:
-    """Make borders and spines of the scapulae, and the shafts of the humeri.
-
-    Args:
-        chest: Chest of the patient.
-    """
+def _shoulder_girdle(chest: Chest) -> list[Tube]:
+    """Make borders and spines of the scapulae, and the shafts of the humeri."""
     p, s = chest.patient, chest.pose.shoulders
 
     def at(x: float, y: float, z: float = -60.0) -> Knot:
@@ -158,30 +146,19 @@ def shoulder_girdle(chest: Chest) -> list[Tube]:
 
     out = 10 * s
     parts: list[tuple[list[Knot], float, float, float]] = [
-        ([at(146, 32), at(140, 70), at(128 + out, 115), at(117 + out, 152)], 3.4, 3.0, 1.3),  # lateral border
-        (
-            [at(104 + out, 6), at(98 + out, 50), at(103 + out, 110), at(117 + out, 152)],
-            1.6,
-            2.0,
-            0.8,
-        ),  # medial
-        ([at(106 + out, 22), at(122, 10), at(146, -8), at(168, -8)], 4.0, 3.0, 0.8),  # spine and acromion
-        ([at(147, 20), at(138, 8), at(128, 11)], 4.5, 4.0, 0.9),  # coracoid
-        ([at(146, 16), at(143, 32), at(147, 48)], 3.2, 4.0, 1.3),  # glenoid
-        ([at(166, 30, -20), at(178 + out, 90, -20), at(190 + 3 * out, 330, -20)], 10.5, 10.5, 2.2),  # humerus
+        # lateral and medial border, spine with acromion, coracoid, glenoid, humerus
+        ([at(146, 32), at(140, 70), at(128 + out, 115), at(117 + out, 152)], 3.4, 3.0, 1.3),
+        ([at(104 + out, 6), at(98 + out, 50), at(103 + out, 110), at(117 + out, 152)], 1.6, 2.0, 0.8),
+        ([at(106 + out, 22), at(122, 10), at(146, -8), at(168, -8)], 4.0, 3.0, 0.8),
+        ([at(147, 20), at(138, 8), at(128, 11)], 4.5, 4.0, 0.9),
+        ([at(146, 16), at(143, 32), at(147, 48)], 3.2, 4.0, 1.3),
+        ([at(166, 30, -20), at(178 + out, 90, -20), at(190 + 3 * out, 330, -20)], 10.5, 10.5, 2.2),
     ]
     return [Tube(mirrored(knots), a, d, cortex * p.bone) for knots, a, d, cortex in parts]
 
 
-def humeral_heads(chest: Chest, view: Projection) -> Array:
-    """Make the humeral heads: balls of spongy bone in a thin shell.
-
-    Args:
-        chest: Chest of the patient.
-        view: Projection of the exposure.
-
-    Returns: Compact bone in mm, shape ``(rows, columns)``.
-    """
+def _humeral_heads(chest: Chest, view: Projection) -> Array:
+    """Make the humeral heads: balls of spongy bone in a thin shell."""
     p, s = chest.patient, chest.pose.shoulders
     x, y = view.grid
     total = np.zeros_like(x)
@@ -193,15 +170,8 @@ def humeral_heads(chest: Chest, view: Projection) -> Array:
     return total * np.float32(p.bone)
 
 
-def spine(chest: Chest, view: Projection) -> Array:
-    """Make vertebral bodies with end plates, pedicles and spinous processes.
-
-    Args:
-        chest: Chest of the patient.
-        view: Projection of the exposure.
-
-    Returns: Compact bone in mm, shape ``(rows, columns)``.
-    """
+def _spine(chest: Chest, view: Projection) -> Array:
+    """Make vertebral bodies with end plates, pedicles and spinous processes."""
     p = chest.patient
     x, y = view.grid
     near = np.flatnonzero((np.abs(x) < 45).any(axis=0))
@@ -236,7 +206,7 @@ def skeleton(chest: Chest, view: Projection) -> Array:
 
     Returns: Thickness in mm, shape ``(rows, columns)``.
     """
-    tubes = [ribs(chest), clavicles(chest), *shoulder_girdle(chest)]
+    tubes = [ribs(chest), _clavicles(chest), *_shoulder_girdle(chest)]
     points, volumes = zip(*(tube.samples(1.5 * view.pixel_mm) for tube in tubes), strict=True)
     bright = view.deposit(view.flatten(np.concatenate(points)), np.concatenate(volumes))
-    return blur(bright + humeral_heads(chest, view), 0.7) + blur(spine(chest, view), 0.8)
+    return blur(bright + _humeral_heads(chest, view), 0.7) + blur(_spine(chest, view), 0.8)

@@ -25,7 +25,7 @@ TABLE_MM = np.linspace(-300, 600, 1801)
 class Chest:
     """Chest of a patient in one exposure; lengths in mm.
 
-    Methods take patient coordinates as arrays, and return arrays of the same shape.
+    Methods take patient coordinates as arrays, x to the left and y downwards, and return arrays of the same shape.
     """
 
     patient: Patient
@@ -51,19 +51,11 @@ class Chest:
         return np.asarray(PchipInterpolator(heights, shares)(inside))
 
     def half_width(self, y: NDArray[np.floating]) -> Array:
-        """Compute the inner half width of the rib cage.
-
-        Args:
-            y: Height in mm.
-        """
+        """Compute the inner half width of the rib cage."""
         return np.asarray(np.interp(y, TABLE_MM, self._width_table), dtype=np.float32)
 
     def half_depth(self, y: NDArray[np.floating]) -> Array:
-        """Compute the inner half depth of the rib cage.
-
-        Args:
-            y: Height in mm.
-        """
+        """Compute the inner half depth of the rib cage."""
         return np.asarray(np.interp(y, TABLE_MM, self._depth_table), dtype=np.float32)
 
     def vertebra(self, number: int) -> float:
@@ -78,20 +70,12 @@ class Chest:
         return -16 + (number - 1) * self.patient.rib_spacing * share
 
     def roof(self, x: Array) -> Array:
-        """Compute the top of the lungs: a dome on each side whose inner slope meets the mediastinum.
-
-        Args:
-            x: Patient coordinates to the left in mm.
-        """
+        """Compute the top of the lungs: a dome on each side whose inner slope meets the mediastinum."""
         inward = np.maximum(np.float32(0.43 * self.patient.half_width) - np.abs(x), 0)
         return np.asarray(17 * (inward / 36) ** 2)
 
     def floor(self, x: Array) -> Array:
-        """Compute the top of the diaphragm: two domes, steep towards the ribs, the right one higher.
-
-        Args:
-            x: Patient coordinates to the left in mm.
-        """
+        """Compute the top of the diaphragm: two domes, steep towards the ribs, the right one higher."""
         p = self.patient
         middle = np.float32(0.5 * p.half_width)
         wall = self.half_width(np.array(self.height + p.dome))
@@ -100,26 +84,12 @@ class Chest:
         return np.asarray(self.height + np.where(x > 0, p.left_lower, 0.0) + arch, dtype=np.float32)
 
     def room(self, x: Array, y: Array) -> Array:
-        """Compute the chord through the rib cage including the abdomen, rounded at the apices.
-
-        Args:
-            x: Patient coordinates to the left in mm.
-            y: Patient coordinates downwards in mm, of the same shape.
-
-        Returns: Length in mm.
-        """
+        """Compute the chord through the rib cage including the abdomen, rounded at the apices."""
         inside = np.maximum(1 - (np.abs(x) / self.half_width(y)) ** 2.3, 0)
         top = np.clip((y - self.roof(x)) / 22, 0, 1)
         return np.asarray(2 * self.half_depth(y) * np.sqrt(inside * top))
 
     def below_diaphragm(self, x: Array, y: Array) -> Array:
-        """Compute the chord below the diaphragm, which is highest in the middle of the depth.
-
-        Args:
-            x: Patient coordinates to the left in mm.
-            y: Patient coordinates downwards in mm, of the same shape.
-
-        Returns: Length in mm.
-        """
+        """Compute the chord below the diaphragm, which is highest in the middle of the depth."""
         under = np.maximum(y - self.floor(x), 0)
         return np.asarray(2.1 * self.half_depth(y) * np.sqrt(under / 62))

@@ -1,4 +1,7 @@
-"""Structures outside of the anatomy: tubes, leads, skin folds, side marker, and the notice of a synthetic image."""
+"""Structures outside of the anatomy: tubes, leads, skin folds, side marker, and the notice of a synthetic image.
+
+Lengths are in mm, and so is the thickness of what is rendered, along the ray of each pixel.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,29 +31,22 @@ def render_details(scene: Scene, view: Projection, rng: np.random.Generator) -> 
     chest, portable = scene.chest, scene.pose.view == "AP"
     total = np.zeros((view.size, view.size), dtype=np.float32)
     for collapse in scene.collapses:
-        total += MU_SOFT * pleural_line(view, collapse, rng.uniform(3.0, 6.5))
+        total += MU_SOFT * _pleural_line(view, collapse, rng.uniform(3.0, 6.5))
     drained, wired, folded = rng.random(3)
     if drained < (0.35 if scene.collapses else 0.06):
         side = scene.collapses[0].side if scene.collapses else int(rng.choice([RIGHT, LEFT]))
-        total += MU_PLASTIC * chest_tube(chest, view, side, rng)
+        total += MU_PLASTIC * _chest_tube(chest, view, side, rng)
     if wired < (0.5 if portable else 0.1):
-        total += MU_PLASTIC * monitor_leads(chest, view, rng)
+        total += MU_PLASTIC * _monitor_leads(chest, view, rng)
     if folded < 0.12 and not scene.collapses:
-        total += MU_SOFT * skin_fold(chest, view, rng)
+        total += MU_SOFT * _skin_fold(chest, view, rng)
     return total
 
 
-def stroke(
+def _stroke(
     view: Projection, path: NDArray[np.float64], width_mm: float, thickness: NDArray[np.float64] | float
 ) -> Array:
-    """Render a thin ribbon along a path.
-
-    Args:
-        view: Projection of the exposure.
-        path: Points in the mid-plane in mm, shape ``(n, 2)``.
-        width_mm: Width of the ribbon in mm.
-        thickness: Thickness along the ray in mm, one value or one for each point.
-    """
+    """Render a ribbon along a path, (n, 2), in the mid-plane; one value of thickness, or one for each point."""
     steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
     position = np.concatenate([[0], np.cumsum(steps)])
     samples = np.linspace(0, position[-1], max(int(position[-1] / view.pixel_mm * 2.5), 2))
@@ -65,35 +61,18 @@ def stroke(
     return view.deposit(points, volume[:, None])
 
 
-def pleural_line(view: Projection, collapse: Collapse, thickness: float) -> Array:
-    """Render the tangential visceral pleura, which fades where the lung touches the wall.
-
-    Args:
-        view: Projection of the exposure.
-        collapse: Collapsed lung.
-        thickness: Thickness of the pleura in mm.
-
-    Returns: Tissue in mm, shape ``(rows, columns)``.
-    """
+def _pleural_line(view: Projection, collapse: Collapse, thickness: float) -> Array:
+    """Render the tissue of the tangential visceral pleura, which fades where the lung touches the wall."""
     path, gap = collapse.pleura()
     seen = np.clip((gap - 0.4) / 2.5, 0, 1)
     keep = seen > 0
     if keep.sum() < 2:
         return np.zeros((view.size, view.size), dtype=np.float32)
-    return stroke(view, path[keep], 0.55, thickness * seen[keep])
+    return _stroke(view, path[keep], 0.55, thickness * seen[keep])
 
 
-def chest_tube(chest: Chest, view: Projection, side: int, rng: np.random.Generator) -> Array:
-    """Render a drain from the side of the chest towards the apex, with its radiopaque stripe.
-
-    Args:
-        chest: Chest of the patient.
-        view: Projection of the exposure.
-        side: Side of the patient: 1 or -1.
-        rng: Random generator.
-
-    Returns: Plastic in mm, shape ``(rows, columns)``.
-    """
+def _chest_tube(chest: Chest, view: Projection, side: int, rng: np.random.Generator) -> Array:
+    """Render the plastic of a drain from the side of the chest towards the apex, with its radiopaque stripe."""
     w, h = chest.patient.half_width, chest.height
     low = rng.uniform(0.62, 0.85) * h
     knots: list[Knot] = [
@@ -103,17 +82,11 @@ def chest_tube(chest: Chest, view: Projection, side: int, rng: np.random.Generat
         (side * w * rng.uniform(0.5, 0.66), rng.uniform(0.1, 0.3) * h, 0),
     ]
     path = curve(knots)[:, :2]
-    return stroke(view, path, 7.0, 2.2) + stroke(view, path, 1.1, 9.0)
+    return _stroke(view, path, 7.0, 2.2) + _stroke(view, path, 1.1, 9.0)
 
 
-def monitor_leads(chest: Chest, view: Projection, rng: np.random.Generator) -> Array:
-    """Render cables across the chest that end in electrodes.
-
-    Args:
-        chest: Chest of the patient.
-        view: Projection of the exposure.
-        rng: Random generator.
-    """
+def _monitor_leads(chest: Chest, view: Projection, rng: np.random.Generator) -> Array:
+    """Render cables across the chest that end in electrodes."""
     w, h = chest.patient.half_width, chest.height
     total = np.zeros((view.size, view.size), dtype=np.float32)
     ring = np.linspace(0, 2 * np.pi, 40)
@@ -124,22 +97,14 @@ def monitor_leads(chest: Chest, view: Projection, rng: np.random.Generator) -> A
         half = (pad + exit_) / 2 + rng.normal(0, 25, 2)
         third = (half + exit_) / 2 + rng.normal(0, 18, 2)
         path = curve([(*point, 0.0) for point in (pad, half, third, exit_)])[:, :2]
-        total += stroke(view, path, 1.3, 5.0)
+        total += _stroke(view, path, 1.3, 5.0)
         circle = pad + 4.2 * np.stack([np.cos(ring), np.sin(ring)], axis=1)
-        total += stroke(view, circle, 2.2, 9.0) + stroke(view, pad + 0.25 * (circle - pad), 2.2, 14.0)
+        total += _stroke(view, circle, 2.2, 9.0) + _stroke(view, pad + 0.25 * (circle - pad), 2.2, 14.0)
     return total
 
 
-def skin_fold(chest: Chest, view: Projection, rng: np.random.Generator) -> Array:
-    """Render a skin fold: tissue that thickens slowly and ends abruptly, an edge similar to a pleura.
-
-    Args:
-        chest: Chest of the patient.
-        view: Projection of the exposure.
-        rng: Random generator.
-
-    Returns: Tissue in mm, shape ``(rows, columns)``.
-    """
+def _skin_fold(chest: Chest, view: Projection, rng: np.random.Generator) -> Array:
+    """Render a skin fold: tissue that thickens slowly and ends abruptly, an edge similar to a pleura."""
     x, y = view.grid
     side = rng.choice([RIGHT, LEFT])
     top, bottom = rng.uniform(-0.05, 0.25) * chest.height, rng.uniform(0.75, 1.1) * chest.height

@@ -1,7 +1,9 @@
-"""Organs of the chest as chords of rays in mm at patient coordinates x and y.
+"""Organs of the chest as chords of rays.
 
-A thickness image takes a few operations on whole arrays. Lung is the content of the rib cage minus the mediastinum and
-minus the organs below the diaphragm.
+Each function takes a chest and the patient coordinates of the rays, x to the left and y downwards in mm, which are
+arrays of one shape. It returns the length of the chord through an organ in mm, of the same shape, so that a thickness
+image takes a few operations on whole arrays. Lung is the content of the rib cage minus the mediastinum and minus the
+organs below the diaphragm.
 """
 
 import numpy as np
@@ -14,15 +16,7 @@ from pneumoseg.pipeline.phantom.solids import ellipsoid, merge, tube
 
 
 def body(chest: Chest, x: Array, y: Array) -> Array:
-    """Compute the chord from skin to skin: neck, shoulders, trunk, arms and breasts.
-
-    Args:
-        chest: Chest of the patient.
-        x: Patient coordinates to the left in mm.
-        y: Patient coordinates downwards in mm, of the same shape.
-
-    Returns: Length of the chord in mm, of the same shape.
-    """
+    """Compute the chord from skin to skin: neck, shoulders, trunk, arms and breasts."""
     p, s = chest.patient, chest.pose.shoulders
     half = np.interp(y, TABLE_MM, _outline(chest)).astype(np.float32)
     padding = 0.85 * p.wall + 8 - 6 * np.exp(-((y / 55) ** 2)) + 14 * np.exp(-(((y + 70) / 30) ** 2))
@@ -32,7 +26,7 @@ def body(chest: Chest, x: Array, y: Array) -> Array:
     for side in (RIGHT, LEFT):
         elbow, wrist = (side * (shoulder + 26 + 45 * s), 150.0), (side * (shoulder + 32 + 80 * s), 320.0)
         solids.append(tube(x, y, [(side * shoulder, 34.0), elbow, wrist], 40.0))
-    return np.asarray(np.sqrt(sum(chord * chord for chord in solids)) + breasts(chest, x, y))
+    return np.asarray(np.sqrt(sum(chord * chord for chord in solids)) + _breasts(chest, x, y))
 
 
 def _outline(chest: Chest) -> NDArray[np.float64]:
@@ -46,16 +40,8 @@ def _outline(chest: Chest) -> NDArray[np.float64]:
     return np.asarray(PchipInterpolator(*np.array(points, dtype=float).T)(TABLE_MM))
 
 
-def breasts(chest: Chest, x: Array, y: Array) -> Array:
-    """Compute breast tissue, which fades upwards and ends in a sharp fold below.
-
-    Args:
-        chest: Chest of the patient.
-        x: Patient coordinates to the left in mm.
-        y: Patient coordinates downwards in mm, of the same shape.
-
-    Returns: Length of the chord in mm, of the same shape.
-    """
+def _breasts(chest: Chest, x: Array, y: Array) -> Array:
+    """Compute breast tissue, which fades upwards and ends in a sharp fold below."""
     p = chest.patient
     total = np.zeros_like(x)
     if not p.breast:
@@ -69,15 +55,7 @@ def breasts(chest: Chest, x: Array, y: Array) -> Array:
 
 
 def heart(chest: Chest, x: Array, y: Array) -> Array:
-    """Compute heart and great vessels, without the soft tissue along the spine.
-
-    Args:
-        chest: Chest of the patient.
-        x: Patient coordinates to the left in mm.
-        y: Patient coordinates downwards in mm, of the same shape.
-
-    Returns: Length of the chord in mm, of the same shape.
-    """
+    """Compute heart and great vessels, without the soft tissue along the spine."""
     p, pose = chest.patient, chest.pose
     tall = p.heart * p.half_width / 133 * (1.0 if pose.view == "PA" else 1.1)  # AP magnifies it
     wide = tall * (1 + 0.35 * (1 - pose.inspiration))  # a high diaphragm lays it on its side
@@ -96,15 +74,7 @@ def heart(chest: Chest, x: Array, y: Array) -> Array:
 
 
 def mediastinum(chest: Chest, x: Array, y: Array) -> Array:
-    """Compute the mediastinum: heart and vessels, prevertebral tissue, and descending aorta.
-
-    Args:
-        chest: Chest of the patient.
-        x: Patient coordinates to the left in mm.
-        y: Patient coordinates downwards in mm, of the same shape.
-
-    Returns: Length of the chord in mm, of the same shape.
-    """
+    """Compute the mediastinum: heart and vessels, prevertebral tissue, and descending aorta."""
     aorta, arch = chest.patient.aorta, 0.3 * chest.height
     half = 31 + 12 * np.exp(-(((y - 5) / 50) ** 2))
     column = 1.85 * chest.half_depth(y) * np.maximum(1 - (x / half) ** 2, 0)
@@ -114,44 +84,20 @@ def mediastinum(chest: Chest, x: Array, y: Array) -> Array:
 
 
 def lung(chest: Chest, x: Array, y: Array) -> Array:
-    """Compute the lung along each ray, including the parts before and behind heart and diaphragm.
-
-    Args:
-        chest: Chest of the patient.
-        x: Patient coordinates to the left in mm.
-        y: Patient coordinates downwards in mm, of the same shape.
-
-    Returns: Length of the chord in mm, of the same shape.
-    """
+    """Compute the lung along each ray, including the parts before and behind heart and diaphragm."""
     room = chest.room(x, y)
     between = np.minimum(mediastinum(chest, x, y), 0.97 * room)
     return np.asarray(np.maximum(room - merge(between, chest.below_diaphragm(x, y)), 0))
 
 
 def lung_field(chest: Chest, x: Array, y: Array) -> NDArray[np.bool_]:
-    """Outline the lungs as a reader does: within ribs, mediastinal border and diaphragm.
-
-    Args:
-        chest: Chest of the patient.
-        x: Patient coordinates to the left in mm.
-        y: Patient coordinates downwards in mm, of the same shape.
-
-    Returns: Booleans of the same shape.
-    """
+    """Outline the lungs as a reader does, by booleans: within ribs, mediastinal border and diaphragm."""
     inside = (np.abs(x) < chest.half_width(y)) & (y > chest.roof(x)) & (y < chest.floor(x))
     return np.asarray(inside & (mediastinum(chest, x, y) <= 1.0))
 
 
 def airways(chest: Chest, x: Array, y: Array) -> Array:
-    """Compute the gas in trachea and main bronchi.
-
-    Args:
-        chest: Chest of the patient.
-        x: Patient coordinates to the left in mm.
-        y: Patient coordinates downwards in mm, of the same shape.
-
-    Returns: Length of the chord in mm, of the same shape.
-    """
+    """Compute the gas in trachea and main bronchi."""
     bend = 3 * float(np.sin(10 * chest.pose.yaw))
     fork = (bend - 3, 0.42 * chest.height)
     trachea = tube(x, y, [(0.0, -140.0), (bend / 2, 0.0), fork], 9.2)
@@ -161,15 +107,7 @@ def airways(chest: Chest, x: Array, y: Array) -> Array:
 
 
 def stomach_bubble(chest: Chest, x: Array, y: Array) -> Array:
-    """Compute the air below the left diaphragm; in an upright patient it ends at a level of fluid.
-
-    Args:
-        chest: Chest of the patient.
-        x: Patient coordinates to the left in mm.
-        y: Patient coordinates downwards in mm, of the same shape.
-
-    Returns: Length of the chord in mm, of the same shape.
-    """
+    """Compute the air below the left diaphragm; in an upright patient it ends at a level of fluid."""
     p = chest.patient
     if not p.bubble:
         return np.zeros_like(x)

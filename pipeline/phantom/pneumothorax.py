@@ -107,15 +107,8 @@ class Collapse:
         return np.stack([x, y], axis=1), self.rim - self.edge
 
 
-def find_rim(chest: Chest, side: int) -> tuple[Table, Table]:
-    """Measure the distances from the hilum to the mediastinal border, and to chest wall or diaphragm.
-
-    Args:
-        chest: Chest of the patient.
-        side: Side of the patient: 1 or -1.
-
-    Returns: Two distances in mm for each of ``ANGLES``.
-    """
+def _find_rim(chest: Chest, side: int) -> tuple[Table, Table]:
+    """Measure the distances from the hilum to the mediastinal border, and to chest wall or diaphragm, in mm."""
     x0, y0 = hilum(chest, side)
     distance = np.arange(20.0, 260.0, 0.25)
     x = (x0 + side * np.sin(ANGLES)[:, None] * distance).astype(np.float32)
@@ -137,7 +130,7 @@ def collapse_lung(chest: Chest, side: int, area_mm2: float, rng: np.random.Gener
         area_mm2: Area of the gas in mm2.
         rng: Random generator of the form.
     """
-    near, rim = find_rim(chest, side)
+    near, rim = _find_rim(chest, side)
     anchor, window = _draw_shape(chest, rim, area_mm2, rng)
     small, large = SMALLEST, 1.0
     for _ in range(30):

@@ -67,14 +67,8 @@ def hilum(chest: Chest, side: int) -> tuple[float, float]:
     return x, (0.50 if side == RIGHT else 0.46) * chest.height
 
 
-def grow_tree(chest: Chest, side: int, rng: np.random.Generator) -> Branches:
-    """Grow arteries and veins of one lung; a branch divides into a main and a side branch of smaller sections.
-
-    Args:
-        chest: Chest of the patient.
-        side: Side of the patient: 1 or -1.
-        rng: Random generator.
-    """
+def _grow_tree(chest: Chest, side: int, rng: np.random.Generator) -> Branches:
+    """Grow arteries and veins of one lung; a branch divides into a main and a side branch of smaller sections."""
     x0, y0 = hilum(chest, side)
     scale = chest.height / 200
     # angle from straight up, positive towards the side of the lung; the lower lobe vessels are the largest
@@ -119,4 +113,4 @@ def grow_trees(chest: Chest) -> dict[int, Branches]:
         chest: Chest of the patient.
     """
     rng = np.random.default_rng(chest.patient.vessel_seed)
-    return {side: grow_tree(chest, side, rng) for side in (RIGHT, LEFT)}
+    return {side: _grow_tree(chest, side, rng) for side in (RIGHT, LEFT)}

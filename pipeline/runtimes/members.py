@@ -1,17 +1,17 @@
 """Graphs of the members of a model: in float32 from the cache folder, in int8 from the model folder."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from pneumoseg.models import AttentionUNet
 from pneumoseg.pipeline.core.config import RuntimeName
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import sha256_of, to_json
+from pneumoseg.pipeline.core.json_files import read_validated_json
 from pneumoseg.pipeline.model.description import Member, ModelDescription
 from pneumoseg.pipeline.runtimes.cache import cache_folder, versions
 from pneumoseg.pipeline.runtimes.forward import Forward, make_forward
@@ -133,10 +133,7 @@ def read_record(folder: Path) -> QuantizationRecord:
         raise UsageError(
             f"--precision int8: {folder} has no quantised graphs; `pneumoseg quantize {folder} MANIFEST` makes them"
         )
-    try:
-        return QuantizationRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError, RecursionError):
-        raise JobError(f"{path}: cannot be read; quantise the model again") from None
+    return read_validated_json(path, QuantizationRecord, advice="quantise the model again")
 
 
 def quantized_graph(folder: Path, member: Member) -> Path:

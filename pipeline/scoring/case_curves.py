@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pneumoseg.pipeline.scoring.challenge import ChallengeScore, dice_from_counts, summarise
 from pneumoseg.pipeline.scoring.statistics import auc_of, value_of
-from pneumoseg.transforms.masks import OperatingPoint, min_area_px
+from pneumoseg.transforms.masks import OperatingPoint, accepts_image, min_area_px
 
 STEPS: Final = 256
 """Thresholds are multiples of 1/256, which float32 represents exactly: curve and mask agree to the pixel."""
@@ -43,21 +43,6 @@ class CaseCurves:
     label_area: int
     pixels: int
     image_probability: float
-
-    @classmethod
-    def measure(
-        cls, probabilities: Tensor, label: Tensor, *, index: int, image_probability: float
-    ) -> "CaseCurves":
-        """Count the pixels of a probability map.
-
-        Args:
-            probabilities: Shape ``(rows, columns)``, on any device.
-            label: Zeros and ones of the same shape, on the same device.
-            index: Index of the case in the manifest.
-            image_probability: Probability that the image shows a pneumothorax, as the model outputs it.
-        """
-        levels = count_levels(probabilities, label).cpu().numpy()
-        return cls.from_levels(levels, index=index, image_probability=image_probability)
 
     @classmethod
     def from_levels(cls, levels: npt.NDArray[Any], *, index: int, image_probability: float) -> "CaseCurves":
@@ -141,7 +126,7 @@ def score_point(curves: Sequence[CaseCurves], point: OperatingPoint) -> Operatin
     probabilities = image_probabilities(curves)
     least = np.array([min_area_px(point.min_area_fraction, case.pixels) for case in curves])
     enough = np.array([case.area[classification] for case in curves]) > least
-    predicted = enough & point.accepts(probabilities)
+    predicted = enough & accepts_image(probabilities, point.image_threshold)
     areas, overlap = np.where(predicted, areas, 0), np.where(predicted, overlap, 0)
     return OperatingPointScores(
         point=point,

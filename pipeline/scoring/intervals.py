@@ -99,7 +99,7 @@ class PatientBootstrap:
         parts: dict[str, list[Floats]] = {name: [] for name in statistics}
         for weights in self.weights():
             for name, statistic in statistics.items():
-                parts[name].append(statistic(weights))
+                parts[name].append(statistic.compute(weights))
         values = {name: np.concatenate(each) for name, each in parts.items()}
         return {name: each[~np.isnan(each)] for name, each in values.items()}
 

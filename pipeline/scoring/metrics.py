@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,6 @@ from pneumoseg.transforms.masks import OperatingPoint, to_mask
 from pneumoseg.transforms.network_input import to_original_size
 
 CURVES = "curves"
-MASKS = "masks"
-_Item = TypeVar("_Item", "PendingCurves", "CaseMasks")
-_Read = TypeVar("_Read", CaseCurves, "CaseMasks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +148,9 @@ class MeasureMasks(MeasureCurves):
         cross_fitted: Function that returns the cross-fitted operating point of a case; None where there is none.
         on_uncertainty: Callback for the standard deviation of each pixel's probability, shape ``(rows, columns)`` at
             the size of the original image, where dropout is on.
+
+    Attributes:
+        masks: Scores of the cases that were measured, in this order.
     """
 
     def __init__(
@@ -164,6 +164,7 @@ class MeasureMasks(MeasureCurves):
         self.on_uncertainty = on_uncertainty
         self.point = point
         self.cross_fitted = cross_fitted
+        self.masks: list[CaseMasks] = []
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         """Measure ``pred``, the `Prediction` of the case as a dictionary."""
@@ -181,13 +182,15 @@ class MeasureMasks(MeasureCurves):
         if "pixel_std" in prediction:
             pixel_std = to_original_size(prediction["pixel_std"], case.shape, case.orientation)
             self.on_uncertainty(case, pixel_std[0].cpu().numpy())
-        found = CaseMasks(
-            index=curves.index,
-            own=own,
-            cross_fitted=cross_fitted,
-            uncertainty=float(prediction["image_std"]) if "image_std" in prediction else None,
+        self.masks.append(
+            CaseMasks(
+                index=curves.index,
+                own=own,
+                cross_fitted=cross_fitted,
+                uncertainty=float(prediction["image_std"]) if "image_std" in prediction else None,
+            )
         )
-        return {**data, CURVES: pending, MASKS: found}
+        return {**data, CURVES: pending}
 
 
 def _score(mask: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8], case: Case) -> MaskScores:
@@ -200,53 +203,7 @@ def _score(mask: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8], case: Case
     )
 
 
-class _Collected(Metric, Generic[_Item]):
-    """Collect an item of each case.
-
-    Args:
-        key: Key of the item in the output of an engine.
-    """
-
-    def __init__(self, key: str) -> None:
-        super().__init__(output_transform=lambda output: [item[key] for item in output])
-
-    @reinit__is_reduced
-    def reset(self) -> None:
-        """Forget all cases."""
-        self._seen: list[_Item] = []
-
-    @reinit__is_reduced
-    def update(self, output: list[_Item]) -> None:
-        """Add the cases of a batch.
-
-        Args:
-            output: Item of each case.
-        """
-        self._seen.extend(output)
-
-
-def _everywhere(items: list[_Read]) -> list[_Read]:
-    """Return the items of all processes in the order of the manifest."""
-    return sorted((item for shard in gather(items) for item in shard), key=lambda item: item.index)
-
-
-class CollectMasks(_Collected[CaseMasks]):
-    """Collect the `CaseMasks` of all cases in the order of the manifest."""
-
-    def __init__(self) -> None:
-        super().__init__(MASKS)
-
-    @property
-    def items(self) -> list[CaseMasks]:
-        """Masks of the cases of this process, in the order in which they were seen."""
-        return self._seen
-
-    def compute(self) -> list[CaseMasks]:
-        """Return the masks of all processes."""
-        return _everywhere(self.items)
-
-
-class ChallengeMetric(_Collected[PendingCurves]):
+class ChallengeMetric(Metric):
     """Compute the challenge's Dice at the original size, and its parts.
 
     The host reads the curves of all cases at once, so that it does not wait for a GPU in between.
@@ -258,13 +215,22 @@ class ChallengeMetric(_Collected[PendingCurves]):
 
     def __init__(self, point: OperatingPoint | None = None) -> None:
         self.point = point
-        super().__init__(CURVES)
+        super().__init__(output_transform=lambda output: [item[CURVES] for item in output])
 
     @reinit__is_reduced
     def reset(self) -> None:
         """Forget all cases."""
-        super().reset()
+        self._pending: list[PendingCurves] = []
         self._read: list[CaseCurves] = []
+
+    @reinit__is_reduced
+    def update(self, output: list[PendingCurves]) -> None:
+        """Add the cases of a batch.
+
+        Args:
+            output: Curves of each case.
+        """
+        self._pending += output
 
     @property
     def items(self) -> list[CaseCurves]:
@@ -272,13 +238,13 @@ class ChallengeMetric(_Collected[PendingCurves]):
 
         Raises: JobError: If logits were non-finite.
         """
-        self._read += read_curves(self._seen)
-        self._seen = []
+        self._read += read_curves(self._pending)
+        self._pending = []
         return self._read
 
     def everywhere(self) -> list[CaseCurves]:
         """Return the curves of all processes in the order of the manifest."""
-        return _everywhere(self.items)
+        return sorted((case for shard in gather(self.items) for case in shard), key=lambda case: case.index)
 
     def compute(self) -> dict[str, float | None]:
         """Score the cases seen since the last reset.

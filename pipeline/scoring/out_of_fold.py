@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError, first_line
 from pneumoseg.pipeline.core.files import written_atomically
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves, image_probabilities
 
@@ -59,5 +59,4 @@ def load_out_of_fold(path: Path) -> list[CaseCurves]:
             )
         ]
     except Exception as error:  # noqa: BLE001  (a damaged archive raises half a dozen kinds)
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise JobError(f"{path}: cannot be read ({reason}); train the fold anew") from None
+        raise JobError(f"{path}: cannot be read ({first_line(error)}); train the fold anew") from None

@@ -56,7 +56,7 @@ def p_values(
 def _differences(both: Mapping[str, Statistic], swapped: npt.NDArray[np.bool_]) -> dict[str, Floats]:
     """Compute the differences first minus second with some images swapped, shape ``(swaps, images)``."""
     first = np.concatenate([~swapped, swapped], axis=1).astype(np.float64)
-    return {name: statistic(first) - statistic(1 - first) for name, statistic in both.items()}
+    return {name: statistic.compute(first) - statistic.compute(1 - first) for name, statistic in both.items()}
 
 
 def _all_swaps(patients: int) -> Iterator[npt.NDArray[np.bool_]]:

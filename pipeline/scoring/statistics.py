@@ -31,16 +31,6 @@ class Statistic:
     counted: Sequence[Flags]
     limits: tuple[float, float] | None = None
 
-    def __call__(self, weights: Floats) -> Floats:
-        """Compute the statistic.
-
-        Args:
-            weights: Weights of shape ``(resamples, images)``.
-
-        Returns: Values of shape ``(resamples,)``.
-        """
-        return self.compute(weights)
-
 
 def value_of(statistic: Statistic, images: int) -> float | None:
     """Compute a statistic with equal weights.
@@ -51,7 +41,7 @@ def value_of(statistic: Statistic, images: int) -> float | None:
 
     Returns: Value; None where it is undefined.
     """
-    value = float(statistic(np.ones((1, images)))[0])
+    value = float(statistic.compute(np.ones((1, images)))[0])
     return None if np.isnan(value) else value
 
 
@@ -85,7 +75,9 @@ def difference_of(first: Statistic, second: Statistic) -> Statistic:
     if first.limits and second.limits:
         limits = first.limits[0] - second.limits[1], first.limits[1] - second.limits[0]
     return Statistic(
-        lambda weights: first(weights) - second(weights), [*first.counted, *second.counted], limits
+        lambda weights: first.compute(weights) - second.compute(weights),
+        [*first.counted, *second.counted],
+        limits,
     )
 
 

@@ -70,7 +70,7 @@ def _tensors(network: nn.Module) -> list[Tensor]:
 
 
 class RunningAverage(AveragedNetwork[Network]):
-    """Exponential moving average (EMA) of weights and buffers.
+    """Handler that keeps the exponential moving average (EMA) of weights and buffers.
 
     The decay rises to its value with the number of steps, so that the random start is soon forgotten.
 
@@ -83,13 +83,17 @@ class RunningAverage(AveragedNetwork[Network]):
         super().__init__(network)
         self.decay = decay
 
+    def attach(self, engine: Engine) -> None:
+        """Update the average after each step of the trainer *engine*."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.update)
+
     def update(self) -> None:
-        """Take in the present weights of the network; call it after each step."""
+        """Take in the present weights of the network."""
         kept = min(self.decay, (1 + self.count) / (WARMUP + self.count)) if self.count else 0
         self.follow(1 - kept)
 
 
-class EpochAverage(Generic[Network]):
+class EpochAverage(AveragedNetwork[Network]):
     """Handler that averages the weights after each of the last epochs (stochastic weight averaging, SWA).
 
     Args:
@@ -99,9 +103,9 @@ class EpochAverage(Generic[Network]):
     """
 
     def __init__(self, network: Network, *, share_epochs: float, last_epoch: int) -> None:
+        super().__init__(network)
         self.after_epoch = last_epoch - share_epochs
         self.last_epoch = last_epoch
-        self.average = AveragedNetwork(network)
 
     def attach(self, engine: Engine) -> None:
         """Average over the last epochs of the trainer *engine*."""
@@ -113,16 +117,11 @@ class EpochAverage(Generic[Network]):
 
     def add(self) -> None:
         """Add the present weights of the network to the average."""
-        self.average.follow(1 / (self.epochs + 1))
-
-    @property
-    def epochs(self) -> int:
-        """Number of epochs in the average."""
-        return self.average.count
+        self.follow(1 / (self.count + 1))
 
     def state_dict(self) -> State:
         """Return the average, for a checkpoint."""
-        return {"last_epoch": self.last_epoch, "average": self.average.state_dict()}
+        return {**super().state_dict(), "last_epoch": self.last_epoch}
 
     def load_state_dict(self, state: State) -> None:
         """Resume from a checkpoint; if the run has become longer since, the average starts again.
@@ -131,7 +130,7 @@ class EpochAverage(Generic[Network]):
             state: What `state_dict` returned.
         """
         if state["last_epoch"] == self.last_epoch:
-            self.average.load_state_dict(state["average"])
+            super().load_state_dict(state)
 
 
 def average_weights(members: Iterable[Weights]) -> dict[str, Tensor]:

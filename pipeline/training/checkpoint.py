@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import torch
 
-from pneumoseg.pipeline.core.errors import JobError
+from pneumoseg.pipeline.core.errors import JobError, first_line
 from pneumoseg.pipeline.core.files import sync_folder, written_atomically
 
 State = dict[str, Any]
@@ -71,14 +71,13 @@ def load_state(folder: Path, *, on_damage: Callable[[str], None] = lambda _: Non
     states = _states(folder)
     if not states:
         raise JobError(f"{folder}: there is no checkpoint; start the run without --resume")
-    for number, path in enumerate(states):
+    *newer, oldest = states
+    for path in newer:
         try:
             return load_file(path)
         except JobError as error:
-            if number == len(states) - 1:
-                raise
             on_damage(f"{error}; the one before it is used")
-    raise AssertionError("the loop returns or raises")
+    return load_file(oldest)
 
 
 def load_file(path: Path) -> State:
@@ -100,8 +99,7 @@ def load_file(path: Path) -> State:
     try:
         state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  (torch.load raises half a dozen kinds)
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise JobError(f"{path}: cannot be loaded ({reason}); start the run anew") from None
+        raise JobError(f"{path}: cannot be loaded ({first_line(error)}); start the run anew") from None
     return state
 
 

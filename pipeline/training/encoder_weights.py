@@ -1,7 +1,6 @@
 """Pretrained weights of an encoder, from an installed package or a file; nothing is downloaded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from pneumoseg.models import ENCODERS, rename_reference_weights
 from pneumoseg.pipeline.core.config import IMAGENET, EncoderName, NetworkConfig
-from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.core.errors import UsageError, first_line
 from pneumoseg.pipeline.core.files import sha256_of
 from pneumoseg.pipeline.model.description import EncoderOrigin
 from pneumoseg.pipeline.model.weights import is_finite
@@ -29,22 +28,14 @@ LICENCE: Final = "Apache-2.0"
 PREFIX: Final = "encoder."
 
 
-@dataclass(frozen=True)
-class EncoderWeights:
-    """Initial weights of an encoder."""
-
-    tensors: Mapping[str, Tensor]
-    origin: EncoderOrigin
-
-
-def read_encoder_weights(config: NetworkConfig) -> EncoderWeights | None:
+def read_encoder_weights(config: NetworkConfig) -> tuple[Mapping[str, Tensor], EncoderOrigin] | None:
     """Read the initial weights that a configuration names for its encoder.
 
     Args:
         config: With `encoder_weights`: ``imagenet`` or the path of a safetensors file, which holds the state
             dictionary of an encoder or of a whole network with such an encoder.
 
-    Returns: The weights, checked against the encoder; None if the configuration names none.
+    Returns: State dictionary of the encoder, and its origin; None if the configuration names no weights.
 
     Raises: UsageError: If the package with the weights is not installed, or the file does not fit.
     """
@@ -74,9 +65,9 @@ def read_encoder_weights(config: NetworkConfig) -> EncoderWeights | None:
         also = f"{IMAGENET}, " if source != IMAGENET and config.encoder in PACKAGES else ""
         raise UsageError(
             f"network.encoder_weights = {source}: holds no weights of {config.encoder} "
-            f"({str(error).splitlines()[0]}); {also}a safetensors file of this encoder, or null would fit"
+            f"({first_line(error)}); {also}a safetensors file of this encoder, or null would fit"
         ) from None
-    return EncoderWeights(encoder.state_dict(), origin)
+    return encoder.state_dict(), origin
 
 
 def _installed_file(encoder: EncoderName) -> Path:

@@ -1,11 +1,11 @@
 """Assemble MONAI's engines from finished parts; nothing is computed before ``run()``."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from ignite.engine import Engine, EventEnum, Events
+from ignite.engine import EventEnum
 from ignite.metrics import Metric
 from monai.engines import SupervisedEvaluator, SupervisedTrainer, default_prepare_batch
 from monai.inferers import Inferer
@@ -62,7 +62,7 @@ def make_trainer(
         iteration_update=step,
         decollate=False,  # nothing reads single items, and taking batches apart costs time
         event_names=[RunEvents],
-        train_handlers=[On(Events.EPOCH_COMPLETED, step.settle), *train_handlers],
+        train_handlers=[step, *train_handlers],
     )
     trainer.logger.setLevel(logging.CRITICAL)  # the caller reports an error, once
     return trainer
@@ -105,7 +105,6 @@ def make_evaluator(
     postprocessing: Transform,
     key_metric: tuple[str, Metric],
     metrics: dict[str, Metric] | None = None,
-    handlers: Sequence[Any] = (),
 ) -> SupervisedEvaluator:
     """Assemble an evaluator of the held-out fold or of other cases.
 
@@ -115,7 +114,6 @@ def make_evaluator(
         postprocessing: Transform of each case; its ``pred`` is `Prediction.as_dict` for that case.
         key_metric: Name and metric that decides which weights are best.
         metrics: Further metrics to report, by name.
-        handlers: Handlers, attached in this order.
     """
     evaluator = SupervisedEvaluator(
         device=predictor.precision.device,
@@ -128,7 +126,6 @@ def make_evaluator(
         additional_metrics=metrics,
         # an untrained network ties with predicting nothing: among equals the longer trained one is better
         metric_cmp_fn=lambda current, best: current >= best,
-        val_handlers=list(handlers),
     )
     evaluator.logger.setLevel(logging.CRITICAL)
     use_predictor(evaluator, predictor)
@@ -150,20 +147,3 @@ def _prepare_batch(batch: Batch, device: torch.device, non_blocking: bool, **opt
     """MONAI's ``prepare_batch``: image and label on the device, and the keyword arguments of the inferer."""
     image, label = default_prepare_batch(batch, device, non_blocking, **options)
     return image, label, (), {"content": batch.get("content")}
-
-
-class On:
-    """Handler that calls a function at an event of the engine.
-
-    Args:
-        event: Event of Ignite.
-        function: Function to call, without arguments.
-    """
-
-    def __init__(self, event: Events, function: Callable[[], object]) -> None:
-        self.event = event
-        self.function = function
-
-    def attach(self, engine: Engine) -> None:
-        """Call the function at the event of *engine*."""
-        engine.add_event_handler(self.event, self.function)

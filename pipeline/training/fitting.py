@@ -8,13 +8,14 @@ from ignite.engine import Events
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pneumoseg.pipeline.core.errors import JobError, is_out_of_memory
+from pneumoseg.models import TrainingForward
+from pneumoseg.pipeline.core.errors import JobError, first_line, is_out_of_memory
 from pneumoseg.pipeline.core.interruption import InterruptedRunError
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
 from pneumoseg.pipeline.training.checkpoint import State
 from pneumoseg.pipeline.training.display import TrainingDisplay
 from pneumoseg.pipeline.training.early_stopping import EarlyStopping
-from pneumoseg.pipeline.training.engines import On, make_trainer
+from pneumoseg.pipeline.training.engines import make_trainer
 from pneumoseg.pipeline.training.handlers import (
     CheckpointHandler,
     EpochMeter,
@@ -23,7 +24,6 @@ from pneumoseg.pipeline.training.handlers import (
     ValidationScores,
 )
 from pneumoseg.pipeline.training.history import History
-from pneumoseg.pipeline.training.step import TrainingForward
 from pneumoseg.pipeline.training.training_run import TrainingRun
 
 
@@ -91,15 +91,8 @@ def fit(
     stop_on_signal = StopOnSignal(run.interruption)
 
     handlers = [
-        PhaseHandler(
-            run.phases,
-            step=run.step,
-            validator=run.validator,
-            validation_loaders=run.validation_loaders,
-            encoder_parameters=run.encoder_parameters,
-            freeze_epochs=config.optimization.freeze_epochs,
-        ),
-        run.running_average and On(Events.ITERATION_COMPLETED, run.running_average.update),
+        PhaseHandler(run),
+        run.running_average,
         meter,
         ValidationScores(run.validator),
         run.schedule,
@@ -181,9 +174,8 @@ def _explain(error: Exception, run: TrainingRun, saved: str) -> Exception:
             f"once; {saved}; a higher data.accumulate, a smaller data.batch_size or data.image_size would fit"
         )
     if _lost_a_loader(error, run):
-        what = (str(error) or type(error).__name__).splitlines()[0]
         return JobError(
-            f"a loader process ended ({what}); {saved}; too little memory is the usual reason: fewer --workers would "
-            "fit"
+            f"a loader process ended ({first_line(error)}); {saved}; too little memory is the usual reason: fewer "
+            "--workers would fit"
         )
     return error

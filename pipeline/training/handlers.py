@@ -4,7 +4,7 @@ A handler that computes numbers of an epoch adds them to the trainer's ``state.m
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from pneumoseg.pipeline.core.interruption import InterruptedRunError, Interrupti
 from pneumoseg.pipeline.model.weights import is_finite
 from pneumoseg.pipeline.training.checkpoint import State, has_state, save_state
 from pneumoseg.pipeline.training.engines import RunEvents
-from pneumoseg.pipeline.training.phases import Phase, phase_of
+from pneumoseg.pipeline.training.phases import phase_of
 from pneumoseg.pipeline.training.step import STOP, TrainingStep
+from pneumoseg.pipeline.training.training_run import TrainingRun
 
 
 class PhaseHandler:
@@ -31,30 +32,11 @@ class PhaseHandler:
     All of these are functions of the epoch alone, so that a resumed run has the same ones.
 
     Args:
-        phases: Phases of the run, in order.
-        step: Training step; its gradient accumulation and its frozen parameters are set.
-        validator: Evaluator whose validation images are set.
-        validation_loaders: Batches of the validation images, for each phase.
-        encoder_parameters: Parameters to freeze; empty without an encoder.
-        freeze_epochs: Number of epochs at the start in which they are frozen.
+        run: Run whose step and validator are set.
     """
 
-    def __init__(
-        self,
-        phases: tuple[Phase, ...],
-        *,
-        step: TrainingStep,
-        validator: Evaluator,
-        validation_loaders: Sequence[Any],
-        encoder_parameters: Sequence[nn.Parameter],
-        freeze_epochs: int,
-    ) -> None:
-        self.phases = phases
-        self.step = step
-        self.validator = validator
-        self.validation_loaders = validation_loaders
-        self.encoder_parameters = encoder_parameters
-        self.freeze_epochs = freeze_epochs
+    def __init__(self, run: TrainingRun) -> None:
+        self.run = run
 
     def attach(self, engine: Engine) -> None:
         """Enter the phase at the start of each epoch of the trainer *engine*."""
@@ -65,11 +47,12 @@ class PhaseHandler:
     def enter(self, engine: Engine) -> None:
         """Apply the phase of the current epoch; adds ``epoch`` and ``image_size`` to the metrics."""
         epoch = engine.state.epoch
-        index = phase_of(self.phases, epoch)
-        self.step.accumulate = self.phases[index].accumulate
-        self.step.frozen = self.encoder_parameters if epoch <= self.freeze_epochs else ()
-        self.validator.data_loader = self.validation_loaders[index]
-        engine.state.metrics.update(epoch=epoch, image_size=self.phases[index].image_size)
+        run, is_frozen = self.run, epoch <= self.run.config.optimization.freeze_epochs
+        index = phase_of(run.phases, epoch)
+        run.step.accumulate = run.phases[index].accumulate
+        run.step.frozen = run.encoder_parameters if is_frozen else ()
+        run.validator.data_loader = run.validation_loaders[index]
+        engine.state.metrics.update(epoch=epoch, image_size=run.phases[index].image_size)
 
 
 class EpochMeter:

@@ -10,8 +10,14 @@ from pneumoseg.pipeline.core.config import NetworkConfig
 from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.dataset.manifest import Manifest
-from pneumoseg.pipeline.model.description import EncoderOrigin, image_digest, read_description
-from pneumoseg.pipeline.model.weights import initial_member, load_initial_weights
+from pneumoseg.pipeline.model.description import (
+    EncoderOrigin,
+    Member,
+    ModelDescription,
+    image_digest,
+    read_description,
+)
+from pneumoseg.pipeline.model.weights import layers_of, load_member
 from pneumoseg.pipeline.training.checkpoint import State
 from pneumoseg.pipeline.training.encoder_weights import read_encoder_weights
 
@@ -42,16 +48,35 @@ def read_starting_weights(
         config: Network that is trained.
         held_out: Digests of the held-out images.
 
-    Raises: As `load_initial_weights` and `read_encoder_weights` do.
+    Raises:
+        UsageError: If the model is of another network, or the weights of the encoder cannot be used.
+        JobError: If *initial* is no model folder.
     """
     if initial is not None:
-        found = load_initial_weights(initial, config, held_out=held_out)
-        origin = _origin(found.encoder_origin, weights_sha256=found.sha256, seen=found.seen)
-        return StartingWeights(origin, network=found.state)
+        return _weights_of_model(initial, config, held_out)
     pretrained = read_encoder_weights(config)
     if pretrained is None:
         return StartingWeights(_origin(None))
-    return StartingWeights(_origin(pretrained.origin), encoder=pretrained.tensors)
+    tensors, origin = pretrained
+    return StartingWeights(_origin(origin), encoder=tensors)
+
+
+def _weights_of_model(folder: Path, config: NetworkConfig, held_out: frozenset[str]) -> StartingWeights:
+    """Read the weights of one member of a model."""
+    description = read_description(folder)
+    theirs, wanted = map(layers_of, (description.network, config))
+    if theirs != wanted:
+        other = ", ".join(f"{key} is {theirs[key]}" for key in theirs if theirs[key] != wanted[key])
+        raise UsageError(f"--init {folder}: is of another network: {other}; set network to the same values")
+    member = _least_seen(description, held_out)
+    seen = description.seen_digests([member])
+    origin = _origin(description.encoder_origin, weights_sha256=member.sha256, seen=seen)
+    return StartingWeights(origin, network=load_member(folder, description, member).state_dict())
+
+
+def _least_seen(description: ModelDescription, held_out: frozenset[str]) -> Member:
+    """Choose the member that was trained on the fewest held-out images, and among equals the first."""
+    return min(description.members, key=lambda member: len(held_out & description.seen_digests([member])))
 
 
 def _origin(
@@ -90,7 +115,7 @@ def refuse_seen(initial: Path, manifest: Manifest, folds: Iterable[int], *, allo
 
     def seen_of(fold: int) -> int:
         images = held_out_digests(manifest, fold)
-        return len(images & description.seen_digests([initial_member(description, images)]))
+        return len(images & description.seen_digests([_least_seen(description, images)]))
 
     folds = list(folds)
     seen = sum(map(seen_of, folds))

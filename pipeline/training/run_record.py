@@ -1,14 +1,14 @@
 """``run.json``: manifest, fold and initial weights of a run, so that its folder is all that is needed to resume it."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import write_json
+from pneumoseg.pipeline.core.json_files import read_validated_json
 
 RECORD: Final = "run.json"
 CONFIG: Final = "config.yaml"
@@ -100,11 +100,7 @@ def read_record(run_dir: Path) -> RunRecord:
         raise JobError(
             f"{run_dir}: holds no {RECORD}, so there is no run to resume; start it without --resume"
         )
-    try:
-        return RunRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError) as error:
-        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise JobError(f"{path}: cannot be read ({what}); start the run anew with --overwrite") from None
+    return read_validated_json(path, RunRecord, advice="start the run anew with --overwrite")
 
 
 def write_record(run_dir: Path, record: RunRecord) -> None:

@@ -8,11 +8,12 @@ from typing import Any, Final, Literal, NamedTuple
 import ignite.distributed as idist
 import numpy as np
 import torch
+from ignite.engine import Engine, Events
 from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pneumoseg.models import AttentionUNet, TrainingOutputs
+from pneumoseg.models import TrainingOutputs
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.interruption import Interruption
@@ -23,28 +24,6 @@ STOP: Final = "stop"
 """Key in the output of a step: number of the signal that a process of the run has received, or 0."""
 # columns of the numbers of a step; the places of its cases come last
 _LOSS, _NORM, _SIGNAL, _PLACES = range(4)
-
-
-class TrainingForward(nn.Module):
-    """The forward pass of training; `DistributedDataParallel` is put around it.
-
-    Args:
-        network: Network to train.
-    """
-
-    def __init__(self, network: AttentionUNet) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> TrainingOutputs:
-        """Run the network.
-
-        Args:
-            image: Images, (B, 1, H, W).
-
-        Returns: Outputs of all heads.
-        """
-        return self.network.forward_for_training(image)
 
 
 class _Pending(NamedTuple):
@@ -163,6 +142,10 @@ class TrainingStep:
             self.scaler.update()
         signal = self._signal if idist.get_world_size() > 1 else self.interruption.received
         return {Keys.LOSS: mean_loss, STOP: signal}
+
+    def attach(self, engine: Engine) -> None:
+        """Read the numbers of the last step at the end of each epoch of the trainer *engine*."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.settle)
 
     def read(self) -> None:
         """Wait for the last step and count it, without ending the run: processes save at times of their own."""

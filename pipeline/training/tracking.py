@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
-from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.core.errors import UsageError, first_line
 from pneumoseg.pipeline.training.engines import RunEvents
 
 Row = dict[str, Any]
@@ -22,20 +22,10 @@ class Tracker(Protocol):
     """Experiment tracker."""
 
     def add(self, row: Row) -> None:
-        """Add a point to the curve of each score.
-
-        Args:
-            row: Scores of an epoch, by name.
-        """
+        """Add a point to the curve of each score, which *row* has by name, for the epoch in it."""
 
     def show(self, name: str, figure: Figure, epoch: int) -> None:
-        """Add a picture.
-
-        Args:
-            name: Name of the picture; the same one in each epoch.
-            figure: Picture.
-            epoch: Number of the epoch, from 1.
-        """
+        """Add a picture; the same picture has the same name in each epoch, and epochs count from 1."""
 
     def close(self) -> None:
         """Finish the run."""
@@ -118,7 +108,7 @@ class MLflow:
             for key, value in parameters.items():
                 self.client.log_param(self.run, key, value)
         except (mlflow.MlflowException, ImportError) as error:  # some stores need further packages
-            raise UsageError(f"--mlflow {uri}: {str(error).splitlines()[0]}") from None
+            raise UsageError(f"--mlflow {uri}: {first_line(error)}") from None
 
     def add(self, row: Row) -> None:
         """Add a point to the curve of each score; see `Tracker`."""

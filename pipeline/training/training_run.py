@@ -26,7 +26,8 @@ from pneumoseg.pipeline.scoring.case_curves import CaseCurves
 from pneumoseg.pipeline.scoring.metrics import ChallengeMetric, MeasureCurves
 from pneumoseg.pipeline.training.averaging import EpochAverage, RunningAverage, average_weights
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
-from pneumoseg.pipeline.training.engines import On, make_evaluator, use_predictor
+from pneumoseg.pipeline.training.engines import make_evaluator, use_predictor
+from pneumoseg.pipeline.training.initial import StartingWeights
 from pneumoseg.pipeline.training.losses import TrainingLoss
 from pneumoseg.pipeline.training.optimizer import make_optimizer
 from pneumoseg.pipeline.training.phases import phase_of, plan_phases
@@ -49,8 +50,7 @@ class TrainingRun:
         config: Configuration of the run.
         precision: Number format and device of the network.
         workers: Number of loader processes; 0 loads in this one.
-        initial: Initial weights of the whole network; None initialises them.
-        encoder_weights: Initial weights of the encoder, used where *initial* is None.
+        weights: Initial weights of the network or of its encoder; those that it has none of are initialised.
 
     Raises: UsageError: If a batch or the held-out cases cannot be shared by the processes of the run.
     """
@@ -65,8 +65,7 @@ class TrainingRun:
         config: TrainConfig,
         precision: Precision,
         workers: int,
-        initial: Mapping[str, Tensor] | None = None,
-        encoder_weights: Mapping[str, Tensor] | None = None,
+        weights: StartingWeights,
     ) -> None:
         self.config = config
         self.precision = precision
@@ -102,10 +101,10 @@ class TrainingRun:
         self.network = place(
             make_network(config.network), precision.device, channels_last=config.channels_last
         )
-        if initial is not None:
-            self.network.load_state_dict(initial)
-        elif self.network.encoder is not None and encoder_weights is not None:
-            self.network.encoder.load_state_dict(encoder_weights)
+        if weights.network is not None:
+            self.network.load_state_dict(weights.network)
+        elif self.network.encoder is not None and weights.encoder is not None:
+            self.network.encoder.load_state_dict(weights.encoder)
 
         self.network = synchronise_norm(self.network, precision.device)
         optimization = config.optimization
@@ -164,8 +163,8 @@ class TrainingRun:
                 "challenge": self.metric,
                 "validation_loss": ValidationLoss(self.loss_function, image_head=config.network.image_head),
             },
-            handlers=[On(Events.STARTED, self._broadcast_buffers)],
         )
+        self.validator.add_event_handler(Events.STARTED, self._broadcast_buffers)
 
     @property
     def evaluated(self) -> AttentionUNet:
@@ -253,8 +252,8 @@ class TrainingRun:
 
         Returns: State dict; None if no average is asked for, or there is only one epoch.
         """
-        if self.epoch_average is not None and self.epoch_average.epochs > 1:
-            return dict(self.epoch_average.average.module.state_dict())
+        if self.epoch_average is not None and self.epoch_average.count > 1:
+            return dict(self.epoch_average.module.state_dict())
         if self.config.optimization.average == "top" and len(best.entries) > 1:
             return average_weights(best.load(entry) for entry in best.entries)
         return None

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.conftest import TINY, Collection
+from tests.conftest import TINY, Collection, measured_curves
 
 from pneumoseg.pipeline.core.config import DataConfig, OptimizationConfig, TrainConfig
 from pneumoseg.pipeline.core.runtime import Runtime
@@ -19,7 +19,6 @@ from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 from pneumoseg.pipeline.jobs.train import train_model
 from pneumoseg.pipeline.model.description import read_description
 from pneumoseg.pipeline.model.weights import load_member
-from pneumoseg.pipeline.scoring.case_curves import CaseCurves
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, load_out_of_fold
 from pneumoseg.transforms.labels.rle import decode_rle
 from pneumoseg.transforms.network_input import to_original_size
@@ -76,7 +75,7 @@ def test_what_is_tuned_on_are_the_mean_probabilities_of_the_members(
             one, other = (torch.sigmoid(member(image))[0] for member in members)
         assert (one - other).abs().max() > 0.01
         case = collection.manifest.training[found.index]
-        expected = CaseCurves.measure(
+        expected = measured_curves(
             to_original_size((one + other) / 2, case.shape)[0],
             torch.from_numpy(decode_rle(case.label, case.shape)),
             index=found.index,

@@ -72,7 +72,7 @@ def test_logits_and_every_gate_equal_those_of_keras(
     image = random_image(1, 3, *size)
     expected_logits, expected_maps = article.look_inside(image)
     with torch.no_grad():
-        logits, maps = copied(image), copied.attention(image)
+        logits, maps = copied(image), copied.outputs(image).maps
     torch.testing.assert_close(logits, expected_logits, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(maps, expected_maps, rtol=0, atol=1e-5)
 
@@ -97,7 +97,7 @@ def test_the_comparison_with_keras_sees_gates_that_vary(article: Any) -> None:
 
 
 def test_the_maps_of_the_gates_come_deepest_first(small: AttentionUNet) -> None:
-    maps = small.attention(random_image(2, 3, 160, 96))
+    maps = small.outputs(random_image(2, 3, 160, 96)).maps
     assert [tuple(coefficients.shape) for coefficients in maps] == [
         (2, 1, 20, 12),
         (2, 1, 40, 24),
@@ -107,14 +107,14 @@ def test_the_maps_of_the_gates_come_deepest_first(small: AttentionUNet) -> None:
 
 
 def test_coefficients_lie_between_0_and_1(small: AttentionUNet) -> None:
-    for coefficients in small.attention(random_image(1, 3, 32, 32)):
+    for coefficients in small.outputs(random_image(1, 3, 32, 32)).maps:
         assert 0 < coefficients.min() <= coefficients.max() < 1
 
 
 def test_logits_and_maps_of_one_pass_are_those_of_two(small: AttentionUNet) -> None:
     image = random_image(1, 3, 32, 32)
     logits, _, maps = small.outputs(image)
-    torch.testing.assert_close((logits, maps), (small(image), small.attention(image)), rtol=0, atol=0)
+    torch.testing.assert_close((logits, maps), (small(image), small.outputs(image).maps), rtol=0, atol=0)
 
 
 def test_a_grey_image_is_repeated_to_all_channels(small: AttentionUNet) -> None:
@@ -175,7 +175,7 @@ def test_one_pass_gives_logits_image_logits_and_attention(image_head: bool) -> N
     assert len(passes) == 1
     training = network.forward_for_training(image)
     assert torch.equal(found.logits, training.logits)
-    torch.testing.assert_close(found.maps, network.attention(image), rtol=0, atol=0)
+    torch.testing.assert_close(found.maps, network.outputs(image).maps, rtol=0, atol=0)
     torch.testing.assert_close(found.image_logits, training.image_logits, rtol=0, atol=0)
     assert (found.image_logits is not None) == image_head
 
@@ -439,7 +439,7 @@ def test_an_image_of_another_shape_is_refused(small: AttentionUNet, shape: tuple
 
 def test_the_attention_of_a_wrong_size_is_refused_as_well(small: AttentionUNet) -> None:
     with pytest.raises(ValueError, match="multiples of 16"):
-        small.attention(torch.zeros(1, 3, 20, 20))
+        small.outputs(torch.zeros(1, 3, 20, 20))
 
 
 @pytest.mark.parametrize("features", [(), (8, 16, 32, 64), (2, 8, 16, 32, 64), (4, 8, 16, 32, 64, 128)])
@@ -458,4 +458,4 @@ def test_gates_are_named_in_the_order_of_their_maps() -> None:
     """The names are those of the layer table; the maps of an image of 64 pixels grow from gate to gate."""
     network = AttentionUNet(features=(4, 4, 4, 4, 4)).eval()
     assert network.gate_names == ("gate4", "gate3", "gate2", "gate1")
-    assert [map_.shape[-1] for map_ in network.attention(torch.zeros(1, 1, 64, 64))] == [8, 16, 32, 64]
+    assert [map_.shape[-1] for map_ in network.outputs(torch.zeros(1, 1, 64, 64)).maps] == [8, 16, 32, 64]

@@ -29,7 +29,6 @@ def test_an_area_one_pixel_larger_than_the_least_is_drawn() -> None:
 
 
 def test_a_thousandth_of_the_challenges_pixels_are_1048() -> None:
-    assert OperatingPoint(min_area_fraction=0.001).min_area_px((1024, 1024)) == 1048
     assert min_area_px(0.001, 1024 * 1024) == 1048
 
 

@@ -55,15 +55,11 @@ def test_the_width_is_the_longest_run_and_does_not_bridge_a_gap() -> None:
 @pytest.mark.parametrize(
     ("orientation", "sides"),
     [
-        (
-            ("L", "F"),
-            ["right", "left"],
-        ),  # columns lead to the left: the picture's left is the patient's right
+        # columns lead to the left: the picture's left is the patient's right
+        (("L", "F"), ["right", "left"]),
         (("R", "F"), ["left", "right"]),
-        (
-            ("F", "L"),
-            ["right", "left"],
-        ),  # turned by a quarter: the picture's upper half is the patient's right
+        # turned by a quarter: the picture's upper half is the patient's right
+        (("F", "L"), ["right", "left"]),
         (("H", "R"), ["left", "right"]),
         (("LF", "FR"), ["right", "left"]),
         (("A", "F"), [None, None]),  # a lateral view

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from tests.conftest import make_case, make_manifest
+from tests.conftest import make_case, make_manifest, measured_curves
 
 from pneumoseg.pipeline.cli.summaries import (
     check_summary,
@@ -23,7 +23,7 @@ from pneumoseg.pipeline.jobs.doctor import Decoder, DoctorReport, Library
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
 from pneumoseg.pipeline.jobs.predict import PredictReport
 from pneumoseg.pipeline.jobs.prepare import PrepareReport
-from pneumoseg.pipeline.scoring.case_curves import CaseCurves, score_point
+from pneumoseg.pipeline.scoring.case_curves import score_point
 from pneumoseg.pipeline.scoring.headline import ScoredImages
 from pneumoseg.transforms.masks import OperatingPoint
 from pneumoseg.transforms.reader.reasons import Outcome
@@ -96,7 +96,7 @@ def unwrapped(text: str) -> str:
 
 def scores(*corners: tuple[int, int]) -> str:
     curves = [
-        CaseCurves.measure(
+        measured_curves(
             torch.full((4, 4), float(pred)), torch.full((4, 4), truth), index=index, image_probability=pred
         )
         for index, (pred, truth) in enumerate(corners)

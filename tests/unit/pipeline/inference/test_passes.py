@@ -93,7 +93,7 @@ def test_attention_is_that_of_the_untransformed_image(image: Tensor) -> None:
     network = member()
     found = predictor(network, tta=("flip", "scale")).predict_batch(image, attention=True).attention
     assert found is not None
-    torch.testing.assert_close(found[-1], network.attention(image)[-1])
+    torch.testing.assert_close(found[-1], network.outputs(image).maps[-1])
 
 
 def test_probabilities_are_averaged_in_float32_also_under_bf16(image: Tensor) -> None:
@@ -206,7 +206,7 @@ def test_attention_is_that_without_dropout(small: Tensor) -> None:
     network = member()
     found = predictor(network, dropout_passes=2).predict_batch(small, attention=True).attention
     assert found is not None
-    torch.testing.assert_close(found[-1], network.attention(small)[-1])
+    torch.testing.assert_close(found[-1], network.outputs(small).maps[-1])
 
 
 @torch.no_grad()

@@ -206,7 +206,7 @@ def test_attention_is_the_mean_of_the_members_gate_by_gate(image: Tensor) -> Non
     found = predictor(*members, tta=("flip",)).predict_batch(image, attention=True).attention
     assert found is not None
     with torch.no_grad():
-        first, second = (each.attention(image) for each in members)
+        first, second = (each.outputs(image).maps for each in members)
     for place_, (map_, one, other) in enumerate(zip(found, first, second, strict=True)):
         # deepest first, the finest at full size
         shrunk = map_[..., :: 2 ** (3 - place_), :: 2 ** (3 - place_)]

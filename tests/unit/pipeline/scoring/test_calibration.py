@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.calibration import calibration_curve
+from tests.conftest import measured_curves
 
 from pneumoseg.pipeline.model.description import Calibration
 from pneumoseg.pipeline.scoring.calibration import (
@@ -21,7 +22,7 @@ LABELS = RANDOM.random((6, 20, 24)) < PROBABILITIES**2
 
 def cases() -> list[CaseCurves]:
     return [
-        CaseCurves.measure(torch.from_numpy(p), torch.from_numpy(label), index=index, image_probability=0.5)
+        measured_curves(torch.from_numpy(p), torch.from_numpy(label), index=index, image_probability=0.5)
         for index, (p, label) in enumerate(zip(PROBABILITIES, LABELS, strict=True))
     ]
 
@@ -58,7 +59,7 @@ def test_the_pixels_calibration_error_is_that_of_all_pixels_together() -> None:
 def test_any_probabilities_are_right_to_half_a_level() -> None:
     probabilities = RANDOM.random((30, 30))
     label = RANDOM.random((30, 30)) < 0.3
-    curves = CaseCurves.measure(
+    curves = measured_curves(
         torch.from_numpy(probabilities), torch.from_numpy(label), index=0, image_probability=0.5
     )
     found = value_of(gap_of(pixel_gaps([curves]), [900]), 1)

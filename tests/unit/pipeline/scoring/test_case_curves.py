@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from monai.metrics import DiceMetric
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
+from tests.conftest import measured_curves
 
 from pneumoseg.pipeline.scoring.case_curves import (
     STEPS,
@@ -41,7 +42,7 @@ def curves_of(made: Maps, image_probabilities: Sequence[float] | None = None) ->
     """Curves of maps whose image probability, unless it is given, is that of the brightest pixel."""
     given = image_probabilities or brightest(made)
     return [
-        CaseCurves.measure(
+        measured_curves(
             torch.from_numpy(probabilities),
             torch.from_numpy(label),
             index=index,
@@ -79,7 +80,7 @@ def brute_force_dice(made: Maps, point: OperatingPoint) -> list[float]:
 def test_the_curves_are_those_of_thresholding_the_map_to_the_pixel(probabilities: Any) -> None:
     label = np.zeros(SHAPE, dtype=np.uint8)
     label[3:9, 7:19] = 1
-    curves = CaseCurves.measure(
+    curves = measured_curves(
         torch.from_numpy(probabilities), torch.from_numpy(label), index=0, image_probability=0.5
     )
     for step in range(STEPS):
@@ -89,22 +90,20 @@ def test_the_curves_are_those_of_thresholding_the_map_to_the_pixel(probabilities
 
 
 def test_a_probability_at_a_threshold_does_not_exceed_it() -> None:
-    curves = CaseCurves.measure(torch.full((2, 2), 0.5), torch.ones(2, 2), index=0, image_probability=0.5)
+    curves = measured_curves(torch.full((2, 2), 0.5), torch.ones(2, 2), index=0, image_probability=0.5)
     assert (curves.area[127], curves.area[128]) == (4, 0)
 
 
 def test_a_case_keeps_its_place_its_label_and_its_size() -> None:
     label = torch.zeros(SHAPE)
     label[:2, :3] = 1
-    curves = CaseCurves.measure(torch.rand(SHAPE), label, index=17, image_probability=0.5)
+    curves = measured_curves(torch.rand(SHAPE), label, index=17, image_probability=0.5)
     assert (curves.index, curves.label_area, curves.pixels) == (17, 6, 24 * 20)
     assert curves.image_probability == 0.5
 
 
 def test_a_rounding_error_above_1_is_the_highest_level() -> None:
-    curves = CaseCurves.measure(
-        torch.full((2, 2), 1.0000001), torch.ones(2, 2), index=0, image_probability=0.5
-    )
+    curves = measured_curves(torch.full((2, 2), 1.0000001), torch.ones(2, 2), index=0, image_probability=0.5)
     assert curves.area.tolist() == [4] * STEPS
 
 
@@ -165,7 +164,7 @@ def test_images_of_one_kind_have_no_area_under_the_curve(kind: int) -> None:
 
 @pytest.mark.parametrize(("pred", "truth", "expected"), [(0, 0, 1.0), (0, 1, 0.0), (1, 0, 0.0), (1, 1, 1.0)])
 def test_dice_at_the_four_corners(pred: int, truth: int, expected: float) -> None:
-    curves = CaseCurves.measure(
+    curves = measured_curves(
         torch.full((4, 4), float(pred)), torch.full((4, 4), truth), index=0, image_probability=0.5
     )
     assert score_point([curves], OperatingPoint()).dices.tolist() == [expected]

@@ -156,7 +156,7 @@ def test_the_interval_of_what_chance_makes_larger_is_the_basic_one_of_scipy(seed
 
     def value(chosen: NDArray[np.int64], axis: int) -> NDArray[np.float64]:
         weights = np.apply_along_axis(np.bincount, axis, chosen, minlength=60)
-        return error(np.atleast_2d(weights).astype(np.float64)).reshape(chosen.shape[:-1])
+        return error.compute(np.atleast_2d(weights).astype(np.float64)).reshape(chosen.shape[:-1])
 
     expected = stats.bootstrap(
         (np.arange(60),), value, n_resamples=2000, method="basic", rng=np.random.default_rng(3)

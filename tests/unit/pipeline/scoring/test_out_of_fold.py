@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.conftest import measured_curves
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves
@@ -19,7 +20,7 @@ def found() -> list[CaseCurves]:
         label = torch.zeros(16, 16)
         if index != 2:
             label[:4] = 1
-        curves.append(CaseCurves.measure(probabilities, label, index=index, image_probability=1 / index))
+        curves.append(measured_curves(probabilities, label, index=index, image_probability=1 / index))
     return curves
 
 

@@ -44,14 +44,14 @@ def test_average_precision_is_scikit_learns_with_ties(scores: Any) -> None:
 def test_a_weight_is_as_good_as_a_repetition(scores: Any, weights: Any) -> None:
     weights[:, [0, 1]] += 1  # of both kinds
     for make, expected in ((auc_of, roc_auc_score), (average_precision_of, average_precision_score)):
-        found = make(scores, POSITIVE)(weights.astype(np.float64))
+        found = make(scores, POSITIVE).compute(weights.astype(np.float64))
         repeated = [expected(np.repeat(POSITIVE, row), np.repeat(scores, row)) for row in weights]
         np.testing.assert_allclose(found, repeated, rtol=0, atol=1e-12)
 
 
 def test_the_mean_is_over_the_images_that_count_for_it() -> None:
     statistic = mean_of([1.0, 2.0, 6.0], [True, False, True])
-    assert statistic(np.array([[1.0, 5.0, 1.0], [3.0, 0.0, 1.0]])).tolist() == [3.5, 2.25]
+    assert statistic.compute(np.array([[1.0, 5.0, 1.0], [3.0, 0.0, 1.0]])).tolist() == [3.5, 2.25]
 
 
 def test_where_no_image_counts_there_is_no_value() -> None:
@@ -84,4 +84,4 @@ def test_the_calibration_error_by_hand() -> None:
 
 def test_a_difference_is_of_the_same_images() -> None:
     statistic = difference_of(mean_of([1.0, 0.0]), mean_of([0.0, 1.0]))
-    assert statistic(np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 1.0]])).tolist() == [0.0, 1.0, -1.0]
+    assert statistic.compute(np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 1.0]])).tolist() == [0.0, 1.0, -1.0]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from tests.conftest import make_case
+from tests.conftest import make_case, measured_curves
 
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.model.description import OperatingPointSearch
@@ -28,7 +28,7 @@ def learned(count: int = 40) -> tuple[list[CaseCurves], list[Case]]:
             levels = np.where(mask, random.integers(90, 255), random.integers(0, 140, SHAPE)).astype(np.uint8)
             probabilities = torch.from_numpy(levels / 255)
             curves.append(
-                CaseCurves.measure(
+                measured_curves(
                     probabilities, torch.from_numpy(mask), index=number, image_probability=levels.max() / 255
                 )
             )

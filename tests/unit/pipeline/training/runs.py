@@ -17,6 +17,7 @@ from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.training.checkpoint import State, load_state
 from pneumoseg.pipeline.training.fitting import fit
 from pneumoseg.pipeline.training.history import History
+from pneumoseg.pipeline.training.initial import StartingWeights
 from pneumoseg.pipeline.training.step import TrainingStep
 from pneumoseg.pipeline.training.tracking import Row
 from pneumoseg.pipeline.training.training_run import TrainingRun
@@ -115,7 +116,7 @@ def make_run(
         config=config,
         precision=FLOAT32,
         workers=workers,
-        encoder_weights=encoder_weights,
+        weights=StartingWeights({}, encoder=encoder_weights),
     )
 
 

