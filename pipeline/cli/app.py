@@ -15,11 +15,11 @@ import typer
 from pneumoseg.pipeline.cli.archive_commands import listen, pull
 from pneumoseg.pipeline.cli.data_commands import check, prepare
 from pneumoseg.pipeline.cli.model_commands import evaluate, predict, submit
+from pneumoseg.pipeline.cli.option_groups import with_groups
+from pneumoseg.pipeline.cli.options import Printing
 from pneumoseg.pipeline.cli.result_commands import describe, report, score
-from pneumoseg.pipeline.cli.runtime_commands import quantize
 from pneumoseg.pipeline.cli.tool_commands import demo, doctor, export, models
-from pneumoseg.pipeline.cli.training_commands import train, tune
-from pneumoseg.pipeline.cli.verbosity import Verbosity, with_verbosity
+from pneumoseg.pipeline.cli.training_commands import quantize, train, tune
 from pneumoseg.pipeline.core.console import complain, say
 from pneumoseg.pipeline.core.errors import JobError, explain
 from pneumoseg.pipeline.core.memory import keep_freed_memory
@@ -36,7 +36,7 @@ for _command in (
     *(predict, listen, pull),
     *(models, export, quantize, describe, check, report, doctor),
 ):
-    app.command()(with_verbosity(_command))
+    app.command()(with_groups(_command))
 
 
 def main() -> None:
@@ -83,7 +83,7 @@ def _note_interruptions() -> list[int]:
 
 
 def _fail(message: str, *details: str, code: int) -> int:
-    if Verbosity.tracebacks:
+    if Printing.tracebacks:
         complain(*traceback.format_exc().splitlines())
     complain(f"error: {message}", *details)
     return code
@@ -96,7 +96,7 @@ def _print_version(value: bool) -> None:
 
 
 @app.callback()
-@with_verbosity
+@with_groups
 def _root(
     _: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")

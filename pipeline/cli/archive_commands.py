@@ -9,9 +9,7 @@ from pneumoseg.pipeline.core.console import say, warn_some
 
 
 def listen(
-    config: Annotated[
-        Path, typer.Argument(help="YAML file: peers, rules, destinations, model.", show_default=False)
-    ],
+    config: Annotated[Path, typer.Argument(help="YAML file: peers, rules, destinations, model.")],
 ) -> None:
     """Receive studies by C-STORE, run inference on them, and send SEG, SR and SC back.
 
@@ -31,29 +29,22 @@ def pull(
     url: Annotated[
         str, typer.Argument(help="Root of the DICOMweb services, such as http://localhost:8042/dicom-web.")
     ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for the images.", show_default=False)
-    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the images.")],
     query: Annotated[
         list[str] | None,
         typer.Option(
-            "--query",
             help="Condition KEYWORD=VALUE on studies or series, such as StudyDate=20260101-20260131; repeat it for "
-            "more. Default: Modality=CR and Modality=DX.",
-            show_default=False,
+            "more. Default: Modality=CR and Modality=DX."
         ),
     ] = None,
     credentials: Annotated[
         str,
         typer.Option(
-            "--credentials",
             help="Prefix of the environment variables with the credentials: PREFIX_USER and PREFIX_PASSWORD, or "
-            "PREFIX_TOKEN.",
+            "PREFIX_TOKEN."
         ),
     ] = "PNEUMOSEG_DICOMWEB",
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Most studies to fetch.", show_default=False)
-    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most studies to fetch.")] = None,
 ) -> None:
     """Fetch radiographs from an archive by DICOMweb (QIDO-RS and WADO-RS).
 

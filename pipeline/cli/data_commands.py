@@ -5,21 +5,15 @@ from typing import Annotated
 
 import typer
 
-from pneumoseg.pipeline.cli.option_groups import AcceptanceChoice, with_groups
+from pneumoseg.pipeline.cli.option_groups import AcceptanceChoice
 from pneumoseg.pipeline.cli.options import AllowBurnedIn, ImageFolder, Overwrite, Workers, parse_shape
 from pneumoseg.pipeline.core.console import console, say
 
 
-@with_groups
 def prepare(
     *,
     images: ImageFolder,
-    labels: Annotated[
-        list[Path],
-        typer.Option(
-            "--labels", help="CSV file of run lengths; can be given several times.", show_default=False
-        ),
-    ],
+    labels: Annotated[list[Path], typer.Option(help="CSV file of run lengths; can be given several times.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Path of the manifest.")] = Path(
         "manifest.json"
     ),
@@ -39,10 +33,7 @@ def prepare(
     ] = "1024,1024",
     name: Annotated[
         str | None,
-        typer.Option(
-            help="Name of the data set in models and reports; default: a hash of its images.",
-            show_default=False,
-        ),
+        typer.Option(help="Name of the data set in models and reports; default: a hash of its images."),
     ] = None,
     files: AcceptanceChoice,
     overwrite: Overwrite = False,
@@ -72,7 +63,6 @@ def prepare(
     raise typer.Exit(report.exit_code)
 
 
-@with_groups
 def check(
     *,
     folder: ImageFolder,

@@ -6,13 +6,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from pneumoseg.pipeline.cli.notices import warn_trained_on
 from pneumoseg.pipeline.cli.option_groups import (
     AcceptanceChoice,
     Computation,
     ModelUse,
     ModelUseWithUncertainty,
-    with_groups,
 )
 from pneumoseg.pipeline.cli.options import (
     AllowBurnedIn,
@@ -27,20 +25,15 @@ from pneumoseg.pipeline.core.console import console, say, warn, warn_some
 from pneumoseg.pipeline.core.errors import UsageError
 
 
-@with_groups
 def evaluate(
     *,
     model: ModelFolder,
     manifest: ManifestFile,
     output: Annotated[
-        Path,
-        typer.Option(
-            "-o", "--output", help="Folder for the report, scores.json and tables.", show_default=False
-        ),
+        Path, typer.Option("-o", "--output", help="Folder for the report, scores.json and tables.")
     ],
     fold: Annotated[
-        str | None,
-        typer.Option(help="Fold to score, or `all`; default: the fold held out.", show_default=False),
+        str | None, typer.Option(help="Fold to score, or `all`; default: the fold held out.")
     ] = None,
     use: ModelUseWithUncertainty,
     examples: Annotated[
@@ -51,7 +44,7 @@ def evaluate(
     computation: Computation,
 ) -> None:
     """Score a model on the fold that was held out, and compare it with empty predictions."""
-    from pneumoseg.pipeline.cli.summaries import evaluation_table
+    from pneumoseg.pipeline.cli.summaries import print_evaluation
     from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 
     check_fold(fold)
@@ -68,13 +61,11 @@ def evaluate(
         overwrite=overwrite,
     )
     title = "all folds" if report.fold is None else f"fold {report.fold}"
-    console.print(evaluation_table(report, title=title))
-    warn_trained_on(report)
+    print_evaluation(report, title=title)
     say(f"wrote {output / 'report.html'}, {output / 'scores.json'} and {output / 'cases.csv'}")
     raise typer.Exit(report.exit_code)
 
 
-@with_groups
 def submit(
     *,
     paths: ModelAndImages,
@@ -144,13 +135,10 @@ def submit(
     raise typer.Exit(report.exit_code)
 
 
-@with_groups
 def predict(
     *,
     paths: ModelAndImages,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for the results.", show_default=False)
-    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
     kinds: Annotated[
         str,
         typer.Option(
@@ -180,9 +168,7 @@ def predict(
     uid_root: Annotated[
         str | None,
         typer.Option(
-            "--uid-root",
-            help="Registered root for the UIDs of DICOM results; default: 2.25, which needs no registration.",
-            show_default=False,
+            help="Registered root for the UIDs of DICOM results; default: 2.25, which needs no registration."
         ),
     ] = None,
     watch: Annotated[

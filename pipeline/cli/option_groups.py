@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 from pneumoseg.pipeline.cli.options import (
     AnyBodyPart,
@@ -17,9 +17,11 @@ from pneumoseg.pipeline.cli.options import (
     FollowLinks,
     OperatingPointName,
     PrecisionChoice,
+    Quiet,
     RuntimeChoice,
     Threads,
     Tta,
+    Verbose,
     Workers,
     set_threads,
 )
@@ -28,6 +30,17 @@ if TYPE_CHECKING:  # they load NumPy and torch
     from pneumoseg.pipeline.core.runtime import Runtime
     from pneumoseg.pipeline.inference.model import ModelOptions
     from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verbosity:
+    """What every command prints. The callbacks run while the command line is parsed, so that they cover its errors."""
+
+    verbose: Verbose = False
+    quiet: Quiet = False
+
+
+_VERBOSITY: Final = inspect.Parameter("verbosity", inspect.Parameter.KEYWORD_ONLY, annotation=Verbosity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,14 +116,14 @@ class ModelUseWithUncertainty(ModelUse):
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn each parameter of a command whose type is a group into the options of the group.
+    """Turn each parameter of a command whose type is a group into the options of the group, and add -v and -q.
 
     Args:
         command: Command whose annotations typer reads.
 
     Returns: The command with one parameter for each option; it passes the groups on to *command*.
     """
-    parameters = inspect.signature(command).parameters.values()
+    parameters = [*inspect.signature(command).parameters.values(), _VERBOSITY]
     groups: dict[str, Any] = {
         each.name: each.annotation for each in parameters if is_dataclass(each.annotation)
     }
@@ -119,6 +132,7 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     def call(**options: Any) -> None:
         for name, group in groups.items():
             options[name] = group(**{field.name: options.pop(field.name) for field in fields(group)})
+        del options[_VERBOSITY.name]
         command(**options)
 
     expanded: list[inspect.Parameter] = []

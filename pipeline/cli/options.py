@@ -7,28 +7,50 @@ from typing import Annotated
 
 import typer
 
-from pneumoseg.pipeline.core.console import say
+from pneumoseg.pipeline.core.console import console, say
 from pneumoseg.pipeline.core.errors import UsageError
 
 _MODEL, _FILES, _COMPUTATION = "Use of the model", "Accepted files", "Computation"  # headings of --help
 
-ModelFolder = Annotated[
-    Path, typer.Argument(help="Model folder: the model/ folder of a training run.", show_default=False)
-]
-ManifestFile = Annotated[
-    Path, typer.Argument(help="Manifest written by `pneumoseg prepare`.", show_default=False)
-]
-ImageFolder = Annotated[
-    Path, typer.Argument(help="Folder of DICOM and PNG files, with subfolders.", show_default=False)
-]
+ModelFolder = Annotated[Path, typer.Argument(help="Model folder: the model/ folder of a training run.")]
+ManifestFile = Annotated[Path, typer.Argument(help="Manifest written by `pneumoseg prepare`.")]
+ImageFolder = Annotated[Path, typer.Argument(help="Folder of DICOM and PNG files, with subfolders.")]
 ModelAndImages = Annotated[
     list[Path],
     typer.Argument(
         metavar="[MODEL] IMAGES",
         help="Folder of DICOM and PNG files, with subfolders; before it, a model folder or a name that `pneumoseg "
         "models` lists; default: reference, in a release that comes with it.",
-        show_default=False,
     ),
+]
+
+
+class Printing:
+    """State of the process that -v sets; -q sets that of the console. Neither is turned off again.
+
+    Attributes:
+        tracebacks: Whether an error is printed with its traceback.
+    """
+
+    tracebacks = False
+
+    @classmethod
+    def be_verbose(cls, value: bool) -> None:
+        """Print tracebacks if *value* is true."""
+        cls.tracebacks = cls.tracebacks or value
+
+    @classmethod
+    def be_quiet(cls, value: bool) -> None:
+        """Silence standard output if *value* is true."""
+        console.quiet = console.quiet or value
+
+
+Verbose = Annotated[
+    bool,
+    typer.Option("-v", "--verbose", callback=Printing.be_verbose, help="Print the traceback of an error."),
+]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", callback=Printing.be_quiet, help="Print only warnings and errors.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")]
 
@@ -38,12 +60,7 @@ Device = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        rich_help_panel=_COMPUTATION,
-        help="Processor threads of the network; default: all.",
-        show_default=False,
-    ),
+    typer.Option(min=1, rich_help_panel=_COMPUTATION, help="Processor threads of the network; default: all."),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, rich_help_panel=_COMPUTATION, help="Images per batch.")]
 Workers = Annotated[
@@ -81,11 +98,9 @@ AllowBurnedIn = Annotated[
 OperatingPointName = Annotated[
     str | None,
     typer.Option(
-        "--operating-point",
         rich_help_panel=_MODEL,
         help="Operating point to use: challenge, specificity, screening, or specificity=0.9; "
         "default: the model's own setting.",
-        show_default=False,
     ),
 ]
 Tta = Annotated[
@@ -94,7 +109,6 @@ Tta = Annotated[
         rich_help_panel=_MODEL,
         help="Test-time augmentation to apply: flip, scale, both as flip,scale, or none; "
         "default: the model's own setting.",
-        show_default=False,
     ),
 ]
 Calibrated = Annotated[
@@ -108,7 +122,6 @@ Calibrated = Annotated[
 RuntimeChoice = Annotated[
     str,
     typer.Option(
-        "--runtime",
         rich_help_panel=_COMPUTATION,
         help="Runtime of the networks: torch, torch.compile, onnx, openvino, or auto, the fastest that is installed "
         "for the number of images, checked against torch.",
@@ -117,7 +130,6 @@ RuntimeChoice = Annotated[
 PrecisionChoice = Annotated[
     str,
     typer.Option(
-        "--precision",
         rich_help_panel=_COMPUTATION,
         help="Number format: float32, bf16, fp16 (CUDA), int8 (after `pneumoseg quantize`), or auto, that of the "
         "model's validation.",

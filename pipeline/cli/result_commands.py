@@ -13,16 +13,9 @@ from pneumoseg.pipeline.core.errors import UsageError
 def score(
     submissions: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="SUBMISSION",
-            help="CSV files to score; several are compared with the first.",
-            show_default=False,
-        ),
+        typer.Argument(metavar="SUBMISSION", help="CSV files to score; several are compared with the first."),
     ],
-    truth: Annotated[
-        Path,
-        typer.Argument(help="CSV file of true masks, in any format of the challenge.", show_default=False),
-    ],
+    truth: Annotated[Path, typer.Argument(help="CSV file of true masks, in any format of the challenge.")],
     groups: Annotated[
         Path | None,
         typer.Option(help="CSV file with the columns ImageId,PatientGroup, for intervals by patient."),
@@ -64,7 +57,6 @@ def report(
         typer.Argument(
             metavar="FOLDER...",
             help="Output folder of train, evaluate or predict; several are compared with the first.",
-            show_default=False,
         ),
     ],
     output: Annotated[
@@ -73,7 +65,6 @@ def report(
             "-o",
             "--output",
             help="Path of the page; default: report.html in the folder, or comparison.html of several folders.",
-            show_default=False,
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -95,21 +86,16 @@ def report(
 
 def describe(
     model: Annotated[
-        Path | None,
-        typer.Argument(help="Model folder; default: the network of --preset and --set.", show_default=False),
+        Path | None, typer.Argument(help="Model folder; default: the network of --preset and --set.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Path of the block diagram: .png, .svg or .pdf.")
     ] = None,
     preset: Annotated[
-        str | None,
-        typer.Option(help="Preset whose network to describe; default: the article's.", show_default=False),
+        str | None, typer.Option(help="Preset whose network to describe; default: the article's.")
     ] = None,
     settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="network.key=value, which replaces the preset's value.", show_default=False
-        ),
+        list[str] | None, typer.Option("--set", help="network.key=value, which replaces the preset's value.")
     ] = None,
     image_size: Annotated[
         tuple[int, int], typer.Option(help="Rows and columns of the input image in pixels.")

@@ -21,17 +21,18 @@ def score_table(result: SubmissionScore, *, title: str = "Challenge score") -> T
         result: Score of a valid submission.
         title: Title above the table.
     """
-    score = result.score
-    nothing = summarise(np.zeros_like(result.pred_px), result.true_px, np.zeros_like(result.pred_px))
-    table = scores_table(result.images, title=title, column="submission")
+    score, images = result.score, result.images
+    empty = np.zeros_like(images.true_px)
+    nothing = summarise(empty, images.true_px, empty)
+    table = scores_table(images, title=title, column="submission")
     table.add_section()
     table.add_row("images", str(score.images), "", str(nothing.images))
     table.add_row("with a pneumothorax", str(score.positives), "", str(nothing.positives))
     table.add_row("predicted positive", str(score.predicted_positive), "", str(nothing.predicted_positive))
     table.add_row("true positives", str(score.found), "", str(nothing.found))
     if result.unscored:
-        images = {issue.image_id for issue in result.unscored}
-        table.add_row("not scored (truth refused)", str(len(images)), "", str(len(images)))
+        unscored = str(len({issue.image_id for issue in result.unscored}))
+        table.add_row("not scored (truth refused)", unscored, "", unscored)
     return table
 
 
@@ -52,7 +53,7 @@ def comparison_table(
     first = next((each for each in results if isinstance(each, SubmissionScore)), None)
     if first is not None:
         table.add_row("predict nothing", number_cell(first.images.predicting_nothing()["dice"]), "", "")
-        count = PatientCount.of(first.groups)
+        count = PatientCount.of(first.images.groups)
         table.caption = f"{count}, {first.score.positives} with a pneumothorax; {count.resampled_by}"
     for name, result in zip(names, results, strict=True):
         if isinstance(result, InvalidSubmissionError):

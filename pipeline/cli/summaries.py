@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Column, Table
 
+from pneumoseg.pipeline.core.console import console, warn
 from pneumoseg.pipeline.dataset.groups import PatientCount
 from pneumoseg.pipeline.scoring.cells import NO_INTERVAL, interval_cell, number_cell, why_no_interval
 from pneumoseg.transforms.reader.reasons import Outcome, Reason
@@ -72,6 +73,21 @@ def operating_point_table(scores: "OperatingPointScores", *, title: str) -> Tabl
     )
     table.caption_justify = "left"
     return table
+
+
+def print_evaluation(report: "EvaluateReport", *, title: str) -> None:
+    """Print the scores of an evaluation, and warn if the model was trained on images among them.
+
+    Args:
+        report: Evaluation of a model.
+        title: Title above the table.
+    """
+    console.print(evaluation_table(report, title=title))
+    if report.trained_on:
+        warn(
+            f"the model was trained on {report.trained_on} of these {report.scores.score.images} images "
+            "(column trained_on of cases.csv): this score does not predict the score on new images"
+        )
 
 
 def evaluation_table(report: "EvaluateReport", *, title: str) -> Table:

@@ -47,9 +47,7 @@ def models() -> None:
 
 def export(
     model: ModelFolder,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for the exported files.", show_default=False)
-    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the exported files.")],
     formats: Annotated[
         str,
         typer.Option(
@@ -62,8 +60,7 @@ def export(
     tta: Annotated[
         str | None,
         typer.Option(
-            help="Test-time augmentation in the graph: flip or none; default: the model's own setting.",
-            show_default=False,
+            help="Test-time augmentation in the graph: flip or none; default: the model's own setting."
         ),
     ] = None,
     standardized: Annotated[
@@ -79,8 +76,7 @@ def export(
     libraries: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with the npm archives that the page for a browser needs; default: fetch them by npm.",
-            show_default=False,
+            help="Folder with the npm archives that the page for a browser needs; default: fetch them by npm."
         ),
     ] = None,
     overwrite: Overwrite = False,

@@ -1,4 +1,4 @@
-"""The commands train and tune."""
+"""Commands that make or change a model: train, tune and quantize."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pneumoseg.pipeline.cli.notices import warn_trained_on
 from pneumoseg.pipeline.cli.options import (
     BatchSize,
     Device,
@@ -19,7 +18,7 @@ from pneumoseg.pipeline.cli.options import (
     check_fold,
     set_threads,
 )
-from pneumoseg.pipeline.core.console import console, say
+from pneumoseg.pipeline.core.console import console, say, warn
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.preset_files import presets
 
@@ -32,46 +31,30 @@ def train(
     manifest: Annotated[
         Path | None,
         typer.Argument(
-            help="Manifest written by `pneumoseg prepare`; with --resume only needed if it has moved.",
-            show_default=False,
+            help="Manifest written by `pneumoseg prepare`; with --resume only needed if it has moved."
         ),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Run folder.", show_default=False)
-    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder.")] = None,
     fold: Annotated[
-        str | None,
-        typer.Option(
-            help="Fold to hold out, or `all` to hold out each in turn; default: 0.", show_default=False
-        ),
+        str | None, typer.Option(help="Fold to hold out, or `all` to hold out each in turn; default: 0.")
     ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help=f"Named configuration: {', '.join(presets())}.", show_default=False)
-    ] = None,
+    preset: Annotated[str | None, typer.Option(help=f"Named configuration: {', '.join(presets())}.")] = None,
     config: Annotated[
-        Path | None, typer.Option(help="YAML file with values that replace the preset's.", show_default=False)
+        Path | None, typer.Option(help="YAML file with values that replace the preset's.")
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            help="section.key=value, which replaces the value of the file or preset.",
-            show_default=False,
-        ),
+        typer.Option("--set", help="section.key=value, which replaces the value of the file or preset."),
     ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Epochs at the final resolution.", show_default=False)
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs at the final resolution.")] = None,
     image_size: Annotated[
-        int | None, typer.Option(min=1, help="Side of the network's input in pixels.", show_default=False)
+        int | None, typer.Option(min=1, help="Side of the network's input in pixels.")
     ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images per optimizer step.", show_default=False)
-    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per optimizer step.")] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Highest learning rate of the schedule.", show_default=False)
+        float | None, typer.Option(help="Highest learning rate of the schedule.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the run.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the run.")] = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Use deterministic algorithms only.")
     ] = False,
@@ -83,8 +66,7 @@ def train(
         ),
     ] = False,
     initial: Annotated[
-        Path | None,
-        typer.Option("--init", help="Model folder whose weights to start from.", show_default=False),
+        Path | None, typer.Option("--init", help="Model folder whose weights to start from.")
     ] = None,
     allow_seen: Annotated[
         bool,
@@ -107,19 +89,14 @@ def train(
             min=0,
             help="Processes that decode images and later load them from the cache; default: 0 on a processor, up to 2 "
             "beside a GPU.",
-            show_default=False,
         ),
     ] = None,
     threads: Threads = None,
     cache: Annotated[
-        Path | None,
-        typer.Option(
-            help="Cache folder for decoded images; default: beside the manifest.", show_default=False
-        ),
+        Path | None, typer.Option(help="Cache folder for decoded images; default: beside the manifest.")
     ] = None,
     mlflow: Annotated[
-        str | None,
-        typer.Option(help="MLflow tracking store, for example sqlite:///mlruns.db.", show_default=False),
+        str | None, typer.Option(help="MLflow tracking store, for example sqlite:///mlruns.db.")
     ] = None,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Evaluate at the end and write report.html.")
@@ -194,14 +171,13 @@ def _print_scores(
     validation: "OperatingPointScores", evaluation: "EvaluateReport | None", model: Path, *, title: str
 ) -> None:
     """Print the evaluation of a trained model, or the scores of its validation if it was not evaluated."""
-    from pneumoseg.pipeline.cli.summaries import evaluation_table, operating_point_table
+    from pneumoseg.pipeline.cli.summaries import operating_point_table, print_evaluation
     from pneumoseg.pipeline.model.description import read_description
 
     description = read_description(model)
     search = description.operating_point_search
     if evaluation is not None:
-        console.print(evaluation_table(evaluation, title=title))
-        warn_trained_on(evaluation)
+        print_evaluation(evaluation, title=title)
         say(f"wrote {model} and {model.parent / 'report.html'}")
         return
     console.print(operating_point_table(validation, title=title))
@@ -218,22 +194,18 @@ def _print_scores(
 def tune(
     model: ModelFolder,
     manifest: ManifestFile,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Model folder to write.", show_default=False)
-    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Model folder to write.")],
     add: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Another model whose networks join the ensemble, of another fold or seed; repeat it for more.",
-            show_default=False,
+            help="Another model whose networks join the ensemble, of another fold or seed; repeat it for more."
         ),
     ] = None,
     members: Annotated[
         str | None,
         typer.Option(
             help="Networks to keep, by their indices in model.json with commas, those of added models last; "
-            "default: all.",
-            show_default=False,
+            "default: all."
         ),
     ] = None,
     tta: Tta = None,
@@ -275,4 +247,30 @@ def tune(
     if report.cross_fitted is not None:
         say(f"at cross-fitted operating points, Dice is {report.cross_fitted:.4f}")
     say(f"wrote {report.model}, of {report.members} networks")
+    raise typer.Exit(report.exit_code)
+
+
+def quantize(
+    model: ModelFolder,
+    manifest: ManifestFile,
+    images: Annotated[int, typer.Option(min=1, help="Images of the calibration.")] = 64,
+    overwrite: Overwrite = False,
+    workers: Workers = 1,
+    threads: Threads = None,
+) -> None:
+    """Quantise a model to int8 for --precision int8, and print the Dice that it costs."""
+    from pneumoseg.pipeline.jobs.quantize import MOST_LOST, quantize_model
+
+    set_threads(threads)
+    report = quantize_model(model, manifest, images=images, workers=workers, overwrite=overwrite)
+    exact, quantized = report.exact.dices.mean(), report.quantized.dices.mean()
+    say(
+        f"Dice on {len(report.exact.dices)} held-out images: {exact:.4f} in float32, {quantized:.4f} in int8, "
+        f"{report.lost:.4f} lost; of the {report.exact.score.positives} positive ones {report.lost_of_positives:.4f}"
+    )
+    if report.exit_code:
+        warn(
+            f"more than {MOST_LOST} is lost: use the model in float32 or bf16, or calibrate with more --images"
+        )
+    say(f"wrote {report.folder}")
     raise typer.Exit(report.exit_code)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from rich.table import Table
 
 from pneumoseg.pipeline.core.claims import claim_folder
@@ -21,12 +22,12 @@ from pneumoseg.pipeline.jobs.score import SubmissionScore, score_submission
 from pneumoseg.pipeline.jobs.submit import write_submission
 from pneumoseg.pipeline.jobs.train import evaluate_run, train_model
 from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
+from pneumoseg.pipeline.scoring.cells import number_cell
 from pneumoseg.pipeline.scoring.challenge import summarise
 from pneumoseg.pipeline.training.gallery import SHOWN_GATE
 from pneumoseg.transforms.augmentation import Flip, Gamma, ShiftScaleRotate
 from pneumoseg.transforms.labels.challenge_csv import read_labels
 from pneumoseg.transforms.labels.rle import decode_rle
-from pneumoseg.transforms.labels.runs import area_px
 
 NOTICE: Final = "SYNTHETIC.txt"
 NOTICE_TEXT: Final = (
@@ -109,7 +110,7 @@ def run_demo(
     predict_folder(
         trained.model, phantoms.test_images, output / "predictions", runtime=Runtime(device=device)
     )
-    _draw_example(trained.model, phantoms, output / "example.png", device=device)
+    _draw_example(trained.model, phantoms, choose_example(scored), output / "example.png", device=device)
 
     for made in ("data", "run", "predictions"):  # each may be copied without the others
         write_text(output / made / NOTICE, NOTICE_TEXT)
@@ -138,32 +139,31 @@ def _table(evaluation: EvaluateReport, submission: SubmissionScore) -> Table:
         ("held-out fold", summarise(images.pred_px, images.true_px, images.shared_px)),
         ("test phantoms", submission.score),
     ):
-        numbers = (
-            score.dice,
-            score.predict_nothing,
-            score.dice_positive,
-            score.sensitivity,
-            score.specificity,
-        )
-        table.add_row(
-            name, str(score.images), *("-" if value is None else f"{value:.3f}" for value in numbers)
-        )
+        values = score.dice, score.predict_nothing, score.dice_positive, score.sensitivity, score.specificity
+        table.add_row(name, str(score.images), *(number_cell(value, digits=3) for value in values))
     return table
 
 
-def _draw_example(model_folder: Path, phantoms: PhantomSet, path: Path, *, device: str) -> None:
-    """Draw a test phantom whose pneumothorax is of the third quarter of sizes: not the easiest one."""
-    labels = read_labels(phantoms.test_labels)
-    positive = sorted(
-        (name for name, label in labels.images.items() if label.texts),
-        key=lambda name: area_px(labels.images[name].runs),
-    )
-    chosen = positive[len(positive) * 3 // 4]
-    file = next(phantoms.test_images.rglob(f"{chosen}.dcm"))
+def choose_example(submission: SubmissionScore) -> str:
+    """Choose the phantom of the picture: the largest label that the submission has found, or else the largest of all.
+
+    Args:
+        submission: Score of the submission; an image is found if its mask overlaps the label.
+
+    Returns: The id of the phantom.
+    """
+    images = submission.images
+    ranked = np.lexsort((images.true_px, images.shared_px > 0))
+    return submission.ids[int(ranked[-1])]
+
+
+def _draw_example(model_folder: Path, phantoms: PhantomSet, name: str, path: Path, *, device: str) -> None:
+    file = next(phantoms.test_images.rglob(f"{name}.dcm"))
     result = load_predictor(model_folder, device).predict(file, attention=True)
+    label = read_labels(phantoms.test_labels).images[name]
     figure = make_case_figure(
         image=result.radiograph.image,
-        label=decode_rle(labels.images[chosen].texts, result.radiograph.shape),
+        label=decode_rle(label.texts, result.radiograph.shape),
         pred=result.mask,
         attention=(result.attention or ())[SHOWN_GATE],
         probability=result.probability,

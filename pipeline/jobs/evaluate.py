@@ -18,7 +18,7 @@ from pneumoseg.pipeline.dataset.manifest import Case, Manifest, manifest_sha256,
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.runtime_choice import choose_runtime
 from pneumoseg.pipeline.jobs.card_evaluation import read_card_evaluation
-from pneumoseg.pipeline.jobs.exhibits import choose_cases, make_exhibits
+from pneumoseg.pipeline.jobs.exhibits import make_exhibits
 from pneumoseg.pipeline.jobs.measure_cases import MeasuredCases, Parts, held_out_parts, measure_cases
 from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.model.card import write_card
@@ -129,20 +129,29 @@ def evaluate_model(
         output,
         cross_fitted_point=plan.cross_fitted_point,
         calibrated=options.calibrated,
-        batch_size=runtime.batch_size,
-        workers=runtime.workers,
+        runtime=runtime,
     )
-    report = _report(model, plan, measured)
+    report = EvaluateReport(
+        fold=plan.fold,
+        scores=score_point(measured.curves, model.operating_point),
+        trained_on=sum(measured.seen),
+        images=measured.images,
+        in_sample=plan.in_sample,
+        cross_fitted=measured.cross_fitted_images,
+    )
     if options.calibrated and report.operating_point == "in-sample":
         warn("the calibration was fitted on these images: their calibration error is in-sample, and too low")
     _write_scores(output, model, manifest, measured, report)
-    chosen = choose_cases(
+    exhibits = make_exhibits(
         measured,
         report.quoted,
+        plan.parts,
+        manifest_path,
         point_of=lambda case: plan.cross_fitted_point(case) or model.operating_point,
         each=examples,
+        workers=runtime.workers,
     )
-    save_gallery(output, make_exhibits(plan.parts, manifest, manifest_path, chosen, workers=runtime.workers))
+    save_gallery(output, exhibits)
     if card and not report.trained_on:
         write_card(model.folder, model.description, read_card_evaluation(output))
     elif card:
@@ -201,18 +210,6 @@ def _cross_fitted_point(model: Model) -> Callable[[Case], OperatingPoint | None]
         return lambda _: None
     points = [point.as_point() for point in search.cross_fitted.points]
     return lambda case: points[inner_fold_of(case.group, len(points))]
-
-
-def _report(model: Model, plan: _Plan, measured: MeasuredCases) -> EvaluateReport:
-    """Compute the scores at the operating point of the model."""
-    return EvaluateReport(
-        fold=plan.fold,
-        scores=score_point(measured.curves, model.operating_point),
-        trained_on=sum(measured.seen),
-        images=measured.images,
-        in_sample=plan.in_sample,
-        cross_fitted=measured.cross_fitted_images,
-    )
 
 
 def _write_scores(

@@ -9,17 +9,17 @@ import torch
 from pneumoseg.pipeline.core.console import say
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.runtime import Runtime
-from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
+from pneumoseg.pipeline.inference.model import ModelOptions, load_model
 from pneumoseg.pipeline.inference.passes import parse_tta
 from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.pipeline.model.operating_points import expectation
-from pneumoseg.pipeline.pacs.config import Analysis, ListenConfig, load_listen_config
+from pneumoseg.pipeline.pacs.config import ListenConfig, load_listen_config
 from pneumoseg.pipeline.pacs.service import Analysed, Service
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.pipeline.results.receipts import FOLDER, read_receipt
 from pneumoseg.pipeline.results.settings import check_uid_root
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
-from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
+from pneumoseg.transforms.reader.radiograph import read_radiograph
 
 
 def listen_to_archive(
@@ -38,75 +38,43 @@ def listen_to_archive(
         JobError: If the model, the spool or a port cannot be used.
     """
     config = config if isinstance(config, ListenConfig) else load_listen_config(config)
-    check_uid_root(config.analysis.uid_root)
-    if config.analysis.threads is not None:
-        torch.set_num_threads(config.analysis.threads)
+    analysis = config.analysis
+    check_uid_root(analysis.uid_root)
+    if analysis.threads is not None:
+        torch.set_num_threads(analysis.threads)
     options = ModelOptions(
-        operating_point=config.analysis.operating_point,
-        tta=parse_tta(config.analysis.tta),
-        calibrated=config.analysis.calibrated,
+        operating_point=analysis.operating_point, tta=parse_tta(analysis.tta), calibrated=analysis.calibrated
     )
-    model = load_model(config.analysis.model, resolve_device(config.analysis.device), options)
+    runtime = Runtime(device=analysis.device, batch_size=analysis.batch_size, workers=analysis.workers)
+    model = load_model(analysis.model, resolve_device(analysis.device), options)
     if expected := expectation(model.description, model.objective):
-        say(f"{config.analysis.model}: {expected}")
-    acceptance = acceptance_of(config.analysis)
-    readers = Readers(read_radiograph, acceptance=acceptance, workers=config.analysis.workers)
+        say(f"{analysis.model}: {expected}")
+    acceptance = AcceptanceFilters.widened(
+        any_view=analysis.any_view, any_modality=analysis.any_modality, any_body_part=analysis.any_body_part
+    )
+    readers = Readers(read_radiograph, acceptance=acceptance, workers=analysis.workers)
 
     def analyse(images: Path, results: Path, kinds: Sequence[str]) -> Analysed:
-        return analyse_study(
-            model, images, results, kinds, analysis=config.analysis, options=options, readers=readers
+        predict_folder(
+            analysis.model,
+            images,
+            results,
+            kinds=kinds,
+            options=options,
+            runtime=runtime,
+            acceptance=acceptance,
+            uid_root=analysis.uid_root,
+            model=model,
+            readers=readers,
         )
+        return _made_in(results)
 
     with readers:  # they serve all studies
         return Service(config, analyse).run(on_ready)
 
 
-def acceptance_of(analysis: Analysis) -> AcceptanceFilters:
-    """Make the acceptance filters of an analysis.
-
-    Args:
-        analysis: How to use the model.
-    """
-    return AcceptanceFilters.widened(
-        any_view=analysis.any_view, any_modality=analysis.any_modality, any_body_part=analysis.any_body_part
-    )
-
-
-def analyse_study(
-    model: Model,
-    images: Path,
-    results: Path,
-    kinds: Sequence[str],
-    *,
-    analysis: Analysis,
-    options: ModelOptions,
-    readers: Readers[Radiograph] | None = None,
-) -> Analysed:
-    """Run `predict_folder` on the images of a study.
-
-    Args:
-        model: Loaded model.
-        images: Folder of the images.
-        results: Folder of the results, of an earlier call, too: what is complete there is kept.
-        kinds: Kinds of DICOM results.
-        analysis: How to use the model.
-        options: The same, as the model was loaded with.
-        readers: Decoding processes that serve all studies; None starts some for this one.
-
-    Raises: JobError: If the results cannot be made now.
-    """
-    predict_folder(
-        analysis.model,
-        images,
-        results,
-        kinds=kinds,
-        options=options,
-        runtime=Runtime(device=analysis.device, batch_size=analysis.batch_size, workers=analysis.workers),
-        acceptance=acceptance_of(analysis),
-        uid_root=analysis.uid_root,
-        model=model,
-        readers=readers,
-    )
+def _made_in(results: Path) -> Analysed:
+    """List the DICOM results of a study, of earlier analyses, too: what is complete there has been kept."""
     made: dict[str, str] = {}
     statuses: Counter[str] = Counter()
     for path in sorted((results / FOLDER).glob("*.json")):

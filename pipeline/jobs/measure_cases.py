@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.names import safe_name
+from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, FileCases
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest, manifest_sha256
 from pneumoseg.pipeline.drawing.pictures import save_png, std_picture
@@ -116,8 +117,7 @@ def measure_curves(
     manifest: Manifest,
     manifest_path: Path,
     *,
-    batch_size: int,
-    workers: int,
+    runtime: Runtime,
     postprocessing: MeasureCurves | None = None,
 ) -> list[CaseCurves]:
     """Run models on the cases of a manifest, and measure their threshold curves at the original image size.
@@ -126,8 +126,7 @@ def measure_curves(
         parts: Which networks score which cases.
         manifest: The manifest.
         manifest_path: Path of the manifest file, which image paths are relative to.
-        batch_size: Images per batch.
-        workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
+        runtime: Batch size and workers.
         postprocessing: Transform of each case, which measures more than the curves; None measures these.
 
     Returns: The curves in the order of the manifest.
@@ -136,11 +135,11 @@ def measure_curves(
     curves: list[CaseCurves] = []
     for model, part in parts:
         chain = evaluation_chain(image_size=model.image_size, acceptance=ACCEPT_ALL_KINDS)
-        files = FileCases(manifest, manifest_path, part, chain=chain, workers=workers)
+        files = FileCases(manifest, manifest_path, part, chain=chain, workers=runtime.workers)
         challenge = ChallengeMetric(model.operating_point)
         make_evaluator(
             model.predictor,
-            DataLoader(files, batch_size=batch_size),
+            DataLoader(files, batch_size=runtime.batch_size),
             postprocessing=postprocessing or MeasureCurves(manifest.training),
             key_metric=("dice", challenge["dice"]),
             metrics={"challenge": challenge},
@@ -158,8 +157,7 @@ def measure_cases(
     *,
     cross_fitted_point: Callable[[Case], OperatingPoint | None],
     calibrated: bool,
-    batch_size: int,
-    workers: int,
+    runtime: Runtime,
 ) -> MeasuredCases:
     """Run models on the cases of a manifest, and measure probabilities and masks at the original image size.
 
@@ -172,8 +170,7 @@ def measure_cases(
         cross_fitted_point: Gives the operating point that was tuned without the patient of a case, or None.
         calibrated: Whether to calibrate image probabilities: without the inner fold of the patient of a case if its
             operating point is cross-fitted, else as the model does.
-        batch_size: Images per batch.
-        workers: Processes that decode; 0 decodes in this process, without protection from damaged files.
+        runtime: Batch size and workers.
 
     Raises: JobError: If an image cannot be used.
     """
@@ -192,8 +189,7 @@ def measure_cases(
             [(part_model, part)],
             manifest,
             manifest_path,
-            batch_size=batch_size,
-            workers=workers,
+            runtime=runtime,
             postprocessing=measure,
         )
         seen_by |= {index: part_model.has_seen(manifest.training[index].sha256) for index in part}

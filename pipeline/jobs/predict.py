@@ -21,7 +21,7 @@ from pneumoseg.pipeline.jobs.cluster import LOCAL, RAY, check_engine, connected,
 from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.model.operating_points import expectation
 from pneumoseg.pipeline.reading.duplicates import Duplicates, find_duplicates
-from pneumoseg.pipeline.reading.folders import FoundFiles, find_radiographs, look_for_uids
+from pneumoseg.pipeline.reading.folders import find_radiographs, look_for_uids
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.pipeline.results.output_folder import claimed, remove_leftovers, remove_unfinished_of_parts
 from pneumoseg.pipeline.results.planning import Names, Part, Planned, content_sha256
@@ -42,7 +42,7 @@ from pneumoseg.transforms.reader.radiograph import Radiograph
 from pneumoseg.transforms.reader.reasons import Outcome, RadiographError
 
 
-@dataclass(frozen=True)
+@dataclass
 class PredictReport:
     """Numbers of files of a folder, or of a part of it, by their results.
 
@@ -64,11 +64,11 @@ class PredictReport:
         expectation: How many pneumothoraces the operating point finds in validation; None if that is unknown.
     """
 
-    segmented: int
-    predicted_positive: int
-    reasons: Counter[str]
-    refused: int
-    other_files: int
+    segmented: int = 0
+    predicted_positive: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
+    other_files: int = 0
     review: int = 0
     links: int = 0
     kept: int = 0
@@ -83,6 +83,26 @@ class PredictReport:
     def exit_code(self) -> int:
         """0, or 3 where a file was refused, a result has to be reviewed, or a DICOM result could not be made."""
         return 3 if self.refused or self.review or self.incomplete else 0
+
+    def count(self, receipt: Receipt, *, trained_on: bool) -> None:
+        """Count one more file.
+
+        Args:
+            receipt: Receipt of the file.
+            trained_on: Whether the model was trained on it.
+        """
+        row = receipt.row
+        if receipt.is_result:
+            self.segmented += 1
+        else:
+            self.reasons[str(row["reason"])] += 1
+        self.trained_on += trained_on
+        self.predicted_positive += row.get("decision") == "positive"
+        self.review += row["status"] == REVIEW
+        self.refused += row["status"] == Outcome.REFUSED
+        self.left_out.update(why for why in str(row.get("left_out") or "").split("; ") if why)
+        self.header_changes.update(what for what in str(row.get("header") or "").split("; ") if what)
+        self.incomplete += lacks_requested_object(row)
 
 
 def predict_folder(
@@ -213,13 +233,15 @@ def predict_folder(
                 if part:
                     remove_unfinished_of_parts(output, part)
             own = receipts if part is None else collect(output, part.of(planned), settings)
-            report = _report(
-                own or [],
-                model=model,
-                found=found,
+            report = PredictReport(
+                other_files=found.others,
+                links=found.links,
                 kept=len(mine) - len(due),
                 has_tables=receipts is not None,
+                expectation=expectation(model.description, model.objective),
             )
+            for receipt in own or ():
+                report.count(receipt, trained_on=was_trained_on(model, receipt))
             log.info(
                 f"segmented {report.segmented}, {report.kept} of them before; to review: {report.review}; "
                 f"without result: {counts(report.reasons)}"
@@ -263,40 +285,3 @@ def _due(
                 due.append(file.path)
             advance()
     return due
-
-
-def _report(
-    receipts: Sequence[Receipt], *, model: Model, found: FoundFiles, kept: int, has_tables: bool
-) -> PredictReport:
-    segmented = predicted_positive = review = refused = trained_on = incomplete = 0
-    reasons: Counter[str] = Counter()
-    left_out: Counter[str] = Counter()
-    header_changes: Counter[str] = Counter()
-    for receipt in receipts:
-        row = receipt.row
-        segmented += receipt.is_result
-        trained_on += was_trained_on(model, receipt)
-        predicted_positive += row.get("decision") == "positive"
-        review += row["status"] == REVIEW
-        refused += row["status"] == Outcome.REFUSED
-        if not receipt.is_result:
-            reasons[str(row["reason"])] += 1
-        left_out.update(why for why in str(row.get("left_out") or "").split("; ") if why)
-        header_changes.update(what for what in str(row.get("header") or "").split("; ") if what)
-        incomplete += lacks_requested_object(row)
-    return PredictReport(
-        segmented=segmented,
-        predicted_positive=predicted_positive,
-        review=review,
-        reasons=reasons,
-        refused=refused,
-        other_files=found.others,
-        links=found.links,
-        kept=kept,
-        trained_on=trained_on,
-        left_out=left_out,
-        incomplete=incomplete,
-        header_changes=header_changes,
-        has_tables=has_tables,
-        expectation=expectation(model.description, model.objective),
-    )

@@ -17,7 +17,6 @@ from pneumoseg.pipeline.pacs.dicomweb import ArchiveError, UnreachableError, mak
 from pneumoseg.pipeline.pacs.pull import (
     DEFAULT_QUERY,
     Instance,
-    Query,
     fetch,
     find_instances,
     find_studies,
@@ -76,15 +75,20 @@ def pull_images(
     output.mkdir(parents=True, exist_ok=True)
     with locked(output), Interruption() as interruption:
         remove_unfinished(output)
-        pulling = _Pulling(client, conditions, output, report)
+        pace = Pace(0)
         try:
-            for instance in pulling.find(limit):
-                if interruption.received:
-                    raise InterruptedRunError(
-                        f"interrupted; {report.fetched} images are fetched, the same command continues",
-                        interruption.received,
-                    )
-                pulling.fetch(instance)
+            for study in islice(find_studies(client, conditions), limit):
+                report.studies += 1
+                with _listed(report, study):
+                    for instance in find_instances(client, study, conditions):
+                        if interruption.received:
+                            raise InterruptedRunError(
+                                f"interrupted; {report.fetched} images are fetched, the same command continues",
+                                interruption.received,
+                            )
+                        _pull(client, instance, output, report)
+                        if pace.advance() is not None:
+                            say(f"fetched {report.fetched} images of {report.studies} studies")
         except ArchiveError as error:
             raise JobError(
                 f"{url}: {error}; {report.fetched} images are fetched, the same command continues"
@@ -94,40 +98,23 @@ def pull_images(
     return report
 
 
-@dataclass
-class _Pulling:
-    """One run; an error of a single study or instance is listed, and the others continue."""
+def _pull(client: DICOMwebClient, instance: Instance, output: Path, report: PullReport) -> None:
+    """Fetch an instance, unless it is there."""
+    path = output / instance.study / instance.series / f"{instance.sop}.dcm"
+    if path.exists():
+        report.kept += 1
+        return
+    with _listed(report, instance.sop):
+        fetch(client, instance, path)
+        report.fetched += 1
 
-    client: DICOMwebClient
-    conditions: Query
-    output: Path
-    report: PullReport
-    pace: Pace = field(default_factory=lambda: Pace(0))
 
-    def find(self, limit: int | None) -> Iterator[Instance]:
-        """Yield the instances of all studies, or of the first ones."""
-        for study in islice(find_studies(self.client, self.conditions), limit):
-            self.report.studies += 1
-            with self._listed(study):
-                yield from find_instances(self.client, study, self.conditions)
-
-    def fetch(self, instance: Instance) -> None:
-        """Fetch an instance, unless it is there."""
-        path = self.output / instance.study / instance.series / f"{instance.sop}.dcm"
-        if path.exists():
-            self.report.kept += 1
-            return
-        with self._listed(instance.sop):
-            fetch(self.client, instance, path)
-            self.report.fetched += 1
-        if self.pace.advance() is not None:
-            say(f"fetched {self.report.fetched} images of {self.report.studies} studies")
-
-    @contextmanager
-    def _listed(self, uid: str) -> Iterator[None]:
-        try:
-            yield
-        except UnreachableError:
-            raise
-        except ArchiveError as error:
-            self.report.failed.append(f"{uid}: {error}")
+@contextmanager
+def _listed(report: PullReport, uid: str) -> Iterator[None]:
+    """List the error of a single study or instance, and continue; an archive that cannot be reached ends the run."""
+    try:
+        yield
+    except UnreachableError:
+        raise
+    except ArchiveError as error:
+        report.failed.append(f"{uid}: {error}")

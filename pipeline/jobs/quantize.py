@@ -11,6 +11,7 @@ import torch
 from pneumoseg.pipeline.core.claims import claim_folder
 from pneumoseg.pipeline.core.console import tracked
 from pneumoseg.pipeline.core.files import sha256_of, write_json
+from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, FileCases
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.inference.model import ModelOptions, load_model
@@ -22,7 +23,6 @@ from pneumoseg.transforms.chains import evaluation_chain
 
 MOST_LOST: Final = 0.005
 """Loss of Dice above which the quantised model should not be used."""
-_BATCH_SIZE: Final = 4
 
 
 @dataclass(frozen=True)
@@ -121,13 +121,11 @@ def quantize_model(
     with tracked("score", total=2) as advance:
         for model in (exact, quantized):
             parts = [(model.without(fold), held_out)]
-            curves = measure_curves(parts, manifest, manifest_path, batch_size=_BATCH_SIZE, workers=workers)
+            curves = measure_curves(parts, manifest, manifest_path, runtime=Runtime(workers=workers))
             scores.append(score_point(curves, model.operating_point))
             advance()
-    names = ("float32", "int8")
-    record = record.model_copy(
-        update={"scores": {name: each.as_dict() for name, each in zip(names, scores, strict=True)}}
-    )
+    named = zip(("float32", "int8"), scores, strict=True)
+    record = record.model_copy(update={"scores": {name: each.as_dict() for name, each in named}})
     write_json(folder / RECORD, record.model_dump(mode="json"))
     return QuantizeReport(folder, len(calibration), *scores)
 

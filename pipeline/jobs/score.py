@@ -17,42 +17,27 @@ from pneumoseg.transforms.labels.challenge_csv import LabelIssue, Labels
 from pneumoseg.transforms.labels.runs import area_px, overlap_px
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SubmissionScore:
     """Score of a submission, and the pixel counts of each image from which it is computed.
 
     Attributes:
         score: The challenge's metric and its parts.
         ids: Scored images, in the order of the truth.
-        pred_px: Pixels of each predicted mask, shape (images,).
-        true_px: Pixels of each true mask, shape (images,).
-        shared_px: Pixels that are in both masks, shape (images,).
-        groups: Patient of each image; an image of an unknown patient is a group of its own.
+        images: Their patients and pixel counts, for numbers with intervals; an image of an unknown patient is a group
+            of its own.
         unscored: Rows of the truth that cannot be trusted; their images are left out.
     """
 
     score: ChallengeScore
     ids: tuple[str, ...]
-    pred_px: NDArray[np.int64]
-    true_px: NDArray[np.int64]
-    shared_px: NDArray[np.int64]
-    groups: tuple[str, ...]
+    images: ScoredImages
     unscored: tuple[LabelIssue, ...]
-
-    @property
-    def images(self) -> ScoredImages:
-        """The counts of all images, for numbers with intervals."""
-        return ScoredImages(
-            groups=self.groups,
-            pred_px=self.pred_px,
-            true_px=self.true_px,
-            shared_px=self.shared_px,
-        )
 
     @property
     def dice(self) -> NDArray[np.float64]:
         """Dice of each image, shape (images,)."""
-        return dice_from_counts(self.pred_px, self.true_px, self.shared_px)
+        return dice_from_counts(self.images.pred_px, self.images.true_px, self.images.shared_px)
 
     @property
     def exit_code(self) -> int:
@@ -125,18 +110,14 @@ def _score(
     predictions = read_submission(submission, labels.images, tolerated=unscored, shape=shape)
     ids = tuple(labels.images)
     pairs = [(predictions.images[name].runs, labels.images[name].runs) for name in ids]
-    pred_px = np.array([area_px(pred) for pred, _ in pairs])
-    true_px = np.array([area_px(true) for _, true in pairs])
-    shared_px = np.array([overlap_px(pred, true) for pred, true in pairs])
-    return SubmissionScore(
-        score=summarise(pred_px, true_px, shared_px),
-        ids=ids,
-        pred_px=pred_px,
-        true_px=true_px,
-        shared_px=shared_px,
+    images = ScoredImages(
         groups=patients,
-        unscored=tuple(labels.errors),
+        pred_px=np.array([area_px(pred) for pred, _ in pairs]),
+        true_px=np.array([area_px(true) for _, true in pairs]),
+        shared_px=np.array([overlap_px(pred, true) for pred, true in pairs]),
     )
+    score = summarise(images.pred_px, images.true_px, images.shared_px)
+    return SubmissionScore(score=score, ids=ids, images=images, unscored=tuple(labels.errors))
 
 
 def _read_truth(path: Path, shape: tuple[int, int]) -> Labels:

@@ -25,7 +25,7 @@ from pneumoseg.pipeline.dataset.manifest import Manifest
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.jobs.starting_point import read_starting_point
-from pneumoseg.pipeline.jobs.trained_model import KeptWeights, describe_training, write_model, write_summary
+from pneumoseg.pipeline.jobs.trained_model import KeptWeights, write_results
 from pneumoseg.pipeline.reporting.paired import EVALUATION
 from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores, score_point
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, save_out_of_fold
@@ -36,12 +36,7 @@ from pneumoseg.pipeline.training.fitting import fit
 from pneumoseg.pipeline.training.gallery import Gallery
 from pneumoseg.pipeline.training.history import History, HistoryFiles
 from pneumoseg.pipeline.training.phases import plan_phases
-from pneumoseg.pipeline.training.run_record import (
-    CONFIG,
-    RunRecord,
-    make_record,
-    write_record,
-)
+from pneumoseg.pipeline.training.run_record import CONFIG, RunRecord, make_record, write_record
 from pneumoseg.pipeline.training.tracking import MLflow, TensorBoard, Tracker, TrackerHandler, import_mlflow
 from pneumoseg.pipeline.training.training_run import TrainingRun
 
@@ -174,24 +169,15 @@ def train_model(
                 TrackerHandler(trackers, partial(gallery.draw, run.evaluated)),
             ]
         best = fit(
-            run,
-            history,
-            run_dir / "checkpoints",
-            origin=start.origin,
-            state=start.state,
-            reports=reports,
+            run, history, run_dir / "checkpoints", origin=start.origin, state=start.state, reports=reports
         )
-
         kept = _keep_the_better(run, best)
         out_of_fold = run.validate_model(config.tta)
         search = tune(out_of_fold, cases)
         scores = score_point(out_of_fold, search.objectives["challenge"].point.as_point())
         if is_main_process:
-            seen = start.origin["initial"]["seen"]
-            trained_on = describe_training(start.manifest, start.training, seen=seen)
-            write_model(run_dir, run, start, trained_on, scores=scores, search=search, kept=kept)
             save_out_of_fold(run_dir / OUT_OF_FOLD, out_of_fold)
-            write_summary(run_dir, run, start, trained_on, scores=scores, kept=kept)
+            write_results(run_dir, run, start, scores=scores, search=search, kept=kept)
         idist.barrier()  # other processes read the model only after it is written
     evaluation = None
     if report and is_main_process:  # the process group has ended

@@ -74,35 +74,35 @@ def describe_training(manifest: Manifest, training: Sequence[int], *, seen: Iter
     )
 
 
-def write_model(
+def write_results(
     run_dir: Path,
     run: TrainingRun,
     start: StartingPoint,
-    trained_on: Training,
     *,
     scores: OperatingPointScores,
     search: OperatingPointSearch,
     kept: KeptWeights,
 ) -> None:
-    """Write the model folder of a run.
+    """Write the model folder of a run and ``summary.json``: all that is needed to repeat the run, and its scores.
 
     Args:
-        run_dir: Run folder; gets ``model/``.
-        run: The run, with the kept weights in its networks.
+        run_dir: Run folder.
+        run: The run after its end, with the kept weights in its networks.
         start: What the run has started from.
-        trained_on: Images that the weights have seen.
         scores: Scores on the held-out fold, at the tuned operating point.
         search: Operating points that were tuned on the held-out fold.
         kept: Which weights were kept.
     """
-    config = run.config
+    config, initial = run.config, start.origin["initial"]
+    trained_on = describe_training(start.manifest, start.training, seen=initial["seen"])
+    versions = {name: version(name) for name in LIBRARIES}
     members = tuple(
         save_weights(run_dir / "model", network, fold=start.fold, epoch=epoch)
         for network, epoch in zip(run.predictor.networks, kept.members or (None,), strict=True)
     )
     description = ModelDescription(
         network=config.network.model_copy(update={"encoder_weights": None}),  # no path goes with the model
-        encoder_origin=start.origin["initial"]["encoder_origin"],
+        encoder_origin=initial["encoder_origin"],
         preprocessing=Preprocessing(image_size=config.data.image_size),
         operating_point=TunedPoint.of(scores.point),
         operating_point_search=search,
@@ -111,30 +111,9 @@ def write_model(
         precision=cast("ComputedPrecision", run.precision.name),  # nothing is trained in int8
         trained_on=trained_on,
         validation=scores.as_dict(),
-        versions={name: version(name) for name in LIBRARIES},
+        versions=versions,
     )
     save_description(run_dir / "model", description)
-
-
-def write_summary(
-    run_dir: Path,
-    run: TrainingRun,
-    start: StartingPoint,
-    trained_on: Training,
-    *,
-    scores: OperatingPointScores,
-    kept: KeptWeights,
-) -> None:
-    """Write ``summary.json``: all that is needed to repeat the run, and its scores.
-
-    Args:
-        run_dir: Run folder.
-        run: The run, after its end.
-        start: What the run has started from.
-        trained_on: Images that the weights have seen.
-        scores: Scores on the held-out fold, at the tuned operating point.
-        kept: Which weights were kept.
-    """
     write_json(
         run_dir / "summary.json",
         {
@@ -154,13 +133,13 @@ def write_summary(
             "python": platform.python_version(),
             "platform": platform.platform(),
             "manifest_sha256": start.origin["manifest"],
-            "initial_weights_sha256": start.origin["initial"]["weights_sha256"],
+            "initial_weights_sha256": initial["weights_sha256"],
             "initial_images": trained_on.initial_images,
             "held_out_seen": trained_on.held_out_seen,
-            "seed": run.config.seed,
-            "config": run.config.model_dump(mode="json"),
+            "seed": config.seed,
+            "config": config.model_dump(mode="json"),
             "operating_point": asdict(scores.point),
             "validation": scores.as_dict(),
-            "versions": {name: version(name) for name in LIBRARIES},
+            "versions": versions,
         },
     )

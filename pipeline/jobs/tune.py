@@ -98,8 +98,7 @@ def tune_model(
         for network in model.networks:
             round_to_half(network)
     parts = held_out_parts(model, manifest)
-    batch_size, workers = runtime.batch_size, runtime.workers
-    curves = measure_curves(parts, manifest, manifest_path, batch_size=batch_size, workers=workers)
+    curves = measure_curves(parts, manifest, manifest_path, runtime=runtime)
     search = tune(curves, manifest.training)
     point = search.objectives["challenge"].point
     scores = score_point(curves, point.as_point())
@@ -121,9 +120,8 @@ def tune_model(
         }
     )
     save_description(output, description)
-    return TuneReport(
-        output, scores, search.cross_fitted.dice if search.cross_fitted else None, len(model.networks)
-    )
+    cross_fitted = search.cross_fitted.dice if search.cross_fitted else None
+    return TuneReport(output, scores, cross_fitted, len(model.networks))
 
 
 def _keep(models: Sequence[Model], members: Sequence[int]) -> list[Model]:

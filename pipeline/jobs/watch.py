@@ -1,8 +1,10 @@
 """Watch a folder: run `predict_folder` on its files as soon as they are complete, until a signal ends it."""
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,16 +20,8 @@ from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.reader.radiograph import FileKind, kind_of, read_radiograph, read_start
 
 _TEMPORARY: Final = (
-    ".part",
-    ".partial",
-    ".tmp",
-    ".temp",
-    ".filepart",
-    ".crdownload",
-    ".writing",
-    ".upload",
-    "~",
-)
+    ".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".writing", ".upload", "~",
+)  # fmt: skip
 """Ends of names that programs give to files which they have not finished."""
 _START_BYTES: Final = 2**10
 _Signature = tuple[int, int]
@@ -158,25 +152,14 @@ class Arrivals:
         return found
 
     def _files(self) -> Iterator[tuple[Path, _Signature]]:
-        waiting = [os.fspath(self.folder)]
         left_out = os.path.realpath(self.leave_out)
-        while waiting:
-            here = waiting.pop()
-            if os.path.realpath(here) == left_out:
-                continue
-            try:
-                entries = list(os.scandir(here))
-            except OSError:  # it has just gone
-                continue
-            for entry in entries:
-                try:
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                    elif entry.is_file(follow_symlinks=False) and not _is_temporary(entry.name):
-                        status = entry.stat(follow_symlinks=False)
-                        yield Path(entry.path), (status.st_size, status.st_mtime_ns)
-                except OSError:
-                    continue
+        for folder, subfolders, names in os.walk(self.folder):
+            subfolders[:] = [name for name in subfolders if os.path.realpath(Path(folder, name)) != left_out]
+            for path in (Path(folder, name) for name in names if not _is_temporary(name)):
+                with suppress(OSError):  # it has just gone
+                    status = path.lstat()
+                    if stat.S_ISREG(status.st_mode):
+                        yield path, (status.st_size, status.st_mtime_ns)
 
 
 def _is_temporary(name: str) -> bool:

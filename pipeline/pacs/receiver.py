@@ -231,7 +231,7 @@ class Receiver:
         Raises: RefusedError: If that is not possible.
         """
         try:
-            return self.spool.store(content, facts, rule, ae=ae).value
+            return self.spool.store(content, facts, rule, ae=ae)
         except SpoolFullError as error:
             raise RefusedError(NO_ROOM, "room", f"{error} is reached") from None
         except OtherContentError:

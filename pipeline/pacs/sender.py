@@ -93,7 +93,7 @@ class Sender:
         except UnreachableError:
             raise
         except Exception as error:  # noqa: BLE001  (of a file in the spool, and of the libraries that read it)
-            self._fail(self._backoff_of(study), _why(error), study=study.folder.parent.name)
+            self._fail(self._backoff_of(study), _why(error), study=study.uid)
 
     def _backoff_of(self, study: Study) -> Backoff:
         """Waiting time of a study whose results were refused: the others are sent meanwhile."""
@@ -110,7 +110,6 @@ class Sender:
 
         Raises: UnreachableError: If the destination cannot be reached.
         """
-        uid = study.folder.parent.name
         refused: ArchiveError | None = None
         for path, error in self._attempts(study, due):
             if isinstance(error, UnreachableError):
@@ -120,13 +119,13 @@ class Sender:
                 self.metrics.sent.labels(self.name).inc()
                 instance = _identity(study.result_folder / path)[1]
                 kind = path.partition("/")[0]
-                self.audit.write("sent", study=uid, instance=instance, destination=self.name, kind=kind)
+                self.audit.write("sent", study=study.uid, instance=instance, destination=self.name, kind=kind)
             refused = refused or error
             if self._stopped.is_set():
                 return
         self.backoff.succeed()
         if refused is not None:
-            self._fail(self._backoff_of(study), str(refused), study=uid)
+            self._fail(self._backoff_of(study), str(refused), study=study.uid)
         else:
             self._refused.pop(study, None)
             stuck = sum(backoff.failures > 0 for backoff in self._refused.values())
@@ -197,7 +196,7 @@ class Sender:
         )
         self.metrics.committed.labels(self.name, how).inc(len(pending))
         if how == "no report":
-            self.audit.write("no commitment", study=study.folder.parent.name, destination=self.name)
+            self.audit.write("no commitment", study=study.uid, destination=self.name)
 
     def take_report(self, event: evt.Event) -> tuple[int, Dataset | None]:
         """Take a report of storage commitment (N-EVENT-REPORT).
@@ -245,9 +244,7 @@ class Sender:
         )
         self.metrics.committed.labels(self.name, "committed").inc(len(kept))
         self.metrics.committed.labels(self.name, "lost").inc(len(lost))
-        self.audit.write(
-            "committed", study=study.folder.parent.name, destination=self.name, kept=len(kept), lost=len(lost)
-        )
+        self.audit.write("committed", study=study.uid, destination=self.name, kept=len(kept), lost=len(lost))
         self.spool.notify()
 
 

@@ -132,7 +132,6 @@ class Service:
         study = next((study for study in self.spool.studies if study.is_due(self.config.quiet_s)), None)
         if study is None:
             return False
-        uid = study.folder.parent.name
         with study.lock:
             images = tuple(study.images)
         began = time.monotonic()
@@ -145,14 +144,14 @@ class Service:
             why = _UID.sub("UID", str(error) if isinstance(error, JobError) else explain(error))
             wait = round(study.backoff.fail(), 1)
             self.metrics.failed.inc()
-            self.audit.write("analysis failed", study=uid, why=why, retry_in_s=wait)
+            self.audit.write("analysis failed", study=study.uid, why=why, retry_in_s=wait)
             return True
         seconds = time.monotonic() - began
         self.metrics.seconds.observe(seconds)
         for status, count in made.statuses.items():
             self.metrics.analysed.labels(status).inc(count)
         facts: dict[str, Any] = {"images": len(images), "results": len(made.results), **made.statuses}
-        self.audit.write("analysed", study=uid, seconds=round(seconds, 3), **facts)
+        self.audit.write("analysed", study=study.uid, seconds=round(seconds, 3), **facts)
         self.spool.notify()
         return True
 

@@ -4,10 +4,9 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from enum import Enum
 from pathlib import Path
 from threading import Condition
-from typing import Final
+from typing import Final, Literal
 
 from pneumoseg.pipeline.core.claims import locked, remove_unfinished
 from pneumoseg.pipeline.core.errors import JobError
@@ -20,12 +19,8 @@ STUDIES: Final = "studies"
 _GIB: Final = 2**30
 
 
-class Kept(Enum):
-    """What has become of an image that was stored."""
-
-    NEW = "new"
-    AGAIN = "again"
-    """The same bytes were there already."""
+Kept = Literal["new", "again"]
+"""What has become of an image that was stored; the same bytes as of one that comes again were there already."""
 
 
 class SpoolFullError(Exception):
@@ -148,7 +143,7 @@ class Spool:
         path = study.folder / IMAGES / name
         if path.exists():
             if path.read_bytes() == content:
-                return Kept.AGAIN
+                return "again"
             raise OtherContentError
         with written_atomically(path) as temporary:
             temporary.write_bytes(content)
@@ -157,7 +152,7 @@ class Spool:
         with self.changed:
             self._used += len(content)
             self.changed.notify_all()
-        return Kept.NEW
+        return "new"
 
     def _check_room(self, size: int) -> None:
         """Check that an image would fit; complete studies make room for it."""

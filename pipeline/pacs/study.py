@@ -163,6 +163,11 @@ class Study:
             self.backoff.succeed()
 
     @property
+    def uid(self) -> str:
+        """StudyInstanceUID."""
+        return self.folder.parent.name
+
+    @property
     def is_analysed(self) -> bool:
         """Whether all its images are."""
         return set(self.images) == set(self.state.analysed)

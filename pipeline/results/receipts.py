@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
-from pydicom.uid import RE_VALID_UID
 
 from pneumoseg.pipeline.core.files import sha256_of, to_json, write_text
 from pneumoseg.pipeline.core.names import RESULTS
+from pneumoseg.transforms.reader.elements import is_uid
 from pneumoseg.transforms.reader.reasons import Reason
 
 FOLDER: Final = "receipts"
@@ -133,11 +133,7 @@ def _uids(given: object) -> dict[str, str] | None:
     """Check the UIDs of a report; None if they are not whole."""
     if not isinstance(given, dict) or set(given) != set(REPORT_UIDS):
         return None
-    return given if all(map(_is_uid, given.values())) else None
-
-
-def _is_uid(given: object) -> bool:
-    return isinstance(given, str) and len(given) <= 64 and bool(re.fullmatch(RE_VALID_UID, given))
+    return given if all(isinstance(uid, str) and is_uid(uid) for uid in given.values()) else None
 
 
 def receipt_path(output: Path, name: str) -> Path:

@@ -17,29 +17,12 @@ KINDS: Final = (
     "uncertainty",
 )  # fmt: skip
 DEFAULT_KINDS: Final = ("csv", "json", "png", "nifti", "overlay")
-FOLDERS: Final = {
-    "png": "masks",
-    "nifti": "nifti",
-    "seg": "seg",
-    "sr": "sr",
-    "sc": "sc",
-    "gsps": "gsps",
-    "fhir": "fhir",
-    "overlay": "overlays",
-    "attention": "attention",
-    "probability": "probabilities",
-    "uncertainty": "uncertainty",
-}
+_PLURALS: Final = {"png": "masks", "overlay": "overlays", "probability": "probabilities"}
+FOLDERS: Final = {kind: _PLURALS.get(kind, kind) for kind in KINDS if kind not in ("csv", "json")}
 """Folder of each kind of files."""
-SUFFIXES: Final = {
-    "nifti": ".nii.gz",
-    "seg": ".dcm",
-    "sr": ".dcm",
-    "sc": ".dcm",
-    "gsps": ".dcm",
-    "fhir": ".json",
-}
-DICOM_KINDS: Final = tuple(kind for kind, suffix in SUFFIXES.items() if suffix == ".dcm")
+DICOM_KINDS: Final = ("seg", "sr", "sc", "gsps")
+SUFFIXES: Final = {"nifti": ".nii.gz", **dict.fromkeys(DICOM_KINDS, ".dcm"), "fhir": ".json"}
+"""Suffix of each kind of files; all others are PNG."""
 CLINICAL_KINDS: Final = (*DICOM_KINDS, "fhir")
 """Kinds that carry the identity of a DICOM source, and are made of no other one."""
 _WITHOUT_EFFECT: Final = frozenset({"kinds", "acceptance"})  # on the content of a DICOM result
@@ -156,11 +139,7 @@ def algorithm_parameters(model: Model) -> dict[str, str]:
         "operating point": model.objective or "default",
         **{name.replace("_", " "): value for name, value in asdict(model.operating_point).items()},
         "TTA": ", ".join(model.tta) or "none",
-        **(
-            {}
-            if model.calibration is None
-            else {"calibration " + name: value for name, value in model.calibration}
-        ),
+        **{f"calibration {name}": value for name, value in model.calibration or ()},
         "dropout samples": model.dropout_passes,
     }
     return {

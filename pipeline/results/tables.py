@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, overload
+from typing import Any, Final
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import to_json, write_csv, written_atomically
-from pneumoseg.pipeline.core.names import REPORT, RESULTS
+from pneumoseg.pipeline.core.names import REPORT
 from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.results.planning import Planned
 from pneumoseg.pipeline.results.receipts import Receipt, Row, read_receipt, receipt_path
@@ -21,8 +21,8 @@ CSV: Final = "predictions.csv"
 JSON: Final = "predictions.json"
 
 
-class Receipts(Sequence[Receipt]):
-    """Receipts of files, in their order; each is read on access, since together they may be large.
+class Receipts(Iterable[Receipt]):
+    """Receipts of files, in their order; each iteration reads one at a time, since together they may be large.
 
     Args:
         output: Folder of the results.
@@ -33,27 +33,18 @@ class Receipts(Sequence[Receipt]):
         self.output = output
         self.planned = planned
 
-    def __len__(self) -> int:
-        return len(self.planned)
+    def __iter__(self) -> Iterator[Receipt]:
+        """Read the receipts.
 
-    @overload
-    def __getitem__(self, index: int) -> Receipt: ...
-    @overload
-    def __getitem__(self, index: slice) -> "Receipts": ...
-    def __getitem__(self, index: int | slice) -> "Receipt | Receipts":
-        """Read one receipt; a slice reads none.
-
-        Raises: JobError: If the receipt is gone.
+        Raises: JobError: If one is gone.
         """
-        if isinstance(index, slice):
-            return Receipts(self.output, self.planned[index])
-        name = self.planned[index].name
-        receipt = read_receipt(self.output, name)
-        if receipt is None:
-            raise JobError(
-                f"{receipt_path(self.output, name)} is gone; run the same command again to make it anew"
-            )
-        return receipt
+        for file in self.planned:
+            receipt = read_receipt(self.output, file.name)
+            if receipt is None:
+                raise JobError(
+                    f"{receipt_path(self.output, file.name)} is gone; run the same command again to make it anew"
+                )
+            yield receipt
 
 
 def withdraw_tables(output: Path) -> None:
@@ -80,7 +71,7 @@ def collect(output: Path, planned: Sequence[Planned], settings: Settings) -> Rec
 
 
 def write_tables(
-    output: Path, planned: Sequence[Planned], receipts: Sequence[Receipt], settings: Settings, model: Model
+    output: Path, planned: Sequence[Planned], receipts: Iterable[Receipt], settings: Settings, model: Model
 ) -> None:
     """Write the tables; the same receipts give the same bytes.
 
@@ -132,22 +123,21 @@ def was_trained_on(model: Model, receipt: Receipt) -> bool:
     return receipt.is_result and receipt.input_sha256 is not None and model.has_seen(receipt.input_sha256)
 
 
-def _head(receipts: Sequence[Receipt], settings: Settings, model: Model) -> dict[str, Any]:
+def _head(receipts: Iterable[Receipt], settings: Settings, model: Model) -> dict[str, Any]:
     """Describe settings and results of a run, without time and place, so that two runs can be compared."""
-    found = Counter((receipt.row["status"], receipt.row["reason"]) for receipt in receipts)
-    statuses: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    for (status, reason), count in found.items():
-        statuses[status] += count
-        if status not in RESULTS:
-            reasons[reason] += count
+    statuses, reasons, trained_on = Counter[str](), Counter[str](), 0
+    for receipt in receipts:
+        statuses[receipt.row["status"]] += 1
+        if not receipt.is_result:
+            reasons[receipt.row["reason"]] += 1
+        trained_on += was_trained_on(model, receipt)
     return {
         "format_version": FORMAT_VERSION,
         "settings": settings.as_json(),
         "settings_sha256": settings.sha256,
         "operating_point": asdict(model.operating_point),
         "methods": METHODS,
-        "trained_on": sum(was_trained_on(model, receipt) for receipt in receipts),
+        "trained_on": trained_on,
         "statuses": statuses,
         "reasons": reasons,
     }

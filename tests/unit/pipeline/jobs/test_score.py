@@ -195,7 +195,7 @@ def four_of_two_patients(write: Write) -> tuple[Path, Path]:
 def test_intervals_are_by_patient_where_patients_are_known(write: Write) -> None:
     truth, groups = four_of_two_patients(write)
     result = score_submission(write("s", "a,-1\nb,-1\nc,3 3\nd,-1\n"), truth, groups=groups, shape=SHAPE)
-    assert result.groups == ("p", "p", "q", "q")
+    assert result.images.groups == ("p", "p", "q", "q")
     dice = result.images.measure()["dice"]
     assert (dice.value, dice.low, dice.high) == (0.75, 0.5, 1.0)  # q alone, p alone
     assert "resampled by patient" in printed(score_table(result))
@@ -205,7 +205,7 @@ def test_an_image_that_the_groups_do_not_know_is_a_patient_of_its_own(write: Wri
     truth, groups = four_of_two_patients(write)
     groups.write_text("ImageId,PatientGroup\na,p\nb,p\n")
     result = score_submission(write("s", "a,-1\nb,-1\nc,-1\nd,-1\n"), truth, groups=groups, shape=SHAPE)
-    assert result.groups == ("p", "p", "image:c", "image:d")
+    assert result.images.groups == ("p", "p", "image:c", "image:d")
     assert "resampled by patient where it is known" in " ".join(printed(score_table(result)).split())
 
 

@@ -6,7 +6,7 @@ from tests.unit.pipeline.pacs.listeners import make_config, make_facts
 
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.pacs import spool as spool_module
-from pneumoseg.pipeline.pacs.spool import Kept, OtherContentError, Spool, SpoolFullError
+from pneumoseg.pipeline.pacs.spool import OtherContentError, Spool, SpoolFullError
 
 RESULT = {"seg/1.2.1.dcm": "0" * 64}
 
@@ -15,7 +15,7 @@ def make_spool(folder: Path, **values: Any) -> Spool:
     return Spool(make_config(folder, **values))
 
 
-def store(spool: Spool, number: int = 1, content: bytes = b"image", **facts: Any) -> Kept:
+def store(spool: Spool, number: int = 1, content: bytes = b"image", **facts: Any) -> str:
     return spool.store(content, make_facts(number, **facts), spool.rules["chest"], ae="CR1")
 
 
@@ -23,7 +23,7 @@ def test_a_stored_image_is_found_by_the_next_process(tmp_path: Path) -> None:
     with make_spool(tmp_path).opened():
         spool = make_spool(tmp_path)
     with spool.opened() as unusable:
-        assert store(spool) is Kept.NEW
+        assert store(spool) == "new"
     again = make_spool(tmp_path)
     with again.opened() as unusable:
         (study,) = again.studies
@@ -36,7 +36,7 @@ def test_the_same_image_is_kept_once_and_another_one_with_its_uid_is_refused(tmp
     spool = make_spool(tmp_path)
     with spool.opened():
         store(spool)
-        assert store(spool) is Kept.AGAIN
+        assert store(spool) == "again"
         with pytest.raises(OtherContentError):
             store(spool, content=b"other")
         assert (spool.studies[0].folder / "images" / "1.2.1.dcm").read_bytes() == b"image"
@@ -50,7 +50,7 @@ def test_the_spool_is_bounded_and_complete_studies_make_room(tmp_path: Path) -> 
             store(spool, 2, study_uid="1.3.2")
         (study,) = spool.studies
         study.note_analysis(study.images, {})
-        assert store(spool, 2, study_uid="1.3.2") is Kept.NEW
+        assert store(spool, 2, study_uid="1.3.2") == "new"
         assert [each.folder.parent.name for each in spool.studies] == ["1.3.2"]
         assert not study.folder.parent.exists()
 

@@ -22,10 +22,8 @@ def receipts(tmp_path: Path) -> Receipts:
 
 
 def test_receipts_are_those_of_the_files_in_their_order(receipts: Receipts) -> None:
-    assert [receipt.row["number"] for receipt in receipts] == [0, 1, 2]
-    assert len(receipts) == 3
-    assert receipts[-1].row == {**ROW, "number": 2}
-    assert [receipt.row["number"] for receipt in receipts[1:]] == [1, 2]
+    for _ in range(2):  # they can be read again
+        assert [receipt.row["number"] for receipt in receipts] == [0, 1, 2]
 
 
 def test_they_are_read_when_they_are_looked_at(receipts: Receipts, tmp_path: Path) -> None:
