@@ -2,8 +2,6 @@ from .chains import cache_chain as cache_chain
 from .chains import evaluation_chain as evaluation_chain
 from .chains import inference_chain as inference_chain
 from .chains import training_chain as training_chain
-from .geometry import ToNetworkSized as ToNetworkSized
-from .geometry import ToOriginalSized as ToOriginalSized
 from .labels.challenge_csv import Labels as Labels
 from .labels.challenge_csv import read_labels as read_labels
 from .labels.rle import RLEError as RLEError
@@ -11,10 +9,12 @@ from .labels.rle import decode_rle as decode_rle
 from .labels.rle import encode_rle as encode_rle
 from .labels.text_table import LabelFileError as LabelFileError
 from .loading import LoadRadiographd as LoadRadiographd
-from .operating import ApplyOperatingPointd as ApplyOperatingPointd
 from .reader.acceptance import AcceptanceFilters as AcceptanceFilters
 from .reader.radiograph import Radiograph as Radiograph
 from .reader.radiograph import RadiographError as RadiographError
 from .reader.radiograph import read_radiograph as read_radiograph
 from .reader.reasons import Reason as Reason
-from .rle_decoding import DecodeRLEd as DecodeRLEd
+from .square_input import ToNetworkSized as ToNetworkSized
+from .stored_pixels import ApplyOperatingPointd as ApplyOperatingPointd
+from .stored_pixels import DecodeRLEd as DecodeRLEd
+from .stored_pixels import ToOriginalSized as ToOriginalSized

@@ -100,10 +100,20 @@ class ShiftScaleRotate(_Augmentation):
         return warp(images, strength.view(-1, 2, 2, 2), border=self.border)
 
 
-class Grid(_Augmentation):
-    """Grid distortion: resize the columns and rows of a grid of five by five cells."""
+class _Warp(_Augmentation):
+    """Base of warps by as many control points along both axes."""
 
     moves_pixels: ClassVar[bool] = True
+
+    def apply(self, images: Tensor, strength: Tensor) -> Tensor:
+        """Change a batch; see the base class."""
+        points = round((strength.shape[1] // 2) ** 0.5)
+        return warp(images, strength.view(-1, 2, points, points))
+
+
+class Grid(_Warp):
+    """Grid distortion: resize the columns and rows of a grid of five by five cells."""
+
     name: Literal["grid"] = "grid"
     limit: Annotated[float, Field(ge=0, lt=1)] = 0.12
     """Largest relative change of the width or height of a cell."""
@@ -112,15 +122,10 @@ class Grid(_Augmentation):
         """Sample for one image; see the base class."""
         return sample_grid(random, limit=self.limit, size=size)
 
-    def apply(self, images: Tensor, strength: Tensor) -> Tensor:
-        """Change a batch; see the base class."""
-        return warp(images, _square(strength))
 
-
-class Elastic(_Augmentation):
+class Elastic(_Warp):
     """Elastic deformation by a smooth random displacement field."""
 
-    moves_pixels: ClassVar[bool] = True
     name: Literal["elastic"] = "elastic"
     spacing: Annotated[float, Field(gt=0, le=1)] = 0.12
     """Distance between the control points, as a share of the side."""
@@ -130,10 +135,6 @@ class Elastic(_Augmentation):
     def sample(self, random: Generator, size: int) -> Floats:
         """Sample for one image; see the base class."""
         return sample_elastic(random, spacing=self.spacing, std=self.shift * size)
-
-    def apply(self, images: Tensor, strength: Tensor) -> Tensor:
-        """Change a batch; see the base class."""
-        return warp(images, _square(strength))
 
 
 class Gamma(_Augmentation):
@@ -257,12 +258,6 @@ class CLAHE(_Augmentation):
     def apply(self, images: Tensor, strength: Tensor) -> Tensor:
         """Change a batch; see the base class."""
         return equalize(images, strength[:, 0])
-
-
-def _square(strength: Tensor) -> Tensor:
-    """Shape control points of a field that has as many along both axes."""
-    points = round((strength.shape[1] // 2) ** 0.5)
-    return strength.view(-1, 2, points, points)
 
 
 Augmentation = Annotated[

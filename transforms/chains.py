@@ -7,13 +7,12 @@ from monai.transforms import Compose
 
 from pneumoseg.transforms.augmentation import DEFAULT_AUGMENTATIONS, Augmentation
 from pneumoseg.transforms.augmenter import Augmenter, RandAugmentd
-from pneumoseg.transforms.geometry import MarkContentd, ToNetworkSized
 from pneumoseg.transforms.labels.rle import RLEError
 from pneumoseg.transforms.loading import LoadRadiographd
 from pneumoseg.transforms.reader.radiograph import AcceptanceFilters
 from pneumoseg.transforms.reader.reasons import RadiographError
-from pneumoseg.transforms.rle_decoding import DecodeRLEd
-from pneumoseg.transforms.standardization import StandardizePixelsd
+from pneumoseg.transforms.square_input import StandardizeImage, ToNetworkSized
+from pneumoseg.transforms.stored_pixels import DecodeRLEd
 
 
 class _Chain(Compose):
@@ -42,7 +41,7 @@ def inference_chain(*, image_size: int, acceptance: AcceptanceFilters | None = N
     return _Chain(
         [
             LoadRadiographd("image", acceptance=acceptance or AcceptanceFilters(), size=image_size),
-            standardization_chain(),
+            StandardizeImage(),
         ]
     )
 
@@ -58,9 +57,7 @@ def evaluation_chain(*, image_size: int, acceptance: AcceptanceFilters | None = 
         image_size: Side of the network's input in pixels.
         acceptance: Which files are accepted as frontal chest radiographs.
     """
-    return _Chain(
-        [*cache_chain(image_size=image_size, acceptance=acceptance).transforms, standardization_chain()]
-    )
+    return _Chain([*cache_chain(image_size=image_size, acceptance=acceptance).transforms, StandardizeImage()])
 
 
 def cache_chain(*, image_size: int, acceptance: AcceptanceFilters | None = None) -> Compose:
@@ -73,20 +70,10 @@ def cache_chain(*, image_size: int, acceptance: AcceptanceFilters | None = None)
     return _Chain(
         [
             LoadRadiographd("image", acceptance=acceptance or AcceptanceFilters(), size=image_size),
-            DecodeRLEd("label", shape_key="shape"),
+            DecodeRLEd("label"),
             ToNetworkSized("label", size=image_size),
         ]
     )
-
-
-def standardization_chain() -> Compose:
-    """Make the last step before the network: standardise ``image`` by its own pixels, and add ``content``.
-
-    The input has the items ``image``, shape ``(1, size, size)``, and ``shape``, the original ``(rows, columns)``. The
-    exposure of a radiograph is arbitrary, and a network without normalization learns several times faster from centred
-    images.
-    """
-    return Compose([MarkContentd("image"), StandardizePixelsd("image")])
 
 
 def training_chain(

@@ -15,11 +15,11 @@ from pneumoseg.pipeline.dataset.manifest import Case, Manifest, image_path
 from pneumoseg.pipeline.dataset.sampling import Draw
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.transforms.augmenter import Augmenter
-from pneumoseg.transforms.chains import standardization_chain
 from pneumoseg.transforms.labels.rle import RLEError
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
+from pneumoseg.transforms.square_input import StandardizeImage
 
 Bytes = npt.NDArray[np.uint8]
 Sample = dict[str, Any]
@@ -111,7 +111,7 @@ class CachedCases(Dataset[Sample]):
         # from the mask at its original size, since a small one may vanish at the network's size
         self.positive = [cases[index].is_positive for index in indices]
         self.augmenter = augmenter
-        self.plain = standardization_chain()
+        self.plain = StandardizeImage()
 
     def __getstate__(self) -> Sample:
         """Pickle the path of the cache for a loader worker, since a pickled memory map contains all pixels."""

@@ -13,18 +13,18 @@ from pneumoseg.pipeline.core.errors import UsageError
 SIZE_CLASSES: Final = 4  # of positives, by quartile of mask area; the negatives are another class
 
 
-def size_classes(areas: Sequence[int]) -> npt.NDArray[np.int64]:
+def size_classes(areas: Sequence[float]) -> npt.NDArray[np.int64]:
     """Classify masks by size.
 
     Args:
-        areas: Number of pixels of each mask.
+        areas: Area of each mask, in pixels or as a share of its image.
 
     Returns: Class of each mask, shape ``(cases,)``: 0 for empty masks, else 1 to 4 by the quartile of the area.
     """
-    area = np.asarray(areas, dtype=np.int64)
+    area = np.asarray(areas)
     positive = area[area > 0]
     if positive.size == 0:
-        return np.zeros_like(area)
+        return np.zeros(area.shape, dtype=np.int64)
     borders = np.quantile(positive, np.linspace(0, 1, SIZE_CLASSES + 1)[1:-1])
     return np.where(area > 0, 1 + np.searchsorted(borders, area, side="left"), 0)
 

@@ -197,29 +197,30 @@ class Predictor:
         own = own.to(self.precision.device, non_blocking=True)
         if not self.dropout_passes:
             found = self._run(images, tta=self.tta, attention=attention)
-            return Prediction(*_with_image_probability(found, own), attention=found.maps, finite=found.finite)
-        samples = [
-            self._sample(images[place : place + 1], own[place : place + 1]) for place in range(len(images))
-        ]
-        maps = self._run(images, tta=(), attention=True).maps if attention else None
-        probabilities, image_probability, pixel_std, image_std, finite = map(
-            torch.cat, zip(*samples, strict=True)
+            return Prediction(
+                found.probabilities, _image_probability(found, own), attention=found.maps, finite=found.finite
+            )
+        sampled = Prediction.joined(
+            [self._sample(*one) for one in zip(images.split(1), own.split(1), strict=True)]
         )
-        return Prediction(probabilities, image_probability, pixel_std, image_std, maps, finite)
+        maps = self._run(images, tta=(), attention=True).maps if attention else None
+        return sampled._replace(attention=maps)
 
-    def _sample(self, image: Tensor, own: Tensor) -> tuple[Tensor, ...]:
-        """Compute the first four fields of the `Prediction` for one image, and whether its logits are finite."""
+    def _sample(self, image: Tensor, own: Tensor) -> Prediction:
+        """Predict for one image from Monte-Carlo dropout samples."""
         pixels, images, heads, finite = RunningStatistics(), RunningStatistics(), _Mean(), _all_true(image)
         with sampling(self._dropouts, self.precision.device):
             for _ in range(self.dropout_passes):
                 found = self._run(image, tta=self.tta)
                 pixels.add(found.probabilities)
-                images.add(_with_image_probability(found, own)[1])
+                images.add(_image_probability(found, own))
                 if found.heads is not None:
                     heads.add(found.heads)
                 finite = finite & found.finite
         mean = _RawPrediction(pixels.mean, heads.value if heads.count else None, finite)
-        return *_with_image_probability(mean, own), pixels.std, images.std, finite
+        return Prediction(
+            mean.probabilities, _image_probability(mean, own), pixels.std, images.std, finite=finite
+        )
 
     def _run(self, images: Tensor, *, tta: Sequence[str], attention: bool = False) -> "_RawPrediction":
         """Run each network once on each augmented batch."""
@@ -268,10 +269,9 @@ def _is_finite(logits: Tensor) -> Tensor:
     return logits.isfinite().flatten(1).all(1)
 
 
-def _with_image_probability(found: _RawPrediction, own: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the probabilities of the pixels and of the images."""
+def _image_probability(found: _RawPrediction, own: Tensor) -> Tensor:
     of_pixels = top_mean(found.probabilities, own)
-    return found.probabilities, of_pixels if found.heads is None else (of_pixels + found.heads) / 2
+    return of_pixels if found.heads is None else (of_pixels + found.heads) / 2
 
 
 def top_mean(probabilities: Tensor, own: Tensor) -> Tensor:

@@ -2,27 +2,13 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from pneumoseg.pipeline.model.description import CrossFittedPoints, TunedPoint
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves, score_point
 from pneumoseg.pipeline.scoring.search import Search
-from pneumoseg.transforms.masks import OperatingPoint
 
 INNER_FOLDS: Final = 5
-
-
-@dataclass(frozen=True)
-class CrossFitted:
-    """Operating points that were each searched without one inner fold, in order to score that fold.
-
-    Attributes:
-        points: For each inner fold, the point that the other inner folds gave.
-        dice: Mean over all cases, each at the point of its inner fold.
-    """
-
-    points: tuple[OperatingPoint, ...]
-    dice: float
 
 
 def inner_fold_of(group: str, inner_folds: int = INNER_FOLDS) -> int:
@@ -39,7 +25,7 @@ def inner_fold_of(group: str, inner_folds: int = INNER_FOLDS) -> int:
 
 def cross_fit(
     curves: Sequence[CaseCurves], groups: Sequence[str], inner_folds: int = INNER_FOLDS
-) -> CrossFitted | None:
+) -> CrossFittedPoints | None:
     """Search once without each inner fold, and score that fold at the point found on the others.
 
     Args:
@@ -59,4 +45,4 @@ def cross_fit(
         points.append(Search(others).steadiest().point)
         held_out = [case for case, own in zip(curves, fold_of, strict=True) if own == fold]
         total += float(score_point(held_out, points[-1]).dices.sum()) if held_out else 0.0
-    return CrossFitted(points=tuple(points), dice=total / len(curves))
+    return CrossFittedPoints(points=tuple(map(TunedPoint.of, points)), dice=total / len(curves))

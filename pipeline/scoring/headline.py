@@ -174,24 +174,21 @@ class ScoredImages:
         return found | {name: value_of(each, len(self)) for name, each in nothing.items()}
 
 
-def compare(
-    first: ScoredImages, second: ScoredImages, *, resamples: int = RESAMPLES
-) -> dict[str, Difference]:
+def compare(first: ScoredImages, second: ScoredImages) -> dict[str, Difference]:
     """Compute the difference first minus second of each score on the same images, tested by patient.
 
     Args:
         first: Images as predicted by the first model.
         second: The same images in the same order, as predicted by the second model.
-        resamples: Number of bootstrap resamples and of permutations.
 
     Raises: ValueError: If the images differ.
     """
     same = list(first.groups) == list(second.groups) and np.array_equal(first.true_px, second.true_px)
     if not same:
         raise ValueError("two models can be compared on the same images only, in the same order")
-    found = PatientBootstrap(first.groups, resamples=resamples).compare(first.statistics, second.statistics)
+    found = PatientBootstrap(first.groups).compare(first.statistics, second.statistics)
     both = first.followed_by(second).statistics
-    tested = p_values(first.groups, both, resamples=resamples)
+    tested = p_values(first.groups, both)
     return {name: replace(each, p_value=tested[name]) for name, each in found.items()}
 
 

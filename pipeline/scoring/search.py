@@ -40,6 +40,8 @@ TOLERANCE: Final = 1e-9
 """Scores that differ by less count as equal, since the order of a sum changes its rounding."""
 _COARSE: Final = 8
 """Stride of the segmentation thresholds at which the image threshold is chosen."""
+_CURVE: Final = 4
+"""Stride of the classification thresholds in `Search.curve`."""
 _NEIGHBOURS: Final = (2.0, 16.0, 16.0)
 """Standard deviations of the neighbourhood in `Search.steadiest`: minimum areas of the list, and steps of 1/256."""
 _SAME: Final = np.arange(STEPS)
@@ -186,19 +188,18 @@ class Search:
         level, area, classification = (int(index) for index in np.unravel_index(first, scores.shape))
         return self._scored(_Combination(level, area, classification, classification, 0.0)).point
 
-    def curve(self, point: OperatingPoint, *, stride: int = 4) -> list[ScoredPoint]:
-        """Score each classification threshold with its own best minimum area.
+    def curve(self, point: OperatingPoint) -> list[ScoredPoint]:
+        """Score every fourth classification threshold with its own best minimum area.
 
         Args:
             point: Operating point that gives the segmentation threshold and the image threshold, one of *levels*.
-            stride: Distance of the classification thresholds in steps of 1/256.
         """
         segmentations = _segmentations(point)
         level = self.levels.index(point.image_threshold)
         scores = self.scores(segmentations)[level]
         return [
             self._scored(_Combination(level, area, step, int(segmentations[step]), float(scores[area, step])))
-            for step in range(0, STEPS, stride)
+            for step in range(0, STEPS, _CURVE)
             for area in [int(np.argmax(scores[:, step]))]
         ]
 

@@ -1,12 +1,13 @@
 """Scores of the subgroups of a collection."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from pneumoseg.pipeline.dataset.folds import size_classes
 from pneumoseg.pipeline.dataset.groups import PatientCount
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.scoring.headline import ScoredImages
@@ -30,19 +31,19 @@ def subgroups(cases: Sequence[Case]) -> Iterator[tuple[str, str, npt.NDArray[np.
     Returns: Name of the subgroup, its value, and whether each case has it, shape ``(cases,)``; only values that occur,
         in ascending order, the unknown one last.
     """
-    named: dict[str, Callable[[Case], str]] = {
-        "view": lambda case: case.view or UNKNOWN,
-        "sex": lambda case: case.sex or UNKNOWN,
-        "age": lambda case: _band(case.age, AGES),
-        "spacing_mm": lambda case: _band(case.spacing_mm and case.spacing_mm[0], SPACINGS_MM),
-        "mask_area": _quartiles(cases),
+    shares = [case.area_px / (case.shape[0] * case.shape[1]) for case in cases]
+    named = {
+        "view": [case.view or UNKNOWN for case in cases],
+        "sex": [case.sex or UNKNOWN for case in cases],
+        "age": [_band(case.age, AGES) for case in cases],
+        "spacing_mm": [_band(case.spacing_mm and case.spacing_mm[0], SPACINGS_MM) for case in cases],
+        "mask_area": [f"quartile {size}" if size else "no pneumothorax" for size in size_classes(shares)],
     }
     ranges = {"age": _bands(AGES), "spacing_mm": _bands(SPACINGS_MM)}
-    for name, value_of in named.items():
-        values = np.array([value_of(case) for case in cases])
-        found = ranges.get(name) or sorted(set(values.tolist()) - {UNKNOWN})
+    for name, values in named.items():
+        found = ranges.get(name) or sorted({*values} - {UNKNOWN})
         for value in [*found, UNKNOWN]:
-            if (where := values == value).any():
+            if (where := np.array(values) == value).any():
                 yield name, value, where
 
 
@@ -80,17 +81,3 @@ def _bands(borders: Sequence[float]) -> list[str]:
     """Name all half-open intervals in ascending order."""
     between = [f"{low} to {high}" for low, high in pairwise(borders)]
     return [f"below {borders[0]}", *between, f"from {borders[-1]}"]
-
-
-def _quartiles(cases: Sequence[Case]) -> Callable[[Case], str]:
-    """Make a function that names the quartile of a label's share of the image among the positives."""
-    shares = [case.area_px / (case.shape[0] * case.shape[1]) for case in cases if case.is_positive]
-    borders = np.quantile(shares, [0.25, 0.5, 0.75]) if shares else np.empty(0)
-
-    def quartile(case: Case) -> str:
-        if not case.is_positive:
-            return "no pneumothorax"
-        share = case.area_px / (case.shape[0] * case.shape[1])
-        return f"quartile {1 + int(np.searchsorted(borders, share, side='left'))}"
-
-    return quartile

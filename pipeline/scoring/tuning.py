@@ -5,7 +5,6 @@ from typing import Final
 
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.model.description import (
-    CrossFittedPoints,
     CurvePoint,
     ObjectivePoint,
     OperatingPointSearch,
@@ -28,7 +27,6 @@ def tune(curves: Sequence[CaseCurves], cases: Sequence[Case]) -> OperatingPointS
     """
     search = Search(curves)
     best = search.steadiest()
-    fitted = cross_fit(curves, [cases[each.index].group for each in curves])
     return OperatingPointSearch(
         cases=len(curves),
         objectives={
@@ -37,9 +35,7 @@ def tune(curves: Sequence[CaseCurves], cases: Sequence[Case]) -> OperatingPointS
         },
         curve=tuple(map(_curve_point, search.curve(best.point))),
         frontier=tuple(map(_curve_point, search.frontier(best.point))),
-        cross_fitted=None
-        if fitted is None
-        else CrossFittedPoints(points=tuple(map(TunedPoint.of, fitted.points)), dice=fitted.dice),
+        cross_fitted=cross_fit(curves, [cases[each.index].group for each in curves]),
         calibration=fit_calibration(image_probabilities(curves), [each.label_area > 0 for each in curves]),
     )
 

@@ -8,13 +8,13 @@ import torch
 from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, Flipd, Resized
 
-from pneumoseg.transforms.geometry import ToNetworkSized, ToOriginalSized
 from pneumoseg.transforms.labels.rle import encode_rle
 from pneumoseg.transforms.loading import LoadRadiographd
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 from pneumoseg.transforms.reader.reasons import RadiographError
-from pneumoseg.transforms.rle_decoding import DecodeRLEd
+from pneumoseg.transforms.square_input import ToNetworkSized
+from pneumoseg.transforms.stored_pixels import DecodeRLEd, ToOriginalSized
 
 WriteDicom = Callable[..., Path]
 PIXELS = np.arange(16 * 24, dtype=np.uint8).reshape(16, 24)

@@ -6,7 +6,7 @@ import torch
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.formats.graph import InferenceGraph
 from pneumoseg.pipeline.inference.model import ModelOptions, load_model
-from pneumoseg.transforms.chains import standardization_chain
+from pneumoseg.transforms.square_input import StandardizeImage
 
 CPU = torch.device("cpu")
 
@@ -15,7 +15,7 @@ def test_a_graph_standardises_by_the_pixels_that_are_not_padding(model_folder: P
     model = load_model(model_folder, CPU)
     image = torch.zeros(1, 48, 48)
     image[:, 12:36] = torch.rand(1, 24, 48)  # an image of 24 x 48 pixels in the square
-    prepared = standardization_chain()({"image": image, "shape": (24, 48)})
+    prepared = StandardizeImage()({"image": image, "shape": (24, 48)})
     own = prepared["content"][None]
     expected = model.predictor.predict_batch(prepared["image"][None], own)
     with_greys = InferenceGraph(model, standardizes=True)(image[None], own.float())

@@ -10,10 +10,11 @@ from tests.unit.pipeline.scoring.search_cases import (
     search_of,
 )
 
-from pneumoseg.pipeline.scoring.cross_fitting import CrossFitted, cross_fit, inner_fold_of
+from pneumoseg.pipeline.model.description import CrossFittedPoints
+from pneumoseg.pipeline.scoring.cross_fitting import cross_fit, inner_fold_of
 
 
-def cross_fit_of(cases: Sequence[Drawn], inner_folds: int = 5) -> CrossFitted | None:
+def cross_fit_of(cases: Sequence[Drawn], inner_folds: int = 5) -> CrossFittedPoints | None:
     return cross_fit([case.curves for case in cases], [case.group for case in cases], inner_folds)
 
 
@@ -28,7 +29,8 @@ def test_each_part_is_scored_by_a_point_that_was_searched_without_it() -> None:
     fitted = cross_fit_of(cases, 3)
     assert fitted is not None
     dices = []
-    for number, point in enumerate(fitted.points):
+    for number, tuned in enumerate(fitted.points):
+        point = tuned.as_point()
         inside = [case for case in cases if inner_fold_of(case.group, 3) == number]
         outside = [case for case in cases if inner_fold_of(case.group, 3) != number]
         assert point == search_of(outside).steadiest().point

@@ -2,11 +2,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from monai.transforms.compose import Compose
 from monai.transforms.intensity.dictionary import ScaleIntensityd
 from monai.transforms.spatial.dictionary import Flipd
 
-from pneumoseg.transforms.rle_decoding import DecodeRLEd
+from pneumoseg.transforms.stored_pixels import DecodeRLEd, ToOriginalSized
 
 
 def test_the_rows_of_an_image_become_one_mask_with_a_channel() -> None:
@@ -39,3 +40,8 @@ def test_it_stands_in_a_chain_with_monais_own_transforms() -> None:
     chain = Compose([DecodeRLEd("label"), Flipd("label", spatial_axis=0), ScaleIntensityd("label", 0.0, 1.0)])
     mask = np.asarray(chain({"label": "2 3", "shape": (3, 4)})["label"][0])
     assert mask.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]]
+
+
+def test_the_original_size_is_read_from_the_sample() -> None:
+    sample: dict[Any, Any] = {"pred": torch.ones(1, 32, 32), "size": (48, 20)}
+    assert ToOriginalSized("pred", shape_key="size")(sample)["pred"].shape == (1, 48, 20)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from pneumoseg.transforms.geometry import MarkContentd, ToNetworkSized, ToOriginalSized
+from pneumoseg.transforms.square_input import StandardizeImage, ToNetworkSized
 
 Sample = dict[Any, Any]
 
 
 def test_the_pixels_of_the_image_are_counted() -> None:
-    sample = MarkContentd("image")({"image": torch.zeros(1, 64, 64), "shape": (300, 200)})
+    sample = StandardizeImage()({"image": torch.zeros(1, 64, 64), "shape": (300, 200)})
     assert sample["content"].sum() == 64 * 43  # 200 of 300 rows are 42.67 of 64
 
 
@@ -41,6 +41,16 @@ def test_a_missing_item_is_an_error_unless_allowed() -> None:
     assert ToNetworkSized("image", size=32, allow_missing_keys=True)({}) == {}
 
 
-def test_the_original_size_is_read_from_the_sample() -> None:
-    sample: Sample = {"pred": torch.ones(1, 32, 32), "size": (48, 20)}
-    assert ToOriginalSized("pred", shape_key="size")(sample)["pred"].shape == (1, 48, 20)
+def test_the_padding_of_an_image_does_not_count() -> None:
+    image = torch.zeros(1, 64, 64)
+    image[:, 16:48] = torch.rand(1, 32, 64, generator=torch.Generator().manual_seed(0))
+    own = StandardizeImage()({"image": image, "shape": (320, 640)})["image"][:, 16:48]
+    assert float(own.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(own.std(correction=0)) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_image_of_the_caller_stays_as_it_is() -> None:
+    image = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0))
+    before = image.clone()
+    StandardizeImage()({"image": image, "shape": (64, 64)})
+    assert torch.equal(image, before)
