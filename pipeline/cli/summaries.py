@@ -1,6 +1,5 @@
 """Summaries of the results of jobs: lines and tables to print."""
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -229,12 +228,13 @@ def links_not_followed(links: int) -> str:
 
 
 def reasons_table(reasons: Mapping[str, int]) -> Table:
-    """Lay out how many files have each reason, and what it means; the most frequent comes first.
+    """Lay out how many files have each reason, and what it means: refusals first, and the most frequent among them.
 
     Args:
         reasons: Number of files by the name of the reason.
     """
-    table = Table("files", "reason", "meaning")
-    for name, count in Counter(reasons).most_common():
-        table.add_row(str(count), name, Reason[name].sentence)
+    table = Table("files", "outcome", "reason", "meaning")
+    rank = list(Outcome).index
+    for name, count in sorted(reasons.items(), key=lambda item: (rank(Reason[item[0]].outcome), -item[1])):
+        table.add_row(str(count), Reason[name].outcome, name, Reason[name].sentence)
     return table

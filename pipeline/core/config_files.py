@@ -51,7 +51,7 @@ def load_config(
         layers.append((str(base), read_yaml(base)))
     if preset is not None:
         if preset not in presets():
-            raise UsageError(f"--preset {preset}: there are {', '.join(presets())}")
+            raise UsageError(f"--preset {preset}: {', '.join(presets())} would fit")
         layers.append((f"--preset {preset}", read_yaml(preset_path(preset))))
     if path is not None:
         layers.append((str(path), read_yaml(path)))

@@ -75,7 +75,7 @@ class FileCases(IterableDataset[Sample]):
     def _sample(self, case: Case, path: Path, read: Radiograph | RadiographError) -> Sample:
         if isinstance(read, RadiographError):
             raise JobError(
-                f"{path}: {read}; run `pneumoseg prepare` anew, or was it, or the manifest, moved?"
+                f"{path}: {read}; were the images or the manifest moved? Run `pneumoseg prepare` again"
             )
         if read.file_sha256 != case.sha256:
             raise JobError(

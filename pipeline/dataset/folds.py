@@ -46,8 +46,8 @@ def assign_folds(
     count = len(set(groups))
     if folds < 2 or count < folds:
         raise UsageError(
-            f"--folds {folds}: the {len(groups)} labelled images are of {count} groups, which are never divided; "
-            f"{f'2 to {count} folds' if count > 1 else 'labels of images of further patients'} would fit"
+            f"--folds {folds}: the manifest has {len(groups)} labelled images in {count} groups, and a group is never "
+            f"divided; {f'2 to {count} folds' if count > 1 else 'labelled images of more patients'} would fit"
         )
     sizes = size_classes(areas)
     splits = (

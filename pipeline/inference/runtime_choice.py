@@ -86,8 +86,8 @@ def _reason(chosen: Measured | None, measured: Sequence[Measured], *, images: in
     """Say which runtime was chosen, and why."""
     if chosen is None or chosen.runtime == "torch":
         return (
-            f"runtime torch in {precision}, the fastest for {images} image{'s' * (images != 1)} with the time that "
-            "preparing another takes"
+            f"runtime torch in {precision}: preparing a faster one does not pay for {images} "
+            f"image{'s' * (images != 1)}"
         )
     eager = next(each for each in measured if each.runtime == "torch")
     masks = (

@@ -243,8 +243,8 @@ def predict_folder(
             for receipt in own or ():
                 report.count(receipt, trained_on=was_trained_on(model, receipt))
             log.info(
-                f"segmented {report.segmented}, {report.kept} of them before; to review: {report.review}; "
-                f"without result: {counts(report.reasons)}"
+                f"segmented {report.segmented}, {report.kept} of them in an earlier run; to review: {report.review}; "
+                f"without a result: {counts(report.reasons)}"
             )
             if report.expectation:
                 log.info(report.expectation)

@@ -120,9 +120,10 @@ def write_submission(
     path_of = _find_images(wanted, found.images)
     absent = [name for name in wanted if name not in path_of]
     if absent and missing == "error":
+        fits = "complete the folder, or give --missing negative" if path_of else "is it the right folder?"
         raise JobError(
             f"{len(absent)} of {len(wanted)} images of {sample} are not under {images}; the first is {absent[0]}; "
-            "complete the folder, or give --missing negative"
+            f"{fits}"
         )
 
     model = choose_runtime(model, images=len(path_of), batch_size=runtime.batch_size)

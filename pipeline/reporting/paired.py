@@ -144,9 +144,10 @@ def read_paired(folders: Sequence[Path]) -> PairedEvaluations:
 
 def _evaluation_in(folder: Path) -> Path:
     """Find the evaluation in a folder of results, of a run, or beside the model of a run."""
-    for place in (folder, folder / EVALUATION, folder.parent / EVALUATION):
-        is_model = (folder / "model.json").is_file()
-        if (place / "scores.json").is_file() and (place != folder.parent / EVALUATION or is_model):
+    is_model = (folder / "model.json").is_file()
+    places = [folder, folder / EVALUATION, *([folder.parent / EVALUATION] if is_model else [])]
+    for place in places:
+        if (place / "scores.json").is_file():
             return place
     raise UsageError(
         f"{folder}: holds no evaluation; give a folder that evaluate made, or that of a run with a report: "

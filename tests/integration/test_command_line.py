@@ -87,7 +87,7 @@ def test_an_unknown_key_in_the_configuration_is_a_usage_error(workshop: Workshop
 
 def test_an_unknown_preset_names_those_there_are(workshop: Workshop, tmp_path: Path) -> None:
     result = run_command("train", workshop.manifest, "-o", tmp_path / "run", "--preset", "better")
-    assert "there are article, quick, reference" in the_error(result, 2)
+    assert "article, quick, reference would fit" in the_error(result, 2)
 
 
 def test_a_fold_that_is_no_number_is_a_usage_error(workshop: Workshop, tmp_path: Path) -> None:

@@ -82,11 +82,13 @@ def test_prepare_lays_out_the_folds() -> None:
     assert cells(text, "│    1 ") == ["1", "3", "1", "2"]  # fold, images, positive, groups
 
 
-def test_reasons_come_with_their_number_and_what_they_mean_most_frequent_first() -> None:
-    text = printed(reasons_table(Counter({"WRONG_VIEW": 1, "TRUNCATED": 2})))
-    assert text.index("TRUNCATED") < text.index("WRONG_VIEW")
-    assert cells(text, "TRUNCATED")[:2] == ["2", "TRUNCATED"]
-    assert len(cells(text, "TRUNCATED")[2]) > 10
+def test_reasons_come_with_their_number_and_what_they_mean_refusals_first_then_the_most_frequent() -> None:
+    counts = {"BURNED_IN": 9, "WRONG_VIEW": 4, "TOO_LARGE": 1, "TRUNCATED": 2}
+    text = printed(reasons_table(Counter(counts)))
+    order = sorted(counts, key=text.index)
+    assert order == ["TRUNCATED", "TOO_LARGE", "WRONG_VIEW", "BURNED_IN"]
+    assert cells(text, "TRUNCATED")[:3] == ["2", "refused", "TRUNCATED"]
+    assert len(cells(text, "TRUNCATED")[3]) > 10
 
 
 def unwrapped(text: str) -> str:
@@ -199,7 +201,7 @@ def test_check_counts_what_became_of_the_files_and_why() -> None:
     )
     text = printed(*check_summary(report))
     assert "5 accepted, 0 warned, 0 skipped, 2 refused; 3 unrelated files, 4 links not followed" in text
-    assert cells(text, "TRUNCATED")[:2] == ["2", "TRUNCATED"]
+    assert cells(text, "TRUNCATED")[:3] == ["2", "refused", "TRUNCATED"]
 
 
 def test_check_shows_no_table_where_all_is_well() -> None:

@@ -330,7 +330,7 @@ def test_a_setting_reaches_into_a_preset_and_leaves_the_next_run_alone() -> None
 
 @pytest.mark.parametrize("name", ["fast", "", "../presets/quick", "quick.yaml", "Quick"])
 def test_an_unknown_preset_names_those_there_are(name: str) -> None:
-    with pytest.raises(UsageError, match=f"--preset {re.escape(name)}: there are article, quick, reference"):
+    with pytest.raises(UsageError, match=f"--preset {re.escape(name)}: article, quick, reference would fit"):
         load_config(preset=name)
 
 

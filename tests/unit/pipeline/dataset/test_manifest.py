@@ -156,7 +156,7 @@ def test_a_bad_value_is_named_by_its_place(collection: Collection, tmp_path: Pat
 
 
 def test_a_manifest_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="cannot be read"):
+    with pytest.raises(JobError, match=r"nowhere\.json: cannot be read \(No such file or directory\)"):
         read_manifest(tmp_path / "nowhere.json")
 
 

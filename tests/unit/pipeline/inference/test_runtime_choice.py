@@ -70,9 +70,10 @@ def test_a_runtime_is_measured_once_for_a_model(
 
 
 def test_a_runtime_whose_preparation_does_not_pay_is_not_prepared(
-    model: Model, measured: list[RuntimeName]
+    model: Model, measured: list[RuntimeName], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert choose_runtime(model, images=64, batch_size=4).runtime == "torch"
+    assert "preparing a faster one does not pay for 64 images" in capsys.readouterr().out
     assert measured == ["torch"]  # a fifth or so of 64 s is less than the preparation of any other
 
 

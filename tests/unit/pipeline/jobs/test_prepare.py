@@ -305,7 +305,7 @@ def test_too_few_labels_for_the_folds_are_counted_after_what_is_wrong_with_them(
     copy: Collection, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy.labels.write_text("ImageId,EncodedPixels\ncase00,0 5\ncase01,nan\n")
-    with pytest.raises(UsageError, match="the 1 labelled images are of 1 groups"):
+    with pytest.raises(UsageError, match="1 labelled images in 1 groups"):
         prepare(copy)
     assert "line 3: EMPTY: 'nan'" in capsys.readouterr().err
 

@@ -121,6 +121,15 @@ def test_a_missing_and_a_damaged_image_may_be_negative_but_are_reported(
     assert (report.filled, report.exit_code) == (("nowhere", "case0"), 3)
 
 
+def test_a_folder_without_any_image_of_the_sample_is_questioned(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(JobError, match=r"1 of 1 images .* is it the right folder\?$"):
+        submit(model_folder, images, tmp_path, sample=sample(tmp_path, "nowhere"))
+    with pytest.raises(JobError, match=r"1 of 2 images .* give --missing negative$"):
+        submit(model_folder, images, tmp_path, sample=sample(tmp_path, "nowhere", "case0"))
+
+
 def test_a_submission_of_missing_images_alone_is_an_error(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:

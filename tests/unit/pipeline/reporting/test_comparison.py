@@ -144,6 +144,11 @@ def test_a_model_folder_stands_for_the_evaluation_of_its_run(tmp_path: Path) -> 
     assert read_paired([run, run / "model"]).models[1].folder == run / "evaluation"
 
 
+def test_the_folder_of_an_evaluation_may_have_any_name(tmp_path: Path) -> None:
+    named = [write(tmp_path / name, GOOD) for name in ("evaluation", "other")]
+    assert [model.folder for model in read_paired(named).models] == named
+
+
 def test_another_label_of_a_case_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         JobError, match=r"b has a label of 100 px in .*poor and of 90 px in .*good; evaluate both"
