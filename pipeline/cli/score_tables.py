@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from rich.table import Table
 
-from pneumoseg.pipeline.cli.summaries import scores_table
+from pneumoseg.pipeline.cli.summaries import number_table, scores_table
 from pneumoseg.pipeline.dataset.groups import PatientCount
 from pneumoseg.pipeline.jobs.score import SubmissionScore
 from pneumoseg.pipeline.scoring.cells import difference_cell, interval_cell, number_cell
@@ -45,10 +45,9 @@ def comparison_table(
         names: Names of the submissions.
         results: Score of each submission, or the error that lists its faults.
     """
-    table = Table("submission", "Dice, 95 % interval", "above the first", "p")
+    table = number_table("submission", "Dice, 95 % interval", "above the first", "p")
     table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
-        column.justify = "right"
         column.no_wrap = True
     first = next((each for each in results if isinstance(each, SubmissionScore)), None)
     if first is not None:

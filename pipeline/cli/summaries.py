@@ -36,9 +36,8 @@ def prepare_summary(report: "PrepareReport") -> list[str | Table]:
         lines.append(f"{len(report.labels_without_image)} labels have no image")
     if manifest.refused:
         lines.append(reasons_table(refused + skipped))
-    folds = Table("fold", "images", "positive", "groups", title="Folds", title_justify="left")
-    for column in folds.columns:
-        column.justify = "right"
+    folds = number_table("fold", "images", "positive", "groups", title="Folds")
+    folds.columns[0].justify = "right"
     for fold in range(manifest.folds):
         cases = [case for case in manifest.training if case.fold == fold]
         positive = sum(case.is_positive for case in cases)
@@ -54,9 +53,7 @@ def operating_point_table(scores: "OperatingPointScores", *, title: str) -> Tabl
         title: Title above the table.
     """
     score = scores.score
-    table = Table("", "model", "predict nothing", title=title, title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = number_table("", "model", "predict nothing", title=title)
     rows: list[tuple[str, float | None, float | None]] = [
         ("Dice (the challenge's score)", score.dice, score.predict_nothing),
         ("Dice on positives", score.dice_positive, 0.0 if score.positives else None),
@@ -65,7 +62,7 @@ def operating_point_table(scores: "OperatingPointScores", *, title: str) -> Tabl
         ("AUC of the image probability", scores.auc, 0.5 if scores.auc is not None else None),
     ]
     for name, model, nothing in rows:
-        table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in (model, nothing)))
+        table.add_row(name, number_cell(model), number_cell(nothing))
     images = f"{score.images} images, {score.positives} with a pneumothorax"
     table.caption = (
         f"{images}; {score.predicted_positive} predicted positive, at the in-sample operating point"
@@ -121,12 +118,10 @@ def scores_table(
 
     in_sample, nothing = images.measure(), images.predicting_nothing()
     quoted = cross_fitted.measure() if cross_fitted else in_sample
-    table = Table("", column, "95 % interval", title=title, title_justify="left")
-    if cross_fitted:
-        table.add_column("in-sample")
-    table.add_column("predict\nnothing")  # in two lines, so that names of scores fit beside it in 80 columns
-    for each in table.columns[1:]:
-        each.justify = "right"
+    in_two_lines = "predict\nnothing"  # so that names of scores fit beside it in 80 columns
+    table = number_table(
+        "", column, "95 % interval", *(["in-sample"] if cross_fitted else []), in_two_lines, title=title
+    )
     table.columns[2].no_wrap = True
     for name, measured in quoted.items():
         beside = [in_sample[name].value] if cross_fitted else []
@@ -186,11 +181,8 @@ def models_table(models: Mapping[str, "ModelDescription"]) -> Table:
     Args:
         models: Description of each model by its name.
     """
-    table = Table(
-        Column("model", no_wrap=True), "input", "networks", "trained on", "Dice", "predict nothing", "AUC"
-    )
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = number_table("model", "input", "networks", "trained on", "Dice", "predict nothing", "AUC")
+    table.columns[0].no_wrap = True
     for name, model in models.items():
         search = model.operating_point_search
         cross_fitted = search.cross_fitted.dice if search and search.cross_fitted else None
@@ -216,6 +208,17 @@ def doctor_summary(report: "DoctorReport") -> list[str | Table]:
         status = "ok" if decoder.available else "missing"
         decoders.add_row(decoder.transfer_syntax, decoder.syntax_name, decoder.library, status)
     return [libraries, decoders, *report.devices, *report.runtimes, *report.advice]
+
+
+def number_table(*heads: str, title: str | None = None) -> Table:
+    """Make a table whose columns hold numbers, except the first one.
+
+    Args:
+        heads: Column headings.
+        title: Title above the table.
+    """
+    numbers = (Column(head, justify="right") for head in heads[1:])
+    return Table(heads[0], *numbers, title=title, title_justify="left")
 
 
 def links_not_followed(links: int) -> str:

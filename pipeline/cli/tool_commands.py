@@ -27,7 +27,7 @@ def demo(
     from pneumoseg.pipeline.jobs.demo import run_demo
 
     set_threads(threads)
-    raise typer.Exit(run_demo(output, device=device, seed=seed, overwrite=overwrite).exit_code)
+    run_demo(output, device=device, seed=seed, overwrite=overwrite)
 
 
 def models() -> None:

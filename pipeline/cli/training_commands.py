@@ -23,8 +23,8 @@ from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.preset_files import presets
 
 if TYPE_CHECKING:  # the jobs load MONAI
-    from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
-    from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores
+    from pneumoseg.pipeline.jobs.cross_validate import CrossValidateReport
+    from pneumoseg.pipeline.jobs.train import TrainReport
 
 
 def train(
@@ -147,40 +147,27 @@ def train(
         from pneumoseg.pipeline.jobs.cross_validate import cross_validate
 
         whole = cross_validate(manifest, output, **options)
-        _print_scores(
-            whole.out_of_fold,
-            whole.evaluation,
-            whole.model,
-            title=f"all {whole.folds} folds, each predicted by the network that held it out",
-        )
-        raise typer.Exit(whole.exit_code)
+        _print_scores(whole, title=f"all {whole.folds} folds, each predicted by the network that held it out")
+        return
     from pneumoseg.pipeline.jobs.train import train_model
 
     trained = train_model(manifest, output, fold=None if fold is None else int(fold), **options)
     others = "" if trained.members == 1 else f" and {trained.members - 1} more"
-    _print_scores(
-        trained.validation,
-        trained.evaluation,
-        trained.model,
-        title=f"fold {trained.fold}, weights of epoch {trained.best_epoch}{others}",
-    )
-    raise typer.Exit(trained.exit_code)
+    _print_scores(trained, title=f"fold {trained.fold}, weights of epoch {trained.best_epoch}{others}")
 
 
-def _print_scores(
-    validation: "OperatingPointScores", evaluation: "EvaluateReport | None", model: Path, *, title: str
-) -> None:
+def _print_scores(report: "TrainReport | CrossValidateReport", *, title: str) -> None:
     """Print the evaluation of a trained model, or the scores of its validation if it was not evaluated."""
     from pneumoseg.pipeline.cli.summaries import operating_point_table, print_evaluation
     from pneumoseg.pipeline.model.description import read_description
 
-    description = read_description(model)
-    search = description.operating_point_search
-    if evaluation is not None:
-        print_evaluation(evaluation, title=title)
-        say(f"wrote {model} and {model.parent / 'report.html'}")
+    if report.evaluation is not None:
+        print_evaluation(report.evaluation, title=title)
+        say(f"wrote {report.model} and {report.model.parent / 'report.html'}")
         return
-    console.print(operating_point_table(validation, title=title))
+    console.print(operating_point_table(report.validation, title=title))
+    description = read_description(report.model)
+    search = description.operating_point_search
     if search and search.cross_fitted:
         in_sample = search.objectives["challenge"].dice
         say(
@@ -188,7 +175,7 @@ def _print_scores(
             f"{search.cross_fitted.dice:.4f} at the cross-fitted ones, which were tuned on other "
             + ("images" if description.trained_on.grouped_by == "nothing" else "patients")
         )
-    say(f"wrote {model}")
+    say(f"wrote {report.model}")
 
 
 def tune(
@@ -247,7 +234,6 @@ def tune(
     if report.cross_fitted is not None:
         say(f"at cross-fitted operating points, Dice is {report.cross_fitted:.4f}")
     say(f"wrote {report.model}, of {report.members} networks")
-    raise typer.Exit(report.exit_code)
 
 
 def quantize(

@@ -115,8 +115,9 @@ def process_on_ray(
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     refused = refused or {}
-    tasks = [
-        pickle.dumps((index, _absolute(file), refused.get(file.path))) for index, file in enumerate(files)
+    tasks = [  # other processes have another working directory
+        pickle.dumps((index, replace(file, path=file.path.absolute()), refused.get(file.path)))
+        for index, file in enumerate(files)
     ]
     per_block = max(_BATCHES_PER_BLOCK * writer.settings.batch_size, -(-len(files) // _MOST_BLOCKS))
     threads, is_cuda = torch.get_num_threads(), model.precision.device.type == "cuda"
@@ -185,11 +186,6 @@ class _Actor:
         ):
             pass
         return {"index": [index for index, _, _ in tasks]}
-
-
-def _absolute(file: Planned) -> Planned:
-    """Name a file as other processes see it, which have another working directory."""
-    return replace(file, path=file.path.absolute())
 
 
 def _reason(error: Exception) -> JobError:

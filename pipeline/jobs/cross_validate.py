@@ -30,11 +30,7 @@ from pneumoseg.pipeline.model.description import (
 )
 from pneumoseg.pipeline.model.joining import join_models
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves, OperatingPointScores, score_point
-from pneumoseg.pipeline.scoring.out_of_fold import (
-    OUT_OF_FOLD,
-    load_out_of_fold,
-    save_out_of_fold,
-)
+from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, load_out_of_fold, save_out_of_fold
 from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.pipeline.training.checkpoint import has_state
 from pneumoseg.pipeline.training.initial import refuse_seen
@@ -54,16 +50,15 @@ class CrossValidateReport:
 
     Attributes:
         model: Model folder with the networks of all folds.
-        out_of_fold: Scores of all cases, each by the network that held it out.
+        validation: Scores of all cases, each by the network that held it out.
         folds: Number of folds.
         evaluation: Evaluation of all cases, at the original image size and with intervals; None without a report.
     """
 
     model: Path
-    out_of_fold: OperatingPointScores
+    validation: OperatingPointScores
     folds: int
     evaluation: EvaluateReport | None = None
-    exit_code: int = 0
 
 
 def cross_validate(
@@ -147,7 +142,7 @@ def cross_validate(
     if report and rank == 0:  # the process group has ended
         evaluation = evaluate_run(run_dir, record.manifest, device=place, workers=workers or 0, config=config)
     return CrossValidateReport(
-        model=run_dir / "model", out_of_fold=scores, folds=manifest.folds, evaluation=evaluation
+        model=run_dir / "model", validation=scores, folds=manifest.folds, evaluation=evaluation
     )
 
 

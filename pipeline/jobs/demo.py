@@ -43,7 +43,6 @@ class DemoReport:
     phantoms: PhantomSet
     evaluation: EvaluateReport
     submission: SubmissionScore
-    exit_code: int = 0
 
 
 def demo_config(seed: int) -> TrainConfig:

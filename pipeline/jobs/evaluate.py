@@ -62,7 +62,6 @@ class EvaluateReport:
     images: ScoredImages
     in_sample: bool
     cross_fitted: ScoredImages | None
-    exit_code: int = 0
 
     @property
     def quoted(self) -> ScoredImages:

@@ -14,13 +14,7 @@ from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.formats.browser.libraries import read_libraries
 from pneumoseg.pipeline.formats.browser.writing import PAGE, write_page
 from pneumoseg.pipeline.formats.bundle.writing import METADATA, write_bundle
-from pneumoseg.pipeline.formats.files import (
-    Run,
-    describe,
-    largest_difference,
-    write_onnx,
-    write_openvino,
-)
+from pneumoseg.pipeline.formats.files import Run, describe, largest_difference, write_onnx, write_openvino
 from pneumoseg.pipeline.formats.graph import InferenceGraph
 from pneumoseg.pipeline.formats.keras import keras_files, write_keras
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model

@@ -13,12 +13,7 @@ from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import sha256_of
 from pneumoseg.pipeline.core.names import shown
 from pneumoseg.pipeline.dataset.folds import assign_folds
-from pneumoseg.pipeline.dataset.groups import (
-    Grouping,
-    GroupsFile,
-    group_cases,
-    keep_twins_together,
-)
+from pneumoseg.pipeline.dataset.groups import Grouping, GroupsFile, group_cases, keep_twins_together
 from pneumoseg.pipeline.dataset.manifest import (
     Case,
     Manifest,
@@ -49,7 +44,6 @@ class PrepareReport:
         other_files: Number of unrelated files in the folder.
         links: Number of links that were not followed.
         label_problems: Rows of the label files that cannot be trusted; their images are unlabelled.
-        label_warnings: Remarks on rows of the label files.
         labels_without_image: Labelled names without an image that can be used.
     """
 
@@ -58,7 +52,6 @@ class PrepareReport:
     other_files: int
     links: int
     label_problems: tuple[str, ...]
-    label_warnings: tuple[str, ...]
     labels_without_image: tuple[str, ...]
 
     @property
@@ -177,7 +170,6 @@ def prepare_manifest(
         other_files=found.others,
         links=found.links,
         label_problems=tuple(known.problems),
-        label_warnings=tuple(known.warnings),
         labels_without_image=tuple(sorted(set(known.labels) - matched)),
     )
 

@@ -61,7 +61,6 @@ class TrainReport:
     validation: OperatingPointScores
     members: int = 1
     evaluation: EvaluateReport | None = None
-    exit_code: int = 0
 
 
 def train_model(

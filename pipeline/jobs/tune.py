@@ -41,7 +41,6 @@ class TuneReport:
     scores: OperatingPointScores
     cross_fitted: float | None
     members: int
-    exit_code: int = 0
 
 
 def tune_model(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -101,23 +102,19 @@ class _Seen:
     """A file as it was at the last look.
 
     Attributes:
+        path: Its path.
         signature: Its size and time.
         since: Moment since which it has not changed.
     """
 
+    path: Path
     signature: _Signature
     since: float
-    _is_image: bool | None = None
 
-    def may_be_radiograph(self, path: Path) -> bool:
-        """Read the start of the file, once for each of its versions.
-
-        Args:
-            path: Path of the file.
-        """
-        if self._is_image is None:
-            self._is_image = kind_of(path, read_start(path, _START_BYTES)) is not FileKind.OTHER
-        return self._is_image
+    @cached_property
+    def may_be_radiograph(self) -> bool:
+        """Whether it is DICOM or PNG by its name or its first bytes, which are read once for each of its versions."""
+        return kind_of(self.path, read_start(self.path, _START_BYTES)) is not FileKind.OTHER
 
 
 @dataclass
@@ -145,9 +142,9 @@ class Arrivals:
             if seen is None or seen.signature != signature:
                 age = today - signature[1] / 1e9
                 since = now - age if seen is None and age >= self.settle_s else now
-                seen = _Seen(signature, since)
+                seen = _Seen(path, signature, since)
             self._seen[path] = seen
-            if now - seen.since >= self.settle_s and seen.may_be_radiograph(path):
+            if now - seen.since >= self.settle_s and seen.may_be_radiograph:
                 found[path] = signature
         return found
 

@@ -1,7 +1,6 @@
 """The configuration of `pneumoseg listen`: one YAML file, checked before the first association."""
 
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -83,11 +82,6 @@ class Peer(_Section):
 
     ae_title: AETitle
     address: IPvAnyNetwork
-
-    @property
-    def network(self) -> IPv4Network | IPv6Network:
-        """Addresses that it may call from."""
-        return self.address
 
 
 class DicomDestination(_Section):

@@ -8,7 +8,7 @@ from typing import Final
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
@@ -84,10 +84,8 @@ def _send_one(association: Association, dataset: FileDataset) -> ArchiveError | 
         return ArchiveError("the destination does not accept this kind of result", is_transient=False)
     try:
         with quiet_libraries():
-            if (
-                dataset.file_meta.TransferSyntaxUID not in accepted
-                and dataset.file_meta.TransferSyntaxUID.is_compressed
-            ):
+            syntax = dataset.file_meta.TransferSyntaxUID
+            if syntax not in accepted and syntax.is_compressed:
                 dataset.decompress(generate_instance_uid=False)
             status = association.send_c_store(dataset)
     except (ValueError, AttributeError, RuntimeError) as error:
@@ -145,11 +143,6 @@ def request_commitments(
     finally:
         _close(association)
     return True
-
-
-def new_transaction_uid() -> str:
-    """Make a UID for a request."""
-    return str(generate_uid(prefix=None))
 
 
 def _reference(sop_class: str, sop_instance: str) -> Dataset:

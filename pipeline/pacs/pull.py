@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -133,19 +134,10 @@ def find_instances(client: DICOMwebClient, study: str, query: Query) -> Iterator
 
     Raises: ArchiveError: If the archive cannot be searched.
     """
-
-    def search_series(**options: Any) -> Any:
-        return client.search_for_series(study, **options)
-
-    series_uids = dict.fromkeys(
-        uid for filters in query.series for uid in _pages(search_series, "0020000E", filters)
-    )
-    for series in series_uids:
-
-        def search_instances(*, series: str = series, **options: Any) -> Any:
-            return client.search_for_instances(study, series, **options)
-
-        for sop in _pages(search_instances, "00080018", {}):
+    search_series = partial(client.search_for_series, study)
+    found = [uid for filters in query.series for uid in _pages(search_series, "0020000E", filters)]
+    for series in dict.fromkeys(found):
+        for sop in _pages(partial(client.search_for_instances, study, series), "00080018", {}):
             yield Instance(study, series, sop)
 
 

@@ -5,10 +5,11 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import ip_address
 from threading import Thread
 from typing import Final
 
+from pydantic import IPvAnyNetwork
 from pydicom import uid
 from pydicom.dataset import Dataset
 from pynetdicom import AE, _config, evt
@@ -43,6 +44,7 @@ NOT_UNDERSTOOD: Final = 0xC000
 
 _MIB: Final = 2**20
 _COMMAND_BYTES: Final = 2**14  # of the command that comes with an object
+_POLL_S: Final = 0.1  # between looks whether to end
 _ENDING_S: Final = 5.0  # for associations to end by themselves when the listener ends
 _REJECTION: Final = (0x01, 0x01, 0x03)  # permanent, by the service user, calling AE title not recognised
 
@@ -135,7 +137,8 @@ class Receiver:
         assert isinstance(server, GuardedServer)  # noqa: S101  (it was asked for)
         self._server = server
         entity._servers.append(server)  # its shutdown removes it from there
-        thread = _serve(server)
+        thread = Thread(target=server.serve_forever, args=(_POLL_S,), name="receiver", daemon=True)
+        thread.start()
         try:
             yield
         finally:
@@ -157,7 +160,7 @@ class Receiver:
             association.abort()
 
     def _may_connect(self, address: str) -> bool:
-        return any(_is_in(address, peer.network) for peer in self.config.peers)
+        return any(_is_in(address, peer.address) for peer in self.config.peers)
 
     def _check_peer(self, event: evt.Event) -> None:
         """Reject an association whose AE title is not that of its address."""
@@ -165,7 +168,7 @@ class Receiver:
         request = association.requestor.primitive
         title = str(getattr(request, "calling_ae_title", None) or "").strip()
         address = association.requestor.address
-        if not any(peer.ae_title == title and _is_in(address, peer.network) for peer in self.config.peers):
+        if not any(peer.ae_title == title and _is_in(address, peer.address) for peer in self.config.peers):
             association.acse.send_reject(*_REJECTION)
             association.kill()
             self._refuse("peer", "the AE title is none of this address", ae=title, address=address)
@@ -242,13 +245,7 @@ class Receiver:
             raise RefusedError(NO_ROOM, "room", why) from None
 
 
-def _serve(server: GuardedServer) -> Thread:
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="receiver", daemon=True)
-    thread.start()
-    return thread
-
-
-def _is_in(address: str, network: IPv4Network | IPv6Network) -> bool:
+def _is_in(address: str, network: IPvAnyNetwork) -> bool:
     """Check whether an address is in a network; an IPv4 address may be written as IPv6."""
     given = ip_address(address.partition("%")[0])
     return (getattr(given, "ipv4_mapped", None) or given) in network

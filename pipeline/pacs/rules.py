@@ -8,7 +8,7 @@ from typing import Final
 from pneumoseg.pipeline.pacs.config import Rule
 from pneumoseg.transforms.reader.acceptance import ACCEPTANCE_KEYWORDS, read_body_part, read_view
 from pneumoseg.transforms.reader.dicom_file import read_dicom_file
-from pneumoseg.transforms.reader.elements import Elements, quiet_libraries
+from pneumoseg.transforms.reader.elements import quiet_libraries
 
 _KEYWORDS: Final = frozenset({
     *ACCEPTANCE_KEYWORDS, "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "StudyDescription",
@@ -56,12 +56,8 @@ def read_image_facts(content: bytes, *, max_bytes: int) -> ImageFacts:
             modality=elements.code("Modality"),
             view=read_view(elements),
             body_part=read_body_part(elements),
-            study_description=_description(elements),
+            study_description=" ".join(elements.text("StudyDescription").split()),
         )
-
-
-def _description(elements: Elements) -> str:
-    return " ".join(elements.text("StudyDescription").split())
 
 
 def find_rule(rules: Sequence[Rule], facts: ImageFacts, *, ae: str) -> Rule | None:

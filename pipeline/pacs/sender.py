@@ -8,6 +8,7 @@ from typing import Final
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
 from pynetdicom import evt
 
 from pneumoseg.pipeline.pacs import dicomweb, dimse
@@ -166,7 +167,7 @@ class Sender:
             elif since > self.config.retry.commitment_h * 3600:
                 self._settle(study, "no report")
             elif delivery.transaction_uid is None or since >= _REPORT_S * delivery.requests:
-                transaction = dimse.new_transaction_uid()
+                transaction = str(generate_uid(prefix=None))
                 # on disk first: the report may come before the response
                 study.change_delivery(
                     self.name,

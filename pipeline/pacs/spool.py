@@ -47,7 +47,8 @@ class Spool:
         self.changed = Condition()
         """Notified when there may be something to analyse or to send."""
         self._studies: dict[tuple[str, str], Study] = {}
-        self._used = 0
+        self.used_bytes = 0
+        """Sum of the sizes of all images."""
 
     @contextmanager
     def opened(self) -> Iterator[list[Path]]:
@@ -68,7 +69,7 @@ class Spool:
                     self._studies[folder.parent.name, folder.name] = study
                 else:
                     unusable.append(folder)
-            self._used = sum(study.size for study in self._studies.values())
+            self.used_bytes = sum(study.size for study in self._studies.values())
             yield unusable
 
     def _read(self, folder: Path) -> Study | None:
@@ -84,11 +85,6 @@ class Spool:
         """All studies, in the order of their first images."""
         with self.changed:
             return list(self._studies.values())
-
-    @property
-    def used_bytes(self) -> int:
-        """Sum of the sizes of all images."""
-        return self._used
 
     @property
     def free_bytes(self) -> int:
@@ -150,14 +146,14 @@ class Spool:
         sync_folder(path.parent)
         study.add(name, len(content))
         with self.changed:
-            self._used += len(content)
+            self.used_bytes += len(content)
             self.changed.notify_all()
         return "new"
 
     def _check_room(self, size: int) -> None:
         """Check that an image would fit; complete studies make room for it."""
         for is_last in (False, True):
-            if self._used + size > self.limits.spool_gb * _GIB:
+            if self.used_bytes + size > self.limits.spool_gb * _GIB:
                 bound = "limits.spool_gb"
             elif self.lacks_space(size):
                 bound = "limits.free_gb"
@@ -182,7 +178,7 @@ class Spool:
                 with study.lock:
                     if study.finished_at is not None and study.finished_at <= bound:
                         del self._studies[key]
-                        self._used -= study.size
+                        self.used_bytes -= study.size
                         self._delete(study.folder)
                         removed += 1
         return removed

@@ -169,16 +169,7 @@ def surface_chart(
         axes.set_yticks(ticks, [f"{min_areas[tick]:.3%}" for tick in ticks])
         nearest = int(np.argmin(np.abs(np.asarray(min_areas) - chosen[1])))
         for colour, width in (("#ffffff", 5), ("#000000", 2)):  # visible on every colour
-            axes.plot(
-                chosen[0],
-                nearest,
-                "o",
-                markersize=11,
-                markerfacecolor="none",
-                markeredgecolor=colour,
-                mew=width,
-                clip_on=False,
-            )
+            _ring(axes, chosen[0], nearest, colour, size=11, width=width)
         axes.set(xlabel="threshold", ylabel="minimum area")
         bar = figure.colorbar(image, ax=axes, label="Dice", extend="min")
         bar.ax.axhline(nothing, color="#000000", linewidth=1.5)
@@ -250,8 +241,10 @@ def histogram_chart(
     return Chart(title, to_svg(figure, name=title.lower().replace(" ", "-")))
 
 
-def _ring(axes: Axes, x: float, y: float, colour: str) -> None:
-    axes.plot(x, y, "o", markersize=9, markerfacecolor="none", markeredgecolor=colour, mew=2, clip_on=False)
+def _ring(axes: Axes, x: float, y: float, colour: str, *, size: int = 9, width: int = 2) -> None:
+    axes.plot(
+        x, y, "o", markersize=size, markerfacecolor="none", markeredgecolor=colour, mew=width, clip_on=False
+    )
 
 
 @contextmanager

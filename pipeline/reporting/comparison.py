@@ -7,17 +7,9 @@ from typing import Final
 import numpy as np
 
 from pneumoseg.pipeline.reporting import charts, comparison_charts
-from pneumoseg.pipeline.reporting.content import (
-    Cell,
-    CellValue,
-    Chart,
-    Charts,
-    Page,
-    Section,
-    Table,
-    Text,
-)
+from pneumoseg.pipeline.reporting.content import Cell, CellValue, Chart, Charts, Page, Section, Table, Text
 from pneumoseg.pipeline.reporting.evaluation_tables import (
+    HEADLINES,
     OPERATING_POINTS,
     SHOWN_CASES,
     outcome,
@@ -29,9 +21,6 @@ from pneumoseg.pipeline.scoring.cells import difference_cell, number_cell, why_n
 from pneumoseg.pipeline.scoring.headline import TITLES, compare
 from pneumoseg.pipeline.scoring.intervals import Difference
 
-_SHOWN_DIFFERENCES: Final = (
-    "dice", "dice_positive", "sensitivity", "specificity", "auc", "average_precision",
-)  # fmt: skip
 _CURVES: Final = {"validation_loss": "validation loss", "dice": "validation Dice", "auc": "validation AUC"}
 
 
@@ -85,16 +74,14 @@ def _models_table(models: Sequence[Evaluated]) -> Table:
     rows: list[list[CellValue]] = []
     for model in models:
         scores = model.scores
-        names = f"threshold {scores['threshold']:.3f}, minimum area {scores['min_area_fraction']:.3%}"
-        augmentation = ", ".join(scores.get("tta") or ()) or "none"
         rows.append(
             [
                 model.letter,
                 Cell("/".join(model.folder.parts[-2:]), is_number=False),  # whole paths do not fit
                 scores["manifest"],
                 scores["operating_point"],
-                names,
-                augmentation,
+                f"threshold {scores['threshold']:.3f}, minimum area {scores['min_area_fraction']:.3%}",
+                ", ".join(scores.get("tta") or ()) or "none",
                 len(scores.get("model_weights_sha256") or ()) or None,
             ]
         )
@@ -152,7 +139,7 @@ def _differences(
             rows.append(row)
     columns = [part for letter in differences for part in (f"{letter} - {first}", f"p, {letter} - {first}")]
     shown = {
-        letter: {TITLES[name]: found[name] for name in _SHOWN_DIFFERENCES if name in found}
+        letter: {TITLES[name]: found[name] for name in HEADLINES if name in found}
         for letter, found in differences.items()
     }
     return [
@@ -177,17 +164,11 @@ def _probabilities(paired: PairedEvaluations) -> Section | None:
     }
     kinds = {OPERATING_POINTS[model.scores["operating_point"]] for model in paired.models}
     at = kinds.pop() if len(kinds) == 1 else "at the operating point of each model"
-    return Section(
-        "Probabilities",
-        [
-            Charts(
-                [
-                    charts.roc_chart(ranked, note="", at=at),
-                    charts.precision_recall_chart(ranked, note="", at=at),
-                ]
-            )
-        ],
-    )
+    made = [
+        charts.roc_chart(ranked, note="", at=at),
+        charts.precision_recall_chart(ranked, note="", at=at),
+    ]
+    return Section("Probabilities", [Charts(made)])
 
 
 def _cases(paired: PairedEvaluations) -> list[Text | Charts | Table]:
@@ -196,11 +177,8 @@ def _cases(paired: PairedEvaluations) -> list[Text | Charts | Table]:
     blocks: list[Text | Charts | Table] = []
     if paired.positive.any():
         positives = {letter: values[paired.positive] for letter, values in dices.items()}
-        blocks.append(
-            Charts(
-                [comparison_charts.paired_chart(positives, first.letter, other.letter) for other in others]
-            )
-        )
+        pairs = [comparison_charts.paired_chart(positives, first.letter, other.letter) for other in others]
+        blocks.append(Charts(pairs))
     blocks.append(_outcome_table(paired))
     blocks.append(Text("The cases on which the models differ most come first."))
     spread = np.ptp(np.array(list(dices.values())), axis=0)
@@ -247,13 +225,8 @@ def _outcome_table(paired: PairedEvaluations) -> Table:
             ("negatives with a false alarm", ~paired.positive),
         ):
             counts = (predicted & theirs, predicted & ~theirs, ~predicted & theirs, ~predicted & ~theirs)
-            rows.append(
-                [
-                    f"{first.letter} and {other.letter}",
-                    what,
-                    *(int((each & where).sum()) for each in counts),
-                ]
-            )
+            numbers = (int((each & where).sum()) for each in counts)
+            rows.append([f"{first.letter} and {other.letter}", what, *numbers])
     return Table(
         ("models", "images", "by both", "by the first only", "by the second only", "by neither"), rows
     )

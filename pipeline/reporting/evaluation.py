@@ -22,6 +22,7 @@ from pneumoseg.pipeline.reporting.content import (
     Tiles,
 )
 from pneumoseg.pipeline.reporting.evaluation_tables import (
+    HEADLINES,
     OPERATING_POINTS,
     at_quoted_point,
     case_table,
@@ -29,27 +30,13 @@ from pneumoseg.pipeline.reporting.evaluation_tables import (
     subgroup_table,
 )
 from pneumoseg.pipeline.reporting.gallery import load_gallery
-from pneumoseg.pipeline.reporting.result_files import (
-    Row,
-    number,
-    read_json,
-    read_rows,
-    results_of,
-)
+from pneumoseg.pipeline.reporting.result_files import Row, number, read_json, read_rows, results_of
 from pneumoseg.pipeline.scoring.cells import interval_cell, number_cell, why_no_interval
 from pneumoseg.pipeline.scoring.headline import MEANINGS, TITLES
 from pneumoseg.pipeline.scoring.intervals import Measured
 
 FILES: Final = ("scores.json", "cases.csv", "subgroups.csv")
 SURFACE: Final = "score_surface.json"
-_HEADLINES: Final = {
-    "dice": "Dice",
-    "dice_positive": "Dice on positives",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "auc": "AUC",
-    "average_precision": "average precision",
-}
 _MEANINGS: Final = (
     "Dice is the challenge's: of each image at its own size, 1 where truth and prediction are both empty, 0 where "
     "exactly one is; the mean over all images. Compare it with the score of predicting nothing.",
@@ -195,7 +182,7 @@ def _summary(scores: Mapping[str, Any]) -> Section:
             interval_cell(Measured(**quoted[name])),
             f"predict nothing {number_cell(nothing[name])}",
         )
-        for name, title in _HEADLINES.items()
+        for name, title in HEADLINES.items()
         if name in quoted
     ]
     value = "value" if kind == "fixed" else kind
@@ -233,11 +220,7 @@ def _operating_point(folder: Path, scores: Mapping[str, Any]) -> Section | None:
                     ),
                     charts.threshold_chart(
                         thresholds,
-                        {
-                            "Dice": named["dice"][nearest],
-                            "sensitivity": named["sensitivity"][nearest],
-                            "specificity": named["specificity"][nearest],
-                        },
+                        {HEADLINES[name]: values[nearest] for name, values in named.items()},
                         chosen=point[0],
                         min_area=areas[nearest],
                     ),
@@ -264,12 +247,12 @@ def _operating_point_words(scores: Mapping[str, Any]) -> str:
 def _probabilities(scores: Mapping[str, Any], cases: Sequence[Row]) -> Section:
     probabilities = np.array([float(row["probability"]) for row in cases])
     positive = np.array([row["positive"] == "1" for row in cases])
+    predicted = np.array([row["predicted_positive"] == "1" for row in cases])
+    at = OPERATING_POINTS[scores["operating_point"]]
     made: list[Chart] = []
     if positive.any() and not positive.all():
         quoted = scores["scores"]
-        predicted = np.array([row["predicted_positive"] == "1" for row in cases])
         ranked = charts.Ranked(probabilities, positive, predicted)
-        at = OPERATING_POINTS[scores["operating_point"]]
         made.append(charts.roc_chart({"": ranked}, note=f"AUC {number_cell(quoted['auc']['value'])}.", at=at))
         average = number_cell(quoted["average_precision"]["value"])
         made.append(charts.precision_recall_chart({"": ranked}, note=f"Average precision {average}.", at=at))
@@ -285,8 +268,6 @@ def _probabilities(scores: Mapping[str, Any], cases: Sequence[Row]) -> Section:
     if positive.any():
         areas = np.array([float(row["label_area_px"]) for row in cases])
         dices = np.array([float(row["dice"]) for row in cases])
-        predicted = np.array([row["predicted_positive"] == "1" for row in cases])
-        at = OPERATING_POINTS[scores["operating_point"]]
         made.append(charts.size_chart(areas[positive], dices[positive], predicted[positive], at=at))
     uncertainty = np.array([value for row in cases if (value := number(row["uncertainty"])) is not None])
     if len(uncertainty):

@@ -8,8 +8,18 @@ from pneumoseg.pipeline.reporting.result_files import Row, number_or_text
 from pneumoseg.pipeline.scoring.case_rows import CROSS_FITTED
 from pneumoseg.pipeline.scoring.cells import interval_cell, number_cell
 from pneumoseg.pipeline.scoring.intervals import Measured
+from pneumoseg.pipeline.scoring.subgroups import SHOWN
 
 _FRACTIONS: Final = frozenset({"dice", "probability", "uncertainty", "hausdorff95_mm"})
+HEADLINES: Final = {
+    "dice": "Dice",
+    "dice_positive": "Dice on positives",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "auc": "AUC",
+    "average_precision": "average precision",
+}
+"""Scores that a page shows first, with their short names."""
 SHOWN_CASES: Final = 5000
 """Most cases in a table of a page."""
 OPERATING_POINTS: Final = {
@@ -41,8 +51,6 @@ def subgroup_table(rows: Sequence[Row]) -> Table:
     Args:
         rows: Rows of ``subgroups.csv``.
     """
-    shown = ("dice", "dice_positive", "sensitivity", "specificity", "auc")
-    heads = ("Dice", "Dice on positives", "sensitivity", "specificity", "AUC")
     counts = {
         "images": "images", "patients": "patients", "positive": "positives", "predicted positive": "predicted_positive",
     }  # fmt: skip
@@ -54,12 +62,12 @@ def subgroup_table(rows: Sequence[Row]) -> Table:
         name = f"{row['subgroup'].replace('_', ' ')} {row['value']}"
         cells: list[CellValue] = [Cell(name, order=place, is_number=False)]
         cells += [number_or_text(row[name]) for name in counts.values()]
-        for name in shown:
+        for name in SHOWN:
             texts = (row[f"{name}{bound}"] for bound in ("", "_low", "_high"))
             measured = Measured(*(float(text) if text else None for text in texts))
             cells.append(score_cell(measured, digits=3))
         table.append(cells)
-    return Table(["subgroup", *counts, *heads], table, file="subgroups.csv")
+    return Table(["subgroup", *counts, *(HEADLINES[name] for name in SHOWN)], table, file="subgroups.csv")
 
 
 def score_cell(measured: Measured, *, of: str = "", text: str | None = None, digits: int = 4) -> Cell:

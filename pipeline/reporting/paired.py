@@ -2,7 +2,7 @@
 
 import string
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -161,11 +161,6 @@ def _read(letter: str, folder: Path) -> Evaluated:
         rows = [at_quoted_point(row, scores["operating_point"]) for row in read_rows(folder / "cases.csv")]
         for row in rows:
             _ = [float(row[name]) for name in _NEEDED]  # damage is found here, where its folder is known
-        twice = next(_repeated(row["id"] for row in rows), None)
-        if twice is not None:
-            raise JobError(f"{folder / 'cases.csv'}: {twice} is listed twice; evaluate anew")
+        if twice := [name for name, count in Counter(row["id"] for row in rows).items() if count > 1]:
+            raise JobError(f"{folder / 'cases.csv'}: {twice[0]} is listed twice; evaluate anew")
         return Evaluated(letter, folder, scores, {row["id"]: row for row in rows})
-
-
-def _repeated(names: Iterator[str]) -> Iterator[str]:
-    return (name for name, count in Counter(names).items() if count > 1)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,27 +51,32 @@ def prediction_page(folder: Path) -> Page:
     """
     rows = read_rows(folder / TABLE, without=("rle",))
     with results_of(folder):
-        return _prediction_page(folder, rows)
-
-
-def _prediction_page(folder: Path, rows: Sequence[Row]) -> Page:
-    segmented = [row for row in rows if row["status"] in RESULTS]
-    others = [row for row in rows if row["status"] not in RESULTS]
-    sections = [Section("Summary", _summary(segmented, others))]
-    if gallery := _gallery(folder, segmented):
-        sections.append(Section("Gallery", [Text(_HOW_CHOSEN), PictureGallery(gallery)]))
-    if segmented:
-        sections.append(Section("Images", [_image_table(segmented)]))
-    if others:
-        sections.append(Section("Files without a result", [_reason_table(others), _other_table(others)]))
-    refused = sum(row["status"] == "refused" for row in others)
-    review = sum(row["status"] == REVIEW for row in segmented)
-    warnings = []
-    if refused:
-        warnings.append(
-            f"Refused: {refused} of {len(rows)} files should be radiographs, but cannot be read correctly."
+        segmented = [row for row in rows if row["status"] in RESULTS]
+        others = [row for row in rows if row["status"] not in RESULTS]
+        segmented.sort(key=lambda row: (-float(row["probability"]), row["image"]))
+        sections = [Section("Summary", _summary(segmented, others))]
+        if gallery := _gallery(folder, segmented):
+            sections.append(Section("Gallery", [Text(_HOW_CHOSEN), PictureGallery(gallery)]))
+        if segmented:
+            sections.append(Section("Images", [_image_table(segmented)]))
+        if others:
+            sections.append(Section("Files without a result", [_reason_table(others), _other_table(others)]))
+        return Page(
+            title="Prediction",
+            subtitle=f"{len(rows)} files, {len(segmented)} of them segmented",
+            sections=sections,
+            warnings=_warnings(segmented, others),
         )
-    if review:
+
+
+def _warnings(segmented: Sequence[Row], others: Sequence[Row]) -> list[str]:
+    warnings = []
+    if refused := sum(row["status"] == "refused" for row in others):
+        warnings.append(
+            f"Refused: {refused} of {len(segmented) + len(others)} files should be radiographs, but cannot be read "
+            "correctly."
+        )
+    if review := sum(row["status"] == REVIEW for row in segmented):
         warnings.append(
             f"To be reviewed: {review} of {len(segmented)} images do not look as the model needs them; without an "
             "outline they are indeterminate, not negative."
@@ -80,12 +86,7 @@ def _prediction_page(folder: Path, rows: Sequence[Row]) -> Page:
             f"The model was trained on {seen} of these {len(segmented)} images: their results say nothing about new "
             "images."
         )
-    return Page(
-        title="Prediction",
-        subtitle=f"{len(rows)} files, {len(segmented)} of them segmented",
-        sections=sections,
-        warnings=warnings,
-    )
+    return warnings
 
 
 _HOW_CHOSEN: Final = (
@@ -141,9 +142,8 @@ def _counted(reasons: Counter[str]) -> list[list[str | float | int | None]]:
     ]
 
 
-def _gallery(folder: Path, segmented: Sequence[Row]) -> list[Shown]:
+def _gallery(folder: Path, ranked: Sequence[Row]) -> list[Shown]:
     """Select the images to review first, among those that have pictures."""
-    ranked = sorted(segmented, key=lambda row: (-float(row["probability"]), row["image"]))
     positive = [row for row in ranked if row["decision"] == "positive"]
     negative = [row for row in ranked if row["decision"] == "negative"]
     shown: list[Shown] = []
@@ -154,23 +154,11 @@ def _gallery(folder: Path, segmented: Sequence[Row]) -> list[Shown]:
         ("positive near the threshold", positive[::-1]),
         ("negative near the threshold", negative),
     ):
-        made = 0
-        for row in rows:
-            if made == _SHOWN_CASES:
-                break
-            pictures = [] if row["name"] in taken else _pictures(folder, row["name"])
-            if pictures:
-                taken.add(row["name"])
-                made += 1
-                shown.append(
-                    Shown(
-                        kind=kind,
-                        name=row["image"],
-                        facts={"probability": probability_text(float(row["probability"]), digits=3)},
-                        panels=pictures,
-                        text=row["sentence"],
-                    )
-                )
+        new = ((row, _pictures(folder, row["name"])) for row in rows if row["name"] not in taken)
+        for row, pictures in islice((each for each in new if each[1]), _SHOWN_CASES):
+            taken.add(row["name"])
+            facts = {"probability": probability_text(float(row["probability"]), digits=3)}
+            shown.append(Shown(kind, row["image"], facts, pictures, text=row["sentence"]))
     return shown
 
 
@@ -192,17 +180,15 @@ def _pixels(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def _image_table(rows: Sequence[Row]) -> Table:
-    """List the images, the highest probability first."""
-    ordered = sorted(rows, key=lambda row: (-float(row["probability"]), row["image"]))
     columns = {head: name for head, name in _COLUMNS.items() if any(row.get(name) for row in rows)}
     return Table(
         list(columns),
         [
             [row[name] if name == "image" else number_or_text(row[name]) for name in columns.values()]
-            for row in ordered[:_SHOWN_ROWS]
+            for row in rows[:_SHOWN_ROWS]
         ],
         filters=[head for head in ("status", "decision", "side", "remarks") if head in columns],
-        left_out=max(0, len(ordered) - _SHOWN_ROWS),
+        left_out=max(0, len(rows) - _SHOWN_ROWS),
         file=TABLE,
     )
 

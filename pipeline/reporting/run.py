@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from matplotlib.figure import Figure
-
 from pneumoseg.pipeline.drawing.curves import LEARNING_CURVES
-from pneumoseg.pipeline.reporting.charts import SIZE
+from pneumoseg.pipeline.reporting.charts import axes_of_chart
 from pneumoseg.pipeline.reporting.content import Chart, Charts, Folded, Page, Section, Tile, Tiles
 from pneumoseg.pipeline.reporting.evaluation import how_it_was_made, result_sections, subtitle, warnings
 from pneumoseg.pipeline.reporting.paired import EVALUATION
 from pneumoseg.pipeline.reporting.result_files import number, read_json, read_rows, results_of
-from pneumoseg.pipeline.reporting.svg import chart_style, to_svg
+from pneumoseg.pipeline.reporting.svg import to_svg
 
 _NOTES: Final = {
     "Loss": "The levels differ, since positives are rarer in the validation: compare the trends.",
@@ -30,28 +28,26 @@ def run_page(run: Path) -> Page:
     Raises: JobError: If the folder does not contain a training run.
     """
     with results_of(run):
-        return _run_page(run)
-
-
-def _run_page(run: Path) -> Page:
-    learning = [section for folder in _folds(run) if (section := _learning(folder, run)) is not None]
-    configuration = _configuration(run)
-    evaluation = run / EVALUATION
-    if not (evaluation / "scores.json").is_file():
+        learning = [section for folder in _folds(run) if (section := _learning(folder, run)) is not None]
+        configuration = _configuration(run)
+        evaluation = run / EVALUATION
+        if not (evaluation / "scores.json").is_file():
+            return Page(
+                title="Training",
+                subtitle="not evaluated",
+                sections=[*learning, *configuration],
+                warnings=[
+                    "There is no evaluation: the run has not ended, or was started without evaluation."
+                ],
+            )
+        scores = read_json(evaluation / "scores.json")
+        summary, *others = result_sections(evaluation)
         return Page(
             title="Training",
-            subtitle="not evaluated",
-            sections=[*learning, *configuration],
-            warnings=["There is no evaluation: the run has not ended, or was started without evaluation."],
+            subtitle=subtitle(scores),
+            sections=[summary, *learning, *others, how_it_was_made(scores), *configuration],
+            warnings=warnings(scores),
         )
-    scores = read_json(evaluation / "scores.json")
-    summary, *others = result_sections(evaluation)
-    return Page(
-        title="Training",
-        subtitle=subtitle(scores),
-        sections=[summary, *learning, *others, how_it_was_made(scores), *configuration],
-        warnings=warnings(scores),
-    )
 
 
 def _folds(run: Path) -> list[Path]:
@@ -94,17 +90,14 @@ def _tiles(summary: Mapping[str, Any], rows: Sequence[Mapping[str, float | None]
 def _charts(rows: Sequence[Mapping[str, float | None]], run: str) -> list[Chart]:
     made = []
     for title, draw in LEARNING_CURVES.items():
-        with chart_style():
-            figure = Figure(figsize=SIZE, layout="constrained")
-            draw(figure.subplots(), rows)
+        with axes_of_chart() as (figure, axes):
+            draw(axes, rows)
         made.append(Chart(title, to_svg(figure, name=f"{run}-{title.lower()}"), _NOTES.get(title, "")))
     return made
 
 
 def _configuration(run: Path) -> list[Section]:
-    path = next(
-        (path for path in (run / "config.yaml", run / "fold0" / "config.yaml") if path.is_file()), None
-    )
-    if path is None:
-        return []
-    return [Section("Configuration", [Folded("config.yaml", path.read_text(encoding="utf-8"))])]
+    for path in (run / "config.yaml", run / "fold0" / "config.yaml"):
+        if path.is_file():
+            return [Section("Configuration", [Folded("config.yaml", path.read_text(encoding="utf-8"))])]
+    return []

@@ -20,20 +20,7 @@ _SYSTEMS: Final = {
     "UCUM": "http://unitsofmeasure.org",
     "LN": "http://loinc.org",
 }
-_IMAGING: Final = {
-    "coding": [
-        {
-            "system": "http://terminology.hl7.org/CodeSystem/observation-category",
-            "code": "imaging",
-            "display": "Imaging",
-        }
-    ]
-}
-_RADIOLOGY: Final = {
-    "coding": [
-        {"system": "http://terminology.hl7.org/CodeSystem/v2-0074", "code": "RAD", "display": "Radiology"}
-    ]
-}
+_HL7: Final = "http://terminology.hl7.org/CodeSystem"
 _STUDY_REPORT: Final = Code("18748-4", "LN", "Diagnostic imaging study")
 _DICOM_UID: Final = "urn:dicom:uid"
 _SIDES: Final = {"left": codes.SCT.Left, "right": codes.SCT.Right}
@@ -77,7 +64,7 @@ def make_fhir(
     moment = source.local(origin.analysed_at).isoformat()
     shared = {
         "status": "preliminary",
-        "category": [_IMAGING],
+        "category": [_coded(f"{_HL7}/observation-category", "imaging", "Imaging")],
         "code": _concept(codes.SCT.Pneumothorax),
         **_subject(source),
         **_effective(source),
@@ -95,7 +82,7 @@ def make_fhir(
         "identifier": [_uid_identifier(str(origin.uid(source, "fhir", "report")))],
         **_requests(source),
         "status": "preliminary",
-        "category": [_RADIOLOGY],
+        "category": [_coded(f"{_HL7}/v2-0074", "RAD", "Radiology")],
         "code": _concept(_STUDY_REPORT),
         **_subject(source),
         **_effective(source),
@@ -190,14 +177,8 @@ def _requests(source: Source) -> Resource:
     number = str(source.header.get("AccessionNumber", ""))
     if not number:
         return {}
-    kind = {
-        "system": "http://terminology.hl7.org/CodeSystem/v2-0203",
-        "code": "ACSN",
-        "display": "Accession ID",
-    }
-    return {
-        "basedOn": [{"type": "ServiceRequest", "identifier": {"type": {"coding": [kind]}, "value": number}}]
-    }
+    kind = _coded(f"{_HL7}/v2-0203", "ACSN", "Accession ID")
+    return {"basedOn": [{"type": "ServiceRequest", "identifier": {"type": kind, "value": number}}]}
 
 
 def _study(source: Source) -> Resource:
@@ -209,9 +190,11 @@ def _uid_identifier(uid: str) -> Resource:
 
 
 def _concept(code: Code) -> Resource:
-    return {
-        "coding": [{"system": _SYSTEMS[code.scheme_designator], "code": code.value, "display": code.meaning}]
-    }
+    return _coded(_SYSTEMS[code.scheme_designator], code.value, code.meaning)
+
+
+def _coded(system: str, code: str, display: str) -> Resource:
+    return {"coding": [{"system": system, "code": code, "display": display}]}
 
 
 def _component(name: Code, value: float, unit: tuple[str, str]) -> Resource:

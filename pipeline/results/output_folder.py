@@ -47,7 +47,11 @@ def claimed(output: Path, *, part: Part | None, overwrite: bool, inputs: Sequenc
                 with locked(other):
                     pass
             if overwrite:
-                _check_inputs(output, inputs)
+                for path in inputs:
+                    if path.resolve().is_relative_to(output.resolve()):
+                        raise UsageError(
+                            f"{path} lies in {output}, which would be emptied; name another folder"
+                        )
                 empty_folder(output, keep={LOCK, f".pneumoseg-{_COMMAND}", FOLDER})
             remove_unfinished(output)
         else:
@@ -85,9 +89,3 @@ def remove_leftovers(output: Path, planned: Sequence[Planned]) -> None:
     for path in sorted((output / FOLDER).glob("*.json")):
         if path.stem not in names:
             withdraw(output, path.stem)
-
-
-def _check_inputs(output: Path, inputs: Sequence[Path]) -> None:
-    for path in inputs:
-        if path.resolve().is_relative_to(output.resolve()):
-            raise UsageError(f"{path} lies in {output}, which would be emptied; name another folder")

@@ -70,11 +70,7 @@ def make_gsps(
     image.SamplesPerPixel = 1
     common = origin.common(source, "gsps")
     made_on, made_at = common.pop("content_date"), common.pop("content_time")
-    shape = (
-        PresentationLUTShapeValues.INVERSE
-        if radiograph.grey.inverted
-        else PresentationLUTShapeValues.IDENTITY
-    )
+    shape = PresentationLUTShapeValues("INVERSE" if radiograph.grey.inverted else "IDENTITY")
     with quiet_libraries():
         annotation = GraphicAnnotation(
             [image],
@@ -133,19 +129,14 @@ def _set_greys(state: Dataset, radiograph: Radiograph) -> None:
         table.ModalityLUTType = "US"
         state.ModalityLUTSequence = [table]
     elif grey.modality != Rescale():
-        state.RescaleSlope, state.RescaleIntercept = (
-            _decimal(grey.modality.slope),
-            _decimal(grey.modality.intercept),
-        )
+        state.RescaleSlope = _decimal(grey.modality.slope)
+        state.RescaleIntercept = _decimal(grey.modality.intercept)
         state.RescaleType = "US"
     item = Dataset()
     match grey.fitted(radiograph.stored).voi:
         case Window(center, width, function):
-            item.WindowCenter, item.WindowWidth, item.VOILUTFunction = (
-                _decimal(center),
-                _decimal(width),
-                function,
-            )
+            item.WindowCenter, item.WindowWidth = _decimal(center), _decimal(width)
+            item.VOILUTFunction = function
         case LookupTable(first, entries):
             item.VOILUTSequence = [_lookup_table(first, (entries * 65535).round())]
     state.SoftcopyVOILUTSequence = [item]
@@ -155,10 +146,8 @@ def _lookup_table(first: int, entries: npt.NDArray[np.float64]) -> Dataset:
     """Make an item of a LUT sequence with entries of 16 bits (C.11.1.1)."""
     item = Dataset()
     numbers = np.array([len(entries) % 65536, first % 65536, 16], dtype=np.uint16)
-    signed = first < 0
-    item.add_new(
-        "LUTDescriptor", "SS" if signed else "US", numbers.view(np.int16 if signed else np.uint16).tolist()
-    )
+    vr, kind = ("SS", np.int16) if first < 0 else ("US", np.uint16)
+    item.add_new("LUTDescriptor", vr, numbers.view(kind).tolist())
     item.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
     return item
 

@@ -2,13 +2,7 @@
 
 from copy import copy
 
-from highdicom.sr import (
-    CodedConcept,
-    ImageLibrary,
-    NumContentItem,
-    RelationshipTypeValues,
-    TextContentItem,
-)
+from highdicom.sr import CodedConcept, ImageLibrary, NumContentItem, RelationshipTypeValues, TextContentItem
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 

@@ -115,10 +115,8 @@ def finish(dataset: Dataset, source: Source, origin: Origin) -> None:
         origin: Model, settings and time of the result.
     """
     moment = source.local(origin.analysed_at)
-    dataset.InstanceCreationDate, dataset.InstanceCreationTime = (
-        moment.strftime("%Y%m%d"),
-        moment.strftime("%H%M%S"),
-    )
+    dataset.InstanceCreationDate = moment.strftime("%Y%m%d")
+    dataset.InstanceCreationTime = moment.strftime("%H%M%S")
     dataset.TimezoneOffsetFromUTC = moment.strftime("%z")
     for item in dataset.get("ContributingEquipmentSequence", ()):
         if "ContributionDateTime" in item:

@@ -7,12 +7,7 @@ import numpy.typing as npt
 from highdicom import PixelMeasuresSequence, PlaneOrientationSequence
 from highdicom.color import CIELabColor
 from highdicom.enum import CoordinateSystemNames
-from highdicom.seg import (
-    SegmentAlgorithmTypeValues,
-    Segmentation,
-    SegmentationTypeValues,
-    SegmentDescription,
-)
+from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage

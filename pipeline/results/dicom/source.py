@@ -44,6 +44,7 @@ _KEYWORDS: Final = frozenset({
 })  # fmt: skip
 _CODE: Final = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
 _DECIMAL: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+_METHOD: Final = re.compile(r"[A-Z0-9_]{1,16}")
 _UNPAIRED: Final = frozenset({
     "CHEST", "ABDOMEN", "PELVIS", "HEAD", "SKULL", "NECK", "CSPINE", "TSPINE", "LSPINE", "SSPINE", "COCCYX",
 })  # fmt: skip
@@ -118,10 +119,8 @@ def read_source(radiograph: Radiograph, *, with_identity: bool = True) -> Source
             _set_identity(header, elements, changes)
             requests += _requests(header, elements, changes)
         else:
-            header.PatientIdentityRemoved, header.DeidentificationMethod = (
-                "YES",
-                "identity left out by pneumoseg",
-            )
+            header.PatientIdentityRemoved = "YES"
+            header.DeidentificationMethod = "identity left out by pneumoseg"
     return Source(
         header, tuple(requests), radiograph.spacing_mm, radiograph.pixel_sha256, tuple(dict.fromkeys(changes))
     )
@@ -219,11 +218,8 @@ def _set_compression(header: Dataset, elements: Elements) -> None:
     header.LossyImageCompression = elements.text("LossyImageCompression")
     ratios = elements.text("LossyImageCompressionRatio").split("\\")
     methods = elements.text("LossyImageCompressionMethod").split("\\")
-    if header.LossyImageCompression == "01" and all(
-        _DECIMAL.fullmatch(ratio) and len(ratio) <= 16 for ratio in ratios
-    ):
+    are_valid = all(_DECIMAL.fullmatch(ratio) and len(ratio) <= 16 for ratio in ratios)
+    if header.LossyImageCompression == "01" and are_valid:
         header.LossyImageCompressionRatio = ratios
-        if len(methods) == len(ratios) and all(
-            re.fullmatch(r"[A-Z0-9_]{1,16}", method) for method in methods
-        ):
+        if len(methods) == len(ratios) and all(map(_METHOD.fullmatch, methods)):
             header.LossyImageCompressionMethod = methods

@@ -61,7 +61,7 @@ def prepared(**changes: object) -> PrepareReport:
     grouping = Grouping(names=("group0", "group1", "group2", "group2"), source="groups file")
     values: dict[str, object] = {
         "manifest": manifest, "grouping": grouping, "other_files": 7, "links": 0, "label_problems": (),
-        "label_warnings": (), "labels_without_image": ("n1", "n2"), **changes,
+        "labels_without_image": ("n1", "n2"), **changes,
     }  # fmt: skip
     return PrepareReport(**values)  # type: ignore[arg-type]
 
