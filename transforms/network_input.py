@@ -100,19 +100,24 @@ def network_image(radiograph: Radiograph, size: int) -> Tensor:
     """
     levels = radiograph.orientation.apply(radiograph.grey.levels(radiograph.stored))
     image = torch.from_numpy(np.ascontiguousarray(levels))[None]
-    return _in_square(image, size).to(torch.float32).div_(255)
+    return to_network_size(image, size).to(torch.float32).div_(255)
 
 
 def to_network_size(image: Tensor, size: int) -> Tensor:
     """Scale an image into the square input of the network.
 
     Args:
-        image: Image of shape ``(channels, rows, columns)``.
+        image: Image of shape ``(channels, rows, columns)``, floats or bytes.
         size: Side of the square in pixels.
 
-    Returns: Float32, shape ``(channels, size, size)``, padded with zeros.
+    Returns: Image of the same type, shape ``(channels, size, size)``, padded with zeros.
     """
-    return _in_square(image.float(), size)
+    place = Placement.of((image.shape[-2], image.shape[-1]), size)
+    if place.rows == place.columns:  # there is nothing to pad
+        return _resample(image, (size, size))
+    square = image.new_zeros((image.shape[0], size, size))
+    square[(..., *place.window)] = _resample(image, (place.rows, place.columns))
+    return square
 
 
 def pixel_statistics(image: Tensor, shape: tuple[int, int]) -> PixelStatistics:
@@ -162,15 +167,6 @@ def to_original_size(
     upright = orientation.swap(shape)
     place = Placement.of(upright, prediction.shape[-1])
     return orientation.invert(_resample(prediction[(..., *place.window)], upright)).contiguous()
-
-
-def _in_square(image: Tensor, size: int) -> Tensor:
-    place = Placement.of((image.shape[-2], image.shape[-1]), size)
-    if place.rows == place.columns:  # there is nothing to pad
-        return _resample(image, (size, size))
-    square = image.new_zeros((image.shape[0], size, size))
-    square[(..., *place.window)] = _resample(image, (place.rows, place.columns))
-    return square
 
 
 def _resample(image: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -29,7 +29,7 @@ class ToNetworkSized(MapTransform):
         """Scale each of `keys` in a copy of *data*."""
         sample = dict(data)
         for key in self.key_iterator(sample):
-            square = to_network_size(torch.as_tensor(sample[key]), self.size)
+            square = to_network_size(torch.as_tensor(sample[key]).float(), self.size)
             sample[key] = square.mul_(255).round_().clamp_(0, 255).div_(255)
         return sample
 

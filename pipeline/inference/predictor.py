@@ -58,7 +58,7 @@ class Prediction(NamedTuple):
         def apply(field: Any) -> Any:
             return list(map(function, field)) if isinstance(field, list) else function(field)
 
-        return self._make(None if field is None else apply(field) for field in self)
+        return Prediction._make(None if field is None else apply(field) for field in self)
 
     @classmethod
     def joined(cls, parts: Sequence["Prediction"]) -> "Prediction":
@@ -201,7 +201,7 @@ class Predictor:
                 found.probabilities, _image_probability(found, own), attention=found.maps, finite=found.finite
             )
         sampled = Prediction.joined(
-            [self._sample(*one) for one in zip(images.split(1), own.split(1), strict=True)]
+            [self._sample(*one) for one in zip(torch.split(images, 1), torch.split(own, 1), strict=True)]
         )
         maps = self._run(images, tta=(), attention=True).maps if attention else None
         return sampled._replace(attention=maps)

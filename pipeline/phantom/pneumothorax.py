@@ -131,7 +131,7 @@ def collapse_lung(chest: Chest, side: int, area_mm2: float, rng: np.random.Gener
         rng: Random generator of the form.
     """
     near, rim = _find_rim(chest, side)
-    anchor, window = _draw_shape(chest, rim, area_mm2, rng)
+    anchor, window = _sample_shape(chest, rim, area_mm2, rng)
     small, large = SMALLEST, 1.0
     for _ in range(30):
         scale = (small + large) / 2
@@ -154,7 +154,7 @@ def _shrink(near: Table, rim: Table, anchor: tuple[float, float], scale: float, 
     return np.asarray(np.maximum(rim - gap, np.minimum(near, rim)))
 
 
-def _draw_shape(
+def _sample_shape(
     chest: Chest, rim: Table, area_mm2: float, rng: np.random.Generator
 ) -> tuple[tuple[float, float], Table]:
     """Sample the point towards which a lung shrinks, relative to its hilum, and the directions that leave the wall.
