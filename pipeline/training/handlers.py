@@ -47,7 +47,8 @@ class PhaseHandler:
     def enter(self, engine: Engine) -> None:
         """Apply the phase of the current epoch; adds ``epoch`` and ``image_size`` to the metrics."""
         epoch = engine.state.epoch
-        run, is_frozen = self.run, epoch <= self.run.config.optimization.freeze_epochs
+        run = self.run
+        is_frozen = epoch <= run.config.optimization.freeze_epochs
         index = phase_of(run.phases, epoch)
         run.step.accumulate = run.phases[index].accumulate
         run.step.frozen = run.encoder_parameters if is_frozen else ()
