@@ -2,7 +2,11 @@ from .core.config import TrainConfig as TrainConfig
 from .core.config_files import load_config as load_config
 from .core.errors import JobError as JobError
 from .core.errors import UsageError as UsageError
+from .core.runtime import Runtime as Runtime
+from .inference.model import ModelOptions as ModelOptions
 from .inference.model import load_model as load_model
+from .inference.segmentation import ModelPredictor as ModelPredictor
+from .inference.segmentation import Segmentation as Segmentation
 from .inference.segmentation import load_predictor as load_predictor
 from .jobs.check import check_folder as check_folder
 from .jobs.cross_validate import cross_validate as cross_validate

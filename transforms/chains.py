@@ -37,6 +37,8 @@ def inference_chain(*, image_size: int, acceptance: AcceptanceFilters | None = N
     Args:
         image_size: Side of the network's input in pixels.
         acceptance: Which files are accepted as frontal chest radiographs.
+
+    Raises: RadiographError: If a file cannot be read or is not accepted, when the chain is called.
     """
     return _Chain(
         [
@@ -56,6 +58,10 @@ def evaluation_chain(*, image_size: int, acceptance: AcceptanceFilters | None = 
     Args:
         image_size: Side of the network's input in pixels.
         acceptance: Which files are accepted as frontal chest radiographs.
+
+    Raises:
+        RadiographError: If a file cannot be read or is not accepted, when the chain is called.
+        RLEError: If a label is not valid or does not fit its image, likewise.
     """
     return _Chain([*cache_chain(image_size=image_size, acceptance=acceptance).transforms, StandardizeImage()])
 

@@ -45,6 +45,9 @@ class DecodeRLEd(_OnStoredPixels):
         orientation_key: Item that holds the PatientOrientation of the stored pixels, to which the runs refer; without
             it they are assumed to be upright.
         allow_missing_keys: Whether an item may be absent.
+
+    Raises:
+        RLEError: If a text is not valid or does not fit the size, when the transform is called.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -233,7 +233,7 @@ def tune(
     console.print(operating_point_table(report.scores, title="Held-out cases, in-sample operating point"))
     if report.cross_fitted is not None:
         say(f"at cross-fitted operating points, Dice is {report.cross_fitted:.4f}")
-    say(f"wrote {report.model}, of {report.members} networks")
+    say(f"wrote {report.model}; networks: {report.members}")
 
 
 def quantize(
@@ -251,8 +251,9 @@ def quantize(
     report = quantize_model(model, manifest, images=images, workers=workers, overwrite=overwrite)
     exact, quantized = report.exact.dices.mean(), report.quantized.dices.mean()
     say(
-        f"Dice on {len(report.exact.dices)} held-out images: {exact:.4f} in float32, {quantized:.4f} in int8, "
-        f"{report.lost:.4f} lost; of the {report.exact.score.positives} positive ones {report.lost_of_positives:.4f}"
+        f"Dice on {len(report.exact.dices)} held-out images: {exact:.4f} in float32, {quantized:.4f} in int8; "
+        f"difference {-report.lost:+.4f}, on the {report.exact.score.positives} positive ones "
+        f"{-report.lost_of_positives:+.4f}"
     )
     if report.exit_code:
         warn(

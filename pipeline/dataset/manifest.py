@@ -155,7 +155,9 @@ def read_manifest(path: Path) -> Manifest:
 
     Raises: JobError: If the file is not a manifest.
     """
-    return read_validated_json(path, Manifest, advice="give a manifest that `pneumoseg prepare` of this release wrote")
+    return read_validated_json(
+        path, Manifest, advice="give a manifest that `pneumoseg prepare` of this release wrote"
+    )
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

@@ -36,8 +36,9 @@ class ModelOptions:
     """How to use a model, where that differs from its own settings.
 
     Attributes:
-        operating_point: Name of the operating point to use: see `select_point`; None takes the model's own.
-        tta: Test-time augmentations: see `parse_tta`; None takes the model's own.
+        operating_point: Operating point to use: ``challenge``, ``specificity``, ``screening``, or a bound such as
+            ``specificity=0.9`` or ``sensitivity=0.9``; None takes the model's own.
+        tta: Test-time augmentations, ``flip`` and ``scale``; None takes the model's own.
         calibrated: Whether to report image probabilities as calibrated in training; masks do not change.
         dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate: their mean is thresholded, and their
             standard deviation is the uncertainty. 0 leaves dropout off.

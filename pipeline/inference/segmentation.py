@@ -104,8 +104,10 @@ class ModelPredictor:
                 ``(rows, columns)``: uint8 or uint16 as in a PNG file, or floats with greys in [0, 1].
             attention: Whether to include the attention maps.
 
+        Returns: Mask, probabilities and decision, in the order of the stored pixels.
+
         Raises:
-            RadiographError: If the file is not read.
+            RadiographError: If the file cannot be read, or is not accepted.
             ValueError: If shape, type or values of an array differ.
         """
         path = None
@@ -149,13 +151,16 @@ def load_predictor(
         model_folder: Model folder written by `train_model`.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         tta: Test-time augmentations, ``flip`` and ``scale``; None selects the model's own.
-        operating_point: Operating point to use: see `select_point`; None selects the model's own.
+        operating_point: Operating point to use: ``challenge``, ``specificity``, ``screening``, or a bound such as
+            ``specificity=0.9`` or ``sensitivity=0.9``; None selects the model's own.
         calibrated: Whether to report calibrated image probabilities; masks do not change.
         dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate; 0 leaves dropout off.
         runtime: ``torch``, ``torch.compile``, ``onnx`` or ``openvino``; ``auto`` is torch, since a number of images
             for which another runtime would pay is not known here.
         precision: ``float32``, ``bf16``, ``fp16`` on CUDA or ``int8``; ``auto`` is that of the model's validation.
         acceptance: Which files are accepted as frontal chest radiographs.
+
+    Returns: The model in memory; its `predict` segments one radiograph.
 
     Raises:
         UsageError: If an argument is invalid.

@@ -78,7 +78,7 @@ def cross_validate(
 ) -> CrossValidateReport:
     """Train one network for each fold, and write a model folder with all of them.
 
-    The arguments are those of `train_model`, for the training of each fold, with these differences. *run_dir* gets
+    The arguments are those of `train_model`, which trains each fold; there is no fold to choose. *run_dir* gets
     ``fold0/``, ``fold1/``, ..., the out-of-fold predictions, ``model/``, and with a report also ``evaluation/`` and
     ``report.html``, where each case is evaluated by the network that held it out. A resumed run leaves finished folds
     as they are, unless the number of epochs has grown.

@@ -139,8 +139,8 @@ def train_model(
         caches = _open_caches(start.manifest, record, config, workers=max(1, workers or 0))
         say(
             f"fold {record.fold} held out: {len(start.training)} images to train on, {len(start.validation)} to "
-            f"validate; {precision.device}, {precision.name}, {torch.get_num_threads()} threads"
-            + (f", {idist.get_world_size()} processes" if idist.get_world_size() > 1 else "")
+            f"validate; {precision.device}, {precision.name}, threads: {torch.get_num_threads()}"
+            + (f", processes: {idist.get_world_size()}" if idist.get_world_size() > 1 else "")
         )
         # metadata travels beside the tensors; MONAI's own tracking costs time in each transform
         stack.callback(set_track_meta, get_track_meta())

@@ -35,8 +35,9 @@ def challenge_dice(pred: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
         pred: Predicted masks, zeros and ones or booleans, shape ``(..., rows, columns)``.
         truth: True masks of the same shape.
 
-    Returns: One value for each image, shape ``(...)``.
+    Returns: One value in [0, 1] for each image, shape ``(...)``.
     Raises: ValueError: If the shapes differ.
+    Source: Evaluation page of the SIIM-ACR Pneumothorax Segmentation challenge, 2019.
     """
     predicted, true = np.asarray(pred) != 0, np.asarray(truth) != 0
     if predicted.shape != true.shape:

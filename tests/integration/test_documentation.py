@@ -11,9 +11,14 @@ import pytest
 from docs.generate import pages
 
 from pneumoseg.pipeline.dataset.manifest import Case, Manifest
+from pneumoseg.pipeline.jobs import check
 from pneumoseg.pipeline.model.description import ModelDescription
-from pneumoseg.pipeline.results.rows import COLUMNS
+from pneumoseg.pipeline.results import rows
 from pneumoseg.pipeline.results.settings import KINDS
+from pneumoseg.pipeline.scoring import case_rows, subgroups
+from pneumoseg.pipeline.scoring.headline import TITLES
+from pneumoseg.pipeline.scoring.submission import FAULT_COLUMNS
+from pneumoseg.pipeline.training import history
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,13 +44,21 @@ def test_the_page_of_the_python_interface_lists_every_public_name(package: str) 
         ("manifest", Manifest.model_fields),
         ("case", Case.model_fields),
         ("model.json", ModelDescription.model_fields),
-        ("predictions.csv", COLUMNS),
+        ("predictions.csv", rows.COLUMNS),
         ("predict -t", KINDS),
+        ("check.csv", check.COLUMNS),
+        ("cases.csv", case_rows.COLUMNS),
+        ("metrics.csv", history.COLUMNS),
+        ("subgroups.csv", subgroups.COLUMNS),
+        ("score --faults", FAULT_COLUMNS),
+        ("scores.json", TITLES),
     ],
 )
 def test_the_page_of_file_formats_describes_every_key(what: str, names: Iterator[str]) -> None:
     page = (ROOT / "docs" / "formats.md").read_text()
-    assert [name for name in names if f"`{name}`" not in page] == []
+    section = page[page.index(f"`{what}`") :] if "." in what else page
+    keys = [re.sub(r"^cross_fitted_|_(low|high)$", "", name) for name in names]
+    assert [name for name in keys if f"`{name}`" not in section] == []
 
 
 class _Resources(HTMLParser):

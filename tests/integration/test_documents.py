@@ -1,7 +1,6 @@
 """Every code block of the documents runs, or says why it does not."""
 
 import os
-import re
 from collections import Counter
 from pathlib import Path
 from shutil import copytree
@@ -9,17 +8,11 @@ from typing import Any, Final
 
 import pytest
 from tests.integration.document_data import CONFIG, write_document_data
-from tests.integration.documents import DOCUMENTS, ROOT, Runner, blocks_of
+from tests.integration.documents import DOCUMENTS, Runner, blocks_of
 
 import pneumoseg.pipeline
-from pneumoseg.pipeline.jobs import check
 from pneumoseg.pipeline.jobs.train import train_model
 from pneumoseg.pipeline.reading.readers import Readers
-from pneumoseg.pipeline.results import rows
-from pneumoseg.pipeline.scoring import case_rows, subgroups
-from pneumoseg.pipeline.scoring.headline import TITLES
-from pneumoseg.pipeline.scoring.submission import FAULT_COLUMNS
-from pneumoseg.pipeline.training import history
 
 NOT_RUN: Final = Counter(
     {
@@ -78,13 +71,6 @@ def test_every_block_of_a_document_runs(
     for block in BLOCKS[document]:
         if block.not_run is None:
             runner.run(block)
-
-
-def test_every_column_of_a_table_is_described() -> None:
-    text = (ROOT / "docs/formats.md").read_text(encoding="utf-8")
-    columns = [*check.COLUMNS, *history.COLUMNS, *case_rows.COLUMNS, *subgroups.COLUMNS, *rows.COLUMNS]
-    names = {re.sub(r"^cross_fitted_|_(low|high)$", "", name) for name in (*columns, *FAULT_COLUMNS, *TITLES)}
-    assert [name for name in sorted(names) if f"`{name}`" not in text] == []
 
 
 def test_blocks_that_are_not_run_are_known_and_say_why() -> None:
