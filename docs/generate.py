@@ -21,6 +21,16 @@ FOLDER: Final = Path(__file__).parent
 _NOTE: Final = "<!-- Written by docs/generate.py (`make reference`): change the code, not this page. -->"
 _SHARED: Final = ("verbose", "quiet")
 """Options of every command, by name."""
+_EXIT_CODES: Final = (
+    ("0", "Done; files that are not frontal chest radiographs may have been skipped."),
+    ("1", "Failed; the message says why. Finished results are kept."),
+    ("2", "A command, an option, a folder or the configuration is not valid."),
+    (
+        "3",
+        "Done, but files or label rows were refused, results need review, or a requested DICOM result is missing.",
+    ),
+    ("130, 143", "Interrupted by Ctrl-C or SIGTERM; the state is saved, and the command can be resumed."),
+)
 _TYPES: Final = {str: "text", Path: "path", int: "whole number", float: "number"}
 
 
@@ -39,17 +49,14 @@ def _commands() -> Iterator[str]:
     yield from ("# Commands", "", _NOTE, "")
     yield "All commands with their arguments and options, as `pneumoseg COMMAND --help` prints them."
     yield ""
-    yield "Exit codes: 0 done; 1 failed; 2 usage or configuration; 3 done,"
-    yield "but some files were refused, have to be reviewed, or lack a DICOM result that was asked for; 130 and 143"
-    yield "interrupted and saved."
-    yield ""
     yield from _table(
         ("command", "what it does"),
         ([f"[`{name}`](#{name})", _summary(command)] for name, command in commands.items()),
     )
     yield from ("Options of every command:", "")
     yield from _options(each for each in first.params if each.name in _SHARED)
-    yield "`pneumoseg --version` prints the version."
+    yield from ("`pneumoseg --version` prints the version.", "", "## Exit codes", "")
+    yield from _table(("code", "meaning"), _EXIT_CODES)
     for name, command in commands.items():
         arguments = " ".join(_usage(each) for each in command.params if each.required)
         yield from ("", f"## {name}", "", f"`pneumoseg {name} {arguments}`".replace(" `", "`"), "")

@@ -156,7 +156,7 @@ class Gamma(_Augmentation):
 
 
 class Contrast(_Augmentation):
-    """Contrast: scale the distances of greys from their mean."""
+    """Contrast: scale the distances of grey values from their mean."""
 
     name: Literal["contrast"] = "contrast"
     factor: Share = 0.2
@@ -172,7 +172,7 @@ class Contrast(_Augmentation):
 
 
 class Brightness(_Augmentation):
-    """Brightness: add a constant to all greys."""
+    """Brightness: add a constant to all grey values."""
 
     name: Literal["brightness"] = "brightness"
     offset: Share = 0.1

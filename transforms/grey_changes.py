@@ -33,7 +33,7 @@ def adjust_gamma(images: Tensor, exponent: Tensor) -> Tensor:
 
 
 def adjust_contrast(images: Tensor, change: Tensor) -> Tensor:
-    """Scale the distances of greys from their mean.
+    """Scale the distances of grey values from their mean.
 
     Args:
         images: Images.

@@ -66,7 +66,7 @@ def export(
     standardized: Annotated[
         bool,
         typer.Option(
-            "--standardized", help="Take images that are standardised already, instead of greys in [0, 1]."
+            "--standardized", help="Expect standardised images as input, instead of grey values in [0, 1]."
         ),
     ] = False,
     precision: Annotated[

@@ -122,10 +122,10 @@ Destination = Annotated[DicomDestination | WebDestination, Field(discriminator="
 
 
 class Rule(_Section):
-    """What to do with images; the first rule that fits an image decides.
+    """What to do with images; the first rule that matches an image decides.
 
-    An empty condition fits all images. A condition is a pattern with ``*`` and ``?``, or a list of patterns one of
-    which has to fit; capitals and small letters are the same.
+    An empty condition matches all images. A condition is a pattern with ``*`` and ``?``, or a list of patterns one of
+    which has to match; case is ignored.
 
     Attributes:
         name: Name of the rule, for the log.

@@ -61,14 +61,14 @@ def read_image_facts(content: bytes, *, max_bytes: int) -> ImageFacts:
 
 
 def find_rule(rules: Sequence[Rule], facts: ImageFacts, *, ae: str) -> Rule | None:
-    """Find the first rule that fits an image.
+    """Find the first rule that matches an image.
 
     Args:
         rules: Rules in order.
         facts: Facts of the image.
         ae: AE title of the sender.
 
-    Returns: The rule; None if no rule fits.
+    Returns: The rule; None if no rule matches.
     """
     for rule in rules:
         conditions = (
@@ -78,10 +78,10 @@ def find_rule(rules: Sequence[Rule], facts: ImageFacts, *, ae: str) -> Rule | No
             (rule.body_part, facts.body_part),
             (rule.study_description, facts.study_description),
         )
-        if all(_fits(patterns, value) for patterns, value in conditions):
+        if all(_matches(patterns, value) for patterns, value in conditions):
             return rule
     return None
 
 
-def _fits(patterns: Sequence[str], value: str) -> bool:
+def _matches(patterns: Sequence[str], value: str) -> bool:
     return not patterns or any(fnmatchcase(value.casefold(), pattern.casefold()) for pattern in patterns)
