@@ -178,7 +178,7 @@ def _opened(path: Path, *, max_bytes: int) -> Iterator[Any]:
     except Exception as error:  # over a damaged file, h5py and zipfile raise nearly anything
         reason = " ".join(str(error).split())
         raise KerasWeightsError(
-            f"{path.name} is no file of Keras weights, or a damaged one: {reason}"
+            f"{path.name} is not a Keras weights file, or is damaged: {reason}"
         ) from error
 
 

@@ -184,7 +184,7 @@ def claim_file(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> N
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists; name another file or give --overwrite")
     if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is no regular file and cannot be replaced by one; name another file")
+        raise UsageError(f"{path} is not a regular file and cannot be replaced by one; name another file")
     if path.resolve() in {input_.resolve() for input_ in inputs}:
         raise UsageError(f"{path} is also an input; name another file")
     folder = next(folder for folder in path.absolute().parents if folder.exists())

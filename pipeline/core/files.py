@@ -41,7 +41,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise JobError(
-            f"{path.parent} cannot hold {path.name}, since it is no folder; give another output"
+            f"{path.parent} cannot hold {path.name}, since it is not a folder; give another output"
         ) from None
     temporary = path.with_name(f"{unfinished_name(path)}{secrets.token_hex(3)}{''.join(path.suffixes[-2:])}")
     temporary.touch(exist_ok=False)

@@ -162,7 +162,7 @@ def load_model(folder: str | Path, device: torch.device, options: ModelOptions =
 
     Raises:
         UsageError: If the model has no operating point of that name, no calibration, or no dropout to sample from.
-        JobError: If the folder is no model, or its weights are missing, altered or of another network.
+        JobError: If the folder is not a model, or its weights are missing, altered or of another network.
     """
     folder = find_model(folder)
     description = read_description(folder)

@@ -164,7 +164,7 @@ def load_predictor(
 
     Raises:
         UsageError: If an argument is invalid.
-        JobError: If the folder is no model, or its weights are missing, altered or of another network.
+        JobError: If the folder is not a model, or its weights are missing, altered or of another network.
     """
     model = load_model(
         Path(model_folder),

@@ -76,8 +76,8 @@ def export_model(
     Raises:
         UsageError: If a format is unknown, its extra is not installed, the TTA resizes images, or Keras weights are
             wanted of another network than the article's.
-        JobError: If the folder is no model, the page's libraries cannot be fetched, or a probability of a file differs
-            by more than `TOLERANCES` has for its precision.
+        JobError: If the folder is not a model, the page's libraries cannot be fetched, or a probability of a file
+            differs by more than `TOLERANCES` has for its precision.
     """
     if unknown := sorted(set(formats) - set(FORMATS)):
         raise UsageError(f"-t {unknown[0]}: {', '.join(FORMATS)} would fit")

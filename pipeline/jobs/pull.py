@@ -94,7 +94,7 @@ def pull_images(
                 f"{url}: {error}; {report.fetched} images are fetched, the same command continues"
             ) from None
     if not report.studies:
-        raise JobError(f"{url}: no study fits {' '.join(query or DEFAULT_QUERY)}; look at --query")
+        raise JobError(f"{url}: no study matches {' '.join(query or DEFAULT_QUERY)}; look at --query")
     return report
 
 

@@ -187,7 +187,7 @@ def _find_images(wanted: Sequence[str], images: Sequence[Path]) -> dict[str, Pat
     for name in wanted:
         paths = by_name.get(name) or by_uid.get(name, [])
         if len(paths) > 1:
-            raise JobError(f"{paths[0]} and {paths[1]} have one name; leave one of them out")
+            raise JobError(f"{paths[0]} and {paths[1]} have the same name; leave one of them out")
         for path in paths:
             if (before := id_of.setdefault(path, name)) != name:
                 raise JobError(f"the ids {before} and {name} are both that of {path}; leave one of them out")

@@ -64,7 +64,7 @@ def watch_folder(
     """
     model_folder, folder, output = Path(model_folder), Path(folder), Path(output)
     if not folder.is_dir():
-        raise UsageError(f"{folder}: is no folder that can be watched")
+        raise UsageError(f"{folder}: is not a folder that can be watched")
     if settings.pop("part", None) is not None or settings.pop("overwrite", False):
         raise UsageError("--watch cannot be combined with --num-parts or --overwrite; leave them out")
     if settings.pop("engine", LOCAL) != LOCAL:

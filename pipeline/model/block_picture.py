@@ -58,7 +58,7 @@ def draw_layers(layers: Sequence[Layer], path: Path) -> None:
     except graphviz.ExecutableNotFound as error:
         raise JobError(
             "the picture needs the program `dot` of Graphviz, which is not on the PATH; "
-            "install it (apt install graphviz, brew install graphviz) or leave -o away"
+            "install it (apt install graphviz, brew install graphviz) or leave -o out"
         ) from error
     except graphviz.CalledProcessError as error:
         raise JobError(

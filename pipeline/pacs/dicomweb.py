@@ -97,7 +97,7 @@ def make_client(
     try:
         client = DICOMwebClient(url.rstrip("/"), session=session, timeout=_TIMEOUT_S, chunk_size=_CHUNK_BYTES)
     except ValueError:
-        raise UsageError(f"{url}: is no URL; http://localhost:8042/dicom-web would fit") from None
+        raise UsageError(f"{url}: is not a URL; http://localhost:8042/dicom-web would fit") from None
     client.set_http_retry_params(retry=False)
     return client
 

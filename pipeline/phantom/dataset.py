@@ -61,7 +61,7 @@ def write_phantoms(
     cases = plan_cases(count=count, test_count=test_count, seed=seed)
     images, test_images = folder / "images", folder / "test-images"
     if images.exists():
-        raise JobError(f"{images} is there already; remove it, or give another folder for the phantoms")
+        raise JobError(f"{images} exists; remove it, or give another folder for the phantoms")
     images.mkdir(parents=True)
     test_images.mkdir()
 

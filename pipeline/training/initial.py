@@ -50,7 +50,7 @@ def read_starting_weights(
 
     Raises:
         UsageError: If the model is of another network, or the weights of the encoder cannot be used.
-        JobError: If *initial* is no model folder.
+        JobError: If *initial* is not a model folder.
     """
     if initial is not None:
         return _weights_of_model(initial, config, held_out)
@@ -127,7 +127,7 @@ def refuse_seen(initial: Path, manifest: Manifest, folds: Iterable[int], *, allo
         warn(f"--init {initial}: {found}; the scores of this run say nothing about new images")
         return
     unseen = [str(fold) for fold in range(manifest.folds) if not seen_of(fold)]
-    others = f"hold out a fold that they never saw (--fold {' or '.join(unseen)})" if unseen else ""
+    others = f"hold out a fold that they were not trained on (--fold {' or '.join(unseen)})" if unseen else ""
     raise UsageError(
         f"--init {initial}: {found}; {others or 'start from other weights'}, or give --allow-seen, which marks "
         "every score of the run"

@@ -75,7 +75,7 @@ def make_record(
         before = getattr(record, name)
         if given.get(name, before) != before:
             raise UsageError(
-                f"{option} is {before} in {run_dir} and {given[name]} was asked for; leave it out to resume the run, "
+                f"{option} is {before} in {run_dir} and {given[name]} was requested; leave it out to resume the run, "
                 "or start another one"
             )
     record = record.model_copy(update=given)
@@ -119,12 +119,12 @@ def refuse_changes(run_dir: Path, before: Mapping[str, object], after: Mapping[s
     Args:
         run_dir: Run folder.
         before: Settings that the run has, by dotted key: see `flatten`.
-        after: Settings that were asked for.
+        after: Settings that were requested.
 
     Raises: UsageError: If they differ in anything else; both values of each key are named.
     """
     changed = [
-        f"{key} is {before.get(key)} in {run_dir} and {after.get(key)} was asked for"
+        f"{key} is {before.get(key)} in {run_dir} and {after.get(key)} was requested"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key) and key != EPOCHS
     ]
@@ -135,6 +135,6 @@ def refuse_changes(run_dir: Path, before: Mapping[str, object], after: Mapping[s
         )
     if int(str(after[EPOCHS])) < int(str(before[EPOCHS])):
         raise UsageError(
-            f"--resume: {EPOCHS} is {before[EPOCHS]} in {run_dir} and {after[EPOCHS]} was asked for; a run can be made "
+            f"--resume: {EPOCHS} is {before[EPOCHS]} in {run_dir} and {after[EPOCHS]} was requested; a run can be made "
             "longer, not shorter"
         )

@@ -182,7 +182,7 @@ class TrainingStep:
         positive: Tensor,
         iteration: int,
     ) -> Tensor:
-        """Compute the gradients of a batch, in micro-batches where these are asked for; returns the loss.
+        """Compute the gradients of a batch, in micro-batches where these are requested; returns the loss.
 
         A batch loss such as Dice is no sum over micro-batches. So all outputs are computed first, without a graph;
         the loss of the whole batch gives the gradient of each output; and a second forward pass, micro-batch by

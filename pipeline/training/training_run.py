@@ -250,7 +250,7 @@ class TrainingRun:
         Args:
             best: Best epochs, for the average of these.
 
-        Returns: State dict; None if no average is asked for, or there is only one epoch.
+        Returns: State dict; None if no average is requested, or there is only one epoch.
         """
         if self.epoch_average is not None and self.epoch_average.count > 1:
             return dict(self.epoch_average.module.state_dict())

@@ -63,7 +63,7 @@ def test_pull_fetches_only_what_fits_the_query(archive: Archive, url: str, tmp_p
     archive.post(*write_studies(tmp_path / "images", range(4)))
     assert pull_images(url, tmp_path / "one", query=["PatientID=patient1", "Modality=DX"]).fetched == 2
     assert pull_images(url, tmp_path / "two", limit=1).studies == 1
-    with pytest.raises(JobError, match="no study fits"):
+    with pytest.raises(JobError, match="no study matches"):
         pull_images(url, tmp_path / "none", query=["PatientID=nobody"])
 
 

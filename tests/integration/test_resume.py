@@ -82,10 +82,10 @@ def test_a_run_that_has_ended_can_be_made_longer_with_the_schedule_of_its_new_le
     [
         (
             {"config": CONFIG.model_copy(update={"seed": 5})},
-            "seed is 0 in .*run and 5 was asked for; .* only optimization.epochs may grow",
+            "seed is 0 in .*run and 5 was requested; .* only optimization.epochs may grow",
         ),
-        ({"config": longer(1)}, r"optimization\.epochs is 2 in .*run and 1 was asked for"),
-        ({"fold": 0}, "--fold is 1 in .*run and 0 was asked for"),
+        ({"config": longer(1)}, r"optimization\.epochs is 2 in .*run and 1 was requested"),
+        ({"fold": 0}, "--fold is 1 in .*run and 0 was requested"),
     ],
 )
 def test_a_change_is_refused_before_anything_is_written(
@@ -98,7 +98,7 @@ def test_a_change_is_refused_before_anything_is_written(
 
 
 def test_a_setting_on_the_command_line_is_compared_with_that_of_the_run(run: Path) -> None:
-    message = f"optimization.learning_rate is 0.01 in {run} and 0.02 was asked for"
+    message = f"optimization.learning_rate is 0.01 in {run} and 0.02 was requested"
     with pytest.raises(UsageError, match=re.escape(message)):
         pneumoseg("train", "--resume", "-o", run, "--learning-rate", "2e-2", "-d", "cpu")
 
@@ -139,7 +139,7 @@ def test_a_cross_validation_is_resumed_and_made_longer_from_its_folder(
     cross_validate(None, run, device="cpu", resume=True, report=False)
     told = capsys.readouterr().out
     assert [f"fold {fold} is done already" in told for fold in range(3)] == [True] * 3
-    with pytest.raises(UsageError, match=r"seed is 0 in .*run and 1 was asked for"):
+    with pytest.raises(UsageError, match=r"seed is 0 in .*run and 1 was requested"):
         cross_validate(
             None, run, device="cpu", resume=True, config=short.model_copy(update={"seed": 1}), report=False
         )

@@ -110,7 +110,7 @@ def _read_lengths(text: str, shape: tuple[int, int]) -> NDArray[np.int64]:
 def _raise_invalid(text: str, numbers: NDArray[np.int64], shape: tuple[int, int]) -> NoReturn:
     """Raise the first error of numbers of which at least one is wrong."""
     if numbers.size == 1:
-        raise RLEError("ODD_TOKENS", f"{text.strip()[:40]!r} is no run; no pneumothorax is written -1")
+        raise RLEError("ODD_TOKENS", f"{text.strip()[:40]!r} is not a run; no pneumothorax is written -1")
     if numbers.size % 2:
         raise RLEError(
             "ODD_TOKENS", f"{numbers.size} numbers are not pairs of gap and length; is the row cut?"

@@ -104,6 +104,6 @@ def _unpacked(folder: Path) -> dict[str, bytes]:
             for name, target in package.files.items():
                 file = archive.extractfile(name)
                 if file is None:
-                    raise JobError(f"{path}: {name} is no file")
+                    raise JobError(f"{path}: {name} is not a file")
                 files[target] = file.read()
     return files

@@ -228,9 +228,7 @@ def test_a_truncated_file_is_refused_in_one_line(
 ) -> None:
     for path in (weights_file, keras_file):
         path.write_bytes(path.read_bytes()[:5000])
-        with pytest.raises(
-            KerasWeightsError, match="is no file of Keras weights, or a damaged one"
-        ) as caught:
+        with pytest.raises(KerasWeightsError, match="is not a Keras weights file, or is damaged") as caught:
             load_keras_weights(network, path)
         assert "\n" not in str(caught.value)
 

@@ -99,7 +99,7 @@ def test_an_input_is_never_replaced_by_the_result(tmp_path: Path) -> None:
 def test_a_pipe_or_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path(os.devnull)):
-        with pytest.raises(UsageError, match="no regular file"):
+        with pytest.raises(UsageError, match="not a regular file"):
             claim_file(path, overwrite=True)
 
 
@@ -253,9 +253,9 @@ def test_a_link_at_any_depth_of_a_folder_of_results_is_refused(tmp_path: Path) -
     refuse_links(out)
     for target in (tmp_path, tmp_path / "nowhere"):
         (out / "a" / "b" / "link").symlink_to(target)
-        with pytest.raises(JobError, match=r"a/b/link is a link") as told:
+        with pytest.raises(JobError, match=r"a/b/link is a link") as caught:
             refuse_links(out)
-        assert len(str(told.value).splitlines()) == 1
+        assert len(str(caught.value).splitlines()) == 1
         (out / "a" / "b" / "link").unlink()
 
 

@@ -110,9 +110,9 @@ def test_the_hash_is_that_of_the_standard(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told_with_the_file_that_was_written(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"table\.csv") as told, written_atomically(tmp_path / "table.csv"):
+    with pytest.raises(OSError, match=r"table\.csv") as caught, written_atomically(tmp_path / "table.csv"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    assert told.value.filename == str(tmp_path / "table.csv")
+    assert caught.value.filename == str(tmp_path / "table.csv")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -161,18 +161,18 @@ def test_a_folder_that_may_not_be_read_is_not_synced(tmp_path: Path, monkeypatch
 
 
 def test_the_cause_of_an_error_is_told_where_a_library_hides_it(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No space left") as told, written_atomically(tmp_path / "a.dcm"):  # noqa: PT012
+    with pytest.raises(OSError, match="No space left") as caught, written_atomically(tmp_path / "a.dcm"):  # noqa: PT012
         try:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:  # as pydicom does it
             raise OSError("With tag (7fe0,0010) got exception: no space") from error
-    assert (told.value.errno, told.value.filename) == (errno.ENOSPC, str(tmp_path / "a.dcm"))
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "a.dcm"))
 
 
 def test_an_error_without_a_number_keeps_its_text(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="encoder error -2") as told, written_atomically(tmp_path / "a.png"):
+    with pytest.raises(OSError, match="encoder error -2") as caught, written_atomically(tmp_path / "a.png"):
         raise OSError("encoder error -2")
-    assert told.value.filename == str(tmp_path / "a.png")
+    assert caught.value.filename == str(tmp_path / "a.png")
 
 
 # --- links and folders in the way
@@ -194,9 +194,9 @@ def test_a_folder_where_a_file_belongs_is_an_error_of_one_line(tmp_path: Path) -
     (tmp_path / "b").touch()
     for path, what in (
         (tmp_path / "a.csv", "a folder where a file belongs"),
-        (tmp_path / "b" / "c.csv", "is no folder"),
-        (tmp_path / "b" / "c" / "d.csv", "is no folder"),
+        (tmp_path / "b" / "c.csv", "is not a folder"),
+        (tmp_path / "b" / "c" / "d.csv", "is not a folder"),
     ):
-        with pytest.raises(JobError, match=what) as told:
+        with pytest.raises(JobError, match=what) as caught:
             write_text(path, "x")
-        assert len(str(told.value).splitlines()) == 1
+        assert len(str(caught.value).splitlines()) == 1

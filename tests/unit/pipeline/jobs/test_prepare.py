@@ -292,7 +292,7 @@ def test_label_problems_are_printed_although_nothing_matches(
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == [
         "warning: label rows that are refused: 2",
-        "  labels.csv, line 2: ODD_TOKENS: '0' is no run; no pneumothorax is written -1",
+        "  labels.csv, line 2: ODD_TOKENS: '0' is not a run; no pneumothorax is written -1",
     ]
     assert lines[2].startswith("  labels.csv, line 4: NEGATIVE_START")
     assert lines[3:5] == [

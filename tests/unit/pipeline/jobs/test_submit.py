@@ -174,7 +174,7 @@ def test_without_a_sample_a_lateral_view_is_skipped_which_is_no_failure(
 def test_two_files_of_one_name_are_an_error(model_folder: Path, images: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(images, tmp_path / "images"))
     shutil.copytree(images, folder / "again")
-    with pytest.raises(JobError, match="have one name"):
+    with pytest.raises(JobError, match="have the same name"):
         submit(model_folder, folder, tmp_path)
 
 

@@ -45,7 +45,7 @@ def test_errors_are_told_apart_by_whether_a_retry_may_help_and_quote_nothing(
 
 
 def test_a_text_that_is_no_url_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="is no URL"):
+    with pytest.raises(UsageError, match="is not a URL"):
         make_client("nowhere")
 
 

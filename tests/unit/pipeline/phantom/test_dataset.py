@@ -50,7 +50,7 @@ def test_the_same_arguments_write_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_holds_a_set_is_not_written_again(made: PhantomSet) -> None:
-    with pytest.raises(JobError, match="is there already"):
+    with pytest.raises(JobError, match="exists; remove it"):
         write_phantoms(made.images.parent, count=3, test_count=1, size=SIZE)
 
 

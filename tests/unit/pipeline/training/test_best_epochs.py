@@ -195,9 +195,11 @@ def test_the_first_weights_that_cannot_be_saved_end_the_run_and_later_ones_do_no
     best = BestEpochs(tmp_path, 1, nn.Linear(1, 1))
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(JobError, match=r"epoch 1 could not be saved \(No space left on device\)") as told:
+        with pytest.raises(
+            JobError, match=r"epoch 1 could not be saved \(No space left on device\)"
+        ) as caught:
             best.keep(scores, 1)
-    assert len(str(told.value).splitlines()) == 1
+    assert len(str(caught.value).splitlines()) == 1
     assert best.keep(scores, 1)
     monkeypatch.setattr(os, "fsync", full)
     assert not best.keep({**scores, "dice": 0.9}, 2)

@@ -68,9 +68,9 @@ def test_a_manifest_that_has_moved_is_told_with_the_way_to_name_its_place(run: P
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"fold": 1}, "--fold is 2 in .* and 1 was asked for"),
-        ({"fold": "all"}, "--fold is 2 in .* and all was asked for"),
-        ({"initial": Path("/elsewhere")}, "--init is .*model in .* and /elsewhere was asked for"),
+        ({"fold": 1}, "--fold is 2 in .* and 1 was requested"),
+        ({"fold": "all"}, "--fold is 2 in .* and all was requested"),
+        ({"initial": Path("/elsewhere")}, "--init is .*model in .* and /elsewhere was requested"),
     ],
 )
 def test_what_a_run_was_started_with_stays(run: Path, given: dict[str, Any], message: str) -> None:
@@ -109,15 +109,15 @@ def test_a_run_may_be_made_longer(tmp_path: Path, epochs: int) -> None:
     [
         (
             {"optimization.learning_rate": 0.002},
-            r"optimization\.learning_rate is 0\.001 in RUN and 0\.002 was asked for; a resumed run keeps its settings",
+            r"optimization\.learning_rate is 0\.001 in RUN and 0\.002 was requested; a resumed run keeps its settings",
         ),
         (
             {"seed": 1, "optimization.learning_rate": 0.002},
-            r"0\.002 was asked for; seed is 0 in RUN and 1 was asked for;",
+            r"0\.002 was requested; seed is 0 in RUN and 1 was requested;",
         ),
         (
             {"optimization.epochs": 4},
-            r"optimization\.epochs is 5 in RUN and 4 was asked for; .* longer, not shorter",
+            r"optimization\.epochs is 5 in RUN and 4 was requested; .* longer, not shorter",
         ),
     ],
 )
