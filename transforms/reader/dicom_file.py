@@ -9,13 +9,15 @@ from pneumoseg.transforms.reader.elements import Elements, tags_of
 from pneumoseg.transforms.reader.reasons import RadiographError, Reason, Warnings
 from pneumoseg.transforms.reader.scan import PixelElement, Scan, is_vr
 
+_META_KEYWORDS = frozenset({"TransferSyntaxUID", "MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID"})
+
 
 @dataclass(frozen=True)
 class DicomFile:
     """DICOM file with a parsed header and undecoded pixels.
 
     Attributes:
-        meta: File Meta Information.
+        meta: File Meta Information: transfer syntax, SOP class and instance.
         elements: Requested elements.
         body: Bytes of the data set; inflated where it was deflated.
         pixels: Position of the pixels; None without pixels.
@@ -120,7 +122,7 @@ def _read_meta(data: bytes, start: int) -> tuple[Elements, int]:
         return Elements({}), start
     implicit = _is_implicit(data[start : start + 6])
     scan = Scan(data, start, implicit, little_endian=True)
-    scan.read(None, stop=lambda tag: tag >> 16 != 2)
+    scan.read(tags_of(_META_KEYWORDS), stop=lambda tag: tag >> 16 != 2)
     return Elements(scan.elements), scan.end
 
 

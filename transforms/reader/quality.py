@@ -23,7 +23,7 @@ from pneumoseg.transforms.reader.reasons import Reason, Warnings
 from pneumoseg.transforms.reader.record import Radiograph
 
 LEAST_SIDE_PX: Final = 128
-"""Images with a shorter side are checked only for resolution and for being blank: they show too little for the rest."""
+"""Of images with a shorter side, exposure, borders and likeness are not checked, but a pose other than upright is."""
 LEAST_LIKENESS: Final = 0.38
 LEAST_GAIN: Final = 0.05
 LEAST_FILL: Final = 0.5
@@ -143,10 +143,15 @@ def look_at(radiograph: Radiograph, *, template: Template | None = None) -> Warn
         detail = f"98 of 100 pixels lie within {contrast:.0%} of the grey levels"
         warnings.append((Reason.LOW_CONTRAST, detail))
         return warnings  # the pose of a blank image is undefined
+    if min(field.shape) < TEMPLATE_SIDE:
+        return warnings
+    pose = find_pose(field, template=template)
     if is_small:
+        if pose.likeness >= LEAST_LIKENESS:
+            _check_pose(pose, warnings)
         return warnings
     _check_exposure(field, warnings)
-    _check_pose(find_pose(field, template=template), warnings)
+    _check_pose(pose, warnings)
     fill = field.size / picture.size
     if fill < LEAST_FILL:
         warnings.append((Reason.SMALL_FIELD, f"all but {fill:.0%} of the image is a black or white border"))

@@ -77,11 +77,11 @@ class Scan:
     pixels: PixelElement | None = None
     end: int = 0
 
-    def read(self, tags: Collection[int] | None, stop: Callable[[int], bool] = lambda _tag: False) -> None:
+    def read(self, tags: Collection[int], stop: Callable[[int], bool] = lambda _tag: False) -> None:
         """Read elements up to the pixels.
 
         Args:
-            tags: Tags of the elements to keep; None keeps all.
+            tags: Tags of the elements to keep.
             stop: Function of a tag that tells whether to stop before that element.
 
         Raises: RadiographError: TRUNCATED or BAD_HEADER.
@@ -98,7 +98,7 @@ class Scan:
             if tag in _PIXEL_TAGS or stop(tag) or self._is_padding(tag, position):
                 return
             end = self._end_of_element(tag, vr, length, position)
-            if tags is None or tag in tags:
+            if tag in tags:
                 vr = "SQ" if length == UNDEFINED_LENGTH else vr
                 element = RawDataElement(
                     BaseTag(tag),
@@ -111,9 +111,7 @@ class Scan:
                 )
                 first = self.elements.setdefault(tag, element)
                 if first.value != element.value:  # some readers use the first, others the last
-                    raise _bad(
-                        f"{keyword_for_tag(tag) or 'an element'} is there twice, with different values"
-                    )
+                    raise _bad(f"{keyword_for_tag(tag)} is there twice, with different values")
             is_sorted &= tag > last_tag
             self.end, last_tag = end, tag
         if self.end < len(self.body):

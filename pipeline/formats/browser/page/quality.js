@@ -9,9 +9,9 @@ export function reviewReasons({ rows, columns, levels, orientation }, limits) {
   const contrast = percentile(field.data, 0.99) - percentile(field.data, 0.01);
   const isSmall = Math.min(rows, columns) < limits.least_side_px;
   if (contrast < (isSmall ? limits.blank_contrast : limits.least_contrast)) return ["LOW_CONTRAST"];
-  if (isSmall) return [];
+  if (Math.min(field.rows, field.columns) < limits.template.length) return [];
   const { quarterTurns, isInverted, likeness, gain } = findPose(field, limits.template);
-  if (likeness < limits.least_likeness) return ["LOOKS_UNLIKE_CHEST"];
+  if (likeness < limits.least_likeness) return isSmall ? [] : ["LOOKS_UNLIKE_CHEST"];
   if (gain < limits.least_gain) return [];
   return [...(quarterTurns ? ["LOOKS_TURNED"] : []), ...(isInverted ? ["LOOKS_INVERTED"] : [])];
 }

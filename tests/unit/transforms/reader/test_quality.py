@@ -161,10 +161,21 @@ def test_a_pixel_of_more_than_1_5_mm_is_coarse(
     assert (Reason.LOW_RESOLUTION in reasons(seen)) == coarse
 
 
-def test_nothing_but_the_resolution_is_asked_of_a_picture_too_small_to_judge(chest: Radiograph) -> None:
-    upside_down = replace(chest, stored=chest.stored[::-8, ::9])
-    assert upside_down.shape == (128, 114)
-    assert look_at(upside_down) == []
+@pytest.mark.parametrize("step", [9, 16, 32, 60])
+def test_a_turned_or_inverted_picture_is_warned_of_at_any_size(chest: Radiograph, step: int) -> None:
+    small = chest.stored[::step, ::step]
+    assert min(small.shape) < 128
+    spaced = replace(chest, spacing_mm=(0.2, 0.2))
+    assert reasons(replace(spaced, stored=small)) == []
+    assert reasons(replace(spaced, stored=small[::-1])) == [Reason.LOOKS_TURNED]
+    assert reasons(replace(spaced, stored=small.max() - small)) == [Reason.LOOKS_INVERTED]
+
+
+def test_a_small_picture_need_not_look_like_a_chest(chest: Radiograph) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (96, 128)).astype(chest.stored.dtype)
+    spaced = replace(chest, spacing_mm=(0.2, 0.2))
+    assert reasons(replace(spaced, stored=noise)) == []
+    assert reasons(replace(spaced, stored=noise[:12])) == []
 
 
 @pytest.mark.parametrize("border", [0.0, 1.0])
