@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from pneumoseg.pipeline.dataset.manifest import Case, image_path, read_manifest
@@ -102,6 +103,24 @@ def windowed(center: float, width: float) -> Copy:
     return lambda radiograph: replace(radiograph, grey=GreyScale(voi=Window(center, width)))
 
 
+def scaled(side: int) -> Callable[[Stored], Stored]:
+    """Make a function that scales stored pixels to a square of *side* pixels, by means."""
+
+    def scale(stored: Stored) -> Stored:
+        return np.asarray(Image.fromarray(stored).resize((side, side), Image.Resampling.BOX))
+
+    return scale
+
+
+ALTERED: Final[dict[str, Callable[[Stored], Stored]]] = {
+    "": lambda stored: stored,
+    ", turned by 90°": np.rot90,
+    ", turned by 180°": lambda stored: np.rot90(stored, 2),
+    ", flipped": lambda stored: stored[::-1],
+    ", inverted": lambda stored: 255 - stored,
+}
+
+
 COPIES: Final[dict[str, Copy]] = {
     "as it is": lambda radiograph: radiograph,
     "mirrored": pixels(lambda stored: stored[:, ::-1]),
@@ -125,6 +144,13 @@ COPIES: Final[dict[str, Copy]] = {
     "window too narrow": windowed(128, 64),
     "blank": pixels(lambda stored: np.full_like(stored, 128)),
     "thumbnail of 128 px": pixels(lambda stored: stored[::8, ::8]),
+    **{
+        f"{side} px a side{what}": pixels(
+            lambda stored, side=side, change=change: change(scaled(side)(stored))
+        )
+        for side in (64, 32, 16)
+        for what, change in ALTERED.items()
+    },
 }
 
 
