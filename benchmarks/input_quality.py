@@ -103,13 +103,19 @@ def windowed(center: float, width: float) -> Copy:
     return lambda radiograph: replace(radiograph, grey=GreyScale(voi=Window(center, width)))
 
 
-def scaled(side: int) -> Callable[[Stored], Stored]:
-    """Make a function that scales stored pixels to a square of *side* pixels, by means."""
+def scaled(side: int, change: Callable[[Stored], Stored]) -> Copy:
+    """Make a function that scales to a square by means, and changes the pixels then.
+
+    Args:
+        side: Rows and columns of the square.
+        change: Function of the stored pixels.
+    """
 
     def scale(stored: Stored) -> Stored:
-        return np.asarray(Image.fromarray(stored).resize((side, side), Image.Resampling.BOX))
+        small = Image.fromarray(stored).resize((side, side), Image.Resampling.BOX)
+        return change(np.asarray(small))
 
-    return scale
+    return pixels(scale)
 
 
 ALTERED: Final[dict[str, Callable[[Stored], Stored]]] = {
@@ -145,9 +151,7 @@ COPIES: Final[dict[str, Copy]] = {
     "blank": pixels(lambda stored: np.full_like(stored, 128)),
     "thumbnail of 128 px": pixels(lambda stored: stored[::8, ::8]),
     **{
-        f"{side} px a side{what}": pixels(
-            lambda stored, side=side, change=change: change(scaled(side)(stored))
-        )
+        f"{side} px a side{what}": scaled(side, change)
         for side in (64, 32, 16)
         for what, change in ALTERED.items()
     },
