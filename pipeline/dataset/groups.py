@@ -122,14 +122,12 @@ class GroupsFile:
         try:
             rows = read_rows(path)
             names = [name.strip() for name in next(rows)[1]]
-            folded = [name.casefold() for name in names]
-            missing = [column for column in COLUMNS if column.casefold() not in folded]
-            if missing:
-                raise JobError(f"{path} has no column {missing[0]}, only {', '.join(map(repr, names))}")
-            image_at, group_at = (folded.index(column.casefold()) for column in COLUMNS)
+            image_at, group_at = _find_columns(path, names)
             for line, cells in rows:
                 image, group = (cells[at].strip() if at < len(cells) else "" for at in (image_at, group_at))
                 _check_row(path, line, image, group)
+                if any(map(str.strip, cells[len(names) :])):  # the columns have moved
+                    raise JobError(f"{path}, line {line}: {len(cells)} cells under {len(names)} columns")
                 if group.casefold() in UNKNOWN or not image:
                     continue
                 if groups.setdefault(image, group) != group:
@@ -171,6 +169,15 @@ class GroupsFile:
             if len(found := self._groups.get(ending, set())) == 1:
                 return next(iter(found))
         return None
+
+
+def _find_columns(path: Path, names: Sequence[str]) -> list[int]:
+    folded = [name.casefold() for name in names]
+    for column in COLUMNS:
+        if (count := folded.count(column.casefold())) != 1:
+            found = f"{count} columns {column} in" if count else f"no column {column}, only"
+            raise JobError(f"{path} has {found} {', '.join(map(repr, names))}")
+    return [folded.index(column.casefold()) for column in COLUMNS]
 
 
 def _check_row(path: Path, line: int, image: str, group: str) -> None:

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 
 from pneumoseg.pipeline.core.claims import claim_file
@@ -124,7 +125,7 @@ def prepare_manifest(
     labelled, unlabelled = _match(readable, known, label_shape, refused)
     if not labelled:
         raise JobError(_why_nothing_matches(readable, refused, known))
-    matched = {name for name, *_ in labelled}
+    matched = {name for _, image, _ in labelled for name in image.names}
     for path, names in known.names.items():
         if names and not names & matched:
             warn(f"{path}: none of its {len(names)} ids is that of an image under {images}")
@@ -182,34 +183,51 @@ class _Known:
     names: dict[Path, set[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    dropped: set[str] = field(default_factory=set)
 
     @classmethod
     def read(cls, paths: Sequence[Path], id_column: str, shape: tuple[int, int]) -> "_Known":
         known = cls()
-        dropped: set[str] = set()
         for path in paths:
             found = read_trusted_labels(path, shape=shape, id_column=id_column)
             for issue in (*found.errors, *found.warnings):
                 # an empty cell is no fault: the image has not been labelled yet
                 harmless = issue in found.warnings or issue.kind == "EMPTY"
                 (known.warnings if harmless else known.problems).append(f"{path.name}, {issue}")
-            dropped |= {issue.image_id for issue in found.errors}
+            known.dropped |= {issue.image_id for issue in found.errors}
             known.names[path] = {*found.images}
             for name, label in found.images.items():
-                known._add(path, name, label, dropped)
-        known.labels = {name: label for name, label in known.labels.items() if name not in dropped}
+                known._add(path, name, label)
+        known.labels = {name: label for name, label in known.labels.items() if name not in known.dropped}
         return known
 
-    def _add(self, path: Path, name: str, label: ImageLabel, dropped: set[str]) -> None:
+    def find(self, image: "_Image") -> tuple[str, ImageLabel] | None:
+        """Find the name and the label of an image, joined from all of its names; None where it cannot be trusted."""
+        labels = {name: self.labels[name] for name in image.names if name in self.labels}
+        if not labels or not self.dropped.isdisjoint(image.names):
+            return None
+        if len({bool(label.texts) for label in labels.values()}) > 1:
+            names = " and ".join(labels)
+            self.problems.append(f"{image.where}: CONFLICT: its names {names} have a mask and -1")
+            warn(self.problems[-1])
+            return None
+        return next(iter(labels)), reduce(_join, labels.values())
+
+    def _add(self, path: Path, name: str, label: ImageLabel) -> None:
         before = self.labels.setdefault(name, label)
         if bool(before.texts) != bool(label.texts):
             self.problems.append(
                 f"{path.name}, line {label.lines[0]}: CONFLICT: {name} has a mask in one file and -1 in another"
             )
-            dropped.add(name)
+            self.dropped.add(name)
         elif before is not label:
-            texts = tuple(dict.fromkeys(before.texts + label.texts))
-            self.labels[name] = ImageLabel(texts, merge_runs([before.runs, label.runs]), before.lines)
+            self.labels[name] = _join(before, label)
+
+
+def _join(first: ImageLabel, second: ImageLabel) -> ImageLabel:
+    """Join two labels of one image to the union of their masks."""
+    texts = tuple(dict.fromkeys(first.texts + second.texts))
+    return ImageLabel(texts, merge_runs([first.runs, second.runs]), first.lines)
 
 
 @dataclass(frozen=True)
@@ -262,13 +280,9 @@ def _read_images(
                     raise duplicate
                 images.append(_Image(path, where, result))
             except RadiographError as error:
+                detail = shown(error.detail)
                 refused.append(
-                    Refused(
-                        image=shown(where),
-                        outcome=error.outcome,
-                        reason=error.reason,
-                        detail=shown(error.detail),
-                    )
+                    Refused(image=shown(where), outcome=error.outcome, reason=error.reason, detail=detail)
                 )
             advance()
     return images, refused
@@ -290,12 +304,12 @@ def _match(
     labelled: dict[str, tuple[str, _Image, ImageLabel]] = {}
     unlabelled, other_size = [], list[_Image]()
     for image in images:
-        name = next((name for name in image.names if name in known.labels), None)
-        if name is None:
-            unlabelled.append(
-                Unlabelled(image=image.where, id=image.path.stem, sha256=image.facts.file_sha256)
-            )
-        elif name in labelled:
+        if (found := known.find(image)) is None:
+            sha256 = image.facts.file_sha256
+            unlabelled.append(Unlabelled(image=image.where, id=image.path.stem, sha256=sha256))
+            continue
+        name, label = found
+        if name in labelled:
             detail = f"{labelled[name][1].where} is {name} as well"
             refused.append(Refused(image=image.where, reason=Reason.DUPLICATE_UID, detail=detail))
         elif image.facts.shape != shape:
@@ -303,7 +317,7 @@ def _match(
             refused.append(Refused(image=image.where, reason=Reason.CONFLICTING_SIZE, detail=detail))
             other_size.append(image)
         else:
-            labelled[name] = (name, image, known.labels[name])
+            labelled[name] = (name, image, label)
     if other_size and not labelled:
         raise JobError(_why_no_size_fits(other_size, shape))
     return [labelled[name] for name in sorted(labelled)], unlabelled
@@ -311,12 +325,9 @@ def _match(
 
 def _why_no_size_fits(images: Sequence[_Image], shape: tuple[int, int]) -> str:
     first = "{},{}".format(*images[0].facts.shape)
-    is_one_size = len({image.facts.shape for image in images}) == 1
-    hint = (
-        f"--label-shape {first} would fit"
-        if is_one_size
-        else "give the size that the labels are counted over"
-    )
+    hint = "give the size that the labels are counted over"
+    if len({image.facts.shape for image in images}) == 1:
+        hint = f"--label-shape {first} would fit"
     return (
         f"{len(images)} images have a label, but none has the size of --label-shape {shape[0]},{shape[1]}; the first, "
         f"{images[0].where}, has {first} pixels; {hint}"

@@ -11,11 +11,17 @@ from pathlib import Path
 
 from pneumoseg.transforms.labels.rle import RLEError, looks_absolute, parse_runs
 from pneumoseg.transforms.labels.runs import Runs, area_px, merge_runs
-from pneumoseg.transforms.labels.text_table import MAX_BYTES, LabelFileError, is_rounded, read_rows
+from pneumoseg.transforms.labels.text_table import (
+    MAX_BYTES,
+    UNKNOWN,
+    LabelFileError,
+    is_rounded,
+    read_rows,
+)
 
 RLE_COLUMN = "EncodedPixels"
 
-_RUN_LENGTHS = re.compile(r"(-1(\.0+)?|[0-9][0-9 ]*)?")
+_RUN_LENGTHS = re.compile(r"[-+0-9][-+0-9.eE\s]*")
 _UNSAFE_IN_ID = re.compile(r"[/\\,;:*?\"<>|]")
 
 
@@ -55,8 +61,8 @@ class Labels:
         images: Labels of the images whose rows are all valid, in the order of the file.
         unknown: Images with an empty cell, and its line; they are neither positive nor negative.
         errors: Invalid rows, including empty cells; their images are not in `images`.
-        warnings: ``OVERLAP`` where two masks of an image share pixels; ``LOOKS_ABSOLUTE``, once, where most masks are
-            valid only in the format of other challenges, so that the others are doubtful too.
+        warnings: ``OVERLAP`` where two masks of an image share pixels; ``LOOKS_ABSOLUTE``, once, where the starts of
+            most masks ascend as in the format of other challenges, so that no mask is at its place.
     """
 
     images: dict[str, ImageLabel]
@@ -121,7 +127,8 @@ class _Columns:
 def _find_columns(cells: Sequence[str], id_column: str, path: str | Path) -> _Columns:
     names = [cell.strip().casefold() for cell in cells]
     wanted = [id_column.strip().casefold(), RLE_COLUMN.casefold()]
-    if not set(names) & set(wanted) and len(names) == 2 and _RUN_LENGTHS.fullmatch(names[1]):
+    is_row = len(names) == 2 and (names[1] in UNKNOWN or _RUN_LENGTHS.fullmatch(names[1]))
+    if is_row and not set(names) & set(wanted):
         return _Columns(id=0, rle=1, count=2, has_header=False)
     for name, spelled in zip(wanted, (id_column, RLE_COLUMN), strict=True):
         if name not in names:
@@ -173,7 +180,11 @@ class _Reading:
             if error.kind == "PAST_END" and looks_absolute(text, self.shape):
                 self.absolute_lines.append(line)
             return
-        self.telling_masks += len(runs) > 1
+        # starts that count from the end of the previous run do not ascend in a mask of three columns, unless it is dust
+        if len(runs) > 2 and looks_absolute(text, self.shape):
+            self.absolute_lines.append(line)
+        else:
+            self.telling_masks += len(runs) > 1
         others = self.rows_of.setdefault(image_id, [])
         if others and (len(others[0][2]) > 0) != (len(runs) > 0):
             self._refuse(
@@ -190,8 +201,8 @@ class _Reading:
         absolute = len(self.absolute_lines)
         if absolute > max(1, self.telling_masks):
             message = (
-                f"{absolute} of {absolute + self.telling_masks} masks fit only if their starts count from "
-                "the first pixel; this file is of another format, and no mask in it is to be trusted"
+                f"{absolute} of {absolute + self.telling_masks} masks have starts that count from the first pixel, not "
+                "from the end of the previous run; this file is of another format, and no mask in it is to be trusted"
             )
             self.warnings.append(LabelIssue(self.absolute_lines[0], "", "LOOKS_ABSOLUTE", message))
         return Labels(images, self.unknown, self.errors, self.warnings)

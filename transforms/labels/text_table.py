@@ -27,6 +27,9 @@ _ROUNDED = re.compile(r"[0-9]([.,][0-9]+)?[eE]\+[0-9]{2,}")
 _MAYBE_ROUNDED = re.compile(r"[0-9]{15}0+")
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _WIDE_TEXT = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_SEPARATORS = ",;\t|"
+_SEPARATOR_LINE = re.compile(rf'\s*"?sep=([{_SEPARATORS}])"?\s*', re.IGNORECASE)
+_NOT_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class LabelError(ValueError, Generic[_Kind]):
@@ -71,8 +74,9 @@ def read_rows(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[tuple[int, 
     """Yield each row that is not empty, with the number of its first line.
 
     The text is UTF-8, with or without a byte order mark; an invalid byte becomes a lone surrogate, so that it affects
-    its cell only. The separator is the first of comma, semicolon and tab that the first row contains. A gzip file is
-    recognised by its content, and its uncompressed size is checked before it is read.
+    its cell only. The separator is the most frequent of comma, semicolon, tab and bar in the first row, or the one that
+    a spreadsheet names in a line ``sep=;`` above it. A gzip file is recognised by its content, and its uncompressed size
+    is checked before it is read.
 
     Args:
         path: Path of the file.
@@ -86,14 +90,22 @@ def read_rows(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[tuple[int, 
     ) as text:
         try:
             lines = _bounded(text, path)
-            line, first = next(((n, row) for n, row in enumerate(lines, 1) if row.strip()), (0, ""))
+            numbered = (
+                (n, row.lstrip("\ufeff")) for n, row in enumerate(lines, 1) if row.strip("\ufeff \t\r\n")
+            )
+            line, first = next(numbered, (0, ""))
+            separator = max(_SEPARATORS, key=first.count)  # of several, the first
+            if named := _SEPARATOR_LINE.fullmatch(first):
+                separator = named[1]
+                line, first = next(numbered, (0, ""))
             if not first:
                 raise LabelFileError("EMPTY_FILE", f"{path} holds no row; was it saved or loaded to the end?")
-            if not first.strip().replace("\t", "").isprintable():
+            if _NOT_TEXT.search(first):
                 raise LabelFileError("ENCODING", f"{path}, line {line} is not text; CSV in UTF-8 would fit")
-            separator = next((mark for mark in ",;\t" if mark in first), ",")
             csv.field_size_limit(max(max_bytes, csv.field_size_limit()))  # global, so it is only ever raised
-            rows = csv.reader(itertools.chain([first], lines), delimiter=separator, strict=True)
+            rows = csv.reader(
+                itertools.chain([first], lines), delimiter=separator, skipinitialspace=True, strict=True
+            )
             skipped = line - 1
             for cells in rows:
                 if any(cell.strip() for cell in cells):

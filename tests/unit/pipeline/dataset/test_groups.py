@@ -201,3 +201,15 @@ def test_one_image_under_two_names_joins_the_groups_of_both() -> None:
 def test_groups_without_twins_stay_as_they_are() -> None:
     grouping = Grouping(("p", "q", "p"), "PatientID")
     assert keep_twins_together(grouping, ["1", "2", "3"]) == grouping
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("ImageId,PatientGroup,patientgroup\na,p,q\n", "2 columns PatientGroup in 'ImageId', "),
+        ("ImageId,PatientGroup\na,p\nDoe, John,q\n", "line 3: 3 cells under 2 columns"),
+    ],
+)
+def test_a_group_that_may_be_of_another_column_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(JobError, match=message):
+        GroupsFile(groups_file(tmp_path, content))

@@ -206,6 +206,19 @@ def test_a_label_may_call_an_image_by_its_uid(copy: Collection) -> None:
     assert "1.2.99" in {case.id for case in prepare(copy).manifest.training}
 
 
+def test_labels_under_several_names_of_an_image_add_up_or_are_a_conflict(copy: Collection) -> None:
+    for number in range(2):
+        image = draw_case(3 + number, positive=False)[0]
+        write_radiograph(copy.images / f"new{number}.dcm", image, SOPInstanceUID=f"1.2.9{number}")
+    add_rows(copy, "new0,0 5", "new0.dcm,10 5", "new1,-1", "1.2.91,0 5")
+    report = prepare(copy)
+    cases = {case.id: case for case in report.manifest.training}
+    assert (cases["new0"].area_px, "new1" in cases, report.exit_code) == (10, False, 3)
+    assert report.label_problems == (
+        "images/new1.dcm: CONFLICT: its names new1 and 1.2.91 have a mask and -1",
+    )
+
+
 def test_another_column_may_hold_the_file_names_with_their_ending(copy: Collection) -> None:
     table = copy.folder / "other.csv"
     table.write_text("ImageId,file,EncodedPixels\nx,case00.dcm,0 5\ny,case01.dcm,-1\nz,case02.dcm,-1\n")

@@ -104,6 +104,11 @@ def test_a_file_without_header_may_begin_with_an_empty_cell(read: Read) -> None:
     assert [(issue.line, issue.kind) for issue in labels.errors] == [(1, "EMPTY")]
 
 
+@pytest.mark.parametrize("cell", ["nan", "1\t2", "1.0 2.0", "-1 3"])
+def test_a_file_without_header_may_begin_with_any_cell_of_a_label(read: Read, cell: str) -> None:
+    assert runs_of(read(f"a,{cell}\nb,2 3\n"))["b"] == [[2, 5]]
+
+
 def test_a_header_without_rows_has_no_images(read: Read) -> None:
     assert read(HEADER).images == {}
 
@@ -221,6 +226,14 @@ def test_a_file_of_absolute_starts_is_named_once(tmp_path: Path) -> None:
     assert [(issue.kind, issue.line) for issue in labels.warnings] == [("LOOKS_ABSOLUTE", 2)]
     assert {issue.kind for issue in labels.errors} == {"PAST_END"}
     assert labels.images == {}
+
+
+def test_absolute_starts_are_named_though_all_runs_end_in_the_image(tmp_path: Path) -> None:
+    # at the left of a large image the sum of the starts is inside, and every mask would be at a wrong place
+    path = tmp_path / "labels.csv"
+    path.write_text(f"{HEADER}a,1000 5 2024 5 3048 5\nb,3000 5 4024 5 5048 5\nc,-1\n", encoding="utf-8")
+    labels = read_labels(path)
+    assert [(issue.kind, issue.line) for issue in labels.warnings] == [("LOOKS_ABSOLUTE", 2)]
 
 
 def test_a_few_absolute_rows_are_errors_without_a_word_on_the_file(tmp_path: Path) -> None:

@@ -30,7 +30,24 @@ def test_rows_come_with_the_line_they_start_on(path: Path) -> None:
     assert list(read_rows(path)) == [(2, ["a", "b"]), (4, ["1\n2", "3"]), (6, ["4", "5"])]
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\r\n  \n", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'ImageId;EncodedPixels;"Age, years"\na;2 3;"5"\n',
+        "ImageId|EncodedPixels\na|2 3\n",
+        "sep=;\nImageId;EncodedPixels\na;2 3\n",
+        '\ufeff"sep=\t"\r\nImageId\tEncodedPixels\r\na\t2 3\r\n',
+        'ImageId, "EncodedPixels"\na, "2 3"\n',
+        "\ufeff\ufeffImageId,\xa0EncodedPixels\na,2 3\n",
+    ],
+)
+def test_separators_quotes_and_marks_of_other_programs_are_understood(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="")
+    labels = read_labels(path)
+    assert ([*labels.images], labels.errors) == (["a"], [])
+
+
+@pytest.mark.parametrize("content", [b"", b"sep=;\n", b"\n\r\n  \n", b"\xef\xbb\xbf"])
 def test_a_file_without_any_row_is_empty(path: Path, content: bytes) -> None:
     assert kind_of(path, content) == "EMPTY_FILE"
 
