@@ -75,8 +75,8 @@ def read_rows(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[tuple[int, 
 
     The text is UTF-8, with or without a byte order mark; an invalid byte becomes a lone surrogate, so that it affects
     its cell only. The separator is the most frequent of comma, semicolon, tab and bar in the first row, or the one that
-    a spreadsheet names in a line ``sep=;`` above it. A gzip file is recognised by its content, and its uncompressed size
-    is checked before it is read.
+    a spreadsheet names in a line ``sep=;`` above it. A gzip file is recognised by its content, and its
+    uncompressed size is checked before it is read.
 
     Args:
         path: Path of the file.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ExifTags import Base
 
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.elements import quiet_libraries
@@ -41,9 +42,7 @@ def read_png(data: bytes, acceptance: AcceptanceFilters) -> Radiograph:
     acceptance.check_size(rows, columns)
     if b"IEND" not in data[-64:]:
         raise RadiographError(Reason.TRUNCATED, "the file has no end marker")
-    pixels, animated = _decode(data)
-    if animated:
-        raise RadiographError(Reason.MULTIFRAME, "the PNG is animated")
+    pixels = _decode(data)
     if pixels.shape[:2] != (rows, columns):
         raise RadiographError(Reason.CONFLICTING_SIZE, f"header {rows} x {columns}, decoded {pixels.shape}")
     warnings: tuple[tuple[Reason, str], ...] = ()
@@ -61,13 +60,25 @@ def read_png(data: bytes, acceptance: AcceptanceFilters) -> Radiograph:
     )
 
 
-def _decode(data: bytes) -> tuple[NDArray[np.unsignedinteger[Any]], bool]:
-    """Return the pixels in a container of 8 or 16 bits, and whether they are the first of several frames."""
+def _decode(data: bytes) -> NDArray[np.unsignedinteger[Any]]:
+    """Return the pixels of the only frame in a container of 8 or 16 bits, if viewers show all of them as they are."""
     try:
         with quiet_libraries(), Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             pixels, animated = np.asarray(image), getattr(image, "is_animated", False)
+            orientation = image.getexif().get(Base.Orientation, 1)
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises SyntaxError, OSError, ValueError, ...
         raise RadiographError(Reason.DECODE_ERROR, f"the PNG is damaged ({type(error).__name__})") from error
-    return pixels.astype(np.uint16 if pixels.dtype.itemsize > 1 else np.uint8, copy=False), animated
+    if animated:
+        raise RadiographError(Reason.MULTIFRAME, "the PNG is animated")
+    if orientation not in {0, 1}:  # viewers turn it, and its mask would not lie on what they show
+        raise RadiographError(
+            Reason.UNSUPPORTED_PIXEL,
+            f"EXIF orientation {orientation}: viewers turn the image; save it upright",
+        )
+    if pixels.ndim == 3 and pixels.shape[2] != 3 and not pixels[..., -1].all():  # their grey is arbitrary
+        raise RadiographError(
+            Reason.UNSUPPORTED_PIXEL, "some pixels are fully transparent; save the image without transparency"
+        )
+    return pixels.astype(np.uint16 if pixels.dtype.itemsize > 1 else np.uint8, copy=False)

@@ -53,6 +53,8 @@ def test_sixteen_bits_are_read_as_they_are() -> None:
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_grey_in_several_channels_is_read(channels: int) -> None:
     colour = np.stack([GREY] * channels, axis=-1)
+    if channels != 3:
+        colour[..., -1] = 255  # opaque
     radiograph = read_png(png(colour), AcceptanceFilters())
     np.testing.assert_array_equal(radiograph.stored, GREY)
     expected = [] if channels == 2 else [Reason.COLOUR_TO_GREY]
@@ -69,6 +71,23 @@ def test_a_png_tells_neither_spacing_nor_identity() -> None:
 
 def test_colours_are_not_supported() -> None:
     assert refusal(png(np.stack([GREY, GREY, GREY ^ 1], axis=-1))) is Reason.UNSUPPORTED_PIXEL
+
+
+@pytest.mark.parametrize(("orientation", "reason"), [(1, None), (3, Reason.UNSUPPORTED_PIXEL)])
+def test_a_png_that_viewers_turn_is_not_supported(orientation: int, reason: Reason | None) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    data = png(GREY, exif=exif)
+    if reason is None:
+        np.testing.assert_array_equal(read_png(data, AcceptanceFilters()).stored, GREY)
+    else:
+        assert refusal(data) is reason
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_transparent_pixels_are_not_supported(channels: int) -> None:
+    opacity = np.where(GREY > 100, 255, 0).astype(np.uint8)
+    assert refusal(png(np.stack([GREY] * channels + [opacity], axis=-1))) is Reason.UNSUPPORTED_PIXEL
 
 
 @pytest.mark.parametrize(("depth", "colour"), [(1, 0), (4, 0), (8, 3), (16, 2), (16, 4)])
