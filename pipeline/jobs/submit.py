@@ -255,6 +255,8 @@ def _read_sample(path: Path) -> tuple[list[str], list[str]]:
     lines_of = {name: list(label.lines) for name, label in found.images.items()}
     for issue in found.errors:  # empty cells
         lines_of.setdefault(issue.image_id, []).append(issue.line)
+    if not lines_of:
+        raise JobError(f"{path} lists no image; was it loaded to the end?")
     repeated = [
         f"{name}: lines {', '.join(map(str, lines))}" for name, lines in lines_of.items() if len(lines) > 1
     ]

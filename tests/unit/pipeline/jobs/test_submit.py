@@ -121,6 +121,11 @@ def test_a_missing_and_a_damaged_image_may_be_negative_but_are_reported(
     assert (report.filled, report.exit_code) == (("nowhere", "case0"), 3)
 
 
+def test_a_sample_without_rows_is_named(model_folder: Path, images: Path, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=r"sample_submission\.csv lists no image"):
+        submit(model_folder, images, tmp_path, sample=sample(tmp_path))
+
+
 def test_a_folder_without_any_image_of_the_sample_is_questioned(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:
