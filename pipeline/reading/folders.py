@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import UNFINISHED
 from pneumoseg.transforms.reader.radiograph import FileKind, kind_of, read_start, read_uid
 
 _MARK: Final = ".pneumoseg-"  # `claim_folder` leaves a file of this name in each folder of results
+_ARCHIVES: Final = (".7z", ".rar", ".tar", ".tar.gz", ".tgz", ".zip", ".dcm.gz", ".png.gz")
 _START_BYTES, _MOST_BYTES = 2**14, 2**24  # the UID is one of the first elements
 
 
@@ -60,6 +62,8 @@ def find_radiographs(
 
     images = sorted((path for path in paths if _may_be_radiograph(path)), key=Path.as_posix)
     others = len(paths) - len(images)
+    if archives := sum(path.name.lower().endswith(_ARCHIVES) for path in paths):
+        warn(f"{archives} archives are not opened; unpack them to have their images read")
     if not images:
         behind = f" ({links} links were not followed)" if links else ""
         raise JobError(

@@ -79,6 +79,13 @@ def test_a_folder_without_a_radiograph_is_an_error_that_counts_what_is_there(tmp
         find_radiographs(tmp_path)
 
 
+def test_archives_are_not_passed_over_in_silence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("study.zip", "one.dcm.gz", "labels.csv.gz"):
+        (folder / name).write_bytes(b"PK")
+    find_radiographs(folder)
+    assert "2 archives are not opened" in capsys.readouterr().err
+
+
 def test_links_that_are_not_followed_are_counted(folder: Path) -> None:
     (folder / "link.dcm").symlink_to(folder / "a" / "one.dcm")
     (folder / "b" / "link").symlink_to(folder / "a", target_is_directory=True)
