@@ -15,7 +15,7 @@ from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.jobs.check import CheckReport, check_folder
 from pneumoseg.transforms.reader.radiograph import AcceptanceFilters
 
-PIXELS = np.arange(16 * 24, dtype=np.uint8).reshape(16, 24)
+PIXELS = np.arange(14 * 24, dtype=np.uint8).reshape(14, 24)  # too small to be examined for its content
 OTHER = PIXELS[::-1].copy()
 HEADER = (
     "file,status,reason,detail,rows,columns,bits_stored,photometric_interpretation,transfer_syntax,modality,view,"
@@ -58,7 +58,7 @@ def test_an_accepted_file_is_told_of_in_full(folder: Path) -> None:
     write(folder / "a" / "b.dcm", PIXELS)
     report, (row,) = check(folder)
     assert list(row.values()) == [
-        *("a/b.dcm", "accepted", "", "", "16", "24", "8", "MONOCHROME2", "1.2.840.10008.1.2.1", "DX", "PA"),
+        *("a/b.dcm", "accepted", "", "", "14", "24", "8", "MONOCHROME2", "1.2.840.10008.1.2.1", "DX", "PA"),
         *("0.2 0.2", "1.2.3.4", hashlib.sha256(PIXELS.tobytes()).hexdigest()),
     ]
     assert (report.statuses, report.reasons, report.exit_code) == ({"accepted": 1}, {}, 0)
@@ -115,7 +115,7 @@ def test_other_files_are_counted_and_have_no_row(folder: Path) -> None:
 def test_a_png_has_a_row_like_others(folder: Path) -> None:
     Image.fromarray(PIXELS).save(folder / "a.png")
     (row,) = check(folder)[1]
-    assert (row["rows"], row["columns"], row["modality"]) == ("16", "24", "")
+    assert (row["rows"], row["columns"], row["modality"]) == ("14", "24", "")
     assert (row["status"], row["reason"]) == ("warned", "LOW_RESOLUTION")  # as a whole chest it would be
 
 
