@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import StratifiedGroupKFold
 
 from pneumoseg.pipeline.core.errors import UsageError
 
@@ -62,6 +61,8 @@ def _split(
     classes: npt.NDArray[np.int64], groups: Sequence[str], *, folds: int, seed: int
 ) -> npt.NDArray[np.int64]:
     """Assign cases to folds; a fold may be empty, unless all cases are of one class."""
+    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415  (takes a second; inference does without)
+
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     fold = np.zeros(len(classes), dtype=np.int64)
     with warnings.catch_warnings():

@@ -148,5 +148,5 @@ def test_watching_goes_with_neither_parts_nor_overwrite(
 
 
 def test_a_folder_that_is_not_there_cannot_be_watched(tmp_path: Path, model_folder: Path) -> None:
-    with pytest.raises(UsageError, match="no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         watch_folder(model_folder, tmp_path / "none", tmp_path / "out")

@@ -179,7 +179,9 @@ TWELVE_BITS = {"BitsStored": 12, "HighBit": 11}
 
 
 def reasons(radiograph: Radiograph) -> list[Reason]:
-    return [reason for reason, _ in radiograph.warnings]
+    """What is said of the header; a ramp of grey is no upright chest."""
+    looks = (Reason.LOOKS_TURNED, Reason.LOOKS_INVERTED)
+    return [reason for reason, _ in radiograph.warnings if reason not in looks]
 
 
 def lut(entries: list[int], *, first: int = 0, bits: int = 16, kind: str = "Modality") -> Dataset:
