@@ -40,10 +40,11 @@ def subgroups(cases: Sequence[Case]) -> Iterator[tuple[str, str, npt.NDArray[np.
         "mask_area": [f"quartile {size}" if size else "no pneumothorax" for size in size_classes(shares)],
     }
     ranges = {"age": _bands(AGES), "spacing_mm": _bands(SPACINGS_MM)}
-    for name, values in named.items():
-        found = ranges.get(name) or sorted({*values} - {UNKNOWN})
+    for name, listed in named.items():
+        values = np.array(listed)
+        found = ranges.get(name) or sorted({*listed} - {UNKNOWN})
         for value in [*found, UNKNOWN]:
-            if (where := np.array(values) == value).any():
+            if (where := values == value).any():
                 yield name, value, where
 
 

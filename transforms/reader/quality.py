@@ -23,7 +23,7 @@ from pneumoseg.transforms.reader.reasons import Reason, Warnings
 from pneumoseg.transforms.reader.record import Radiograph
 
 LEAST_SIDE_PX: Final = 128
-"""Of images with a shorter side, exposure, borders and likeness are not checked, but a pose other than upright is."""
+"""Images with a shorter side are checked for resolution, contrast and pose, not for exposure, borders and likeness."""
 LEAST_LIKENESS: Final = 0.38
 LEAST_GAIN: Final = 0.05
 LEAST_FILL: Final = 0.5
@@ -145,15 +145,11 @@ def look_at(radiograph: Radiograph, *, template: Template | None = None) -> Warn
         return warnings  # the pose of a blank image is undefined
     if min(field.shape) < TEMPLATE_SIDE:
         return warnings
-    pose = find_pose(field, template=template)
-    if is_small:
-        if pose.likeness >= LEAST_LIKENESS:
-            _check_pose(pose, warnings)
-        return warnings
-    _check_exposure(field, warnings)
-    _check_pose(pose, warnings)
+    if not is_small:
+        _check_exposure(field, warnings)
+    _check_pose(find_pose(field, template=template), warnings, is_small=is_small)
     fill = field.size / picture.size
-    if fill < LEAST_FILL:
+    if fill < LEAST_FILL and not is_small:
         warnings.append((Reason.SMALL_FIELD, f"all but {fill:.0%} of the image is a black or white border"))
     return warnings
 
@@ -216,10 +212,11 @@ def _check_exposure(field: Picture, warnings: Warnings) -> None:
         warnings.append((Reason.SATURATED, f"{white:.0%} of the field is white, {black:.0%} black"))
 
 
-def _check_pose(pose: Pose, warnings: Warnings) -> None:
+def _check_pose(pose: Pose, warnings: Warnings, *, is_small: bool) -> None:
     if pose.likeness < LEAST_LIKENESS:
-        detail = f"its likeness to a frontal chest is {pose.likeness:.2f}, not {LEAST_LIKENESS} or more"
-        warnings.append((Reason.LOOKS_UNLIKE_CHEST, detail))
+        if not is_small:
+            detail = f"its likeness to a frontal chest is {pose.likeness:.2f}, not {LEAST_LIKENESS} or more"
+            warnings.append((Reason.LOOKS_UNLIKE_CHEST, detail))
         return
     if pose.gain < LEAST_GAIN:
         return

@@ -171,7 +171,7 @@ def test_an_image_of_several_blocks_is_whole() -> None:
 
 
 WriteDicom = Callable[..., Path]
-BYTES = np.arange(256, dtype=np.uint8).reshape(16, 16)
+BYTES = np.arange(256, dtype=np.uint8).reshape(8, 32)  # too few rows to look like a chest in any pose
 # from 1 to 254: 1.28 of 256 below, as above
 PERCENTILES_OF_BYTES = Window(127.5, 253, WindowFunction.LINEAR_EXACT)
 TWELVE = (np.arange(256, dtype=np.uint16) * 16).reshape(16, 16)  # up to 4080
@@ -179,9 +179,7 @@ TWELVE_BITS = {"BitsStored": 12, "HighBit": 11}
 
 
 def reasons(radiograph: Radiograph) -> list[Reason]:
-    """What is said of the header; a ramp of grey is no upright chest."""
-    looks = (Reason.LOOKS_TURNED, Reason.LOOKS_INVERTED)
-    return [reason for reason, _ in radiograph.warnings if reason not in looks]
+    return [reason for reason, _ in radiograph.warnings]
 
 
 def lut(entries: list[int], *, first: int = 0, bits: int = 16, kind: str = "Modality") -> Dataset:
@@ -296,7 +294,7 @@ def test_a_window_is_applied_with_its_function(write_dicom: WriteDicom, function
     path = write_dicom(BYTES, WindowCenter="100", WindowWidth="50", VOILUTFunction=str(function))
     radiograph = read_radiograph(path)
     assert radiograph.grey.voi == Window(100, 50, function)
-    assert radiograph.image[6, 4] == pytest.approx({"LINEAR": 0.5 + 0.5 / 49}.get(function, 0.5))
+    assert radiograph.image.ravel()[100] == pytest.approx({"LINEAR": 0.5 + 0.5 / 49}.get(function, 0.5))
 
 
 def test_a_window_acts_on_rescaled_values(write_dicom: WriteDicom) -> None:
