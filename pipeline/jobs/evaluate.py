@@ -1,6 +1,6 @@
 """Score a model on labelled cases of a manifest, at the model's own operating point."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.inference.runtime_choice import choose_runtime
 from pneumoseg.pipeline.jobs.card_evaluation import read_card_evaluation
 from pneumoseg.pipeline.jobs.exhibits import make_exhibits
-from pneumoseg.pipeline.jobs.measure_cases import MeasuredCases, Parts, held_out_parts, measure_cases
+from pneumoseg.pipeline.jobs.measure_cases import MeasuredCases, held_out_parts, measure_cases
 from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.model.card import write_card
 from pneumoseg.pipeline.reporting.evaluation import SURFACE
@@ -117,12 +117,13 @@ def evaluate_model(
     model_folder, manifest_path, output = Path(model_folder), Path(manifest_path), Path(output)
     model = load_model(model_folder, resolve_device(runtime.device), options)
     manifest = read_manifest(manifest_path)
-    plan = _plan(model, manifest, fold, all_folds=all_folds, batch_size=runtime.batch_size)
-    model = plan.model
+    plan = _plan(model, manifest, fold, all_folds=all_folds)
     claim_folder(output, overwrite=overwrite, command="evaluate", inputs=[model_folder, manifest_path])
+    model = choose_runtime(model, images=len(plan.indices), batch_size=runtime.batch_size)
+    parts = held_out_parts(model, manifest, plan.folds) if plan.by_member else [(model, plan.indices)]
     measured = measure_cases(
         model,
-        plan.parts,
+        parts,
         manifest,
         manifest_path,
         output,
@@ -144,7 +145,7 @@ def evaluate_model(
     exhibits = make_exhibits(
         measured,
         report.quoted,
-        plan.parts,
+        parts,
         manifest_path,
         point_of=lambda case: plan.cross_fitted_point(case) or model.operating_point,
         each=examples,
@@ -164,22 +165,24 @@ class _Plan:
     """Which cases are scored, and how.
 
     Attributes:
-        model: The whole model, with its runtime chosen.
         fold: Fold to score; None stands for all folds.
-        parts: Models, each with the cases that it scores.
+        folds: Folds to score.
+        indices: Indices of their cases.
+        by_member: Whether each case is scored by the networks that held it out.
         in_sample: Whether the operating point of the model was tuned on any of these cases.
         cross_fitted_point: Gives the operating point that was tuned without the patient of a case, or None.
     """
 
-    model: Model
     fold: int | None
-    parts: Parts
+    folds: Set[int]
+    indices: Sequence[int]
+    by_member: bool
     in_sample: bool
     cross_fitted_point: Callable[[Case], OperatingPoint | None]
 
 
-def _plan(model: Model, manifest: Manifest, fold: int | None, *, all_folds: bool, batch_size: int) -> _Plan:
-    """Choose the cases to score, the runtime and, if there is a network for each fold, which network scores which.
+def _plan(model: Model, manifest: Manifest, fold: int | None, *, all_folds: bool) -> _Plan:
+    """Choose the cases to score, and whether the network of each fold scores those that it held out.
 
     Raises: UsageError: If the manifest has no such fold.
     """
@@ -191,12 +194,12 @@ def _plan(model: Model, manifest: Manifest, fold: int | None, *, all_folds: bool
     chosen = manifest.indices_in(folds)
     if not chosen:
         raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
-    model = choose_runtime(model, images=len(chosen), batch_size=batch_size)
     in_sample = is_own and (all_folds or by_member or fold in model.held_out_folds)
     return _Plan(
-        model=model,
         fold=fold,
-        parts=held_out_parts(model, manifest, folds) if by_member else [(model, chosen)],
+        folds=folds,
+        indices=chosen,
+        by_member=by_member,
         in_sample=in_sample,
         cross_fitted_point=_cross_fitted_point(model) if in_sample and not all_folds else lambda _: None,
     )

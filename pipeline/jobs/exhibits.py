@@ -6,7 +6,9 @@ from pathlib import Path
 from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS
 from pneumoseg.pipeline.dataset.manifest import Case, image_path
 from pneumoseg.pipeline.inference.examine import examine_files
+from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.inference.segment import NotRead
+from pneumoseg.pipeline.inference.segmentation import Segmentation
 from pneumoseg.pipeline.jobs.measure_cases import MeasuredCases, Parts
 from pneumoseg.pipeline.reporting.content import Picture, Shown
 from pneumoseg.pipeline.reporting.panels import case_panels
@@ -51,6 +53,7 @@ def make_exhibits(
         results = examine_files(model, paths, acceptance=ACCEPT_ALL_KINDS, workers=workers)
         for place, result in zip(places, results, strict=True):
             case, probability = measured.cases[place], float(measured.probabilities[place])
+            pictures = _pictures(model, result, case, point_of(case), probability)
             facts = {
                 "Dice": f"{dices[place]:.3f}",
                 "image probability": probability_text(probability, digits=3),
@@ -59,21 +62,28 @@ def make_exhibits(
                 "view": case.view,
                 "sex": case.sex,
                 "age": None if case.age is None else str(case.age),
+                "no picture": pictures if isinstance(pictures, str) else None,
             }
-            panels: Sequence[Picture] = ()
-            if isinstance(result, NotRead):
-                facts["no picture"] = str(result.error.reason)
-            elif result.radiograph.burned_in:  # it may be a name
-                facts["no picture"] = "text is burned into the image"
-            else:
-                panels = case_panels(
-                    image=result.radiograph.image,
-                    label=decode_rle(case.label, case.shape),
-                    pred=to_mask(result.probabilities, point_of(case), probability),
-                    probabilities=result.probabilities,
-                    uncertainty=result.pixel_std,
-                    attention=dict(zip(model.networks[0].gate_names, result.attention or (), strict=True)),
-                )
             known = {name: value for name, value in facts.items() if value is not None}
-            exhibits[place] = Shown(kinds[place], case.id, known, panels)
+            exhibits[place] = Shown(
+                kinds[place], case.id, known, () if isinstance(pictures, str) else pictures
+            )
     return [exhibits[place] for place in kinds]
+
+
+def _pictures(
+    model: Model, result: Segmentation | NotRead, case: Case, point: OperatingPoint, probability: float
+) -> Sequence[Picture] | str:
+    """Make the pictures of a case, or give the reason why there are none."""
+    if isinstance(result, NotRead):
+        return str(result.error.reason)
+    if result.radiograph.burned_in:  # it may be a name
+        return "text is burned into the image"
+    return case_panels(
+        image=result.radiograph.image,
+        label=decode_rle(case.label, case.shape),
+        pred=to_mask(result.probabilities, point, probability),
+        probabilities=result.probabilities,
+        uncertainty=result.pixel_std,
+        attention=dict(zip(model.networks[0].gate_names, result.attention or (), strict=True)),
+    )

@@ -165,7 +165,9 @@ def predict_folder(
     check_engine(engine, part)
     acceptance = acceptance or AcceptanceFilters()
     loaded = model or load_model(model_folder, resolve_device(runtime.device), options)
-    found = find_radiographs(folder, leave_out=[output], follow_links=follow_links)
+    found = find_radiographs(
+        folder, leave_out=[output], follow_links=follow_links, warn_of_archives=not known
+    )
     if only is not None:
         chosen = set(map(Path, only))
         found = replace(found, images=tuple(path for path in found.images if path in chosen))

@@ -161,9 +161,15 @@ def prepare_manifest(
         refused=tuple(refused),
     )
     write_manifest(output, manifest)
-    if not any(case.is_positive for case in manifest.training):
+    with_positives = {case.fold for case in manifest.training if case.is_positive}
+    if not with_positives:
         warn(
             "none of the labelled images has a pneumothorax: no network can be trained on them; look at the labels"
+        )
+    elif without := folds - len(with_positives):
+        warn(
+            f"{without} of {folds} folds hold no pneumothorax: networks that hold them out cannot be validated; fewer "
+            "--folds would fit"
         )
     return PrepareReport(
         manifest=manifest,

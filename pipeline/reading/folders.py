@@ -33,7 +33,11 @@ class FoundFiles:
 
 
 def find_radiographs(
-    folder: Path, *, leave_out: Sequence[Path] = (), follow_links: bool = False
+    folder: Path,
+    *,
+    leave_out: Sequence[Path] = (),
+    follow_links: bool = False,
+    warn_of_archives: bool = True,
 ) -> FoundFiles:
     """Find radiographs in a folder and its subfolders, except in folders that hold results of earlier commands.
 
@@ -43,6 +47,7 @@ def find_radiographs(
         folder: Folder to search. A single file is accepted as it is.
         leave_out: Files and folders to leave out, such as the folder of the results.
         follow_links: Whether to follow links to files that are not found without them; loops do no harm.
+        warn_of_archives: Whether to print a warning if there are archives, which are not opened.
 
     Raises:
         UsageError: If there is no such folder.
@@ -62,7 +67,8 @@ def find_radiographs(
 
     images = sorted((path for path in paths if _may_be_radiograph(path)), key=Path.as_posix)
     others = len(paths) - len(images)
-    if archives := sum(path.name.lower().endswith(_ARCHIVES) for path in paths):
+    archives = sum(path.name.lower().endswith(_ARCHIVES) for path in paths)
+    if archives and warn_of_archives:
         warn(f"{archives} archives are not opened; unpack them to have their images read")
     if not images:
         behind = f" ({links} links were not followed)" if links else ""

@@ -168,10 +168,12 @@ def test_an_image_that_changed_is_an_error_that_names_it(model_folder: Path, tmp
         evaluate(model_folder, changed, tmp_path, all_folds=True)
 
 
-def test_an_earlier_evaluation_is_not_written_over(
-    model_folder: Path, collection: Collection, tmp_path: Path
+def test_an_earlier_evaluation_is_not_written_over_which_is_told_at_once(
+    model_folder: Path, collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluate(model_folder, collection, tmp_path)
+    # choosing a runtime takes a minute
+    monkeypatch.delattr("pneumoseg.pipeline.jobs.evaluate.choose_runtime")
     with pytest.raises(UsageError, match="--overwrite"):
         evaluate(model_folder, collection, tmp_path)
 

@@ -80,6 +80,18 @@ def test_no_patient_is_in_two_folds(copy: Collection) -> None:
     assert len({(case.group, case.fold) for case in manifest.training}) == 6
 
 
+def test_folds_without_a_pneumothorax_are_warned_of(
+    copy: Collection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(copy)
+    assert "folds hold no pneumothorax" not in capsys.readouterr().err
+    header, first, *rows = copy.labels.read_text().splitlines()
+    negatives = [f"{row.split(',')[0]}, -1" for row in rows]
+    copy.labels.write_text("\n".join([header, first, *negatives]) + "\n")
+    prepare(copy)
+    assert "2 of 3 folds hold no pneumothorax" in capsys.readouterr().err
+
+
 def test_one_image_under_two_names_is_in_one_fold(copy: Collection) -> None:
     for number in (1, 2, 3):  # patients 1, 2 and 3 with the image of case 0
         pixels = draw_case(0, positive=True)[0]

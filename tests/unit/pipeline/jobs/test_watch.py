@@ -116,6 +116,27 @@ def test_only_new_files_are_read_and_the_results_are_those_of_predict(
     assert (output / "predictions.csv").read_text().count("\n") == 3
 
 
+def test_archives_are_warned_of_once(
+    collection: Collection,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "in"
+    put(folder / "study.zip", b"PK")
+
+    def add(number: int) -> None:
+        shutil.copy(collection.images / f"case{number:02}.dcm", folder)
+        os.utime(folder / f"case{number:02}.dcm", (1, 1))
+
+    add(0)
+    steps = [lambda: None, lambda: add(6)]
+    reports = watch_passes(monkeypatch, steps, model_folder, folder, tmp_path / "out", kinds=["csv"])
+    assert [each.segmented for each in reports] == [1, 2]
+    assert capsys.readouterr().err.count("1 archives are not opened") == 1
+
+
 def test_a_file_that_changes_is_segmented_again(
     collection: Collection, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,8 @@ def test_archives_are_not_passed_over_in_silence(folder: Path, capsys: pytest.Ca
         (folder / name).write_bytes(b"PK")
     find_radiographs(folder)
     assert "2 archives are not opened" in capsys.readouterr().err
+    find_radiographs(folder, warn_of_archives=False)
+    assert not capsys.readouterr().err
 
 
 def test_links_that_are_not_followed_are_counted(folder: Path) -> None:
