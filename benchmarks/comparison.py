@@ -23,6 +23,8 @@ SAMPLE_S: Final = 0.3
 """Least seconds of a sample: shorter work is repeated, since the kernel counts in hundredths of a second."""
 FEWEST: Final = 3
 """With fewer quiet samples than these, all samples are used."""
+_PEER_WARM_UP: Final = 3
+"""Calls of a peer before each of its samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +242,14 @@ def _count_repeats(call: Callable[[], object], sample_s: float) -> int:
 
 
 def _sample(call: Callable[[], object], repeats: int) -> tuple[float, bool]:
-    """Measure the seconds of a call, and whether other processes left the processor alone meanwhile."""
+    """Measure the seconds of a call, and whether other processes left the processor alone meanwhile.
+
+    A peer has been idle since its last turn, and some systems take back the memory of an idle process: its first calls
+    are not measured.
+    """
+    if isinstance(call, Peer):
+        for _ in range(_PEER_WARM_UP):
+            call()
     busy, own, started = _busy_s(), _own_s(call), time.perf_counter()
     for _ in range(repeats):
         call()
