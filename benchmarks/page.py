@@ -27,7 +27,9 @@ How fast pneumoseg is beside other programs that do the same work, and how time 
 `make bench` measures each line against its peer, in turns, with medians of samples during which other
 processes used less than 8 % of a core; lines for which the machine was never quiet enough say so. The ratio is the
 cost of the peer divided by ours, so that more is better; the fraction is the ratio divided by the limit that is
-required. Compare ratios: times of other machines, or of another day, differ.
+required. Compare ratios: times of other machines, or of another day, differ. Peers run in processes of their own, with
+the memory allocator as their users have it; part of our ratio over eager torch is the [memory that our commands
+keep](decisions.md#inference-and-outputs).
 
 <!-- What follows is written by benchmarks/page.py from benchmarks.json. -->
 """
