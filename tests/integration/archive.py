@@ -127,7 +127,9 @@ class Archive:
 
     def run_tool(self, name: str, *arguments: object, files: Sequence[Path] = ()) -> str:
         """Run a program of DCMTK against the archive; returns what it prints."""
-        command = [name, "-aet", AE_TITLE, "-aec", _NAME, *arguments, HOST, self.dicom_port, *files]
+        # pynetdicom installs programs of the same names, which take other options
+        program = Path(shutil.which("dcmcjpeg") or name).with_name(name)
+        command = [program, "-aet", AE_TITLE, "-aec", _NAME, *arguments, HOST, self.dicom_port, *files]
         told = subprocess.run(
             list(map(str, command)),
             stdout=subprocess.PIPE,

@@ -40,7 +40,7 @@ def by_uid(datasets: Iterable[Dataset]) -> dict[str, Dataset]:
 @pytest.fixture(scope="module", params=[store_with_dimse, store_with_dicomweb], ids=["dimse", "dicomweb"])
 def filled(request: pytest.FixtureRequest, archive: Archive, studies: dict[str, Study]) -> Archive:
     """The archive with both studies in it."""
-    if shutil.which("storescu") is None:
+    if shutil.which("dcmcjpeg") is None:
         pytest.skip("DCMTK is not installed")
     archive.delete_all()
     store: Store = request.param
