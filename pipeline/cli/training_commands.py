@@ -198,7 +198,7 @@ def tune(
     tta: Tta = None,
     average: Annotated[
         bool,
-        typer.Option("--average", help="Average the weights of all networks that hold out one fold."),
+        typer.Option("--average", help="Average the weights of the networks of each model into one network."),
     ] = False,
     half: Annotated[
         bool, typer.Option("--half", help="Store the kernels in half precision: files of half the size.")

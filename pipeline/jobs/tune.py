@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-from pneumoseg.models import AttentionUNet
+from torch.optim.swa_utils import AveragedModel
+
 from pneumoseg.pipeline.core.claims import claim_folder
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.core.errors import UsageError
@@ -14,12 +16,14 @@ from pneumoseg.pipeline.dataset.manifest import Manifest, read_manifest
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.jobs.measure_cases import check_own_manifest, held_out_parts, measure_curves
 from pneumoseg.pipeline.model.card import save_description
-from pneumoseg.pipeline.model.description import Member
 from pneumoseg.pipeline.model.joining import join_models
 from pneumoseg.pipeline.model.weights import round_to_half, save_weights
 from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores, score_point
 from pneumoseg.pipeline.scoring.tuning import tune
-from pneumoseg.pipeline.training.averaging import average_weights
+
+if TYPE_CHECKING:
+    from pneumoseg.models import AttentionUNet
+    from pneumoseg.pipeline.model.description import Member
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,8 @@ def tune_model(
         members: Indices of the networks to keep, as ``model.json`` lists them, those of added models last; None keeps
             all.
         tta: Test-time augmentations: see `parse_tta`; None keeps the model's own.
-        average: Whether to average the weights of all networks that hold out one fold into one network, which then
-            costs what one costs. This suits epochs of one run, and runs that began with the same weights: their
-            networks are close to each other.
+        average: Whether to average the weights of the networks of each model into one. This suits epochs of one run,
+            which are close to each other; one network then costs what one costs.
         half: Whether to store the kernels in half precision, which halves the files. Networks compute as before, with
             the rounded numbers, and are tuned with these.
         runtime: Device, batch size and workers.
@@ -76,7 +79,8 @@ def tune_model(
     Returns: The scores at the tuned operating point.
 
     Raises:
-        UsageError: If the manifest is not the model's own, models do not fit together, or there is no such member.
+        UsageError: If the manifest is not the model's own, models do not fit together, there is no such member, or
+            networks of several folds are to be averaged.
         JobError: If model, manifest or an image cannot be used.
     """
     model_folder, manifest_path, output = Path(model_folder), Path(manifest_path), Path(output)
@@ -87,8 +91,7 @@ def tune_model(
     for each in models:
         check_own_manifest(each, manifest)
     models = models if members is None else _keep(models, members)
-    model = _joined(models, manifest)
-    model = _averaged(model) if average else model
+    model = _joined(list(map(_averaged, models)) if average else models, manifest)
     claim_folder(output, overwrite=overwrite, command="tune", inputs=[*folders, manifest_path])
     if half:
         for network in model.networks:
@@ -151,21 +154,20 @@ def _joined(models: Sequence[Model], manifest: Manifest) -> Model:
 
 
 def _averaged(model: Model) -> Model:
-    """Average the weights of the networks of each held-out fold, as weights of one training path can be.
-
-    Source: Wortsman et al. 2022, arXiv:2203.05482, for networks of several runs with the same initial weights.
-    """
-    networks, members = list[AttentionUNet](), list[Member]()
-    for part in map(model.without, model.held_out_folds):
-        mean = average_weights(network.state_dict() for network in part.networks)
-        network = part.networks[0]
-        network.load_state_dict(mean)
-        networks.append(network)
-        own = part.description.members
-        unseen = frozenset[str].intersection(*(frozenset(member.unseen_digests) for member in own))
-        members.append(own[-1].model_copy(update={"unseen_digests": tuple(sorted(unseen))}))
-    description = model.description.model_copy(update={"members": tuple(members)})
-    return replace(model, networks=tuple(networks), description=description)
+    if len(model.held_out_folds) > 1:
+        folds = ", ".join(map(str, model.held_out_folds))
+        raise UsageError(
+            f"--average: the networks hold out the folds {folds}; --members can name those of one fold"
+        )
+    mean = AveragedModel(model.networks[0], use_buffers=True)
+    for network in model.networks:
+        mean.update_parameters(network)
+    last = model.description.members[-1]
+    return replace(
+        model,
+        networks=(cast("AttentionUNet", mean.module),),
+        description=model.description.model_copy(update={"members": (last,)}),
+    )
 
 
 def _epoch_of(weights: str) -> int | None:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pneumoseg.pipeline.scoring.statistics import mean_of, value_of
+
 
 def dice_from_counts(pred_px: ArrayLike, true_px: ArrayLike, shared_px: ArrayLike) -> NDArray[np.float64]:
     """Compute Dice, ``2 |X and Y| / (|X| + |Y|)``: **1 if both masks are empty, 0 if exactly one is**.
@@ -100,23 +102,23 @@ def summarise(pred_px: ArrayLike, true_px: ArrayLike, shared_px: ArrayLike) -> C
     Raises: ValueError: If there is no image.
     """
     dice = dice_from_counts(pred_px, true_px, shared_px)
-    if dice.size == 0:
+
+    def mean(values: ArrayLike, where: ArrayLike | None = None) -> float | None:
+        return value_of(mean_of(values, where), dice.size)  # to the bit as beside its interval
+
+    if (score := mean(dice)) is None:
         raise ValueError("no image to score; do the ids of prediction and truth agree?")
     is_predicted, is_positive = np.asarray(pred_px) > 0, np.asarray(true_px) > 0
     return ChallengeScore(
-        dice=float(dice.mean()),
+        dice=score,
         predict_nothing=float(np.mean(~is_positive)),
-        dice_positive=_mean(dice[is_positive]),
-        dice_both=_mean(dice[is_positive & is_predicted]),
-        sensitivity=_mean(is_predicted[is_positive]),
-        specificity=_mean(~is_predicted[~is_positive]),
-        precision=_mean(is_positive[is_predicted]),
+        dice_positive=mean(dice, is_positive),
+        dice_both=mean(dice, is_positive & is_predicted),
+        sensitivity=mean(is_predicted, is_positive),
+        specificity=mean(~is_predicted, ~is_positive),
+        precision=mean(is_positive, is_predicted),
         images=dice.size,
         positives=int(is_positive.sum()),
         predicted_positive=int(is_predicted.sum()),
         found=int((is_positive & is_predicted).sum()),
     )
-
-
-def _mean(values: NDArray[Any]) -> float | None:
-    return float(values.mean()) if values.size else None

@@ -76,24 +76,12 @@ def test_weights_of_one_run_are_averaged_into_one_network(model: Path, collectio
         torch.testing.assert_close(averaged.get_parameter(name), 2 * value)
 
 
-def test_networks_of_several_models_are_averaged_fold_by_fold(collection: Collection, tmp_path: Path) -> None:
-    models = [held_out(tmp_path / name, collection, fold) for name, fold in (("a", 0), ("b", 1), ("c", 0))]
-    (last,) = load_model(models[2], torch.device("cpu")).networks
-    with torch.no_grad():
-        for parameter in last.parameters():
-            parameter.mul_(3)
-    description = read_description(models[2])
-    weights = save_weights(models[2], last, fold=0).sha256
-    members = tuple(each.model_copy(update={"sha256": weights}) for each in description.members)
-    save_description(models[2], description.model_copy(update={"members": members}))
-
-    tuned = tune(models[0], collection, added=models[1:], average=True).model
-    assert [member.held_out_fold for member in read_description(tuned).members] == [0, 1]
-    mean, alone = load_model(tuned, torch.device("cpu")).networks
-    for name, value in alone.named_parameters():
-        torch.testing.assert_close(mean.get_parameter(name), 2 * value)
-    held = {image_digest(case.sha256) for case in collection.manifest.training if case.fold == 0}
-    assert held <= set(read_description(tuned).members[0].unseen_digests)
+def test_networks_of_several_folds_are_not_averaged(model: Path, collection: Collection) -> None:
+    description = read_description(model)
+    members = tuple(description.members[0].model_copy(update={"held_out_fold": fold}) for fold in (0, 1))
+    save_description(model, description.model_copy(update={"members": members}))
+    with pytest.raises(UsageError, match="hold out the folds 0, 1"):
+        tune(model, collection, average=True)
 
 
 def test_members_are_chosen_before_they_are_averaged(model: Path, collection: Collection) -> None:
