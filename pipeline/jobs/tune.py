@@ -162,11 +162,12 @@ def _averaged(model: Model) -> Model:
     mean = AveragedModel(model.networks[0], use_buffers=True)
     for network in model.networks:
         mean.update_parameters(network)
-    last = model.description.members[-1]
+    unseen = frozenset(model.description.trained_on.image_digests) - model.description.seen_digests()
+    member = model.description.members[-1].model_copy(update={"unseen_digests": tuple(sorted(unseen))})
     return replace(
         model,
         networks=(cast("AttentionUNet", mean.module),),
-        description=model.description.model_copy(update={"members": (last,)}),
+        description=model.description.model_copy(update={"members": (member,)}),
     )
 
 

@@ -76,6 +76,17 @@ def test_weights_of_one_run_are_averaged_into_one_network(model: Path, collectio
         torch.testing.assert_close(averaged.get_parameter(name), 2 * value)
 
 
+def test_a_mean_of_networks_has_seen_what_any_of_them_has_seen(model: Path, collection: Collection) -> None:
+    description = read_description(model)
+    (member,) = description.members
+    digests = description.trained_on.image_digests
+    unseen = [digests[:1], digests[:3]]
+    members = tuple(member.model_copy(update={"unseen_digests": each}) for each in unseen)
+    save_description(model, description.model_copy(update={"members": members}))
+    averaged = read_description(tune(model, collection, average=True).model)
+    assert averaged.seen_digests() == frozenset(digests[1:])
+
+
 def test_networks_of_several_folds_are_not_averaged(model: Path, collection: Collection) -> None:
     description = read_description(model)
     members = tuple(description.members[0].model_copy(update={"held_out_fold": fold}) for fold in (0, 1))
