@@ -53,7 +53,7 @@ def make_exhibits(
         results = examine_files(model, paths, acceptance=ACCEPT_ALL_KINDS, workers=workers)
         for place, result in zip(places, results, strict=True):
             case, probability = measured.cases[place], float(measured.probabilities[place])
-            pictures = _pictures(model, result, case, point_of(case), probability)
+            panels, why_none = _panels(model, result, case, point_of(case), probability)
             facts = {
                 "Dice": f"{dices[place]:.3f}",
                 "image probability": probability_text(probability, digits=3),
@@ -62,24 +62,22 @@ def make_exhibits(
                 "view": case.view,
                 "sex": case.sex,
                 "age": None if case.age is None else str(case.age),
-                "no picture": pictures if isinstance(pictures, str) else None,
+                "no picture": why_none,
             }
             known = {name: value for name, value in facts.items() if value is not None}
-            exhibits[place] = Shown(
-                kinds[place], case.id, known, () if isinstance(pictures, str) else pictures
-            )
+            exhibits[place] = Shown(kinds[place], case.id, known, panels)
     return [exhibits[place] for place in kinds]
 
 
-def _pictures(
+def _panels(
     model: Model, result: Segmentation | NotRead, case: Case, point: OperatingPoint, probability: float
-) -> Sequence[Picture] | str:
+) -> tuple[Sequence[Picture], str | None]:
     """Make the pictures of a case, or give the reason why there are none."""
     if isinstance(result, NotRead):
-        return str(result.error.reason)
+        return (), str(result.error.reason)
     if result.radiograph.burned_in:  # it may be a name
-        return "text is burned into the image"
-    return case_panels(
+        return (), "text is burned into the image"
+    panels = case_panels(
         image=result.radiograph.image,
         label=decode_rle(case.label, case.shape),
         pred=to_mask(result.probabilities, point, probability),
@@ -87,3 +85,4 @@ def _pictures(
         uncertainty=result.pixel_std,
         attention=dict(zip(model.networks[0].gate_names, result.attention or (), strict=True)),
     )
+    return panels, None

@@ -70,6 +70,12 @@ def test_unrelated_files_are_left_out(arrivals: Arrivals) -> None:
     assert list(arrivals.complete()) == []
 
 
+def add(collection: Collection, number: int, folder: Path) -> None:
+    """Copy an image that has not changed for long."""
+    shutil.copy(collection.images / f"case{number:02}.dcm", folder)
+    os.utime(folder / f"case{number:02}.dcm", (1, 1))
+
+
 def watch_passes(
     monkeypatch: pytest.MonkeyPatch, steps: list[Any], model: Path, folder: Path, output: Path, **options: Any
 ) -> list[PredictReport]:
@@ -96,18 +102,14 @@ def test_only_new_files_are_read_and_the_results_are_those_of_predict(
     folder, output = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
 
-    def add(number: int) -> None:
-        shutil.copy(collection.images / f"case{number:02}.dcm", folder)
-        os.utime(folder / f"case{number:02}.dcm", (1, 1))
-
     def damage_and_add() -> None:
         content = (folder / "case00.dcm").read_bytes()
         (folder / "case00.dcm").write_bytes(content[:-1] + b"\1")
         # as if it had not changed, so that only reading it would tell
         os.utime(folder / "case00.dcm", (1, 1))
-        add(6)
+        add(collection, 6, folder)
 
-    add(0)
+    add(collection, 0, folder)
     reports = watch_passes(
         monkeypatch, [lambda: None, damage_and_add], model_folder, folder, output, kinds=["csv"]
     )
@@ -126,12 +128,8 @@ def test_archives_are_warned_of_once(
     folder = tmp_path / "in"
     put(folder / "study.zip", b"PK")
 
-    def add(number: int) -> None:
-        shutil.copy(collection.images / f"case{number:02}.dcm", folder)
-        os.utime(folder / f"case{number:02}.dcm", (1, 1))
-
-    add(0)
-    steps = [lambda: None, lambda: add(6)]
+    add(collection, 0, folder)
+    steps = [lambda: None, lambda: add(collection, 6, folder)]
     reports = watch_passes(monkeypatch, steps, model_folder, folder, tmp_path / "out", kinds=["csv"])
     assert [each.segmented for each in reports] == [1, 2]
     assert capsys.readouterr().err.count("1 archives are not opened") == 1
