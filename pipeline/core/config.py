@@ -150,7 +150,7 @@ class OptimizationConfig(_Section):
     cycles: Count = 3
     """Number of cycles of warm-restarts."""
     plateau_patience: Count = 5
-    """Epochs without a better Dice after which plateau lowers the learning rate."""
+    """Epochs without a better Dice that plateau waits for before it lowers the learning rate at the next one."""
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Factor by which plateau lowers the learning rate."""
     clip_norm: Positive | None = 1.0
@@ -169,7 +169,8 @@ class OptimizationConfig(_Section):
     average_share: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Share of the epochs at the final resolution that swa averages, counted from the end."""
     patience: Count | None = 20
-    """Stop after this many epochs without a better validation Dice; null never stops early."""
+    """Stop after this many epochs without a better validation, by Dice or, if that is equal, by AUC and then by the
+    Dice on positives; the wait begins once an epoch is better than predicting nothing. null never stops early."""
 
 
 class TrainConfig(_Section):

@@ -1,8 +1,8 @@
 """Sampling of cases in training.
 
 Everything is a function of the seed and of the position in the run: the permutation depends on (seed, epoch), and the
-augmentation of a case on (seed, epoch, position). A run therefore resumes bit-exactly from any step, with any number of
-loader workers.
+augmentation of a case on (seed, epoch, position). A run therefore resumes with the same samples from any step, with any
+number of loader workers.
 """
 
 from collections.abc import Iterator, Sequence

@@ -8,18 +8,18 @@ from typing import Final
 import ignite.distributed as idist
 
 from pneumoseg.pipeline.core.config import TrainConfig
-from pneumoseg.pipeline.core.config_files import flatten
+from pneumoseg.pipeline.core.config_files import flatten, load_config
 from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
-from pneumoseg.pipeline.training.checkpoint import State, load_state
+from pneumoseg.pipeline.training.checkpoint import State, has_state, load_state
 from pneumoseg.pipeline.training.initial import (
     StartingWeights,
     held_out_digests,
     read_starting_weights,
     refuse_seen,
 )
-from pneumoseg.pipeline.training.run_record import RunRecord, refuse_changes
+from pneumoseg.pipeline.training.run_record import CONFIG, RunRecord, refuse_changes
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def read_starting_point(
         run_dir: Run folder; a resumed run has its checkpoints there.
         record: Manifest, fold and initial weights of the run.
         config: Configuration of the run.
-        resume: Whether to resume the run after its last saved step.
+        resume: Whether to resume the run after its last saved step; a run that was killed before the first one starts
+            again.
 
     Raises:
         UsageError: If the arguments do not fit each other, the manifest, or the resumed run.
@@ -69,7 +70,7 @@ def read_starting_point(
         _warn_one_kind(manifest, {"train on": training, "validate": validation})
     origin: State = {"manifest": manifest_sha256(manifest), "fold": fold, "config": flatten(config)}
     state = None
-    if resume:
+    if resume and not _was_killed_before_its_start(run_dir):
         state = load_state(run_dir / "checkpoints", on_damage=warn)
         before = state["origin"]
         if before["manifest"] != origin["manifest"]:
@@ -80,11 +81,18 @@ def read_starting_point(
         refuse_changes(run_dir, before["config"], origin["config"])
         weights = StartingWeights(origin=before["initial"])
     else:
+        if resume:
+            refuse_changes(run_dir, flatten(load_config(run_dir / CONFIG)), origin["config"])
         if record.initial is not None and idist.get_rank() == 0:
             refuse_seen(record.initial, manifest, [fold], allowed=record.allow_seen)
         weights = read_starting_weights(record.initial, config.network, held_out_digests(manifest, fold))
     origin["initial"] = weights.origin
     return StartingPoint(manifest, fold, training, validation, origin, weights, state)
+
+
+def _was_killed_before_its_start(run_dir: Path) -> bool:
+    """Tell whether a run ended while it decoded its images, before its first checkpoint and before any epoch."""
+    return not has_state(run_dir / "checkpoints") and not (run_dir / "metrics.csv").exists()
 
 
 _WITHOUT_POSITIVES: Final = {

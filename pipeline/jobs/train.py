@@ -13,7 +13,7 @@ from monai.data import get_track_meta, set_track_meta
 from pneumoseg.pipeline.core.claims import claim_folder, locked, refuse_links, remove_unfinished
 from pneumoseg.pipeline.core.config import TrainConfig
 from pneumoseg.pipeline.core.config_files import dump_config, flatten, load_config
-from pneumoseg.pipeline.core.console import console, say, tracked
+from pneumoseg.pipeline.core.console import console, say, tracked, warn
 from pneumoseg.pipeline.core.devices import gather, process_group, resolve_precision, training_algorithms
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import write_text
@@ -86,7 +86,8 @@ def train_model(
     A run is resumed from its folder alone: ``train_model(None, run_dir, resume=True)``. Its settings stay as they are,
     except that ``optimization.epochs`` may grow, also after the run has ended. Learning rate and share of positives are
     functions of the step, and are recomputed for the new length; patience starts again, and so does an average over
-    the last epochs (``swa``). Without a change, a resumed run is bit-exactly the one that was never interrupted.
+    the last epochs (``swa``). Without a change, a resumed run is bit-exactly the one that was never interrupted, on the
+    same device and with as many processes; on a GPU this needs ``deterministic``.
 
     Args:
         manifest_path: Manifest written by `prepare_manifest`. A resumed run needs it only if the file has moved.
@@ -133,7 +134,7 @@ def train_model(
 
         start = read_starting_point(run_dir, record, config, resume=resume)
         if is_main_process:
-            stack.enter_context(_claimed(run_dir, resume=resume, overwrite=overwrite))
+            stack.enter_context(_claimed(run_dir, record, resume=resume, overwrite=overwrite))
             write_text(run_dir / CONFIG, dump_config(config))
             write_record(run_dir, record)
         caches = _open_caches(start.manifest, record, config, workers=max(1, workers or 0))
@@ -160,13 +161,11 @@ def train_model(
         reports: list[HistoryFiles | TrackerHandler] = []
         if is_main_process:
             gallery = Gallery(cases, start.validation, caches[config.data.image_size], precision=precision)
-            trackers = _trackers(run_dir, config, start.state, mlflow=mlflow)
-            for tracker in trackers:
-                stack.callback(tracker.close)
-            reports = [
-                HistoryFiles(history, run_dir),
-                TrackerHandler(trackers, partial(gallery.draw, run.evaluated)),
-            ]
+            trackers = TrackerHandler(
+                _trackers(run_dir, config, start.state, mlflow=mlflow), partial(gallery.draw, run.evaluated)
+            )
+            stack.callback(trackers.close)
+            reports = [HistoryFiles(history, run_dir), trackers]
         best = fit(
             run, history, run_dir / "checkpoints", origin=start.origin, state=start.state, reports=reports
         )
@@ -253,6 +252,11 @@ def _keep_the_better(run: TrainingRun, best: BestEpochs) -> KeptWeights:
         epochs = tuple(each.epoch for each in best.entries)
         return KeptWeights(entry.epoch, members=epochs)
     average = run.averaged(best)
+    if average is None and run.config.optimization.average == "swa":
+        warn(
+            "the run ended before two of the epochs that swa averages, and keeps the best epoch; a higher "
+            "optimization.patience or optimization.average_share would fit"
+        )
     averaged_dice = None if average is None else run.validate(average)
     if average is not None and averaged_dice is not None and averaged_dice > entry.rank.dice:
         return KeptWeights(entry.epoch, averaged=True, averaged_dice=averaged_dice)
@@ -261,13 +265,14 @@ def _keep_the_better(run: TrainingRun, best: BestEpochs) -> KeptWeights:
 
 
 @contextmanager
-def _claimed(run_dir: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
+def _claimed(run_dir: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> Iterator[None]:
     """Hold the run folder for this process alone, without what killed processes left in it."""
     if run_dir.is_dir():
         with locked(run_dir):
             pass
     if not resume:
-        claim_folder(run_dir, overwrite=overwrite, command="train")
+        inputs = [path for path in (record.manifest, record.initial) if path is not None]
+        claim_folder(run_dir, overwrite=overwrite, command="train", inputs=inputs)
     with locked(run_dir):
         refuse_links(run_dir)
         remove_unfinished(run_dir)

@@ -5,7 +5,8 @@ therefore samples patients with replacement, and each patient contributes all of
 
 A few patients do not show how much others would differ: a score of fewer than `FEWEST_PATIENTS` has no interval. Where
 all images have the same value, such as a specificity of 1, all resamples have it, too; the interval is then the exact
-one of a mean of bounded values, which for a share is that of Clopper and Pearson.
+one of a mean of bounded values. Resamples of a share near 0 or 1 vary too little as well: its interval is nowhere
+narrower than the exact one of as many patients, that of Clopper and Pearson.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,13 +14,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from scipy.special import betaincinv
 
 from pneumoseg.pipeline.scoring.statistics import Floats, Statistic, difference_of, value_of
 
 CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 2000
 FEWEST_PATIENTS: Final = 10
-"""Number of patients from which on a score has an interval; with it, intervals cover nine of ten true means or more."""
+"""Number of patients from which on a score has an interval. Intervals of shares cover 95 of 100 true shares or more;
+those of other means, of so few patients, may cover fewer."""
 CHUNK: Final = 2_000_000
 """Most weights in memory at a time."""
 _TOLERANCE: Final = 1e-9
@@ -134,7 +137,7 @@ class PatientBootstrap:
         }
 
     def _measured(self, statistics: Mapping[str, Statistic]) -> dict[str, Measured]:
-        """Compute each statistic with its percentile interval, or the exact one where all resamples are equal."""
+        """Compute each statistic with its percentile interval, not narrower than the exact one where that is known."""
         values = {name: value_of(statistic, len(self._group)) for name, statistic in statistics.items()}
         patients = {
             name: min(len(np.unique(self._group[where])) for where in statistic.counted)
@@ -146,11 +149,15 @@ class PatientBootstrap:
         distributions = self.distributions({name: statistics[name] for name in enough})
         found = {name: Measured(value) for name, value in values.items()}
         for name, each in distributions.items():
-            if np.ptp(each) > _TOLERANCE * max(1.0, abs(each[0])):
-                low, high = np.percentile(each, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
-                found[name] = Measured(values[name], float(low), float(high))
-            else:
-                found[name] = _exact(values[name], patients[name], statistics[name].limits)
+            statistic = statistics[name]
+            if np.ptp(each) <= _TOLERANCE * max(1.0, abs(each[0])):
+                found[name] = _exact(values[name], patients[name], statistic.limits)
+                continue
+            low, high = np.percentile(each, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]).tolist()
+            if (share := values[name]) is not None and statistic.is_share:
+                lowest, highest = clopper_pearson(share, patients[name])
+                low, high = min(low, lowest), max(high, highest)
+            found[name] = Measured(values[name], low, high)
         return found
 
 
@@ -172,6 +179,24 @@ def _exact(value: float | None, patients: int, limits: tuple[float, float] | Non
     """
     if value is None or limits is None:
         return Measured(value)
-    share = 1 - ((1 - CONFIDENCE) / 2) ** (1 / patients)
+    _, share = clopper_pearson(0.0, patients)
     low, high = limits
     return Measured(value, value - share * (value - low), value + share * (high - value))
+
+
+def clopper_pearson(share: float, patients: int) -> tuple[float, float]:
+    """Bound a share of independent patients exactly.
+
+    Args:
+        share: Share in [0, 1]; its product with the number of patients need not be whole, as patients may have several
+            images.
+        patients: Number of patients.
+
+    Returns: Lower and upper bound.
+    Source: Clopper and Pearson, Biometrika 1934.
+    """
+    tail = (1 - CONFIDENCE) / 2
+    found, others = share * patients, (1 - share) * patients
+    low = float(betaincinv(found, others + 1, tail)) if found > 0 else 0.0
+    high = float(betaincinv(found + 1, others, 1 - tail)) if others > 0 else 1.0
+    return low, high

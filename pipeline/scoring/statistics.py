@@ -25,11 +25,13 @@ class Statistic:
             positives and negatives.
         limits: Smallest and largest value of one image, or of one pair of images, whose mean the statistic is; None
             where it is no such mean, or its values have no limits.
+        is_share: Whether it is a mean of zeros and ones, which is the share of ones among the images.
     """
 
     compute: Callable[[Floats], Floats]
     counted: Sequence[Flags]
     limits: tuple[float, float] | None = None
+    is_share: bool = False
 
 
 def value_of(statistic: Statistic, images: int) -> float | None:
@@ -60,8 +62,11 @@ def mean_of(
     """
     numbers = np.asarray(values, dtype=np.float64)
     included = np.ones(numbers.shape, dtype=np.bool_) if where is None else np.asarray(where, dtype=np.bool_)
+    is_share = bool(np.isin(numbers[included], (0, 1)).all())
     numbers, counts = np.where(included, numbers, 0), included.astype(np.float64)
-    return Statistic(lambda weights: _divide(weights @ numbers, weights @ counts), [included], limits)
+    return Statistic(
+        lambda weights: _divide(weights @ numbers, weights @ counts), [included], limits, is_share
+    )
 
 
 def difference_of(first: Statistic, second: Statistic) -> Statistic:

@@ -44,7 +44,7 @@ def fit(
         checkpoints: Folder of the states and of the weights of the best epochs.
         origin: Plain values that say what the run was started with; part of each checkpoint.
         state: State of a checkpoint to resume from; None starts the run.
-        reports: Further handlers, which report the row of each epoch; called after *history*.
+        reports: Further handlers, which report the row of each epoch; called after the checkpoint.
 
     Returns: The best epochs at the final resolution; only the main process has them.
 
@@ -97,12 +97,12 @@ def fit(
         ValidationScores(run.validator),
         run.schedule,
         history,
-        *reports,
         display,
         run.epoch_average,
         best,
         early_stopping,
         checkpoint,
+        *reports,  # an error of theirs finds the epoch saved as a whole
         stop_on_signal,
     ]
     trainer = make_trainer(
@@ -168,10 +168,13 @@ def _explain(error: Exception, run: TrainingRun, saved: str) -> Exception:
     if isinstance(error, JobError):
         return error
     if is_out_of_memory(error):
-        data = run.config.data
+        data, network = run.config.data, run.config.network
+        takes_parts = network.normalization != "batch" and network.encoder is None
+        fit = "a higher data.accumulate, a smaller" if takes_parts else "a smaller"
         return JobError(
             f"{run.precision.device} has too little memory for {data.batch_size} images of {data.image_size} pixels at "
-            f"once; {saved}; a higher data.accumulate, a smaller data.batch_size or data.image_size would fit"
+            f"once; {saved}; a resumed run keeps its settings: unless another program took the memory, a new one with "
+            f"{fit} data.batch_size or data.image_size would fit"
         )
     if _lost_a_loader(error, run):
         return JobError(

@@ -52,7 +52,7 @@ class HistoryFiles:
     """Handler that writes ``metrics.csv`` and ``progress.png`` after each epoch.
 
     Args:
-        history: History to write; attached before this handler.
+        history: History to write; attached, and restored from a checkpoint, before this handler.
         run_dir: Run folder.
     """
 
@@ -61,7 +61,12 @@ class HistoryFiles:
         self.run_dir = run_dir
 
     def attach(self, engine: Engine) -> None:
-        """Write after each epoch of the trainer *engine*."""
+        """Write after each epoch of the trainer *engine*, and now what a checkpoint has restored.
+
+        A run that was killed between its checkpoint and these files may have no epoch left to write them.
+        """
+        if self.history.rows:
+            self.write()
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
 
     def write(self) -> None:

@@ -74,13 +74,13 @@ class Schedule:
             )
 
     def attach(self, engine: Engine) -> None:
-        """Follow the trainer *engine*; needs the ``dice`` of each epoch in its metrics."""
+        """Follow the trainer *engine*; needs ``dice`` and ``predict_nothing`` of each epoch in its metrics."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.after_step)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
     def _report(self, engine: Engine) -> None:
         engine.state.metrics["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        self.after_epoch(engine.state.metrics["dice"])
+        self.after_epoch(engine.state.metrics["dice"], engine.state.metrics["predict_nothing"])
 
     def after_step(self) -> None:
         """Set the rate of the next step."""
@@ -88,13 +88,16 @@ class Schedule:
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             self._stepwise.step()
 
-    def after_epoch(self, dice: float) -> None:
+    def after_epoch(self, dice: float, predict_nothing: float) -> None:
         """Lower the rate of a plateau, if it is time.
+
+        A network ties with predicting nothing for a long while before it learns; this is no plateau.
 
         Args:
             dice: Score of the validation.
+            predict_nothing: Score of predicting nothing.
         """
-        if self._plateau:
+        if self._plateau and max(dice, self._plateau.best) > predict_nothing:
             self._plateau.step(dice)
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One step of the training: what `SupervisedTrainer` does with a batch."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import inf, isfinite
 from typing import Any, Final, Literal, NamedTuple
 
@@ -111,27 +111,26 @@ class TrainingStep:
         image, label = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
         positive = batch["positive"].to(engine.state.device, non_blocking=engine.non_blocking)
         network = engine.network.train()
-        # a batch normalization has taken a batch into its running means before it is known to be non-finite
-        buffers = [buffer.clone() for buffer in network.buffers()]
         engine.optimizer.zero_grad(set_to_none=True)
-        loss = self._backward(
-            network,
-            engine.loss_function,
-            image=image,
-            label=label,
-            positive=positive,
-            iteration=engine.state.iteration,
-        )
-        for parameter in self.frozen:
-            parameter.grad = None
-        self.scaler.unscale_(engine.optimizer)
-        norm = nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
+        with _restored_on_error(network) as buffers:
+            loss = self._backward(
+                network,
+                engine.loss_function,
+                image=image,
+                label=label,
+                positive=positive,
+                iteration=engine.state.iteration,
+            )
+            for parameter in self.frozen:
+                parameter.grad = None
+            self.scaler.unscale_(engine.optimizer)
+            norm = nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
 
-        numbers = self._share(loss, norm, batch["index"])
-        mean_loss = numbers[:, _LOSS].mean()
-        left_out = self._leaves_out(mean_loss, norm)
-        engine.optimizer.found_inf = left_out.float()
-        engine.optimizer.step()
+            numbers = self._share(loss, norm, batch["index"])
+            mean_loss = numbers[:, _LOSS].mean()
+            left_out = self._leaves_out(mean_loss, norm)
+            engine.optimizer.found_inf = left_out.float()
+            engine.optimizer.step()
         for buffer, before in zip(network.buffers(), buffers, strict=True):
             buffer.copy_(torch.where(left_out, before, buffer))
 
@@ -294,6 +293,22 @@ def _outputs(tensors: Sequence[Tensor]) -> TrainingOutputs:
     """Undo `_tensors`: only the logits of an image head have two dimensions."""
     maps = [tensor for tensor in tensors if tensor.ndim == 4]
     return TrainingOutputs(maps[0], maps[1:], None if len(maps) == len(tensors) else tensors[-1])
+
+
+@contextmanager
+def _restored_on_error(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Yield copies of the buffers of a network, and restore the buffers if an error ends the step.
+
+    A batch normalization takes a batch into its running means before it is known whether the step counts. Without
+    memory for its loss, for example, it does not, and the state that is then saved has to be that of the step before.
+    """
+    buffers = [buffer.clone() for buffer in network.buffers()]
+    try:
+        yield buffers
+    except BaseException:
+        for buffer, before in zip(network.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        raise
 
 
 def _gradients_stay_here(network: nn.Module) -> AbstractContextManager[object]:

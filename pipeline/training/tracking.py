@@ -3,6 +3,7 @@
 MONAI's handlers do not suffice: neither sends figures, and that of MLflow fails on a score that is None.
 """
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
+from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.errors import UsageError, first_line
 from pneumoseg.pipeline.training.engines import RunEvents
 
@@ -34,13 +36,15 @@ class Tracker(Protocol):
 class TrackerHandler:
     """Handler that sends each epoch's scores, and pictures of each new best epoch, to trackers.
 
+    A tracker that raises an error, such as one whose server is down, is given up with a warning: the run goes on.
+
     Args:
         trackers: Trackers to send to.
         draw: Function that draws the named pictures with the present weights; None sends none.
     """
 
     def __init__(self, trackers: Sequence[Tracker], draw: Callable[[], Pictures] | None = None) -> None:
-        self.trackers = trackers
+        self.trackers = list(trackers)
         self.draw = draw
 
     def attach(self, engine: Engine) -> None:
@@ -49,14 +53,27 @@ class TrackerHandler:
         engine.add_event_handler(RunEvents.NEW_BEST, self._send_pictures)
 
     def _send_scores(self, engine: Engine) -> None:
-        for tracker in self.trackers:
-            tracker.add(dict(engine.state.metrics))
+        self._send(operator.methodcaller("add", dict(engine.state.metrics)))
 
     def _send_pictures(self, engine: Engine) -> None:
         if self.trackers and self.draw:
             for name, figure in self.draw():
-                for tracker in self.trackers:
-                    tracker.show(name, figure, engine.state.epoch)
+                self._send(operator.methodcaller("show", name, figure, engine.state.epoch))
+
+    def close(self) -> None:
+        """Finish the run in all trackers."""
+        self._send(operator.methodcaller("close"))
+
+    def _send(self, call: Callable[[Tracker], None]) -> None:
+        for tracker in list(self.trackers):
+            try:
+                call(tracker)
+            except Exception as error:  # noqa: BLE001  (of any library behind a tracker)
+                self.trackers.remove(tracker)
+                warn(
+                    f"{type(tracker).__name__} gets no more scores ({first_line(error)}); the run goes on, and "
+                    "metrics.csv has them all"
+                )
 
 
 class TensorBoard:

@@ -1,7 +1,7 @@
 """Tiny training runs for the tests of the training."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,9 @@ def make_run(
     )
 
 
-def train(run: TrainingRun, folder: Path, *, state: State | None = None) -> dict[str, Tensor]:
+def train(
+    run: TrainingRun, folder: Path, *, state: State | None = None, reports: Sequence[Any] = ()
+) -> dict[str, Tensor]:
     """Train without drawing anything, and give the weights of the last epoch."""
     fit(
         run,
@@ -128,6 +130,7 @@ def train(run: TrainingRun, folder: Path, *, state: State | None = None) -> dict
         folder / "checkpoints",
         origin={"config": "x"},
         state=state,
+        reports=reports,
     )
     return {name: value.clone() for name, value in run.network.state_dict().items()}
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 from tests.unit.pipeline.training.runs import (
     ENCODER,
@@ -291,9 +291,29 @@ def test_too_little_memory_is_reported_with_what_to_change(
         raise error
 
     before_step(run, 2, run_out)
-    with pytest.raises(JobError, match=r"too little memory .* data\.accumulate"):
+    with pytest.raises(JobError, match=r"too little memory .* a new one with .* data\.accumulate"):
         train(run, tmp_path)
     assert last(tmp_path)["iteration"] == 1
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_report_that_fails_leaves_a_run_that_resumes_bit_exactly(
+    cases: tuple[Case, ...], pixels: NDArray[np.uint8], tmp_path: Path, epoch: int
+) -> None:
+    class Failing:
+        def attach(self, engine: Engine) -> None:
+            engine.add_event_handler(Events.EPOCH_COMPLETED(once=epoch), self.fail)
+
+        def fail(self) -> None:
+            raise OSError("the server is down")
+
+    config = configure(epochs=2, average="swa", average_share=1.0)
+    train(make_run(cases, pixels, config), tmp_path / "whole")
+    folder = tmp_path / "failed"
+    with pytest.raises(OSError, match="the server is down"):
+        train(make_run(cases, pixels, config), folder, reports=[Failing()])
+    train(make_run(cases, pixels, config), folder, state=last(folder))
+    assert differing(last(folder), last(tmp_path / "whole")) == []
 
 
 @pytest.mark.slow

@@ -71,3 +71,10 @@ def test_the_picture_is_drawn_for_one_epoch_and_for_many(tmp_path: Path, rows: l
     draw_progress(rows, tmp_path / "progress.png")
     with Image.open(tmp_path / "progress.png") as picture:
         assert picture.width > picture.height > 300
+
+
+def test_a_restored_history_is_written_though_no_epoch_is_left(tmp_path: Path) -> None:
+    history = History()
+    history.load_state_dict({"rows": [row(1), row(2)]})
+    HistoryFiles(history, tmp_path).attach(Engine(lambda _, __: None))
+    assert [each["epoch"] for each in read(tmp_path / "metrics.csv")] == ["1", "2"]

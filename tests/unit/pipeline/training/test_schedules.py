@@ -38,7 +38,7 @@ def go(
         optimizer.step()
         schedule.after_step()
         if (step + 1) % STEPS == 0:
-            schedule.after_epoch(dices[step // STEPS])
+            schedule.after_epoch(dices[step // STEPS], predict_nothing=0)
 
 
 def rates(schedule: str, dices: Sequence[float] = DICES, **values: Any) -> list[float]:
@@ -208,3 +208,13 @@ def test_its_state_needs_no_code_to_be_read(schedule: str, tmp_path: Any) -> Non
     list(go(optimizer, moved, stop=25))
     torch.save(moved.state_dict(), tmp_path / "state.pt")
     assert torch.load(tmp_path / "state.pt", weights_only=True) == moved.state_dict()
+
+
+def test_ties_with_predicting_nothing_are_no_plateau() -> None:
+    optimizer, schedule = make("plateau", warmup_epochs=0)  # which waits for one epoch
+    for _ in range(10):
+        schedule.after_epoch(0.75, predict_nothing=0.75)
+    assert optimizer.param_groups[0]["lr"] == 1
+    for dice in (0.8, 0.75, 0.75):
+        schedule.after_epoch(dice, predict_nothing=0.75)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.3)

@@ -281,6 +281,19 @@ def test_a_step_that_is_left_out_leaves_all_of_the_network_to_the_bit(
     assert [name for name, value in before.items() if not torch.equal(after[name], value)] == []
 
 
+def test_a_step_that_an_error_ends_leaves_the_statistics_of_a_normalization_as_they_were() -> None:
+    def fail(outputs: TrainingOutputs, _label: Tensor, _positive: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError
+
+    network = TrainingForward(unet(normalization="batch"))
+    make_step()(make_engine(network, BCE), random_batch(4))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(torch.OutOfMemoryError):
+        make_step()(make_engine(network, fail, iteration=2), random_batch(4))
+    after = network.state_dict()
+    assert [name for name, value in before.items() if not torch.equal(after[name], value)] == []
+
+
 def test_steps_that_are_left_out_are_counted_and_the_run_goes_on() -> None:
     network = OneWeight()
     step, engine = make_step(on_bad_step="skip"), make_engine(network)

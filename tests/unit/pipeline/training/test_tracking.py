@@ -68,6 +68,30 @@ def test_every_tracker_gets_each_row_and_the_pictures_of_the_best_epoch() -> Non
         assert tracker.pictures == [(name, figure, 2) for name, figure in figures]
 
 
+class Failing(Recorder):
+    """Tracker whose server goes down after the first epoch."""
+
+    def add(self, row: dict[str, Any]) -> None:
+        super().add(row)
+        if len(self.rows) > 1:
+            raise ConnectionError("connection refused\nmore")
+
+
+def test_a_tracker_that_fails_is_given_up_with_a_warning_and_the_others_go_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    failing, other = Failing(), Recorder()
+    handler = TrackerHandler([failing, other], lambda: [("a", Figure())])
+    run_epochs(handler, best=3)
+    handler.close()
+    assert len(failing.rows) == 2
+    assert failing.pictures == []
+    assert [row["epoch"] for row in other.rows] == [1, 2, 3]
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("warning:") == 1
+    assert "Failing gets no more scores (connection refused); the run goes on" in said
+
+
 def test_without_trackers_no_picture_is_drawn() -> None:
     drawn: list[int] = []
     run_epochs(TrackerHandler([], lambda: drawn.append(1) or []), best=1)  # type: ignore[func-returns-value]
