@@ -186,7 +186,8 @@ class TrainConfig(_Section):
     operating point is searched on the averages."""
     precision: PrecisionName = "auto"
     """Number format of the forward pass. auto is bf16 where the device has instructions for it, fp16 on other GPUs with
-    tensor cores, and float32 otherwise; fp16 needs CUDA."""
+    tensor cores, and float32 otherwise; fp16 needs CUDA. With float32, a GPU may compute convolutions in TF32, as is
+    torch's default."""
     channels_last: bool = True
     """Use the channels-last memory format; results are the same, and most devices are faster."""
     compile: bool = False
