@@ -32,6 +32,7 @@ from pneumoseg.transforms.labels.challenge_csv import ImageLabel
 from pneumoseg.transforms.labels.runs import area_px, merge_runs
 from pneumoseg.transforms.labels.text_table import may_be_rounded
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
+from pneumoseg.transforms.reader.radiograph import image_name
 from pneumoseg.transforms.reader.reasons import Outcome, RadiographError, Reason
 
 
@@ -247,7 +248,8 @@ class _Image:
     @property
     def names(self) -> tuple[str, ...]:
         """Names that a CSV may use for the image."""
-        return tuple(name for name in (self.path.stem, self.path.name, self.facts.sop_instance_uid) if name)
+        names = image_name(self.path), self.path.name, self.facts.sop_instance_uid
+        return tuple(filter(None, names))
 
     def case(self, name: str, label: ImageLabel, *, group: str, fold: int) -> Case:
         """Make the entry of the manifest."""
@@ -311,8 +313,8 @@ def _match(
     unlabelled, other_size = [], list[_Image]()
     for image in images:
         if (found := known.find(image)) is None:
-            sha256 = image.facts.file_sha256
-            unlabelled.append(Unlabelled(image=image.where, id=image.path.stem, sha256=sha256))
+            facts = image.facts
+            unlabelled.append(Unlabelled(image=image.where, id=image.names[0], sha256=facts.file_sha256))
             continue
         name, label = found
         if name in labelled:
