@@ -13,6 +13,10 @@ from pneumoseg.transforms.reader.radiograph import FileKind, kind_of, read_start
 
 _MARK: Final = ".pneumoseg-"  # `claim_folder` leaves a file of this name in each folder of results
 _ARCHIVES: Final = (".7z", ".rar", ".tar", ".tar.gz", ".tgz", ".zip", ".dcm.gz", ".png.gz")
+_NAMES_OF_OTHERS: Final = frozenset(
+    {"changelog", "copying", "dicomdir", "index", "licence", "license", "readme", "version"}
+)
+_PREFIX_BYTES: Final = 132  # of the preamble and the prefix, by which DICOM is known
 _START_BYTES, _MOST_BYTES = 2**14, 2**24  # the UID is one of the first elements
 
 
@@ -22,7 +26,8 @@ class FoundFiles:
 
     Attributes:
         images: Files that are DICOM or PNG by content or by name, and files and folders that may not be read: each
-            will get a result or a reason. Sorted by path.
+            will get a result or a reason. So will a file whose name tells nothing and whose content may be what is left
+            of a radiograph. Sorted by path.
         others: Number of unrelated files.
         links: Number of links that were not followed.
     """
@@ -65,7 +70,7 @@ def find_radiographs(
             paths += walk.under(link, only_new=True)
     links = 0 if follow_links else len(walk.links)
 
-    images = sorted((path for path in paths if _may_be_radiograph(path)), key=Path.as_posix)
+    images = sorted((path for path in paths if may_be_radiograph(path)), key=Path.as_posix)
     others = len(paths) - len(images)
     archives = sum(path.name.lower().endswith(_ARCHIVES) for path in paths)
     if archives and warn_of_archives:
@@ -97,14 +102,41 @@ def _look_for_uid(path: Path) -> str | None:
     return uid
 
 
-def _may_be_radiograph(path: Path) -> bool:
-    """Tell whether a file is DICOM or PNG by name or content, or might be one or hold one, as it may not be read."""
+def may_be_radiograph(path: Path) -> bool:
+    """Tell whether a file is DICOM or PNG by name or content, or might be one or hold one, as it may not be read.
+
+    Files on a medium often have no suffix, so that one of them that was not copied to its end has neither name nor
+    content: where the name tells nothing, a file that is empty, starts with zeros or ends too early counts as well.
+
+    Args:
+        path: Path of the file, or of a folder that cannot be listed. It is opened only if its name tells nothing.
+    """
     # the first and last are of macOS
     if path.name.startswith(("._", UNFINISHED)) or path.name == ".DS_Store":
         return False
     is_named = kind_of(path, b"") is not FileKind.OTHER
     cannot_be_read = not os.access(path, os.R_OK) or os.path.isdir(path)  # noqa: PTH112  (one that cannot be listed)
-    return is_named or cannot_be_read or kind_of(path, read_start(path, 132)) is not FileKind.OTHER
+    if is_named or cannot_be_read:
+        return True
+    start = read_start(path, _PREFIX_BYTES)
+    return kind_of(path, start) is not FileKind.OTHER or (
+        path.is_file() and _tells_nothing(path) and _may_be_cut(start)
+    )
+
+
+def _tells_nothing(path: Path) -> bool:
+    """Tell whether a file has no suffix; what follows the last point of a UID is none."""
+    if path.name.startswith(".") or path.name.casefold() in _NAMES_OF_OTHERS:
+        return False
+    return not path.suffix or path.suffix[1:].isdigit()
+
+
+def _may_be_cut(start: bytes) -> bool:
+    """Tell whether a file may have been a radiograph: it has no bytes, only zeros, or too few, which are no text."""
+    if len(start) == _PREFIX_BYTES or not any(start):
+        return not any(start)
+    text = start.decode(errors="surrogateescape")  # what is not UTF-8 cannot be printed
+    return not all(letter.isprintable() or letter.isspace() for letter in text)
 
 
 class _Walk:
