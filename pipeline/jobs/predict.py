@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Generator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -120,7 +120,7 @@ def predict_folder(
     uid_root: str | None = None,
     follow_links: bool = False,
     model: Model | None = None,
-    only: Collection[str | Path] | None = None,
+    only: Collection[Path] | None = None,
     known: Collection[str | Path] = (),
     readers: Readers[Radiograph] | None = None,
     engine: str = LOCAL,
@@ -166,11 +166,8 @@ def predict_folder(
     acceptance = acceptance or AcceptanceFilters()
     loaded = model or load_model(model_folder, resolve_device(runtime.device), options)
     found = find_radiographs(
-        folder, leave_out=[output], follow_links=follow_links, warn_of_archives=not known
+        folder, leave_out=[output], follow_links=follow_links, warn_of_archives=not known, only=only
     )
-    if only is not None:
-        chosen = set(map(Path, only))
-        found = replace(found, images=tuple(path for path in found.images if path in chosen))
     model = model or choose_runtime(loaded, images=len(found.images), batch_size=runtime.batch_size)
     settings = make_settings(
         kinds,

@@ -1,7 +1,7 @@
 """Finding radiographs under a folder."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,6 +43,7 @@ def find_radiographs(
     leave_out: Sequence[Path] = (),
     follow_links: bool = False,
     warn_of_archives: bool = True,
+    only: Collection[Path] | None = None,
 ) -> FoundFiles:
     """Find radiographs in a folder and its subfolders, except in folders that hold results of earlier commands.
 
@@ -53,10 +54,40 @@ def find_radiographs(
         leave_out: Files and folders to leave out, such as the folder of the results.
         follow_links: Whether to follow links to files that are not found without them; loops do no harm.
         warn_of_archives: Whether to print a warning if there are archives, which are not opened.
+        only: Files to take, of those that are found; they may have gone meanwhile. None takes all.
 
     Raises:
         UsageError: If there is no such folder.
-        JobError: If no file in it could be a radiograph.
+        JobError: If no file in it could be a radiograph, and *only* is None.
+    """
+    paths, links = list_files(folder, leave_out=leave_out, follow_links=follow_links)
+    images = sorted((path for path in paths if may_be_radiograph(path)), key=Path.as_posix)
+    others = len(paths) - len(images)
+    archives = sum(path.name.lower().endswith(_ARCHIVES) for path in paths)
+    if archives and warn_of_archives:
+        warn(f"{archives} archives are not opened; unpack them to have their images read")
+    if only is not None:
+        images = [path for path in images if path in only]
+    elif not images:
+        behind = f" ({links} links were not followed)" if links else ""
+        raise JobError(
+            f"{folder}: holds no DICOM or PNG file among {others} files{behind}; is it the right folder?"
+        )
+    return FoundFiles(tuple(images), others, links)
+
+
+def list_files(
+    folder: Path, *, leave_out: Sequence[Path] = (), follow_links: bool = False
+) -> tuple[list[Path], int]:
+    """List all files in a folder and its subfolders, except in folders that hold results of earlier commands.
+
+    Args:
+        folder: Folder to search. A single file is accepted as it is.
+        leave_out: Files and folders to leave out, such as the folder of the results.
+        follow_links: Whether to follow links to files that are not found without them; loops do no harm.
+
+    Returns: The files, and the folders that cannot be listed; the number of links that were not followed.
+    Raises: UsageError: If there is no such folder.
     """
     if not os.path.exists(folder):  # noqa: PTH110  (Path.exists raises where a folder above may not be entered)
         raise UsageError(f"{folder}: there is no such folder")
@@ -68,19 +99,7 @@ def find_radiographs(
     if follow_links:
         for link in walk.links:  # the list grows while there are links behind links
             paths += walk.under(link, only_new=True)
-    links = 0 if follow_links else len(walk.links)
-
-    images = sorted((path for path in paths if may_be_radiograph(path)), key=Path.as_posix)
-    others = len(paths) - len(images)
-    archives = sum(path.name.lower().endswith(_ARCHIVES) for path in paths)
-    if archives and warn_of_archives:
-        warn(f"{archives} archives are not opened; unpack them to have their images read")
-    if not images:
-        behind = f" ({links} links were not followed)" if links else ""
-        raise JobError(
-            f"{folder}: holds no DICOM or PNG file among {others} files{behind}; is it the right folder?"
-        )
-    return FoundFiles(tuple(images), others, links)
+    return paths, 0 if follow_links else len(walk.links)
 
 
 def look_for_uids(paths: Sequence[Path]) -> list[str | None]:
