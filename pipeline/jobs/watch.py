@@ -18,6 +18,7 @@ from pneumoseg.pipeline.jobs.cluster import LOCAL
 from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
 from pneumoseg.pipeline.reading.folders import list_files, may_be_radiograph
 from pneumoseg.pipeline.reading.readers import Readers
+from pneumoseg.pipeline.results.receipts import has_receipts
 from pneumoseg.transforms.reader.radiograph import read_radiograph
 
 _TEMPORARY: Final = (
@@ -46,7 +47,7 @@ def watch_folder(
 
     A file is complete when its size and time have not changed for *settle_s*, or when it appears with a time that is
     older, as a file does that was renamed into place. Results and receipts are those of `predict_folder`, which runs
-    for each group of new files; the tables are written anew each time. While the folder is empty, they stay.
+    for each group of new files; the tables are written anew each time. Results of files that are moved away stay.
 
     Args:
         model_folder: Model folder written by `train_model`.
@@ -73,21 +74,25 @@ def watch_folder(
         raise UsageError("--watch runs in one process; leave --engine out")
     model = load_model(model_folder, resolve_device(runtime.device), options)
     arrivals = Arrivals(folder, output, settle_s, follow_links=settings.get("follow_links", False))
-    known: Mapping[Path, _Signature] = {}
+    seen: Mapping[Path, _Signature] | None = None
+    known: dict[Path, str] = {}
     readers = Readers(read_radiograph, acceptance=settings.get("acceptance"), workers=runtime.workers)
     with readers, Interruption() as interruption:
         while not interruption.received:
             complete = arrivals.complete()
-            if complete and complete != known:
-                unchanged = [path for path, signature in complete.items() if known.get(path) == signature]
+            # what earlier results do not allow is told at once, and not when the first file arrives
+            is_due = complete or (seen is None and has_receipts(output))
+            if is_due and complete != seen:
+                unchanged = dict((seen or {}).items() & complete.items())
+                known = {path: digest for path, digest in known.items() if path in unchanged}
                 try:
                     report = predict_folder(
                         model_folder, folder, output, options=options, runtime=runtime, model=model,
-                        readers=readers, only=complete, known=unchanged, **settings,
+                        readers=readers, only=complete, known=known, **settings,
                     )  # fmt: skip
                 except InterruptedRunError as error:
                     return error.exit_code - 128
-                known = complete
+                seen = complete
                 on_pass(report)
             _wait(min(1.0, settle_s / 2), interruption)
     return interruption.received

@@ -148,7 +148,7 @@ def test_only_new_files_are_read_and_the_results_are_those_of_predict(
     def hash_again(path: Path, _: int) -> str:
         raise AssertionError(f"{path} was read again")
 
-    monkeypatch.setattr("pneumoseg.pipeline.jobs.predict.content_sha256", hash_again)
+    monkeypatch.setattr("pneumoseg.pipeline.results.earlier.content_sha256", hash_again)
     add(collection, 0, folder)
     steps = [lambda: None, lambda: add(collection, 6, folder)]
     reports = watch_passes(monkeypatch, steps, model_folder, folder, output, kinds=["csv"])
@@ -171,6 +171,38 @@ def test_a_file_that_goes_before_it_is_read_does_not_end_the_watch(
     monkeypatch.setattr(watch, "predict_folder", move_away_and_predict)
     (report,) = watch_passes(monkeypatch, [], model_folder, folder, tmp_path / "out", kinds=["csv"])
     assert report.segmented == 0
+
+
+def test_results_of_files_that_are_moved_away_stay(
+    collection: Collection, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+
+    def take_away_and_add() -> None:
+        (folder / "case00.dcm").unlink()
+        add(collection, 6, folder)
+
+    add(collection, 0, folder)
+    steps = [lambda: None, take_away_and_add]
+    reports = watch_passes(monkeypatch, steps, model_folder, folder, output, kinds=["png"])
+    assert [(each.segmented, each.others) for each in reports] == [(1, 0), (1, 1)]
+    assert len(list((output / "masks").iterdir())) == 2
+    assert (output / "predictions.csv").read_text().count("\n") == 3
+
+
+def test_results_of_other_settings_are_told_before_the_first_file_arrives(
+    collection: Collection, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    add(collection, 0, folder)
+    watch_passes(monkeypatch, [], model_folder, folder, output, kinds=["csv"])
+    (folder / "case00.dcm").unlink()
+    (report,) = watch_passes(monkeypatch, [], model_folder, folder, output, kinds=["csv"])
+    assert (report.segmented, report.others) == (0, 1)
+    with pytest.raises(UsageError, match="results of 1 files that are gone"):
+        watch_passes(monkeypatch, [], model_folder, folder, output, kinds=["csv"], research=True)
 
 
 def test_archives_are_warned_of_once(
