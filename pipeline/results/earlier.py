@@ -123,7 +123,7 @@ def keep_others(receipts: Receipts, settings: Settings) -> list[Planned]:
     if not (others := _others(receipts.output, receipts.planned)):
         return []
     present = {shown(file.shown) for file in receipts.planned}
-    contents = {receipt.input_sha256 for receipt in receipts}
+    contents = {receipt.input_sha256 for receipt in receipts} - {None}
     kept = []
     for name, receipt in others:
         is_same = receipt.input_sha256 in contents and (settings.research or not receipt.is_result)
