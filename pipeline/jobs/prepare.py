@@ -140,9 +140,8 @@ def prepare_manifest(
     fold_of = assign_folds(
         [area_px(label.runs) for *_, label in labelled], grouping.names, folds=folds, seed=seed
     )
-    images_sha256 = hashlib.sha256(
-        "".join(image.facts.file_sha256 for image in readable).encode()
-    ).hexdigest()
+    digests = "".join(image.facts.file_sha256 for image in readable)
+    images_sha256 = hashlib.sha256(digests.encode()).hexdigest()
     manifest = Manifest(
         name=shown(name or f"images {images_sha256[:8]}"),
         size=len(labelled),
@@ -248,8 +247,7 @@ class _Image:
     @property
     def names(self) -> tuple[str, ...]:
         """Names that a CSV may use for the image."""
-        names = image_name(self.path), self.path.name, self.facts.sop_instance_uid
-        return tuple(filter(None, names))
+        return (image_name(self.path), self.path.name, *filter(None, [self.facts.sop_instance_uid]))
 
     def case(self, name: str, label: ImageLabel, *, group: str, fold: int) -> Case:
         """Make the entry of the manifest."""
@@ -281,7 +279,9 @@ def _read_images(
         for path, result in zip(paths, readers.read(paths), strict=True):
             where = os.path.relpath(path.absolute(), base.absolute()).replace(os.sep, "/")
             try:
-                _check_name(where)
+                if any("\ud800" <= letter <= "\udfff" for letter in where):  # how Python shows other bytes
+                    detail = "the file's name is not Unicode, which is all that a manifest can hold"
+                    raise RadiographError(Reason.UNREADABLE, detail)
                 if isinstance(result, RadiographError):
                     raise result
                 if duplicate := duplicates.check(where, result):
@@ -294,15 +294,6 @@ def _read_images(
                 )
             advance()
     return images, refused
-
-
-def _check_name(where: str) -> None:
-    try:
-        where.encode()
-    except UnicodeEncodeError:
-        raise RadiographError(
-            Reason.UNREADABLE, "the file's name is not Unicode, which is all that a manifest can hold"
-        ) from None
 
 
 def _match(
