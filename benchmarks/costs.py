@@ -27,11 +27,12 @@ from pneumoseg.pipeline.inference.passes import copies
 from pneumoseg.pipeline.inference.segmentation import Segmentation, postprocess
 from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.reading.folders import find_radiographs, look_for_uids
+from pneumoseg.pipeline.results.earlier import collect
 from pneumoseg.pipeline.results.planning import Names, Planned
 from pneumoseg.pipeline.results.receipts import History, Receipt, now, write_receipt
 from pneumoseg.pipeline.results.rows import row_of
 from pneumoseg.pipeline.results.settings import KINDS, Settings, algorithm_parameters, make_settings
-from pneumoseg.pipeline.results.tables import collect, write_tables
+from pneumoseg.pipeline.results.tables import write_tables
 from pneumoseg.pipeline.results.writing import Writer
 from pneumoseg.transforms.measurements import measure
 from pneumoseg.transforms.network_input import network_input
@@ -152,6 +153,7 @@ def measure_kinds(folder: Path, model: Model, results: Sequence[Segmentation]) -
     writer = Writer(folder / "all", settings_of(model, kinds), algorithm_parameters(model))
     written = writer.write("0", results[0], measured[0], History(now()))
     receipt = Receipt(
+        image="0.dcm",
         input_sha256="0" * 64,
         settings_sha256=writer.settings.sha256,
         row=row_of(results[0], "0", measured[0], written.left_out, research=False),
@@ -189,8 +191,11 @@ def measure_files(folder: Path, model: Model, receipt: Receipt, count: int) -> N
     receipt = replace(receipt, settings_sha256=settings.sha256, outputs={})
     for file in planned:
         receipt.row["name"] = file.name
-        write_receipt(output, file.name, receipt)
-    receipts = per_thousand("reading receipts once", lambda: collect(output, planned, settings), count)
+        write_receipt(output, file.name, replace(receipt, image=file.shown))
+    own = {file.path for file in planned}
+    receipts = per_thousand(
+        "reading receipts once", lambda: collect(output, planned, settings, own=own), count
+    )
     assert receipts is not None  # noqa: S101
     csv_only = settings_of(model, ["csv"])
     per_thousand("predictions.csv", lambda: write_tables(output, planned, receipts, csv_only, model), count)

@@ -196,7 +196,8 @@ def predict(
         say(
             f"wrote {output / 'predictions.csv'} and {output / 'report.html'}"
             if report.has_tables
-            else f"wrote results to {output}; the part that finishes last writes predictions.csv"
+            else f"wrote results to {output}; the part that finishes last writes predictions.csv; repeat parts whose "
+            "files have changed since"
         )
 
     run = partial(watch_folder, settle_s=settle, on_pass=show) if watch else predict_folder

@@ -155,6 +155,11 @@ def predict_summary(report: "PredictReport") -> list[str | Table]:
         )
     if report.kept:
         lines.append(f"{report.kept} of them had their results from an earlier run")
+    if report.others:
+        lines.append(
+            f"{report.others} earlier results and refusals of other files are in the table, too: --overwrite would "
+            "delete them"
+        )
     if report.trained_on:
         lines.append(
             f"{report.trained_on} of them were in the model's training set, and do not test the model"

@@ -14,12 +14,12 @@ from pneumoseg.transforms.labels.text_table import (
     may_be_rounded,
     read_rows,
 )
+from pneumoseg.transforms.reader.radiograph import image_name
 
 COLUMNS: Final = ("ImageId", "PatientGroup")
 GroupSource = Literal["groups file", "PatientID", "groups file and PatientID", "nothing"]
 _UNKNOWN_PATIENT: Final = "image:"
 """Prefix of the group of an image whose patient is unknown; the image is a group of its own."""
-_SUFFIXES: Final = frozenset({".dcm", ".dicom", ".png"})
 
 
 def patient_is_known(group: str) -> bool:
@@ -195,8 +195,8 @@ def _check_row(path: Path, line: int, image: str, group: str) -> None:
 def _endings(name: str) -> Iterator[str]:
     """Yield the path of an image without suffix, and without more and more of its folders."""
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.suffix.casefold() in _SUFFIXES:
-        path = path.with_suffix("")
+    if path.name:
+        path = path.with_name(image_name(path))
     parts = [part for part in path.parts if part not in ("/", ".", "..")]
     for first in range(len(parts)):
         yield "/".join(parts[first:])

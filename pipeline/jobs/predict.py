@@ -3,10 +3,9 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,19 +22,21 @@ from pneumoseg.pipeline.model.operating_points import expectation
 from pneumoseg.pipeline.reading.duplicates import Duplicates, find_duplicates
 from pneumoseg.pipeline.reading.folders import find_radiographs, look_for_uids
 from pneumoseg.pipeline.reading.readers import Readers
-from pneumoseg.pipeline.results.output_folder import claimed, remove_leftovers, remove_unfinished_of_parts
-from pneumoseg.pipeline.results.planning import Names, Part, Planned, content_sha256
+from pneumoseg.pipeline.results.earlier import check_others, collect, due_files, keep_others, remove_others
+from pneumoseg.pipeline.results.output_folder import claimed, remove_unfinished_of_parts
+from pneumoseg.pipeline.results.planning import Names, Part
 from pneumoseg.pipeline.results.processing import process_files
-from pneumoseg.pipeline.results.receipts import Receipt, has_receipts, is_valid, read_receipt
+from pneumoseg.pipeline.results.receipts import Receipt, has_receipts
 from pneumoseg.pipeline.results.run_log import counts, logged
 from pneumoseg.pipeline.results.settings import (
     DEFAULT_KINDS,
+    Settings,
     algorithm_parameters,
     check_kinds,
     check_uid_root,
     make_settings,
 )
-from pneumoseg.pipeline.results.tables import collect, was_trained_on, withdraw_tables, write_tables
+from pneumoseg.pipeline.results.tables import Receipts, was_trained_on, withdraw_tables, write_tables
 from pneumoseg.pipeline.results.writing import Writer, lacks_requested_object
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import Radiograph
@@ -55,6 +56,8 @@ class PredictReport:
         review: Segmented images whose result a person has to review.
         links: Links that were not followed.
         kept: Complete results of an earlier run, which were left as they are.
+        others: Earlier results and refusals of files that are gone, or not among those given; no other number counts
+            them.
         trained_on: Segmented images that the model was trained on; their results say nothing about new images.
         left_out: Images without a file of a requested kind, by kind and reason.
         incomplete: Images of which a requested DICOM result could not be made; withheld pictures of images with text in
@@ -72,6 +75,7 @@ class PredictReport:
     review: int = 0
     links: int = 0
     kept: int = 0
+    others: int = 0
     trained_on: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     incomplete: int = 0
@@ -120,8 +124,8 @@ def predict_folder(
     uid_root: str | None = None,
     follow_links: bool = False,
     model: Model | None = None,
-    only: Collection[str | Path] | None = None,
-    known: Collection[str | Path] = (),
+    only: Collection[Path] | None = None,
+    known: dict[Path, str] | None = None,
     readers: Readers[Radiograph] | None = None,
     engine: str = LOCAL,
 ) -> PredictReport:
@@ -140,14 +144,15 @@ def predict_folder(
         acceptance: Which files are accepted as frontal chest radiographs, and whether to assume that text in an image
             is not identifying; without that, no picture is made of it.
         overwrite: Delete earlier results in *output*, and make them again. The time of an analysis stays the first.
+            Otherwise the results of files that are gone, or not among those given, stay in the tables.
         research: Keep everything that identifies a person out of all results: names, dates, paths, quoted tags.
         part: Process only this part; the part that ends last writes the tables.
         uid_root: Root of the UIDs of DICOM results; None makes UIDs under 2.25.
         follow_links: Whether to follow links in *folder*.
         model: Model that was loaded from *model_folder* with *options* before; None loads it.
         only: Paths of the files to process, of those in *folder*; None for all.
-        known: Paths of files that have not changed since an earlier call of this process: a receipt of these settings
-            is taken as valid without reading them again.
+        known: SHA-256 of files that have not changed since an earlier call of this process: neither they nor their
+            results are read again. The files of this call are added.
         readers: Decoding processes that serve several calls, with the filters of *acceptance*; None starts some.
         engine: Where files are processed: ``local``, in this process, or ``ray``, on a Ray cluster whose machines see
             the same folders.
@@ -155,7 +160,8 @@ def predict_folder(
     Returns: Numbers of files by their results.
 
     Raises:
-        UsageError: If an argument does not fit.
+        UsageError: If an argument does not fit, or *output* holds results of another folder, or results of other files
+            that were made with other settings.
         JobError: If the model cannot be used, the folder holds no radiograph, another process uses *output*, or a
             signal was received.
     """
@@ -164,13 +170,11 @@ def predict_folder(
     check_uid_root(uid_root)
     check_engine(engine, part)
     acceptance = acceptance or AcceptanceFilters()
+    within = folder if folder.is_dir() else folder.parent
     loaded = model or load_model(model_folder, resolve_device(runtime.device), options)
     found = find_radiographs(
-        folder, leave_out=[output], follow_links=follow_links, warn_of_archives=not known
+        folder, leave_out=[output], follow_links=follow_links, warn_of_archives=not known, only=only
     )
-    if only is not None:
-        chosen = set(map(Path, only))
-        found = replace(found, images=tuple(path for path in found.images if path in chosen))
     model = model or choose_runtime(loaded, images=len(found.images), batch_size=runtime.batch_size)
     settings = make_settings(
         kinds,
@@ -182,9 +186,8 @@ def predict_folder(
     )
     with (
         connected() if engine == RAY else nullcontext(),
-        claimed(output, part=part, overwrite=overwrite, inputs=[model_folder, folder]),
+        claimed(output, part=part, overwrite=overwrite, source=within, inputs=[model_folder, folder]),
     ):
-        within = folder if folder.is_dir() else folder.parent
         names = Names(within, research=research, max_bytes=acceptance.max_bytes)
         mine = part.of(found.images) if part else found.images
         facts = {"pneumoseg": version("pneumoseg"), "files": len(mine), "settings": settings.sha256[:16]}
@@ -199,8 +202,17 @@ def predict_folder(
                 refused = find_duplicates(
                     found.images, uids, within, acceptance=acceptance, workers=runtime.workers
                 )
-                if not overwrite:
-                    due = _due(part.of(planned) if part else planned, writer, refused, set(map(Path, known)))
+                if overwrite:
+                    remove_others(output, planned)
+                else:
+                    check_others(output, planned, settings)
+                    due = due_files(
+                        output,
+                        part.of(planned) if part else planned,
+                        settings,
+                        duplicates=refused,
+                        known=known or {},
+                    )
             if due:
                 withdraw_tables(output)
             if engine == RAY:
@@ -227,23 +239,23 @@ def predict_folder(
                 )
             _follow(processing, len(due), log, interruption)
             planned = list(names.files.values())
-            receipts = collect(output, planned, settings)
-            if receipts is not None:
-                remove_leftovers(output, planned)
-                write_tables(output, planned, receipts, settings, model)
-                write_report(output)
-                if part:
-                    remove_unfinished_of_parts(output, part)
-            own = receipts if part is None else collect(output, part.of(planned), settings)
+            receipts = collect(output, planned, settings, own=set(mine), duplicates=refused)
+            others = 0 if receipts is None else _write_tables(receipts, settings, model)
+            if receipts is not None and part:
+                remove_unfinished_of_parts(output, part)
+            own = Receipts(output, part.of(planned) if part else planned)
             report = PredictReport(
                 other_files=found.others,
                 links=found.links,
                 kept=len(mine) - len(due),
+                others=others,
                 has_tables=receipts is not None,
                 expectation=expectation(model.description, model.objective),
             )
-            for receipt in own or ():
+            for file, receipt in zip(own.planned, own, strict=True):
                 report.count(receipt, trained_on=was_trained_on(model, receipt))
+                if known is not None and receipt.input_sha256 is not None:
+                    known[file.path] = receipt.input_sha256
             log.info(
                 f"segmented {report.segmented}, {report.kept} of them in an earlier run; to review: {report.review}; "
                 f"without a result: {counts(report.reasons)}"
@@ -251,6 +263,16 @@ def predict_folder(
             if report.expectation:
                 log.info(report.expectation)
     return report
+
+
+def _write_tables(receipts: Receipts, settings: Settings, model: Model) -> int:
+    """Write tables and report of the files of a run and of others with earlier results; returns how many these are."""
+    output, planned = receipts.output, receipts.planned
+    others = keep_others(receipts, settings)
+    rows = [*planned, *others]
+    write_tables(output, rows, Receipts(output, rows), settings, model)
+    write_report(output)
+    return len(others)
 
 
 def _follow(processing: Generator[Path], total: int, log: logging.Logger, interruption: Interruption) -> None:
@@ -266,24 +288,3 @@ def _follow(processing: Generator[Path], total: int, log: logging.Logger, interr
                     f"interrupted; {done} of {total} files are done, the same command continues with the rest",
                     interruption.received,
                 )
-
-
-def _due(
-    planned: Sequence[Planned], writer: Writer, duplicates: Collection[Path], known: Collection[Path]
-) -> list[Path]:
-    """List the files without complete results; only files with a receipt of these settings are hashed."""
-    due = []
-    with tracked("look for earlier results", total=len(planned)) as advance:
-        for file in planned:
-            receipt = read_receipt(writer.output, file.name)
-            if file.path in known and receipt and receipt.settings_sha256 == writer.settings.sha256:
-                continue
-            if file.path in duplicates or not is_valid(
-                receipt,
-                writer.output,
-                hash_input=partial(content_sha256, file.path, writer.settings.acceptance.max_bytes),
-                settings_sha256=writer.settings.sha256,
-            ):
-                due.append(file.path)
-            advance()
-    return due

@@ -32,6 +32,7 @@ from pneumoseg.transforms.labels.challenge_csv import ImageLabel
 from pneumoseg.transforms.labels.runs import area_px, merge_runs
 from pneumoseg.transforms.labels.text_table import may_be_rounded
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
+from pneumoseg.transforms.reader.radiograph import image_name
 from pneumoseg.transforms.reader.reasons import Outcome, RadiographError, Reason
 
 
@@ -139,9 +140,8 @@ def prepare_manifest(
     fold_of = assign_folds(
         [area_px(label.runs) for *_, label in labelled], grouping.names, folds=folds, seed=seed
     )
-    images_sha256 = hashlib.sha256(
-        "".join(image.facts.file_sha256 for image in readable).encode()
-    ).hexdigest()
+    digests = "".join(image.facts.file_sha256 for image in readable)
+    images_sha256 = hashlib.sha256(digests.encode()).hexdigest()
     manifest = Manifest(
         name=shown(name or f"images {images_sha256[:8]}"),
         size=len(labelled),
@@ -247,7 +247,7 @@ class _Image:
     @property
     def names(self) -> tuple[str, ...]:
         """Names that a CSV may use for the image."""
-        return tuple(name for name in (self.path.stem, self.path.name, self.facts.sop_instance_uid) if name)
+        return (image_name(self.path), self.path.name, *filter(None, [self.facts.sop_instance_uid]))
 
     def case(self, name: str, label: ImageLabel, *, group: str, fold: int) -> Case:
         """Make the entry of the manifest."""
@@ -279,7 +279,9 @@ def _read_images(
         for path, result in zip(paths, readers.read(paths), strict=True):
             where = os.path.relpath(path.absolute(), base.absolute()).replace(os.sep, "/")
             try:
-                _check_name(where)
+                if any("\ud800" <= letter <= "\udfff" for letter in where):  # how Python shows other bytes
+                    detail = "the file's name is not Unicode, which is all that a manifest can hold"
+                    raise RadiographError(Reason.UNREADABLE, detail)
                 if isinstance(result, RadiographError):
                     raise result
                 if duplicate := duplicates.check(where, result):
@@ -294,15 +296,6 @@ def _read_images(
     return images, refused
 
 
-def _check_name(where: str) -> None:
-    try:
-        where.encode()
-    except UnicodeEncodeError:
-        raise RadiographError(
-            Reason.UNREADABLE, "the file's name is not Unicode, which is all that a manifest can hold"
-        ) from None
-
-
 def _match(
     images: Sequence[_Image], known: _Known, shape: tuple[int, int], refused: list[Refused]
 ) -> tuple[list[tuple[str, _Image, ImageLabel]], list[Unlabelled]]:
@@ -311,8 +304,8 @@ def _match(
     unlabelled, other_size = [], list[_Image]()
     for image in images:
         if (found := known.find(image)) is None:
-            sha256 = image.facts.file_sha256
-            unlabelled.append(Unlabelled(image=image.where, id=image.path.stem, sha256=sha256))
+            facts = image.facts
+            unlabelled.append(Unlabelled(image=image.where, id=image.names[0], sha256=facts.file_sha256))
             continue
         name, label = found
         if name in labelled:

@@ -27,6 +27,7 @@ from pneumoseg.pipeline.scoring.submission import CHALLENGE_SHAPE, check_submiss
 from pneumoseg.transforms.labels.challenge_csv import is_safe_id
 from pneumoseg.transforms.labels.rle import encode_rle
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
+from pneumoseg.transforms.reader.radiograph import image_name
 from pneumoseg.transforms.reader.reasons import Outcome
 
 Missing: TypeAlias = Literal["error", "negative"]
@@ -116,7 +117,7 @@ def write_submission(
     claim_file(output, overwrite=overwrite, inputs=[images, *filter(None, [sample])])
     model = load_model(model_folder, resolve_device(runtime.device), options)
     found = find_radiographs(images, leave_out=[output], follow_links=follow_links)
-    wanted, repeated = _read_sample(sample) if sample else (sorted({path.stem for path in found.images}), [])
+    wanted, repeated = _read_sample(sample) if sample else (sorted(set(map(image_name, found.images))), [])
     path_of = _find_images(wanted, found.images)
     absent = [name for name in wanted if name not in path_of]
     if absent and missing == "error":
@@ -177,7 +178,7 @@ def _find_images(wanted: Sequence[str], images: Sequence[Path]) -> dict[str, Pat
     """Find the image of each id: by the name of its file without or with suffix, else by its SOPInstanceUID."""
     by_name, by_uid = defaultdict[str, list[Path]](list), defaultdict[str, list[Path]](list)
     for path in images:
-        for name in {path.stem, path.name}:
+        for name in {image_name(path), path.name}:
             by_name[name].append(path)
     if any(name not in by_name for name in wanted):  # only then files are opened for their UIDs
         for path, uid in zip(images, look_for_uids(images), strict=True):

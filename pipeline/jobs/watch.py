@@ -1,6 +1,5 @@
 """Watch a folder: run `predict_folder` on its files as soon as they are complete, until a signal ends it."""
 
-import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,16 +16,20 @@ from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.inference.model import ModelOptions, load_model
 from pneumoseg.pipeline.jobs.cluster import LOCAL
 from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
+from pneumoseg.pipeline.reading.folders import list_files, may_be_radiograph
 from pneumoseg.pipeline.reading.readers import Readers
-from pneumoseg.transforms.reader.radiograph import FileKind, kind_of, read_radiograph, read_start
+from pneumoseg.pipeline.results.receipts import has_receipts
+from pneumoseg.transforms.reader.radiograph import read_radiograph
 
 _TEMPORARY: Final = (
     ".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".writing", ".upload", "~",
 )  # fmt: skip
-"""Ends of names that programs give to files which they have not finished."""
-_START_BYTES: Final = 2**10
-_Signature = tuple[int, int]
-"""Size in bytes, and time of the last change in nanoseconds."""
+"""Ends of names that programs give to files and folders which they have not finished."""
+_Signature = tuple[int, int, int]
+"""Size in bytes, and the times of the last change of the content and of the file in nanoseconds.
+
+The latter tells when another file of the same size and time is moved to the same place.
+"""
 
 
 def watch_folder(
@@ -44,7 +47,7 @@ def watch_folder(
 
     A file is complete when its size and time have not changed for *settle_s*, or when it appears with a time that is
     older, as a file does that was renamed into place. Results and receipts are those of `predict_folder`, which runs
-    for each group of new files; the tables are written anew each time. While the folder is empty, they stay.
+    for each group of new files; the tables are written anew each time. Results of files that are moved away stay.
 
     Args:
         model_folder: Model folder written by `train_model`.
@@ -70,22 +73,26 @@ def watch_folder(
     if settings.pop("engine", LOCAL) != LOCAL:
         raise UsageError("--watch runs in one process; leave --engine out")
     model = load_model(model_folder, resolve_device(runtime.device), options)
-    arrivals = Arrivals(folder, leave_out=output, settle_s=settle_s)
-    known: Mapping[Path, _Signature] = {}
+    arrivals = Arrivals(folder, output, settle_s, follow_links=settings.get("follow_links", False))
+    seen: Mapping[Path, _Signature] | None = None
+    known: dict[Path, str] = {}
     readers = Readers(read_radiograph, acceptance=settings.get("acceptance"), workers=runtime.workers)
     with readers, Interruption() as interruption:
         while not interruption.received:
             complete = arrivals.complete()
-            if complete and complete != known:
-                unchanged = [path for path, signature in complete.items() if known.get(path) == signature]
+            # what earlier results do not allow is told at once, and not when the first file arrives
+            is_due = complete or (seen is None and has_receipts(output))
+            if is_due and complete != seen:
+                unchanged = dict((seen or {}).items() & complete.items())
+                known = {path: digest for path, digest in known.items() if path in unchanged}
                 try:
                     report = predict_folder(
                         model_folder, folder, output, options=options, runtime=runtime, model=model,
-                        readers=readers, only=complete, known=unchanged, **settings,
+                        readers=readers, only=complete, known=known, **settings,
                     )  # fmt: skip
                 except InterruptedRunError as error:
                     return error.exit_code - 128
-                known = complete
+                seen = complete
                 on_pass(report)
             _wait(min(1.0, settle_s / 2), interruption)
     return interruption.received
@@ -113,8 +120,8 @@ class _Seen:
 
     @cached_property
     def may_be_radiograph(self) -> bool:
-        """Whether it is DICOM or PNG by its name or its first bytes, which are read once for each of its versions."""
-        return kind_of(self.path, read_start(self.path, _START_BYTES)) is not FileKind.OTHER
+        """Whether `predict_folder` would take it; its first bytes are read once for each of its versions."""
+        return may_be_radiograph(self.path)
 
 
 @dataclass
@@ -122,14 +129,17 @@ class Arrivals:
     """The radiographs in a folder, and since when each has not changed.
 
     Attributes:
-        folder: Folder with subfolders; links in it are not followed.
+        folder: Folder with subfolders; those with results of earlier commands, and files and folders with the name of
+            a hidden or an unfinished one, are left out.
         leave_out: Folder in it to leave out, with the results.
         settle_s: Seconds without a change after which a file is complete.
+        follow_links: Whether to follow links in it.
     """
 
     folder: Path
     leave_out: Path
     settle_s: float
+    follow_links: bool = False
     _seen: dict[Path, _Seen] = field(default_factory=dict)
 
     def complete(self) -> Mapping[Path, _Signature]:
@@ -149,14 +159,15 @@ class Arrivals:
         return found
 
     def _files(self) -> Iterator[tuple[Path, _Signature]]:
-        left_out = os.path.realpath(self.leave_out)
-        for folder, subfolders, names in os.walk(self.folder):
-            subfolders[:] = [name for name in subfolders if os.path.realpath(Path(folder, name)) != left_out]
-            for path in (Path(folder, name) for name in names if not _is_temporary(name)):
+        if not self.folder.is_dir():  # a drive may come back
+            return
+        paths, _ = list_files(self.folder, leave_out=[self.leave_out], follow_links=self.follow_links)
+        for path in paths:
+            if not any(map(_is_temporary, path.relative_to(self.folder).parts)):
                 with suppress(OSError):  # it has just gone
-                    status = path.lstat()
+                    status = path.stat()
                     if stat.S_ISREG(status.st_mode):
-                        yield path, (status.st_size, status.st_mtime_ns)
+                        yield path, (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _is_temporary(name: str) -> bool:

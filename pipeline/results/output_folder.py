@@ -1,5 +1,7 @@
 """Lock and clean the folder of the results, for one run at a time or for several parts of a run."""
 
+import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,16 +16,20 @@ from pneumoseg.pipeline.core.claims import (
     remove_unfinished,
 )
 from pneumoseg.pipeline.core.errors import JobError, UsageError
-from pneumoseg.pipeline.results.planning import Part, Planned
-from pneumoseg.pipeline.results.receipts import FOLDER, withdraw
+from pneumoseg.pipeline.core.files import write_text
+from pneumoseg.pipeline.results.planning import Part
+from pneumoseg.pipeline.results.receipts import FOLDER
 
 _PARTS: Final = ".parts"
 _COMMAND: Final = "predict"
+_MARKER: Final = f".pneumoseg-{_COMMAND}"  # as `claim_folder` names it
 _REGISTRATION_S: Final = 30.0  # other parts that start hold the lock for a moment only
 
 
 @contextmanager
-def claimed(output: Path, *, part: Part | None, overwrite: bool, inputs: Sequence[Path]) -> Iterator[None]:
+def claimed(
+    output: Path, *, part: Part | None, overwrite: bool, source: Path, inputs: Sequence[Path] = ()
+) -> Iterator[None]:
     """Lock the folder of the results for a run or for a part of one.
 
     Args:
@@ -31,10 +37,12 @@ def claimed(output: Path, *, part: Part | None, overwrite: bool, inputs: Sequenc
         part: Part of the run; different parts may run at the same time, but neither the same part twice nor a part
             beside a run of the whole.
         overwrite: Delete earlier results first, except their receipts, which tell when an image was first analysed.
+        source: Folder of the files that the results are made of; those of another one are not mixed with them.
         inputs: Files and folders that the results are made from, and that must not be deleted with earlier results.
 
     Raises:
-        UsageError: If the folder holds unrelated files, or a part is to overwrite the results of others.
+        UsageError: If the folder holds unrelated files or results of another folder, or a part is to overwrite the
+            results of others.
         JobError: If another process uses the folder.
     """
     if part is not None and overwrite:
@@ -46,13 +54,15 @@ def claimed(output: Path, *, part: Part | None, overwrite: bool, inputs: Sequenc
             for other in _parts(output):
                 with locked(other):
                     pass
+            is_same = _check_source(output, source, overwrite=overwrite)
             if overwrite:
                 for path in inputs:
                     if path.resolve().is_relative_to(output.resolve()):
                         raise UsageError(
                             f"{path} lies in {output}, which would be emptied; name another folder"
                         )
-                empty_folder(output, keep={LOCK, f".pneumoseg-{_COMMAND}", FOLDER})
+                empty_folder(output, keep={LOCK, _MARKER, *([FOLDER] if is_same else [])})
+            write_text(output / _MARKER, _digest(output, source))
             remove_unfinished(output)
         else:
             with locked(output, patience_s=_REGISTRATION_S):
@@ -61,10 +71,38 @@ def claimed(output: Path, *, part: Part | None, overwrite: bool, inputs: Sequenc
                         raise JobError(
                             f"{output} is in use by part {other.name}; parts that run together need one --num-parts"
                         )
+                _check_source(output, source, overwrite=False)
+                write_text(output / _MARKER, _digest(output, source))
                 own = output / _PARTS / str(part)
                 own.mkdir(parents=True, exist_ok=True)
                 locks.enter_context(locked(own))
         yield
+
+
+def _check_source(output: Path, source: Path, *, overwrite: bool) -> bool:
+    """Tell whether the results in a folder, if there are any, are made of the files in another one.
+
+    Raises: UsageError: If they are not and may not be overwritten.
+    """
+    is_same = (output / _MARKER).read_text(encoding="utf-8", errors="replace") in (
+        "",
+        _digest(output, source),
+    )
+    if not (is_same or overwrite):
+        raise UsageError(
+            f"{output} holds results of files in another folder than {source}; name another folder for the results, "
+            "or give --overwrite to delete them"
+        )
+    return is_same
+
+
+def _digest(output: Path, source: Path) -> str:
+    """Hash where a folder lies, seen from the results: both may be moved together, and its name may be a person's."""
+    try:
+        place = os.path.relpath(source.resolve(), output.resolve())
+    except ValueError:  # they are on two drives
+        place = str(source.resolve())
+    return hashlib.sha256(os.fsencode(place)).hexdigest()
 
 
 def remove_unfinished_of_parts(output: Path, own: Part) -> None:
@@ -81,11 +119,3 @@ def remove_unfinished_of_parts(output: Path, own: Part) -> None:
 
 def _parts(output: Path) -> list[Path]:
     return sorted((output / _PARTS).glob("*"))
-
-
-def remove_leftovers(output: Path, planned: Sequence[Planned]) -> None:
-    """Delete the results of files that no longer exist."""
-    names = {file.name for file in planned}
-    for path in sorted((output / FOLDER).glob("*.json")):
-        if path.stem not in names:
-            withdraw(output, path.stem)

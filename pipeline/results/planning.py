@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.names import safe_name
+from pneumoseg.transforms.reader.radiograph import image_name
 
 _File = TypeVar("_File")
 
@@ -61,7 +62,10 @@ class Part:
 
 
 class Names:
-    """Unique names for the results of files: the SOPInstanceUID of a file that has one, else the name of the file.
+    """Unique names for the results of files: the SOPInstanceUID of a file that has one, else its path in the folder.
+
+    The name of a file in a subfolder ends with a hash of its path, so that files of one name in several folders keep
+    the names of their results when another such file arrives or leaves.
 
     Args:
         folder: Folder that the paths in the tables are relative to.
@@ -89,12 +93,13 @@ class Names:
         """
         if path in self.files:
             return self.files[path]
+        where = Path(os.path.relpath(path, self.folder))
         if self.research:
             digest = None if uid else sha256 or content_sha256(path, self.max_bytes)
             name = self._free(uid or f"content-{(digest or 'unknown')[:32]}")
         else:
-            name = self._free(safe_name(uid or path.stem))
-        self.files[path] = Planned(path, name if self.research else os.path.relpath(path, self.folder), name)
+            name = self._free(safe_name(uid or where.with_name(image_name(where)).as_posix()))
+        self.files[path] = Planned(path, name if self.research else str(where), name)
         return self.files[path]
 
     def _free(self, base: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from pneumoseg.pipeline.core.names import shown
 from pneumoseg.pipeline.inference.model import Model
 from pneumoseg.pipeline.inference.segment import NotRead, Refuse, segment_files
 from pneumoseg.pipeline.inference.segmentation import Segmentation
@@ -86,6 +87,7 @@ def _save(writer: Writer, file: Planned, result: Segmentation | NotRead, *, inpu
     if isinstance(result, NotRead):
         writer.remove(file.name)
         receipt = Receipt(
+            image=shown(file.shown),
             input_sha256=input_sha256,
             settings_sha256=settings.sha256,
             row=row_without_result(result, research=settings.research),
@@ -103,6 +105,7 @@ def _save(writer: Writer, file: Planned, result: Segmentation | NotRead, *, inpu
         history = history_of(former, input_sha256=input_sha256, analysis_sha256=settings.analysis_sha256)
         written = writer.write(file.name, result, measurements, history)
         receipt = Receipt(
+            image=shown(file.shown),
             input_sha256=input_sha256,
             settings_sha256=settings.sha256,
             row=row_of(

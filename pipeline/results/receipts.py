@@ -13,14 +13,14 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from pneumoseg.pipeline.core.files import sha256_of, to_json, write_text
-from pneumoseg.pipeline.core.names import RESULTS
+from pneumoseg.pipeline.core.names import RESULTS, shown
 from pneumoseg.transforms.reader.elements import is_uid
 from pneumoseg.transforms.reader.reasons import Reason
 
 FOLDER: Final = "receipts"
 REPORT_UIDS: Final = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 """Keywords of the UIDs by which one DICOM SR names another."""
-_FORMAT: Final[Literal[2]] = 2
+_FORMAT: Final[Literal[3]] = 3
 Row = dict[str, Any]
 
 
@@ -56,6 +56,7 @@ class Receipt:
     """The record of one processed file; what is read from a file is checked against the annotations.
 
     Attributes:
+        image: What the tables call the file, without characters that cannot be printed: see `Planned`.
         input_sha256: SHA-256 of the bytes that were decoded; None if the file could not be read.
         settings_sha256: SHA-256 of the model and all settings.
         row: Row of the file in the tables.
@@ -66,7 +67,8 @@ class Receipt:
         replaces: UIDs of the earlier DICOM SR that it names as its predecessor.
     """
 
-    format_version: Literal[2] = _FORMAT
+    format_version: Literal[3] = _FORMAT
+    image: Text
     input_sha256: Digest | None
     settings_sha256: Digest
     row: Annotated[Row, AfterValidator(_checked_row)]
@@ -80,6 +82,10 @@ class Receipt:
     def is_result(self) -> bool:
         """Whether the file was segmented; a refused file is tried again in the next run."""
         return self.row.get("status") in RESULTS
+
+    def is_of(self, image: str, settings_sha256: str) -> bool:
+        """Tell whether it is one of a file, by what the tables call it, and of these settings."""
+        return self.image == shown(image) and self.settings_sha256 == settings_sha256
 
 
 _SCHEMA: Final = TypeAdapter(Receipt)
@@ -170,20 +176,15 @@ def write_receipt(output: Path, name: str, receipt: Receipt) -> None:
     write_text(receipt_path(output, name), to_json(asdict(receipt)) + "\n")
 
 
-def is_valid(
-    receipt: Receipt | None, output: Path, *, hash_input: Callable[[], str | None], settings_sha256: str
-) -> bool:
-    """Tell whether the results of a file are complete, and the same that would be made of it again.
+def is_valid(receipt: Receipt, output: Path, *, hash_input: Callable[[], str | None]) -> bool:
+    """Tell whether the results of a file are complete, and those of its present content.
 
     Args:
-        receipt: Receipt of the file.
+        receipt: Receipt of the file and of the present settings.
         output: Folder of the results.
-        hash_input: Computes the SHA-256 of the file; called only if the receipt is one of these settings.
-        settings_sha256: Hash of the settings.
+        hash_input: Computes the SHA-256 of the file; called only if it has a result.
     """
-    if receipt is None or not receipt.is_result or receipt.settings_sha256 != settings_sha256:
-        return False
-    if receipt.input_sha256 is None or receipt.input_sha256 != hash_input():
+    if not receipt.is_result or receipt.input_sha256 is None or receipt.input_sha256 != hash_input():
         return False
     return all(_has(output / path, digest) for path, digest in receipt.outputs.items())
 

@@ -53,23 +53,6 @@ def withdraw_tables(output: Path) -> None:
         (output / name).unlink(missing_ok=True)
 
 
-def collect(output: Path, planned: Sequence[Planned], settings: Settings) -> Receipts | None:
-    """Collect the receipts of files.
-
-    Args:
-        output: Folder of the results.
-        planned: The files.
-        settings: Settings of the run.
-
-    Returns: The receipts in the order of *planned*; None if one is missing or is one of other settings.
-    """
-    for file in planned:
-        receipt = read_receipt(output, file.name)
-        if receipt is None or receipt.settings_sha256 != settings.sha256:
-            return None
-    return Receipts(output, planned)
-
-
 def write_tables(
     output: Path, planned: Sequence[Planned], receipts: Iterable[Receipt], settings: Settings, model: Model
 ) -> None:

@@ -135,6 +135,16 @@ def kind_of(path: str | os.PathLike[str], start: bytes) -> FileKind:
     return found
 
 
+def image_name(path: str | os.PathLike[str]) -> str:
+    """Give the name of an image: that of its file without ``.dcm``, ``.dicom``, ``.dic`` or ``.png``, in any case.
+
+    Args:
+        path: Path of the file. What follows the last point of any other name is kept, such as the end of a UID.
+    """
+    path = Path(path)
+    return path.name if _kind_by_name(path) is FileKind.OTHER else path.stem
+
+
 def _kind_by_name(path: Path) -> FileKind:
     return _SUFFIXES.get(path.suffix.lower(), FileKind.OTHER)
 

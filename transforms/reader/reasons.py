@@ -49,7 +49,7 @@ class Reason(StrEnum):
     UNREADABLE = "UNREADABLE", _REFUSED, (
         "The system cannot read the file's bytes; check its permissions and the disk.")
     NOT_DICOM = "NOT_DICOM", _REFUSED, (
-        "The file is named as DICOM but its content is not; rename it, or copy it again.")
+        "By its name the file may be DICOM but its content is not; rename it, or copy it again.")
     NOT_PNG = "NOT_PNG", _REFUSED, (
         "The file is named as PNG but its content is not; rename it, or copy it again.")
     TRUNCATED = "TRUNCATED", _REFUSED, (

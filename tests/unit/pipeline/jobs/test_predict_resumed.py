@@ -78,11 +78,10 @@ def test_another_threshold_or_other_settings_do_all_again(
     assert predict(other, images, tmp_path, acceptance=AcceptanceFilters(any_view=True))[0].kept == 0
 
 
-def test_results_of_kinds_and_files_that_are_not_asked_for_any_more_are_gone(
+def test_results_of_kinds_that_are_not_asked_for_any_more_are_gone(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:
     predict(model_folder, images, tmp_path, kinds=["png", "nifti"])
-    (images / "case07.dcm").unlink()
     _, rows = predict(model_folder, images, tmp_path, kinds=["png"])
     assert files(tmp_path) == [*sorted(f"masks/{row['name']}.png" for row in rows), "predictions.csv"]
 
@@ -192,15 +191,15 @@ def test_neither_a_part_runs_twice_nor_beside_a_run_of_the_whole(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    with claimed(out, part=Part(0, 2), overwrite=False, inputs=[]):
+    with claimed(out, part=Part(0, 2), overwrite=False, source=images):
         with (
             pytest.raises(JobError, match="in use"),
-            claimed(out, part=Part(0, 2), overwrite=False, inputs=[]),
+            claimed(out, part=Part(0, 2), overwrite=False, source=images),
         ):
             pass
         with pytest.raises(JobError, match="in use"):
             predict(model_folder, images, tmp_path)
-        with claimed(out, part=Part(1, 2), overwrite=False, inputs=[]):
+        with claimed(out, part=Part(1, 2), overwrite=False, source=images):
             pass
     predict(model_folder, images, tmp_path)
 

@@ -218,6 +218,16 @@ def test_a_label_may_call_an_image_by_its_uid(copy: Collection) -> None:
     assert "1.2.99" in {case.id for case in prepare(copy).manifest.training}
 
 
+def test_a_file_that_is_called_by_a_uid_alone_is_found_by_all_of_it(copy: Collection) -> None:
+    for number in (1, 2):
+        pixels = draw_case(3 + number, positive=False)[0]
+        write_radiograph(copy.images / f"1.2.99.{number}", pixels, SOPInstanceUID=f"1.2.98.{number}")
+    add_rows(copy, "1.2.99.1,-1")
+    manifest = prepare(copy).manifest
+    assert "1.2.99.1" in {case.id for case in manifest.training}
+    assert [entry.id for entry in manifest.unlabelled] == ["1.2.99.2"]
+
+
 def test_labels_under_several_names_of_an_image_add_up_or_are_a_conflict(copy: Collection) -> None:
     for number in range(2):
         image = draw_case(3 + number, positive=False)[0]

@@ -104,6 +104,16 @@ def test_ids_may_be_names_with_suffix_or_uids_and_rows_keep_them(
     assert (rows[0]["EncodedPixels"], report.predicted_positive, report.left_out) == ("-1", 1, 1)
 
 
+def test_a_file_that_is_called_by_its_uid_alone_keeps_all_of_it_as_its_id(
+    model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    for number in (0, 3):
+        shutil.copy(images / f"case{number}.dcm", tmp_path / "images" / f"1.2.3.{number}")
+    _, rows = submit(model_folder, tmp_path / "images", tmp_path)
+    assert [row["ImageId"] for row in rows] == ["1.2.3.0", "1.2.3.3"]
+
+
 def test_two_ids_of_one_image_are_an_error(model_folder: Path, images: Path, tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"the ids case0 and case0\.dcm are both that of"):
         submit(model_folder, images, tmp_path, sample=sample(tmp_path, "case0", "case0.dcm"))

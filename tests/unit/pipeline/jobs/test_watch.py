@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from tests.conftest import Collection, job_options
 
+from pneumoseg.pipeline.core.claims import claim_folder
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.jobs import watch
-from pneumoseg.pipeline.jobs.predict import PredictReport
+from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
 from pneumoseg.pipeline.jobs.watch import Arrivals, watch_folder
 
 
@@ -59,10 +60,52 @@ def test_a_file_that_is_renamed_into_place_is_complete_at_once(arrivals: Arrival
     assert list(arrivals.complete()) == [arrivals.folder / "a.dcm"]
 
 
-@pytest.mark.parametrize("name", [".hidden.dcm", "a.dcm.part", "a.dcm.TMP", "a.dcm~", "out/seg/a.dcm"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".hidden.dcm", "a.dcm.part", "a.dcm.TMP", "a.dcm~", "out/seg/a.dcm", ".~tmp~/a.dcm", ".rsync-partial/b/a.dcm",
+        "study.part/a.dcm",
+    ],
+)  # fmt: skip
 def test_unfinished_files_and_results_are_left_out(arrivals: Arrivals, name: str) -> None:
     put(arrivals.folder / name, age_s=60)
     assert list(arrivals.complete()) == []
+
+
+def test_results_of_an_earlier_command_are_left_out_as_predict_leaves_them_out(arrivals: Arrivals) -> None:
+    claim_folder(arrivals.folder / "earlier", overwrite=False, command="predict")
+    put(arrivals.folder / "earlier" / "masks" / "a.png", b"\x89PNG\r\n\x1a\n", age_s=60)
+    assert list(arrivals.complete()) == []
+
+
+def test_a_file_without_suffix_that_stays_empty_is_complete(arrivals: Arrivals) -> None:
+    path = put(arrivals.folder / "IM0001", b"", age_s=60)
+    assert list(arrivals.complete()) == [path]
+
+
+def test_links_are_followed_only_if_that_is_asked_for(arrivals: Arrivals, tmp_path: Path) -> None:
+    put(tmp_path / "elsewhere" / "a.dcm", age_s=60)
+    (arrivals.folder / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert list(arrivals.complete()) == []
+    arrivals.follow_links = True
+    assert list(arrivals.complete()) == [arrivals.folder / "link" / "a.dcm"]
+
+
+def test_a_file_is_another_one_if_it_is_replaced_by_one_of_the_same_size_and_time(arrivals: Arrivals) -> None:
+    path = put(arrivals.folder / "a.dcm")
+    os.utime(path, (1, 1))
+    assert list(arrivals.complete()) == [path]
+    put(arrivals.folder.parent / "b.dcm").rename(path)
+    os.utime(path, (1, 1))
+    assert list(arrivals.complete()) == []
+
+
+def test_a_folder_that_has_gone_may_come_back(arrivals: Arrivals) -> None:
+    put(arrivals.folder / "a.dcm", age_s=60)
+    arrivals.folder.rename(arrivals.folder.with_name("away"))
+    assert list(arrivals.complete()) == []
+    arrivals.folder.with_name("away").rename(arrivals.folder)
+    assert list(arrivals.complete()) == [arrivals.folder / "a.dcm"]
 
 
 def test_unrelated_files_are_left_out(arrivals: Arrivals) -> None:
@@ -102,20 +145,64 @@ def test_only_new_files_are_read_and_the_results_are_those_of_predict(
     folder, output = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
 
-    def damage_and_add() -> None:
-        content = (folder / "case00.dcm").read_bytes()
-        (folder / "case00.dcm").write_bytes(content[:-1] + b"\1")
-        # as if it had not changed, so that only reading it would tell
-        os.utime(folder / "case00.dcm", (1, 1))
-        add(collection, 6, folder)
+    def hash_again(path: Path, _: int) -> str:
+        raise AssertionError(f"{path} was read again")
 
+    monkeypatch.setattr("pneumoseg.pipeline.results.earlier.content_sha256", hash_again)
     add(collection, 0, folder)
-    reports = watch_passes(
-        monkeypatch, [lambda: None, damage_and_add], model_folder, folder, output, kinds=["csv"]
-    )
+    steps = [lambda: None, lambda: add(collection, 6, folder)]
+    reports = watch_passes(monkeypatch, steps, model_folder, folder, output, kinds=["csv"])
     assert [(each.segmented, each.kept) for each in reports] == [(1, 0), (2, 1)]
     assert len(list((output / "receipts").glob("*.json"))) == 2
     assert (output / "predictions.csv").read_text().count("\n") == 3
+
+
+def test_a_file_that_goes_before_it_is_read_does_not_end_the_watch(
+    collection: Collection, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    add(collection, 0, folder)
+
+    def move_away_and_predict(*words: Any, **options: Any) -> PredictReport:
+        (folder / "case00.dcm").unlink()
+        return predict_folder(*words, **options)
+
+    monkeypatch.setattr(watch, "predict_folder", move_away_and_predict)
+    (report,) = watch_passes(monkeypatch, [], model_folder, folder, tmp_path / "out", kinds=["csv"])
+    assert report.segmented == 0
+
+
+def test_results_of_files_that_are_moved_away_stay(
+    collection: Collection, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+
+    def take_away_and_add() -> None:
+        (folder / "case00.dcm").unlink()
+        add(collection, 6, folder)
+
+    add(collection, 0, folder)
+    steps = [lambda: None, take_away_and_add]
+    reports = watch_passes(monkeypatch, steps, model_folder, folder, output, kinds=["png"])
+    assert [(each.segmented, each.others) for each in reports] == [(1, 0), (1, 1)]
+    assert len(list((output / "masks").iterdir())) == 2
+    assert (output / "predictions.csv").read_text().count("\n") == 3
+
+
+def test_results_of_other_settings_are_told_before_the_first_file_arrives(
+    collection: Collection, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    add(collection, 0, folder)
+    watch_passes(monkeypatch, [], model_folder, folder, output, kinds=["csv"])
+    (folder / "case00.dcm").unlink()
+    (report,) = watch_passes(monkeypatch, [], model_folder, folder, output, kinds=["csv"])
+    assert (report.segmented, report.others) == (0, 1)
+    with pytest.raises(UsageError, match="results of 1 files that are gone"):
+        watch_passes(monkeypatch, [], model_folder, folder, output, kinds=["csv"], research=True)
 
 
 def test_archives_are_warned_of_once(

@@ -205,6 +205,42 @@ def test_only_a_file_whose_name_tells_nothing_is_opened(folder: Path) -> None:
     assert {path for path in opened if path in found.images} == {folder / "a" / "without_ending"}
 
 
+@pytest.mark.parametrize("name", ["IM0002", "1.2.840.10008.77"])
+@pytest.mark.parametrize("content", [b"", bytes(100), bytes(5000), b"\x49\x49\x2a\x00" + b"\xff" * 90])
+def test_a_file_without_suffix_that_may_be_what_is_left_of_a_radiograph_is_found(
+    folder: Path, name: str, content: bytes
+) -> None:
+    (folder / name).write_bytes(content)
+    found = find_radiographs(folder)
+    assert folder / name in found.images
+    with pytest.raises(RadiographError, match="EMPTY_FILE" if not content else "NOT_DICOM"):
+        read_radiograph(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("README", b""),
+        ("NOTES", "Bilder für die Studie".encode()),
+        ("PROGRAM", b"\x7fELF" + b"\xff" * 500),
+        ("DICOMDIR", b""),
+        (".keep", b""),
+        ("Thumbs.db", bytes(100)),
+        ("labels.csv", b""),
+        ("header.xml", b""),
+        ("info.json", bytes(200)),
+        ("empty.txt", b""),
+    ],
+)
+def test_a_file_that_is_something_else_is_unrelated_even_without_content(
+    folder: Path, name: str, content: bytes
+) -> None:
+    (folder / name).write_bytes(content)
+    found = find_radiographs(folder)
+    assert folder / name not in found.images
+    assert found.others == 3
+
+
 def test_uids_are_looked_for_in_the_first_bytes_and_else_in_the_whole_file(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("early.dcm", "late.dcm", "none.dcm", "picture.png", "missing.dcm")]
     pixels = np.zeros((256, 256), dtype=np.uint8)

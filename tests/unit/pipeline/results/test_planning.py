@@ -35,9 +35,30 @@ def test_a_name_that_is_taken_gets_a_number_also_where_only_the_case_differs(tmp
     Image.fromarray(PIXELS).save(tmp_path / "c.png")
     Image.fromarray(PIXELS).save(tmp_path / "d-c.png")
     (tmp_path / "d-c.png").rename(tmp_path / "sub.C.png")
-    (tmp_path / "x").mkdir()
-    Image.fromarray(PIXELS).save(tmp_path / "x" / "C.png")
-    assert names(tmp_path) == ["1.2.77", "1.2.77-2", "c", "sub.C", "C-2"]
+    (tmp_path / "C.dcm").write_bytes(b"broken")
+    assert names(tmp_path) == ["C", "1.2.77", "1.2.77-2", "c-2", "sub.C"]
+
+
+def test_files_of_one_name_in_several_folders_are_named_whatever_other_files_there_are(
+    tmp_path: Path,
+) -> None:
+    for patient in "BC":
+        (tmp_path / patient).mkdir()
+        Image.fromarray(PIXELS).save(tmp_path / patient / "chest.png")
+    before = names(tmp_path)
+    digest = hashlib.sha256(b"B/chest").hexdigest()
+    assert before[0] == f"B_chest-{digest[:12]}"
+    (tmp_path / "A").mkdir()
+    Image.fromarray(PIXELS).save(tmp_path / "A" / "chest.png")
+    assert names(tmp_path)[1:] == before
+
+
+def test_what_follows_the_last_point_of_a_name_is_kept_unless_it_is_a_suffix_of_an_image(
+    tmp_path: Path,
+) -> None:
+    for name in ("1.2.77", "1.2.78.PNG"):
+        Image.fromarray(PIXELS).save(tmp_path / name, "PNG")
+    assert names(tmp_path) == ["1.2.77", "1.2.78"]
 
 
 def test_for_research_a_file_without_uid_goes_by_its_content(tmp_path: Path) -> None:

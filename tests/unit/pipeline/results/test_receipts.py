@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pneumoseg.pipeline.core.names import shown
 from pneumoseg.pipeline.results.receipts import (
     Receipt,
     history_of,
@@ -28,6 +30,7 @@ def output(tmp_path: Path) -> Path:
 
 
 RECEIPT = Receipt(
+    image="é/a.dcm",
     input_sha256="1" * 64,
     settings_sha256="2" * 64,
     row={"status": "segmented", "reason": "", "sentence": "é"},
@@ -35,9 +38,9 @@ RECEIPT = Receipt(
 )
 
 
-def valid(output: Path, *, input_sha256: str | None = "1" * 64, settings_sha256: str = "2" * 64) -> bool:
+def valid(output: Path, *, input_sha256: str | None = "1" * 64) -> bool:
     receipt = read_receipt(output, "a")
-    return is_valid(receipt, output, hash_input=lambda: input_sha256, settings_sha256=settings_sha256)
+    return receipt is not None and is_valid(receipt, output, hash_input=lambda: input_sha256)
 
 
 def test_a_receipt_can_be_read_back(output: Path) -> None:
@@ -45,22 +48,28 @@ def test_a_receipt_can_be_read_back(output: Path) -> None:
     assert valid(output)
 
 
-def test_a_receipt_is_of_one_input_and_of_one_set_of_settings(output: Path) -> None:
+def test_a_receipt_is_of_one_content_of_one_file_and_of_one_set_of_settings(output: Path) -> None:
     assert not valid(output, input_sha256="3" * 64)
     assert not valid(output, input_sha256=None)
-    assert not valid(output, settings_sha256="3" * 64)
+    assert RECEIPT.is_of("é/a.dcm", "2" * 64)
+    assert not RECEIPT.is_of("a.dcm", "2" * 64)
+    assert not RECEIPT.is_of("é/a.dcm", "3" * 64)
 
 
-def test_an_input_without_a_result_of_these_settings_is_not_hashed(output: Path) -> None:
+def test_a_receipt_is_of_a_file_whose_name_is_not_unicode(output: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.dcm")
+    write_receipt(output, "a", replace(RECEIPT, image=shown(name)))
+    receipt = read_receipt(output, "a")
+    assert receipt is not None
+    assert receipt.is_of(name, "2" * 64)
+
+
+def test_an_input_without_a_result_is_not_hashed(output: Path) -> None:
     def hash_input() -> str:
         raise AssertionError("hashed")
 
-    for receipt in (
-        None,
-        replace(RECEIPT, row={"status": "refused", "reason": "TRUNCATED"}),
-        replace(RECEIPT, settings_sha256="3"),
-    ):
-        assert not is_valid(receipt, output, hash_input=hash_input, settings_sha256="2" * 64)
+    refused = replace(RECEIPT, row={"status": "refused", "reason": "TRUNCATED"})
+    assert not is_valid(refused, output, hash_input=hash_input)
 
 
 def test_a_receipt_vouches_for_each_byte(output: Path) -> None:
@@ -76,7 +85,7 @@ def test_what_was_refused_is_tried_again(output: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "{}", '{"format_version": 2}', "[" * 100_000, '{"row": 1}', "\xff"]
+    "content", ["", "{", "[]", "{}", '{"format_version": 3}', "[" * 100_000, '{"row": 1}', "\xff"]
 )
 def test_what_is_no_receipt_counts_as_none(output: Path, content: str) -> None:
     receipt_path(output, "a").write_text(content, encoding="latin-1")
@@ -176,8 +185,9 @@ ROW = {"status": "segmented", "reason": ""}
         {"outputs": []},
         {"input_sha256": "\0" * 64},
         {"input_sha256": 1},
+        {"image": None},
         {"settings_sha256": None},
-        {"format_version": "2"},
+        {"format_version": "3"},
         {"analysed_at": 5},
         {"report": {"SOPInstanceUID": "1" * 5000}},
     ],

@@ -16,7 +16,9 @@ PLANNED = [Planned(Path(f"{name}.dcm"), f"{name}.dcm", name) for name in "abc"]
 def receipts(tmp_path: Path) -> Receipts:
     """Of three files that the tables call by their numbers."""
     for number, file in enumerate(PLANNED):
-        receipt = Receipt(input_sha256="0" * 64, settings_sha256="1" * 64, row={**ROW, "number": number})
+        receipt = Receipt(
+            image=file.shown, input_sha256="0" * 64, settings_sha256="1" * 64, row={**ROW, "number": number}
+        )
         write_receipt(tmp_path, file.name, receipt)
     return Receipts(tmp_path, PLANNED)
 
@@ -30,7 +32,9 @@ def test_they_are_read_when_they_are_looked_at(receipts: Receipts, tmp_path: Pat
     looked_at = iter(receipts)
     next(looked_at)
     write_receipt(
-        tmp_path, "b", Receipt(input_sha256="0" * 64, settings_sha256="1" * 64, row={**ROW, "number": 5})
+        tmp_path,
+        "b",
+        Receipt(image="b.dcm", input_sha256="0" * 64, settings_sha256="1" * 64, row={**ROW, "number": 5}),
     )
     assert next(looked_at).row == {**ROW, "number": 5}
 

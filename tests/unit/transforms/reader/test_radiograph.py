@@ -12,6 +12,7 @@ from pneumoseg.transforms.reader.radiograph import (
     AcceptanceFilters,
     FileKind,
     RadiographError,
+    image_name,
     kind_of,
     read_radiograph,
     read_start,
@@ -48,6 +49,22 @@ def test_content_and_not_the_name_tells_what_a_file_is(write_dicom: WriteDicom, 
         path = write_png(tmp_path / name)
         assert sniff(path) is FileKind.PNG
         assert read_radiograph(path).shape == (16, 24)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("a/case1.dcm", "case1"),
+        ("case1.DICOM", "case1"),
+        ("case1.dic", "case1"),
+        ("case.1.PNG", "case.1"),
+        ("1.2.276.10000.1517875220.938530", "1.2.276.10000.1517875220.938530"),
+        ("1.2.276.938530.dcm", "1.2.276.938530"),
+        ("IM0001", "IM0001"),
+    ],
+)
+def test_the_name_of_an_image_ends_before_a_known_suffix_only(file: str, name: str) -> None:
+    assert image_name(file) == name
 
 
 def test_a_png_that_calls_itself_dicom_is_refused(tmp_path: Path) -> None:
