@@ -1,6 +1,7 @@
 """Earlier results in the folder of a run: those of its own files that are kept, and those of other files."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pneumoseg.pipeline.results.planning import Planned, content_sha256
 from pneumoseg.pipeline.results.receipts import FOLDER, Receipt, is_valid, read_receipt, withdraw
 from pneumoseg.pipeline.results.settings import Settings
 from pneumoseg.pipeline.results.tables import Receipts
+from pneumoseg.pipeline.runtimes.libraries import RUNTIMES
 from pneumoseg.transforms.reader.reasons import Reason
 
 
@@ -90,6 +92,8 @@ def collect(
 def check_others(output: Path, planned: Sequence[Planned], settings: Settings) -> None:
     """Check that the results of other files can stay in the tables of a run.
 
+    Another runtime is no hindrance: ``auto`` chooses one by the number of files, and its outputs have been checked.
+
     Args:
         output: Folder of the results.
         planned: Files of the run.
@@ -98,15 +102,15 @@ def check_others(output: Path, planned: Sequence[Planned], settings: Settings) -
     Raises: UsageError: If some of them were made with other settings, with which they cannot be made again.
     """
     present = {shown(file.shown) for file in planned}
+    fitting = {replace(settings, runtime=name).sha256 for name in RUNTIMES}
     count = sum(
-        receipt.image not in present and receipt.settings_sha256 != settings.sha256
+        receipt.image not in present and receipt.settings_sha256 not in fitting
         for _, receipt in _others(output, planned)
     )
     if count:
         raise UsageError(
             f"{output} holds results of {count} files that are gone or not among those given, made with other "
-            "settings, another --runtime or another release; name another folder for the results, or give --overwrite "
-            "to delete them"
+            "settings or another release; name another folder for the results, or give --overwrite to delete them"
         )
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from pneumoseg.pipeline.core.devices import resolve_device
+from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import sha256_of
 from pneumoseg.pipeline.inference.model import load_model
-from pneumoseg.pipeline.results.earlier import collect, keep_others, remove_others
+from pneumoseg.pipeline.results.earlier import check_others, collect, keep_others, remove_others
 from pneumoseg.pipeline.results.planning import Planned
 from pneumoseg.pipeline.results.receipts import Receipt, receipt_path, write_receipt
 from pneumoseg.pipeline.results.settings import Settings, make_settings
@@ -58,6 +59,15 @@ def test_what_another_run_took_for_a_duplicate_or_not_has_to_be_one_still_or_non
     for duplicates in ([], [file.path]):
         found = collect(tmp_path, [file], settings, own=(), duplicates=duplicates)
         assert (found is None) == (bool(duplicates) == is_duplicate)
+
+
+def test_results_of_other_files_may_be_of_another_runtime_but_not_of_another_model(
+    tmp_path: Path, settings: Settings
+) -> None:
+    put(tmp_path, "gone", settings)
+    check_others(tmp_path, [], replace(settings, runtime="openvino"))
+    with pytest.raises(UsageError, match="results of 1 files that are gone"):
+        check_others(tmp_path, [], replace(settings, model_sha256="0" * 64))
 
 
 def test_a_receipt_of_another_path_is_none_of_this_file(tmp_path: Path, settings: Settings) -> None:
