@@ -17,10 +17,12 @@ from pydicom.encaps import encapsulate
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     MPEG2MPML,
+    UID,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     RLELossless,
 )
 
@@ -233,6 +235,25 @@ def test_grey_stored_as_ybr_is_its_first_channel(write_dicom: WriteDicom) -> Non
     pixels = np.stack([BYTES, np.full_like(BYTES, 128), np.full_like(BYTES, 128)], axis=-1)
     path = write_dicom(pixels, SamplesPerPixel=3, PhotometricInterpretation="YBR_FULL", PlanarConfiguration=0)
     np.testing.assert_array_equal(read_radiograph(path).stored, BYTES)
+
+
+@pytest.mark.parametrize(
+    "marker", [b"", b"\xff\xee\0\x0eAdobe\0d\0\0\0\0\x01"]
+)  # whose last byte declares YCbCr
+@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEGExtended12Bit])
+@pytest.mark.parametrize("photometric", ["YBR_FULL", "YBR_FULL_422"])
+def test_grey_of_a_jpeg_stream_is_found_whether_its_decoder_converts_the_colours_or_not(
+    write_dicom: WriteDicom, marker: bytes, syntax: UID, photometric: str
+) -> None:
+    grey = np.kron(np.arange(40, 240, 20, dtype=np.uint8), np.ones((16, 16), dtype=np.uint8))
+    file = BytesIO()
+    Image.fromarray(np.stack([grey] * 3, axis=-1)).save(file, "JPEG", quality=100, subsampling=1)
+    stream = file.getvalue()
+    if marker:  # in place of that of JFIF
+        stream = stream[:2] + marker + stream[4 + int.from_bytes(stream[4:6], "big") :]
+    colour = {"SamplesPerPixel": 3, "PlanarConfiguration": 0, "PhotometricInterpretation": photometric}
+    radiograph = read_radiograph(write_dicom(stream, syntax=syntax, shape=(16, 160), **colour))
+    np.testing.assert_allclose(radiograph.stored, grey, atol=1)
 
 
 def test_colours_are_not_supported(write_dicom: WriteDicom) -> None:
