@@ -21,6 +21,8 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from pneumoseg.transforms.reader.charset import decode_text
+
 UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 
@@ -39,15 +41,28 @@ def tags_of(keywords: frozenset[str]) -> frozenset[int]:
 
 @dataclass(frozen=True)
 class Elements:
-    """Read access to one data set, or to one item of a sequence."""
+    """Read access to one data set, or to one item of a sequence.
+
+    Attributes:
+        dataset: Elements by their tags, as they come out of a file.
+        little_endian: Whether the bytes of a number are in ascending order.
+        outer_charset: Specific Character Set of what surrounds an item, which it inherits.
+    """
 
     dataset: Dataset | Mapping[int, RawDataElement]
     little_endian: bool = True
+    outer_charset: str = ""
 
     @cached_property
     def _by_tag(self) -> dict[int, RawDataElement | DataElement]:
         # fifty elements are looked up for each file: plain integers take a tenth of the time of pydicom's tags
         return {int(tag): element for tag, element in self.dataset.items()}
+
+    @property
+    def charset(self) -> str:
+        """Specific Character Set of the texts."""
+        own = self.raw("SpecificCharacterSet")
+        return own.decode("latin-1") if own else self.outer_charset
 
     def raw(self, keyword: str) -> bytes | None:
         """Return the bytes of an element.
@@ -72,19 +87,14 @@ class Elements:
         return None if element is None else element.VR
 
     def text(self, keyword: str) -> str:
-        """Return a text without its padding.
+        """Return a text without its padding, decoded by the character set of the data set.
 
         Args:
             keyword: Keyword of the element.
 
         Returns: Text; empty where the element is absent.
         """
-        value = self.raw(keyword) or b""
-        try:
-            text = value.decode()
-        except UnicodeDecodeError:
-            text = value.decode("latin-1")
-        return text.strip(" \0")
+        return decode_text(self.raw(keyword) or b"", self.charset)[0].strip(" \0")
 
     def code(self, keyword: str) -> str:
         """Return the first value of a code string.
@@ -162,7 +172,7 @@ class Elements:
         sequence = alone[element.tag].value
         if not isinstance(sequence, Sequence):
             raise ValueError(f"{keyword} is no sequence")  # noqa: TRY004  (one error type for wrong content)
-        return [Elements(item, self.little_endian) for item in sequence]
+        return [Elements(item, self.little_endian, self.charset) for item in sequence]
 
     @property
     def byte_order(self) -> Literal["little", "big"]:

@@ -62,6 +62,54 @@ def test_the_header_is_told_in_plain_values(write_dicom: WriteDicom) -> None:
     assert radiograph.warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("charset", "description"),
+    [
+        ("ISO_IR 192", "胸部侧位"),
+        ("GB18030", "胸部侧位"),
+        (["", "ISO 2022 IR 87"], "胸部側面"),
+        ("ISO_IR 192", "ОГК БОКОВАЯ"),
+        ("ISO_IR 144", "ОГК БОКОВАЯ"),
+    ],
+)
+def test_a_lateral_view_is_skipped_in_every_character_set(
+    write_dicom: WriteDicom, charset: str | list[str], description: str
+) -> None:
+    path = write_dicom(PIXELS, SpecificCharacterSet=charset, SeriesDescription=description)
+    with pytest.raises(RadiographError, match="WRONG_VIEW"):
+        read_radiograph(path)
+
+
+@pytest.mark.parametrize(
+    ("charset", "part"),
+    [
+        (["", "ISO 2022 IR 87"], "胸部"),
+        ("GB18030", "胸部"),
+        ("ISO_IR 144", "Грудная клетка"),
+        ("GB18030", "手"),
+    ],
+)
+@pytest.mark.parametrize("own", [True, False])
+def test_the_code_of_a_body_part_is_read_in_the_character_set_of_its_item_or_of_the_file(
+    write_dicom: WriteDicom, charset: str | list[str], part: str, own: bool
+) -> None:
+    item = Dataset()
+    item.CodeMeaning = part
+    if own:
+        item.SpecificCharacterSet = charset
+    path = write_dicom(
+        PIXELS,
+        SpecificCharacterSet="ISO_IR 100" if own else charset,
+        BodyPartExamined=None,
+        AnatomicRegionSequence=[item],
+    )
+    if part == "手":
+        with pytest.raises(RadiographError, match="WRONG_BODY_PART"):
+            read_radiograph(path)
+    else:
+        assert read_radiograph(path).body_part == part.upper()
+
+
 def test_an_image_is_not_transposed(write_dicom: WriteDicom) -> None:
     corner = np.zeros((16, 24), dtype=np.uint16)
     corner[0, 4:] = 1000  # the top row is bright
