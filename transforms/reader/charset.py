@@ -11,7 +11,6 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from pydicom.charset import CODES_TO_ENCODINGS, ESC, decode_bytes, default_encoding, python_encoding
-from pydicom.valuerep import TEXT_VR_DELIMS
 
 _LATIN_1 = "latin_1"
 _UNDECODED = re.compile(
@@ -20,21 +19,19 @@ _UNDECODED = re.compile(
 _LEFT_BY_PYTHON = "\x1b$)A"  # of ISO-IR 58, whose codec does not know its own escape sequence
 
 
-def decode_text(value: bytes, charset: str, delimiters: Collection[int] = TEXT_VR_DELIMS) -> tuple[str, bool]:
+def decode_text(value: bytes, charset: str, delimiters: Collection[int]) -> tuple[str, bool]:
     """Decode a text by its character set or, where that does not fit, as UTF-8 or else Latin-1.
 
     UTF-8 comes first where Latin-1 is declared, too, since no word in Latin-1 looks like UTF-8, and many files that
     declare it hold UTF-8. An escape sequence is followed whether its character set is declared or not.
 
     Args:
-        value: Bytes of the text.
+        value: Bytes of a text, not all of them ASCII, or with an escape sequence.
         charset: Value of SpecificCharacterSet; empty where it is missing.
         delimiters: Bytes that end the effect of an escape sequence.
 
     Returns: The text, and whether the file declares how to read it.
     """
-    if value.isascii() and ESC not in value:  # the same letters in all character sets
-        return value.decode("ascii"), True
     declared = _encodings(charset)
     if ESC in value or declared[0] not in {default_encoding, _LATIN_1}:
         with suppress(ValueError):  # pydicom raises errors where its user asks for them

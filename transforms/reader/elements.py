@@ -8,7 +8,7 @@ converted.
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.valuerep import TEXT_VR_DELIMS
 
 from pneumoseg.transforms.reader.charset import decode_text
 
@@ -94,7 +95,23 @@ class Elements:
 
         Returns: Text; empty where the element is absent.
         """
-        return decode_text(self.raw(keyword) or b"", self.charset)[0].strip(" \0")
+        return self.decode(keyword)[0].strip(" \0")
+
+    def decode(self, keyword: str, delimiters: Collection[int] = TEXT_VR_DELIMS) -> tuple[str, bool]:
+        """Decode a text by the character set of the data set.
+
+        Args:
+            keyword: Keyword of the element.
+            delimiters: Bytes that end the effect of an escape sequence.
+
+        Returns: The text with its padding, and whether the file declares how to read it.
+        """
+        value = self.raw(keyword) or b""
+        if (
+            value.isascii() and b"\x1b" not in value
+        ):  # the same letters in all character sets; almost all texts
+            return value.decode("ascii"), True
+        return decode_text(value, self.charset, delimiters)
 
     def code(self, keyword: str) -> str:
         """Return the first value of a code string.

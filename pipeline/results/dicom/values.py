@@ -7,7 +7,6 @@ from typing import Final
 from pydicom.datadict import dictionary_VR
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
-from pneumoseg.transforms.reader.charset import decode_text
 from pneumoseg.transforms.reader.elements import Elements
 
 _LONGEST: Final = {"SH": 16, "LO": 64, "PN": 64}
@@ -40,7 +39,7 @@ def read_value(elements: Elements, keyword: str) -> tuple[str, str]:
     """
     vr = dictionary_VR(keyword)
     delimiters = PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS
-    decoded, is_declared = decode_text(elements.raw(keyword) or b"", elements.charset, delimiters)
+    decoded, is_declared = elements.decode(keyword, delimiters)
     text = _CONTROL.sub("", decoded).strip()
     if vr in _READ:
         value = _READ[vr](text)
