@@ -147,6 +147,7 @@ def test_a_text_that_is_no_root_is_a_usage_error(
         predict(model_folder, images, tmp_path, uid_root=root)
 
 
+@pytest.mark.usefixtures("unjudged")
 def test_an_image_without_a_requested_object_counts_as_a_failure(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:
@@ -158,6 +159,7 @@ def test_an_image_without_a_requested_object_counts_as_a_failure(
     assert (report.incomplete, report.exit_code) == (0, 0)
 
 
+@pytest.mark.usefixtures("unjudged")
 def test_a_picture_that_research_withholds_is_no_failure(model_folder: Path, tmp_path: Path) -> None:
     pixels = draw_case(0, positive=True)[0]
     write_radiograph(tmp_path / "images" / "a.dcm", pixels, BurnedInAnnotation="YES")
