@@ -62,7 +62,7 @@ class PredictReport:
         left_out: Images without a file of a requested kind, by kind and reason.
         incomplete: Images of which a requested DICOM result could not be made; withheld pictures of images with text in
             them do not count.
-        header_changes: Images in the header of whose DICOM results something was cut, dropped or replaced, by what.
+        header_changes: Images in whose DICOM results a value was cut, dropped, replaced or guessed, by what.
         has_tables: Whether the tables are written; they are written after the last part.
         expectation: How many pneumothoraces the operating point finds in validation; None if that is unknown.
     """

@@ -1,12 +1,14 @@
 """Write the requested result files of one image; they depend on its file, the model and the settings alone."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import sha256_of, write_json
 from pneumoseg.pipeline.drawing.pictures import heat, overlay, save_png, std_picture
 from pneumoseg.pipeline.inference.segmentation import Segmentation
@@ -32,7 +34,7 @@ class Written:
         history: What earlier runs have made of the image.
         outputs: SHA-256 of each file, by its path within the output folder.
         left_out: For each requested kind without a file, the reason.
-        header_changes: What was cut, dropped or replaced in the header of the DICOM results.
+        header_changes: What was cut, dropped, replaced or guessed in the header of the DICOM results.
         report: UIDs of the DICOM SR; None without one.
         replaces: UIDs of the earlier DICOM SR that it names as its predecessor.
     """
@@ -87,13 +89,15 @@ class Writer:
             try:
                 if kind in CLINICAL_KINDS:
                     assert source is not None  # noqa: S101  (else the kind is left out)
-                    self._save_clinical(
-                        kind, place, source, result, measurements=measurements, written=written
-                    )
+                    with _surprises_of_a_header():
+                        self._save_clinical(
+                            kind, place, source, result, measurements=measurements, written=written
+                        )
                 else:
                     self._save(kind, self.output / place, result)
             except NoDicomResultError as error:
                 written.left_out[kind] = str(error)
+                (self.output / place).unlink(missing_ok=True)
                 continue
             written.outputs[place] = sha256_of(self.output / place)
         return written
@@ -119,7 +123,8 @@ class Writer:
         if not requested:
             return None
         try:
-            source = read_source(result.radiograph, with_identity=not self.settings.research)
+            with _surprises_of_a_header():
+                source = read_source(result.radiograph, with_identity=not self.settings.research)
         except NoDicomResultError as error:
             written.left_out |= dict.fromkeys(requested, str(error))
             return None
@@ -182,41 +187,52 @@ class Writer:
             )
             write_json(self.output / place, bundle)
             return
-        try:
-            if kind == "seg":
-                made: Dataset = make_seg(source, result.mask, origin, warnings=warnings)
-            elif kind == "sr":
-                has_segmentation = "seg" in settings.kinds and "seg" not in written.left_out
-                segmentation = reference_to_seg(source, origin) if has_segmentation else None
-                # a report that would be made again keeps its predecessor; another one replaces it
-                same = history.report is None or history.report["SOPInstanceUID"] == report_uid(
-                    source, origin, segmentation=segmentation, predecessor=history.replaces
-                )
-                replaces = history.replaces if same else history.report
-                made = make_sr(
-                    source,
-                    result.mask,
-                    measurements,
-                    result.probability,
-                    origin,
-                    uncertainty=result.image_std,
-                    warnings=warnings,
-                    segmentation=segmentation,
-                    predecessor=replaces,
-                )
-                written.report, written.replaces = uids_of(made), replaces
-            elif kind == "gsps":
-                made = make_gsps(
-                    source, result.radiograph, result.mask, caption(measurements, origin), origin
-                )
-            else:
-                picture = overlay(result.radiograph.image, result.mask)
-                made = make_sc(source, picture, caption(measurements, origin), origin)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:  # a header may surprise us
-            raise NoDicomResultError(
-                f"highdicom does not take its header ({type(error).__name__})"
-            ) from error
+        replaces = None
+        if kind == "seg":
+            made: Dataset = make_seg(source, result.mask, origin, warnings=warnings)
+        elif kind == "sr":
+            has_segmentation = "seg" in settings.kinds and "seg" not in written.left_out
+            segmentation = reference_to_seg(source, origin) if has_segmentation else None
+            # a report that would be made again keeps its predecessor; another one replaces it
+            same = history.report is None or history.report["SOPInstanceUID"] == report_uid(
+                source, origin, segmentation=segmentation, predecessor=history.replaces
+            )
+            replaces = history.replaces if same else history.report
+            made = make_sr(
+                source,
+                result.mask,
+                measurements,
+                result.probability,
+                origin,
+                uncertainty=result.image_std,
+                warnings=warnings,
+                segmentation=segmentation,
+                predecessor=replaces,
+            )
+        elif kind == "gsps":
+            made = make_gsps(source, result.radiograph, result.mask, caption(measurements, origin), origin)
+        else:
+            picture = overlay(result.radiograph.image, result.mask)
+            made = make_sc(source, picture, caption(measurements, origin), origin)
         save_dicom(self.output / place, made)
+        if kind == "sr":
+            written.report, written.replaces = uids_of(made), replaces
+
+
+@contextmanager
+def _surprises_of_a_header() -> Iterator[None]:
+    """Make whatever error a header causes in the DICOM libraries the reason for a missing result of this one image.
+
+    An error of the system or the output folder, such as a full disk, concerns all images and is left as it is.
+
+    Raises: NoDicomResultError: In place of the error.
+    """
+    try:
+        yield
+    except (NoDicomResultError, JobError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise NoDicomResultError(f"its header cannot be used ({type(error).__name__})") from error
 
 
 def lacks_requested_object(row: Row) -> bool:

@@ -15,7 +15,11 @@ SMALLEST_SIDE_PX = 8
 _RADIOGRAPHY = frozenset({"CR", "DX", "DR", "RG"})  # DR is not in the standard, but in the wild
 _CHEST = re.compile(
     r"CHEST|THORAX|TORAX|TORAKS|TORACE|TORACIC|\bCXR\b|\bKLATK|LUNG|PULMO|POLMON|POUMON|PECHO|KEUHKO|HRUDNIK|MELLKAS"
-    r"|BRUST(?!WIRBEL|BEIN)|BORSTKAS|ГРУД|ЛЕГК|胸|肺"
+    r"|BRUST|BORSTKAS|ГРУД|ЛЕГК|胸|肺"
+)
+_SPINE_OR_STERNUM = re.compile(  # named after the chest in most of these languages
+    r"SPINE|SPINAL|VERTEB|WIRBEL|WERVEL|\bBWS\b|\bCOL\b|COLUMNA|COLUNA|COLONN|COLOANA|\bRA(CHI|QUI)|KREGOS|\bPATER"
+    r"|OBRATL|OMURGA|GERINC|CSIGOLY|RANKA|ПОЗВОН|ХРЕБ|椎|脊|BRUSTBEIN|\bE?STERN(O|ON|UM)\b|ГРУДИН|胸骨"
 )
 _FRONTAL = re.compile(r"\b(AP|PA|FRONTAL\w*|FACE|FRENTE|FRONTE)\b|ПРЯМ|正位|正面")
 _LATERAL = re.compile(
@@ -136,7 +140,10 @@ class AcceptanceFilters:
 
         Raises: RadiographError: WRONG_BODY_PART.
         """
-        if body_part and not _CHEST.search(_plain(body_part)) and not self.any_body_part:
+        if not body_part or self.any_body_part:
+            return
+        words = _plain(body_part)
+        if not _CHEST.search(words) or _SPINE_OR_STERNUM.search(words):
             raise RadiographError(Reason.WRONG_BODY_PART, f"the body part is {show(body_part)}, not CHEST")
 
     def check_size(self, rows: int, columns: int) -> None:

@@ -83,7 +83,7 @@ def read_dicom_file(data: bytes, keywords: frozenset[str], *, max_bytes: int) ->
         body = data
     implicit, little_endian = _encoding(body[start : start + 6], transfer_syntax, warnings)
     scan = Scan(body, start, implicit, little_endian)
-    tags = tags_of(keywords)
+    tags = tags_of(keywords | {"SpecificCharacterSet"})  # without which no text can be read
     scan.read(tags)
     if scan.pixels is not None:
         scan.check_rest(tags, scan.pixels)

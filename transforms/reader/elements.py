@@ -8,7 +8,7 @@ converted.
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,6 +20,9 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.valuerep import TEXT_VR_DELIMS
+
+from pneumoseg.transforms.reader.charset import decode_text
 
 UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
@@ -39,15 +42,28 @@ def tags_of(keywords: frozenset[str]) -> frozenset[int]:
 
 @dataclass(frozen=True)
 class Elements:
-    """Read access to one data set, or to one item of a sequence."""
+    """Read access to one data set, or to one item of a sequence.
+
+    Attributes:
+        dataset: Elements by their tags, as they come out of a file.
+        little_endian: Whether the bytes of a number are in ascending order.
+        outer_charset: Specific Character Set of what surrounds an item, which it inherits.
+    """
 
     dataset: Dataset | Mapping[int, RawDataElement]
     little_endian: bool = True
+    outer_charset: str = ""
 
     @cached_property
     def _by_tag(self) -> dict[int, RawDataElement | DataElement]:
         # fifty elements are looked up for each file: plain integers take a tenth of the time of pydicom's tags
         return {int(tag): element for tag, element in self.dataset.items()}
+
+    @property
+    def charset(self) -> str:
+        """Specific Character Set of the texts."""
+        own = self.raw("SpecificCharacterSet")
+        return own.decode("latin-1") if own else self.outer_charset
 
     def raw(self, keyword: str) -> bytes | None:
         """Return the bytes of an element.
@@ -72,19 +88,30 @@ class Elements:
         return None if element is None else element.VR
 
     def text(self, keyword: str) -> str:
-        """Return a text without its padding.
+        """Return a text without its padding, decoded by the character set of the data set.
 
         Args:
             keyword: Keyword of the element.
 
         Returns: Text; empty where the element is absent.
         """
+        return self.decode(keyword)[0].strip(" \0")
+
+    def decode(self, keyword: str, delimiters: Collection[int] = TEXT_VR_DELIMS) -> tuple[str, bool]:
+        """Decode a text by the character set of the data set.
+
+        Args:
+            keyword: Keyword of the element.
+            delimiters: Bytes that end the effect of an escape sequence.
+
+        Returns: The text with its padding, and whether the file declares how to read it.
+        """
         value = self.raw(keyword) or b""
-        try:
-            text = value.decode()
-        except UnicodeDecodeError:
-            text = value.decode("latin-1")
-        return text.strip(" \0")
+        if (
+            value.isascii() and b"\x1b" not in value
+        ):  # the same letters in all character sets; almost all texts
+            return value.decode("ascii"), True
+        return decode_text(value, self.charset, delimiters)
 
     def code(self, keyword: str) -> str:
         """Return the first value of a code string.
@@ -162,7 +189,7 @@ class Elements:
         sequence = alone[element.tag].value
         if not isinstance(sequence, Sequence):
             raise ValueError(f"{keyword} is no sequence")  # noqa: TRY004  (one error type for wrong content)
-        return [Elements(item, self.little_endian) for item in sequence]
+        return [Elements(item, self.little_endian, self.charset) for item in sequence]
 
     @property
     def byte_order(self) -> Literal["little", "big"]:

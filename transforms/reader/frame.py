@@ -286,14 +286,14 @@ def _only_stream(body: bytes, pixels: PixelElement) -> bytes:
 
 
 def _only_grey(patterns: BitPatterns, layout: Layout) -> BitPatterns:
-    """Extract the grey channel of colour pixels whose channels are equal."""
+    """Extract the grey channel of colour pixels without colour.
+
+    Its channels are equal, or those of the colours neutral; the former also in YBR, since a decoder converts a stream
+    that an Adobe marker declares to be YCbCr.
+    """
     first, second, third = (patterns[..., channel] for channel in range(3))
-    if layout.photometric in YBR:
-        no_colour = 1 << (layout.bits_stored - 1)
-        is_grey = (second == no_colour).all() and (third == no_colour).all()
-    else:
-        is_grey = (first == second).all() and (first == third).all()
-    if not is_grey:
+    neutral = layout.photometric in YBR and (second == 1 << (layout.bits_stored - 1)).all()
+    if not (second == third).all() or not (neutral or (first == second).all()):
         raise RadiographError(Reason.UNSUPPORTED_PIXEL, "the image has colours")
     return np.ascontiguousarray(first)
 

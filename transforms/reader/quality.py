@@ -4,9 +4,9 @@ The checks use a few thousand pixels and cost little beside decoding.
 
 One template of 16 x 16 numbers determines rotation, polarity and similarity to a frontal chest. The image is rotated by
 each multiple of 90 degrees and inverted, and its likeness is the correlation with the template. The pose with the
-highest likeness is that of the image; where even that likeness is low, the image does not show a frontal chest. The
-template was fitted so that an upright frontal chest is preferred to the same one in any other pose; an image and its
-mirror image have the same likeness.
+highest likeness is that of the image; where even that likeness is low, the image does not show a frontal chest, and
+where it has not the size of one, that is uncertain. The template was fitted so that an upright frontal chest is
+preferred to the same one in any other pose; an image and its mirror image have the same likeness.
 
 Source: fitted and measured by ``benchmarks/input_quality.py``; ``docs/quality.md`` lists the rates of false warnings.
 """
@@ -23,7 +23,7 @@ from pneumoseg.transforms.reader.reasons import Reason, Warnings
 from pneumoseg.transforms.reader.record import Radiograph
 
 LEAST_SIDE_PX: Final = 128
-"""Images with a shorter side are checked for resolution, contrast and pose, not for exposure, borders and likeness."""
+"""Images with a shorter side are not checked for exposure and borders, and for being blank instead of contrast."""
 LEAST_LIKENESS: Final = 0.38
 LEAST_GAIN: Final = 0.05
 LEAST_FILL: Final = 0.5
@@ -32,6 +32,10 @@ MOST_BLACK: Final = 0.35
 LEAST_CONTRAST: Final = 0.25
 BLANK_CONTRAST: Final = 0.05  # of images with a shorter side
 COARSEST_PIXEL_MM: Final = 1.5
+LEAST_FIELD_MM: Final = 100.0
+"""Least longer side of an image of a whole chest: that of a newborn needs as much."""
+MOST_ELONGATED: Final = 3.0
+"""Largest ratio of the longer side to the shorter one, without borders."""
 BLACK: Final = 0.02
 WHITE: Final = 0.98
 LIT_SHARE: Final = 0.05
@@ -143,11 +147,9 @@ def look_at(radiograph: Radiograph, *, template: Template | None = None) -> Warn
         detail = f"98 of 100 pixels lie within {contrast:.0%} of the grey levels"
         warnings.append((Reason.LOW_CONTRAST, detail))
         return warnings  # the pose of a blank image is undefined
-    if min(field.shape) < TEMPLATE_SIDE:
-        return warnings
     if not is_small:
         _check_exposure(field, warnings)
-    _check_pose(find_pose(field, template=template), warnings, is_small=is_small)
+    _check_look(field, radiograph, warnings, template)
     fill = field.size / picture.size
     if fill < LEAST_FILL and not is_small:
         warnings.append((Reason.SMALL_FIELD, f"all but {fill:.0%} of the image is a black or white border"))
@@ -212,16 +214,37 @@ def _check_exposure(field: Picture, warnings: Warnings) -> None:
         warnings.append((Reason.SATURATED, f"{white:.0%} of the field is white, {black:.0%} black"))
 
 
-def _check_pose(pose: Pose, warnings: Warnings, *, is_small: bool) -> None:
-    if pose.likeness < LEAST_LIKENESS:
-        if not is_small:
-            detail = f"its likeness to a frontal chest is {pose.likeness:.2f}, not {LEAST_LIKENESS} or more"
-            warnings.append((Reason.LOOKS_UNLIKE_CHEST, detail))
-        return
-    if pose.gain < LEAST_GAIN:
+def _check_look(
+    field: Picture, radiograph: Radiograph, warnings: Warnings, template: Template | None
+) -> None:
+    """Check whether the image can be a whole chest by its size, looks like one, and is upright."""
+    doubts = _doubts_of_size(field, radiograph)
+    pose = find_pose(field, template=template) if min(field.shape) >= TEMPLATE_SIDE else None
+    if pose is not None and pose.likeness < LEAST_LIKENESS:
+        doubts.append(f"its likeness to a frontal chest is {pose.likeness:.2f}, not {LEAST_LIKENESS} or more")
+    if doubts:
+        warnings.append((Reason.LOOKS_UNLIKE_CHEST, "; ".join(doubts)))
+    if pose is None or pose.likeness < LEAST_LIKENESS or pose.gain < LEAST_GAIN:
         return
     by = f"its likeness to a frontal chest is {pose.likeness_as_it_is:.2f} as it is, else {pose.likeness:.2f}"
     if pose.quarter_turns:
         warnings.append((Reason.LOOKS_TURNED, f"it looks {_TURNED[pose.quarter_turns]}: {by}"))
     if pose.inverted:
         warnings.append((Reason.LOOKS_INVERTED, f"black and white look exchanged: {by}"))
+
+
+def _doubts_of_size(field: Picture, radiograph: Radiograph) -> list[str]:
+    """Say why an image of its size may not show a whole chest, or not so that one could tell."""
+    doubts = []
+    shorter, longer = sorted(field.shape)
+    if shorter < TEMPLATE_SIDE:
+        doubts.append(f"{shorter} pixels are too few to tell a chest, {TEMPLATE_SIDE} a side would do")
+    if longer > MOST_ELONGATED * shorter:
+        doubts.append(f"one side is {longer / shorter:.1f} times the other, more than {MOST_ELONGATED:.0f}")
+    if radiograph.spacing_mm is not None:
+        height, width = np.multiply(radiograph.shape, radiograph.spacing_mm)
+        if max(height, width) < LEAST_FIELD_MM:
+            doubts.append(
+                f"it shows {height:.0f} x {width:.0f} mm by its pixel spacing, a chest needs {LEAST_FIELD_MM:.0f}"
+            )
+    return doubts

@@ -135,7 +135,7 @@ class Reason(StrEnum):
     LOOKS_INVERTED = "LOOKS_INVERTED", _WARNED, (
         "Black and white look exchanged; check PhotometricInterpretation, and review its result.")
     LOOKS_UNLIKE_CHEST = "LOOKS_UNLIKE_CHEST", _WARNED, (
-        "The picture does not look like a whole frontal chest, in any pose; review its result.")
+        "The picture does not look like a whole frontal chest, or is too small or narrow for one; review its result.")
     SMALL_FIELD = "SMALL_FIELD", _WARNED, (
         "More than half of the image is black or white border, which costs resolution; crop it where possible.")
     SATURATED = "SATURATED", _WARNED, (

@@ -34,6 +34,8 @@ def write_page(model: Model, folder: Path, libraries: Mapping[str, bytes]) -> No
         "quality": {
             "template": quality.read_template().tolist(),
             "least_side_px": quality.LEAST_SIDE_PX,
+            "least_field_mm": quality.LEAST_FIELD_MM,
+            "most_elongated": quality.MOST_ELONGATED,
             "least_likeness": quality.LEAST_LIKENESS,
             "least_gain": quality.LEAST_GAIN,
             "least_contrast": quality.LEAST_CONTRAST,

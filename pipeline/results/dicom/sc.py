@@ -32,6 +32,7 @@ def make_sc(source: Source, picture: npt.NDArray[np.uint8], lines: Sequence[str]
     Returns: Image of the source's columns and more rows; JPEG-LS Lossless where that halves the size.
     """
     header = source.header
+    along_rows, along_columns = source.orientation or ("L", "F")
     pixels = with_caption(picture, lines)
     with quiet_libraries():
         for syntax in (JPEGLSLossless, ExplicitVRLittleEndian):
@@ -41,7 +42,8 @@ def make_sc(source: Source, picture: npt.NDArray[np.uint8], lines: Sequence[str]
                 photometric_interpretation=PhotometricInterpretationValues.RGB,
                 bits_allocated=8,
                 coordinate_system=CoordinateSystemNames.PATIENT,
-                patient_orientation=source.orientation or ("L", "F"),  # an unknown one is emptied below
+                # highdicom takes one letter each; the value of the source, which may be unknown, replaces them below
+                patient_orientation=(along_rows[0], along_columns[0]),
                 pixel_spacing=source.spacing_mm,  # type: ignore[arg-type]  # annotated as whole numbers
                 transfer_syntax_uid=syntax,
                 **origin.common(source, "sc"),

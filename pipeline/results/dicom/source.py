@@ -64,7 +64,7 @@ class Source:
         requests: Items of Referenced Request Sequence: what the study was requested with.
         spacing_mm: Spacing between rows and between columns; None if it is unknown.
         pixel_sha256: Hash of the pixels, which distinguishes images with the same UID.
-        changes: What was cut, dropped or replaced in the values, without quoting them.
+        changes: What was cut, dropped, replaced or guessed in the values, without quoting them.
     """
 
     header: Dataset
@@ -168,10 +168,9 @@ def _requests(header: Dataset, elements: Elements, changes: list[str]) -> Iterat
 
     Source: DICOM PS3.3 C.17.2 (SR Document General Module) and table 10-9 (Request Attributes Macro).
     """
-    charset = elements.text("SpecificCharacterSet")
 
     def value(item: Elements, keyword: str) -> str:
-        text, change = read_value(item, keyword, item.text("SpecificCharacterSet") or charset)
+        text, change = read_value(item, keyword)
         changes.extend([change] if change else [])
         return text
 

@@ -4,7 +4,6 @@ import re
 from datetime import datetime
 from typing import Final
 
-from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
@@ -24,30 +23,28 @@ _OFFSET: Final = re.compile(r"[+-](0[0-9]|1[0-4])[0-5][0-9]")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def read_value(elements: Elements, keyword: str, charset: str | None = None) -> tuple[str, str]:
+def read_value(elements: Elements, keyword: str) -> tuple[str, str]:
     """Read a single value of an element, as its VR allows it.
 
     A backslash, which would make two values of one, becomes an underscore. Texts that are too long are cut, identifiers
-    that are too long are dropped, and so are dates, times and ages that are none.
+    that are too long are dropped, and so are dates, times and ages that are none. Letters whose character set the file
+    does not tell are guessed, which counts as a change.
 
     Args:
         elements: Elements of the data set.
         keyword: Keyword of an element of the VR SH, LO, PN, DA, TM or AS.
-        charset: Specific Character Set of the text; None reads it from *elements*.
 
     Returns: The value, and what had to be changed, without quoting it; both may be empty.
     Source: DICOM PS3.5 6.2 (value representations) and 6.4 (value multiplicity).
     """
     vr = dictionary_VR(keyword)
-    charset = elements.text("SpecificCharacterSet") if charset is None else charset
     delimiters = PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS
-    encodings = convert_encodings(charset.replace("\0", "").split("\\"))  # which raises an error for a NUL
-    decoded = decode_bytes(elements.raw(keyword) or b"", encodings, delimiters)
+    decoded, is_declared = elements.decode(keyword, delimiters)
     text = _CONTROL.sub("", decoded).strip()
     if vr in _READ:
         value = _READ[vr](text)
         return value, f"{keyword} dropped, it is not a valid {vr}" if text and not value else ""
-    changes = []
+    changes = [] if is_declared else ["its letters guessed, SpecificCharacterSet does not fit them"]
     if "\\" in text:
         text = text.replace("\\", "_")
         changes.append("its backslash replaced by _")

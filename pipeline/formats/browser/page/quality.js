@@ -2,18 +2,26 @@
 
 import { toUpright } from "./geometry.js";
 
-// radiograph: { rows, columns, levels, orientation }. Returns the names of the reasons to review its result.
-export function reviewReasons({ rows, columns, levels, orientation }, limits) {
+// radiograph: { rows, columns, levels, orientation, spacing }. Returns the names of the reasons to review its result.
+export function reviewReasons({ rows, columns, levels, orientation, spacing }, limits) {
   const sampled = sample({ rows, columns, data: levels }, limits.least_side_px);
   const field = litField(toUpright(sampled, orientation), limits);
   const contrast = percentile(field.data, 0.99) - percentile(field.data, 0.01);
   const isSmall = Math.min(rows, columns) < limits.least_side_px;
   if (contrast < (isSmall ? limits.blank_contrast : limits.least_contrast)) return ["LOW_CONTRAST"];
-  if (Math.min(field.rows, field.columns) < limits.template.length) return [];
+  const unlike = ["LOOKS_UNLIKE_CHEST"];
+  const [shorter, longer] = [field.rows, field.columns].sort((a, b) => a - b);
+  if (shorter < limits.template.length) return unlike;
   const { quarterTurns, isInverted, likeness, gain } = findPose(field, limits.template);
-  if (likeness < limits.least_likeness) return isSmall ? [] : ["LOOKS_UNLIKE_CHEST"];
-  if (gain < limits.least_gain) return [];
-  return [...(quarterTurns ? ["LOOKS_TURNED"] : []), ...(isInverted ? ["LOOKS_INVERTED"] : [])];
+  if (likeness < limits.least_likeness) return unlike;
+  const longestMm = spacing ? Math.max(rows * spacing[0], columns * spacing[1]) : Infinity;
+  const isOfOtherSize = longer > limits.most_elongated * shorter || longestMm < limits.least_field_mm;
+  const isOff = gain >= limits.least_gain;
+  return [
+    ...(isOfOtherSize ? unlike : []),
+    ...(isOff && quarterTurns ? ["LOOKS_TURNED"] : []),
+    ...(isOff && isInverted ? ["LOOKS_INVERTED"] : []),
+  ];
 }
 
 // Every n-th pixel, as greys in [0, 1].

@@ -16,8 +16,8 @@ export async function loadModel() {
   session = await ort.InferenceSession.create("model.onnx");
 }
 
-// radiograph: { rows, columns, levels, orientation }. Returns the mask in the order of the stored pixels, and what is
-// unusual about the image, in words.
+// radiograph: { rows, columns, levels, orientation, spacing }. Returns the mask in the order of the stored pixels, and
+// what is unusual about the image, in words.
 export async function segment(radiograph) {
   const { rows, columns, levels, orientation } = radiograph;
   const upright = toUpright({ rows, columns, data: levels }, orientation);

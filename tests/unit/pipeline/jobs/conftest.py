@@ -20,3 +20,9 @@ def images(collection: Collection, tmp_path: Path) -> Path:
 def plain_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the charts of reports empty, for tests that look at other results: they take longer than the rest."""
     monkeypatch.setattr(charts, "to_svg", lambda _, *, name: f"<svg><title>{name}</title></svg>")
+
+
+@pytest.fixture
+def unjudged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the look at the pictures: those of the collection are no chests, and far too small for one."""
+    monkeypatch.setattr("pneumoseg.transforms.reader.radiograph.look_at", lambda _: [])

@@ -13,10 +13,12 @@ from tests.conftest import write_radiograph
 
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.jobs.check import CheckReport, check_folder
+from pneumoseg.transforms.reader.quality import read_template
 from pneumoseg.transforms.reader.radiograph import AcceptanceFilters
 
-PIXELS = np.arange(14 * 24, dtype=np.uint8).reshape(14, 24)  # too small to be examined for its content
-OTHER = PIXELS[::-1].copy()
+# of the size and the look of a chest
+PIXELS = np.kron(120 + 800 * read_template(), np.ones((5, 6))).clip(0, 255).astype(np.uint8)
+OTHER = PIXELS // 2
 HEADER = (
     "file,status,reason,detail,rows,columns,bits_stored,photometric_interpretation,transfer_syntax,modality,view,"
     "spacing_mm,sop_instance_uid,pixel_sha256"
@@ -32,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 def write(path: Path, pixels: NDArray[np.uint8], **elements: Any) -> Path:
     """Write a radiograph that nothing is to be said against."""
-    return write_radiograph(path, pixels, **{"PixelSpacing": [0.2, 0.2], **elements})
+    return write_radiograph(path, pixels, **{"PixelSpacing": [1.4, 1.4], **elements})
 
 
 def check(
@@ -58,8 +60,8 @@ def test_an_accepted_file_is_told_of_in_full(folder: Path) -> None:
     write(folder / "a" / "b.dcm", PIXELS)
     report, (row,) = check(folder)
     assert list(row.values()) == [
-        *("a/b.dcm", "accepted", "", "", "14", "24", "8", "MONOCHROME2", "1.2.840.10008.1.2.1", "DX", "PA"),
-        *("0.2 0.2", "1.2.3.4", hashlib.sha256(PIXELS.tobytes()).hexdigest()),
+        *("a/b.dcm", "accepted", "", "", "80", "96", "8", "MONOCHROME2", "1.2.840.10008.1.2.1", "DX", "PA"),
+        *("1.4 1.4", "1.2.3.4", hashlib.sha256(PIXELS.tobytes()).hexdigest()),
     ]
     assert (report.statuses, report.reasons, report.exit_code) == ({"accepted": 1}, {}, 0)
 
@@ -115,7 +117,7 @@ def test_other_files_are_counted_and_have_no_row(folder: Path) -> None:
 def test_a_png_has_a_row_like_others(folder: Path) -> None:
     Image.fromarray(PIXELS).save(folder / "a.png")
     (row,) = check(folder)[1]
-    assert (row["rows"], row["columns"], row["modality"]) == ("14", "24", "")
+    assert (row["rows"], row["columns"], row["modality"]) == ("80", "96", "")
     assert (row["status"], row["reason"]) == ("warned", "LOW_RESOLUTION")  # as a whole chest it would be
 
 

@@ -25,6 +25,7 @@ from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 pytestmark = pytest.mark.usefixtures("plain_charts")
 
 
+@pytest.mark.usefixtures("unjudged")
 def test_every_image_has_a_row_in_the_order_of_the_folder(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:
@@ -98,6 +99,7 @@ def test_a_refused_file_has_a_row_with_its_reason(model_folder: Path, images: Pa
     assert (report.segmented, report.refused, report.exit_code) == (4, 1, 3)
 
 
+@pytest.mark.usefixtures("unjudged")
 def test_a_lateral_view_is_skipped_with_its_reason(model_folder: Path, images: Path, tmp_path: Path) -> None:
     write_radiograph(images / "lateral.dcm", draw_case(0, positive=True)[0], ViewPosition="LL")
     report, rows = predict(model_folder, images, tmp_path)
@@ -124,6 +126,7 @@ def test_a_hostile_file_name_stays_in_its_folder_and_in_its_cell(
     assert (tmp_path / "out" / "masks" / f"{row['name']}.png").is_file()
 
 
+@pytest.mark.usefixtures("unjudged")
 def test_a_file_name_that_is_not_unicode_has_its_row(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:
@@ -235,6 +238,7 @@ def test_the_run_lengths_are_those_of_the_mask(model_folder: Path, images: Path,
     assert rows[2]["rle"] == "-1"
 
 
+@pytest.mark.usefixtures("unjudged")
 def test_the_manifest_of_a_run_tells_of_what_and_how(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:

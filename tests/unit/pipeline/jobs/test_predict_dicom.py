@@ -1,6 +1,8 @@
 """Dates, identity and completeness of the DICOM results of a folder."""
 
 from datetime import UTC, datetime
+from errno import ENOSPC
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +147,7 @@ def test_a_text_that_is_no_root_is_a_usage_error(
         predict(model_folder, images, tmp_path, uid_root=root)
 
 
+@pytest.mark.usefixtures("unjudged")
 def test_an_image_without_a_requested_object_counts_as_a_failure(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:
@@ -156,6 +159,7 @@ def test_an_image_without_a_requested_object_counts_as_a_failure(
     assert (report.incomplete, report.exit_code) == (0, 0)
 
 
+@pytest.mark.usefixtures("unjudged")
 def test_a_picture_that_research_withholds_is_no_failure(model_folder: Path, tmp_path: Path) -> None:
     pixels = draw_case(0, positive=True)[0]
     write_radiograph(tmp_path / "images" / "a.dcm", pixels, BurnedInAnnotation="YES")
@@ -181,6 +185,60 @@ def test_a_value_that_does_not_fit_is_reported_and_not_quoted(model_folder: Path
     for kind in DICOM:
         (result,) = results(tmp_path, kind)
         assert (str(result.PatientName), result.AccessionNumber) == ("Doe^A_B", "")
+
+
+def test_a_character_set_that_is_none_of_dicom_stops_nothing(model_folder: Path, tmp_path: Path) -> None:
+    pixels = draw_case(0, positive=True)[0]
+    path = write_radiograph(
+        tmp_path / "images" / "a.dcm", pixels, SpecificCharacterSet="ISO_IR 100", PatientName="MüLLER"
+    )
+    path.write_bytes(path.read_bytes().replace(b"ISO_IR 100", b"idna      "))
+    report, rows = predict(model_folder, path.parent, tmp_path, kinds=DICOM)
+    assert (report.incomplete, rows[0]["left_out"]) == (0, "")
+    assert rows[0]["header"] == "PatientName: its letters guessed, SpecificCharacterSet does not fit them"
+    assert {str(result.PatientName) for kind in DICOM for result in results(tmp_path, kind)} == {"MüLLER"}
+
+
+@pytest.mark.parametrize(
+    "maker", ["read_source", "dicom.sr.make_sr", "dicom.origin.save_dicom", "fhir.make_fhir"]
+)
+def test_a_header_that_surprises_costs_its_own_objects_only(
+    model_folder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, maker: str
+) -> None:
+    predict(model_folder, images, tmp_path, kinds=["sr", "fhir"])
+    module = "writing" if maker == "read_source" else maker.rpartition(".")[0]
+    name = maker.rpartition(".")[2]
+    real = getattr(import_module(f"pneumoseg.pipeline.results.{module}"), name)
+    calls = 0
+
+    def fail_once(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise AssertionError("SECRET")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(f"pneumoseg.pipeline.results.{module}.{name}", fail_once)
+    report, rows = predict(model_folder, images, tmp_path, kinds=["sr", "fhir"], overwrite=True)
+    assert (report.incomplete, report.exit_code, calls > 1) == (1, 3, True)
+    (left_out,) = [row["left_out"] for row in rows if row["left_out"]]
+    assert "its header cannot be used (AssertionError)" in left_out
+    assert "SECRET" not in left_out
+    written = len(list((tmp_path / "out").glob("*/*.dcm"))) + len(list((tmp_path / "out" / "fhir").iterdir()))
+    assert written == 2 * len(rows) - left_out.count(
+        "(AssertionError)"
+    )  # no object of the earlier run is left
+
+
+def test_a_full_disk_is_no_matter_of_a_header(
+    model_folder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pneumoseg.pipeline.results.dicom.origin.save_dicom", fail)
+    with pytest.raises(OSError, match="No space"):
+        predict(model_folder, images, tmp_path, kinds=["sr"])
 
 
 def test_mask_and_segments_agree(model_folder: Path, images: Path, tmp_path: Path) -> None:

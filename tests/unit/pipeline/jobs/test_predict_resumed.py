@@ -160,6 +160,7 @@ def test_what_a_killed_run_was_writing_is_removed(model_folder: Path, images: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unjudged")
 def test_parts_make_together_what_one_run_makes(
     model_folder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,6 +255,7 @@ STATUSES = {
 }
 
 
+@pytest.mark.usefixtures("unjudged")
 def test_of_several_files_with_one_uid_only_the_first_has_a_result(
     model_folder: Path, images: Path, tmp_path: Path
 ) -> None:

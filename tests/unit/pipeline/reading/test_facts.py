@@ -31,7 +31,9 @@ def test_warnings_come_with_the_facts(tmp_path: Path) -> None:
     facts = read_facts(
         write_radiograph(tmp_path / "a.dcm", PIXELS[:14], PixelSpacing=None), acceptance=AcceptanceFilters()
     )
-    assert [reason for reason, _ in facts.warnings] == [Reason.NO_SPACING, Reason.LOW_RESOLUTION]
+    assert [reason for reason, _ in facts.warnings] == [
+        *(Reason.NO_SPACING, Reason.LOW_RESOLUTION, Reason.LOOKS_UNLIKE_CHEST),
+    ]
 
 
 def test_a_refused_file_has_a_reason_and_no_facts(tmp_path: Path) -> None:

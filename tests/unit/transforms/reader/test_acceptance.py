@@ -129,6 +129,30 @@ def test_other_body_parts_are_skipped(part: str) -> None:
     assert caught.value.reason is Reason.WRONG_BODY_PART
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        *(
+            "CHEST SPINE",
+            "BRUSTBEIN",
+            "THORAX-WIRBELSÄULE",
+            "COLUMNA TORÁCICA",
+            "COL TORACICA",
+            "VÉRTEBRA TORÁCICA",
+        ),
+        *("COLUNA TORÁCICA", "COLONNA TORACICA", "RACHIDE TORACICO", "COLONNE THORAX", "RACHIS THORAX"),
+        *("COLOANA TORACICĂ", "KRĘGOSŁUP KLATKI", "MELLKASI GERINC", "THORAXWERVEL", "PÁTEŘ HRUDNÍKU"),
+        *("ГРУДНОЙ ОТДЕЛ ПОЗВОНОЧНИКА", "ГРУДНЫЕ ПОЗВОНКИ", "ГРУДНИЙ ВІДДІЛ ХРЕБТА", "ГРУДИНА"),
+        *("胸椎", "胸腰椎", "胸部脊柱", "胸骨"),
+    ],
+)
+def test_the_spine_of_the_chest_is_not_the_chest_in_any_language(part: str) -> None:
+    with pytest.raises(RadiographError) as caught:
+        AcceptanceFilters().check_body_part(part)
+    assert caught.value.reason is Reason.WRONG_BODY_PART
+    AcceptanceFilters(any_body_part=True).check_body_part(part)
+
+
 @pytest.mark.parametrize("modality", ["CT", "SEG", "SR", "OT", "MG", "XA"])
 def test_what_is_no_radiograph_is_skipped(modality: str) -> None:
     with pytest.raises(RadiographError) as caught:

@@ -11,7 +11,14 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
-from pneumoseg.transforms.reader.dicom import check_uids, is_calibrated, read_age, read_aspect, read_spacing
+from pneumoseg.transforms.reader.dicom import (
+    check_uids,
+    is_calibrated,
+    read_age,
+    read_aspect,
+    read_dicom,
+    read_spacing,
+)
 from pneumoseg.transforms.reader.elements import Elements
 from pneumoseg.transforms.reader.radiograph import RadiographError, read_radiograph
 from pneumoseg.transforms.reader.reasons import Outcome, Reason, Warnings
@@ -48,7 +55,8 @@ def test_importing_the_reader_loads_neither_torch_nor_monai() -> None:
 
 
 def test_the_header_is_told_in_plain_values(write_dicom: WriteDicom) -> None:
-    radiograph = read_radiograph(write_dicom(PIXELS, ImageLaterality="U", BurnedInAnnotation="NO"))
+    path = write_dicom(PIXELS, ImageLaterality="U", BurnedInAnnotation="NO")
+    radiograph = read_dicom(path.read_bytes(), AcceptanceFilters())  # the picture is too small for a chest
     assert radiograph.shape == (16, 24)
     assert radiograph.sop_instance_uid == "1.2.3.4"
     assert radiograph.study_instance_uid == "1.2.3"
@@ -60,6 +68,54 @@ def test_the_header_is_told_in_plain_values(write_dicom: WriteDicom) -> None:
     assert radiograph.spacing_mm == (0.25, 0.25)
     assert not radiograph.burned_in
     assert radiograph.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("charset", "description"),
+    [
+        ("ISO_IR 192", "胸部侧位"),
+        ("GB18030", "胸部侧位"),
+        (["", "ISO 2022 IR 87"], "胸部側面"),
+        ("ISO_IR 192", "ОГК БОКОВАЯ"),
+        ("ISO_IR 144", "ОГК БОКОВАЯ"),
+    ],
+)
+def test_a_lateral_view_is_skipped_in_every_character_set(
+    write_dicom: WriteDicom, charset: str | list[str], description: str
+) -> None:
+    path = write_dicom(PIXELS, SpecificCharacterSet=charset, SeriesDescription=description)
+    with pytest.raises(RadiographError, match="WRONG_VIEW"):
+        read_radiograph(path)
+
+
+@pytest.mark.parametrize(
+    ("charset", "part"),
+    [
+        (["", "ISO 2022 IR 87"], "胸部"),
+        ("GB18030", "胸部"),
+        ("ISO_IR 144", "Грудная клетка"),
+        ("GB18030", "手"),
+    ],
+)
+@pytest.mark.parametrize("own", [True, False])
+def test_the_code_of_a_body_part_is_read_in_the_character_set_of_its_item_or_of_the_file(
+    write_dicom: WriteDicom, charset: str | list[str], part: str, own: bool
+) -> None:
+    item = Dataset()
+    item.CodeMeaning = part
+    if own:
+        item.SpecificCharacterSet = charset
+    path = write_dicom(
+        PIXELS,
+        SpecificCharacterSet="ISO_IR 100" if own else charset,
+        BodyPartExamined=None,
+        AnatomicRegionSequence=[item],
+    )
+    if part == "手":
+        with pytest.raises(RadiographError, match="WRONG_BODY_PART"):
+            read_radiograph(path)
+    else:
+        assert read_radiograph(path).body_part == part.upper()
 
 
 def test_an_image_is_not_transposed(write_dicom: WriteDicom) -> None:
@@ -76,8 +132,8 @@ def test_an_image_is_not_transposed(write_dicom: WriteDicom) -> None:
 def test_burned_in_text_is_told_of_unless_it_is_expected(write_dicom: WriteDicom) -> None:
     path = write_dicom(PIXELS, BurnedInAnnotation="YES")
     told, expected = (
-        read_radiograph(path),
-        read_radiograph(path, acceptance=AcceptanceFilters(allow_burned_in=True)),
+        read_dicom(path.read_bytes(), AcceptanceFilters()),
+        read_dicom(path.read_bytes(), AcceptanceFilters(allow_burned_in=True)),
     )
     assert told.burned_in
     assert expected.burned_in

@@ -33,6 +33,12 @@ def test_a_text_in_no_known_encoding_is_still_a_text() -> None:
     assert elements("PatientID", b"\xe9\xff").text("PatientID") == "éÿ"
 
 
+def test_a_plain_text_is_read_without_a_look_at_the_character_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pneumoseg.transforms.reader.elements.decode_text", None)
+    assert elements("PatientID", b"P1").decode("PatientID") == ("P1", True)
+    assert Elements(Dataset()).decode("PatientID") == ("", True)
+
+
 def test_a_code_is_the_first_value_in_capitals() -> None:
     assert elements("ViewPosition", b"pa \\LL").code("ViewPosition") == "PA"
 

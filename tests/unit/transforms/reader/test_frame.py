@@ -17,16 +17,24 @@ from pydicom.encaps import encapsulate
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     MPEG2MPML,
+    UID,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     RLELossless,
 )
 
+from pneumoseg.transforms.reader.dicom import read_dicom
 from pneumoseg.transforms.reader.elements import Elements
 from pneumoseg.transforms.reader.frame import Layout, read_layout
-from pneumoseg.transforms.reader.radiograph import Radiograph, RadiographError, read_radiograph
+from pneumoseg.transforms.reader.radiograph import (
+    AcceptanceFilters,
+    Radiograph,
+    RadiographError,
+    read_radiograph,
+)
 from pneumoseg.transforms.reader.reasons import Reason
 
 TWELVE_BITS: dict[str, Any] = {
@@ -126,6 +134,11 @@ BYTES = np.arange(240, dtype=np.uint8).reshape(12, 20)
 WORDS = (np.arange(240, dtype=np.uint16) * 273).reshape(12, 20)  # up to 65247
 
 
+def read(path: Path) -> Radiograph:
+    """Read header and pixels, without a look at the picture: these are too small for a chest."""
+    return read_dicom(path.read_bytes(), AcceptanceFilters())
+
+
 def reasons(radiograph: Radiograph) -> list[Reason]:
     return [reason for reason, _ in radiograph.warnings]
 
@@ -138,7 +151,7 @@ def refusal(path: Path) -> Reason:
 
 @pytest.mark.parametrize("pixels", [BYTES, WORDS, WORDS.astype(np.int16), BYTES.astype(np.int8)], ids=str)
 def test_native_pixels_come_out_as_they_went_in(write_dicom: WriteDicom, pixels: np.ndarray) -> None:
-    radiograph = read_radiograph(write_dicom(pixels, syntax=ImplicitVRLittleEndian))
+    radiograph = read(write_dicom(pixels, syntax=ImplicitVRLittleEndian))
     assert radiograph.stored.dtype == pixels.dtype
     np.testing.assert_array_equal(radiograph.stored, pixels)
     assert radiograph.warnings == ()
@@ -185,14 +198,14 @@ def test_the_sign_is_extended_after_the_shift(write_dicom: WriteDicom) -> None:
 
 def test_an_odd_number_of_bytes_is_padded_silently(write_dicom: WriteDicom) -> None:
     pixels = BYTES[:11, :19]
-    radiograph = read_radiograph(write_dicom(np.ascontiguousarray(pixels)))
+    radiograph = read(write_dicom(np.ascontiguousarray(pixels)))
     np.testing.assert_array_equal(radiograph.stored, pixels)
     assert radiograph.warnings == ()
 
 
 def test_padding_after_the_pixels_is_told_of(write_dicom: WriteDicom) -> None:
     path = write_dicom(BYTES.tobytes() + bytes(128), shape=(12, 20))
-    assert reasons(read_radiograph(path)) == [Reason.TRAILING_BYTES]
+    assert reasons(read(path)) == [Reason.TRAILING_BYTES]
 
 
 @pytest.mark.parametrize(("rows", "more"), [(8, 0), (11, 0), (12, 240)])
@@ -224,7 +237,7 @@ def test_grey_stored_as_rgb_becomes_grey(write_dicom: WriteDicom, planar: int) -
         PhotometricInterpretation="RGB",
         PlanarConfiguration=planar,
     )
-    radiograph = read_radiograph(path)
+    radiograph = read(path)
     np.testing.assert_array_equal(radiograph.stored, BYTES)
     assert reasons(radiograph) == [Reason.COLOUR_TO_GREY]
 
@@ -233,6 +246,25 @@ def test_grey_stored_as_ybr_is_its_first_channel(write_dicom: WriteDicom) -> Non
     pixels = np.stack([BYTES, np.full_like(BYTES, 128), np.full_like(BYTES, 128)], axis=-1)
     path = write_dicom(pixels, SamplesPerPixel=3, PhotometricInterpretation="YBR_FULL", PlanarConfiguration=0)
     np.testing.assert_array_equal(read_radiograph(path).stored, BYTES)
+
+
+@pytest.mark.parametrize(
+    "marker", [b"", b"\xff\xee\0\x0eAdobe\0d\0\0\0\0\x01"]
+)  # whose last byte declares YCbCr
+@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEGExtended12Bit])
+@pytest.mark.parametrize("photometric", ["YBR_FULL", "YBR_FULL_422"])
+def test_grey_of_a_jpeg_stream_is_found_whether_its_decoder_converts_the_colours_or_not(
+    write_dicom: WriteDicom, marker: bytes, syntax: UID, photometric: str
+) -> None:
+    grey = np.kron(np.arange(40, 240, 20, dtype=np.uint8), np.ones((16, 16), dtype=np.uint8))
+    file = BytesIO()
+    Image.fromarray(np.stack([grey] * 3, axis=-1)).save(file, "JPEG", quality=100, subsampling=1)
+    stream = file.getvalue()
+    if marker:  # in place of that of JFIF
+        stream = stream[:2] + marker + stream[4 + int.from_bytes(stream[4:6], "big") :]
+    colour = {"SamplesPerPixel": 3, "PlanarConfiguration": 0, "PhotometricInterpretation": photometric}
+    radiograph = read_radiograph(write_dicom(stream, syntax=syntax, shape=(16, 160), **colour))
+    np.testing.assert_allclose(radiograph.stored, grey, atol=1)
 
 
 def test_colours_are_not_supported(write_dicom: WriteDicom) -> None:

@@ -165,17 +165,47 @@ def test_a_pixel_of_more_than_1_5_mm_is_coarse(
 def test_a_turned_or_inverted_picture_is_warned_of_at_any_size(chest: Radiograph, step: int) -> None:
     small = chest.stored[::step, ::step]
     assert min(small.shape) < 128
-    spaced = replace(chest, spacing_mm=(0.2, 0.2))
-    assert reasons(replace(spaced, stored=small)) == []
-    assert reasons(replace(spaced, stored=small[::-1])) == [Reason.LOOKS_TURNED]
-    assert reasons(replace(spaced, stored=small.max() - small)) == [Reason.LOOKS_INVERTED]
+    coarse = replace(chest, spacing_mm=(0.4 * step, 0.4 * step))
+    assert reasons(replace(coarse, stored=small)) == [Reason.LOW_RESOLUTION]
+    turned, inverted = small[::-1], small.max() - small
+    assert reasons(replace(coarse, stored=turned)) == [Reason.LOW_RESOLUTION, Reason.LOOKS_TURNED]
+    assert reasons(replace(coarse, stored=inverted)) == [Reason.LOW_RESOLUTION, Reason.LOOKS_INVERTED]
 
 
-def test_a_small_picture_need_not_look_like_a_chest(chest: Radiograph) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (96, 128)).astype(chest.stored.dtype)
-    spaced = replace(chest, spacing_mm=(0.2, 0.2))
-    assert reasons(replace(spaced, stored=noise)) == []
-    assert reasons(replace(spaced, stored=noise[:12])) == []
+@pytest.mark.parametrize("shape", [(8, 8), (15, 2000), (100, 3000), (120, 120), (16, 16), (128, 96)])
+@pytest.mark.parametrize("spacing_mm", [None, (0.14, 0.14), (3.0, 3.0)])
+def test_noise_is_reviewed_at_any_size(
+    chest: Radiograph, shape: tuple[int, int], spacing_mm: tuple[float, float] | None
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    assert Reason.LOOKS_UNLIKE_CHEST in reasons(replace(chest, stored=noise, spacing_mm=spacing_mm))
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "spacing_mm", "words"),
+    [
+        (1024, 1024, 0.1, ""),  # 102.4 mm
+        (1024, 1024, 0.09, "it shows 92 x 92 mm by its pixel spacing, a chest needs 100"),
+        (1024, 344, 0.4, ""),
+        (1024, 340, 0.4, "one side is 3.0 times the other, more than 3"),
+        (340, 1024, 0.4, "one side is 3.0 times the other, more than 3"),
+        (15, 15, 20.0, "15 pixels are too few to tell a chest, 16 a side would do"),
+        (16, 16, 20.0, ""),
+    ],
+)
+def test_a_chest_needs_a_size_at_which_it_can_be_told(
+    chest: Radiograph, rows: int, columns: int, spacing_mm: float, words: str
+) -> None:
+    places = (np.arange(side) * 1024 // side for side in (rows, columns))
+    scaled = replace(chest, stored=chest.stored[np.ix_(*places)], spacing_mm=(spacing_mm, spacing_mm))
+    found = dict(look_at(scaled))
+    assert found.get(Reason.LOOKS_UNLIKE_CHEST, "") == words
+    assert Reason.LOOKS_UNLIKE_CHEST in REVIEW_REASONS
+
+
+def test_what_is_too_small_by_its_spacing_is_still_told_to_be_turned(chest: Radiograph) -> None:
+    turned = replace(chest, stored=chest.stored[::-1], spacing_mm=(0.02, 0.02))
+    assert reasons(turned) == [Reason.LOOKS_UNLIKE_CHEST, Reason.LOOKS_TURNED]
 
 
 @pytest.mark.parametrize("border", [0.0, 1.0])

@@ -46,6 +46,13 @@ def test_pixels_are_compressed_without_loss_where_that_halves_them(
     assert result.get("LossyImageCompression", "00") == "00"
 
 
+@pytest.mark.parametrize("orientation", [["LF", "FR"], ["L", "F"], ["RAH", "HAL"], []])
+def test_a_capture_has_the_orientation_of_its_source(tmp_path: Path, orientation: list[str]) -> None:
+    path = saved(tmp_path, capture(make_source(tmp_path, PatientOrientation=orientation)))
+    assert (dcmread(path).PatientOrientation or []) == orientation
+    assert complaints(path) == []
+
+
 def test_a_capture_refers_to_its_source_and_says_why(tmp_path: Path) -> None:
     (reference,) = capture(make_source(tmp_path)).SourceImageSequence
     assert reference.ReferencedSOPInstanceUID == "1.2.3.4"

@@ -74,3 +74,11 @@ def test_an_offset_is_hours_and_minutes(given: str, offset: str) -> None:
 
 def test_a_nul_within_the_character_set_is_ignored() -> None:
     assert read_value(elements("PatientID", "Ärzte", charset=b"ISO\0_IR 192"), "PatientID") == ("Ärzte", "")
+
+
+@pytest.mark.parametrize(
+    "charset", [b"idna", b"hex", b"rot13", b"base64", b"punycode", b"FOO_BAR", b"", b"ISO_IR 100"]
+)
+def test_letters_of_no_character_set_are_guessed_and_said_to_be(charset: bytes) -> None:
+    change = "PatientName: its letters guessed, SpecificCharacterSet does not fit them"
+    assert read_value(elements("PatientName", "Müller", charset=charset), "PatientName") == ("Müller", change)
