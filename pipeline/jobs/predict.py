@@ -124,7 +124,7 @@ def predict_folder(
     uid_root: str | None = None,
     follow_links: bool = False,
     model: Model | None = None,
-    only: Collection[Path] | None = None,
+    only: Collection[str | Path] | None = None,
     known: dict[Path, str] | None = None,
     readers: Readers[Radiograph] | None = None,
     engine: str = LOCAL,
@@ -173,7 +173,11 @@ def predict_folder(
     within = folder if folder.is_dir() else folder.parent
     loaded = model or load_model(model_folder, resolve_device(runtime.device), options)
     found = find_radiographs(
-        folder, leave_out=[output], follow_links=follow_links, warn_of_archives=not known, only=only
+        folder,
+        leave_out=[output],
+        follow_links=follow_links,
+        warn_of_archives=not known,
+        only=None if only is None else set(map(Path, only)),
     )
     model = model or choose_runtime(loaded, images=len(found.images), batch_size=runtime.batch_size)
     settings = make_settings(

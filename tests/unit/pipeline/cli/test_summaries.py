@@ -138,7 +138,8 @@ def test_cross_fitted_scores_stand_with_intervals_beside_in_sample_ones_and_pred
         cross_fitted=cross_fitted,
     )
     text = printed(evaluation_table(report, title="fold 3"))
-    assert cells(text, "the challenge's score")[1:] == ["0.5000", "0.3000 to 0.7000", "0.7500", "0.5000"]
+    # of ten of twenty, by Clopper and Pearson
+    assert cells(text, "the challenge's score")[1:] == ["0.5000", "0.2720 to 0.7280", "0.7500", "0.5000"]
     assert cells(text, "Dice where both contain pixels")[1:3] == ["1.0000", "no interval"]
     assert "fewer than 10 patients count for the score" in unwrapped(text)
     assert "20 images of 20 patients, resampled by patient" in text

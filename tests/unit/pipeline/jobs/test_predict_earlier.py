@@ -17,7 +17,7 @@ from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
 from pneumoseg.pipeline.results.planning import Part, content_sha256
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
-pytestmark = pytest.mark.usefixtures("plain_charts")
+pytestmark = pytest.mark.usefixtures("plain_charts", "unjudged")
 
 
 def put_png(folder: Path, patient: str, *, positive: bool) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from rich.table import Table
+from scipy import stats
 
 from pneumoseg.pipeline.cli.score_tables import comparison_table, score_table
 from pneumoseg.pipeline.core.errors import JobError
@@ -174,7 +175,8 @@ def test_the_table_shows_each_number_beside_that_of_predicting_nothing(score: Sc
     text = printed(score_table(score("a,-1\nb,-1\nc,3 3\nd,-1\n", "a,-1\nb,-1\nc,3 3\nd,0 1\n")))
     found = cells(text, "the challenge's score")
     assert found[1::2] == ["0.7500", "0.5000"]  # 3 of 4 right; 2 of 4 empty
-    assert found[2] == "0.2500 to 1.0000"
+    exact = stats.binomtest(3, 4).proportion_ci(method="exact")
+    assert found[2] == f"{exact.low:.4f} to 1.0000"  # resampling would begin at .25
     assert "resampled by image: give --groups" in text
 
 
@@ -184,6 +186,10 @@ def test_the_table_counts_images_that_were_not_scored(score: Score) -> None:
 
 
 # intervals and comparisons
+
+
+# three of four images of two patients, by Clopper and Pearson: lower than the .5 of resampling q alone
+EXACT = stats.beta.ppf(0.025, 1.5, 1.5)
 
 
 def four_of_two_patients(write: Write) -> tuple[Path, Path]:
@@ -197,7 +203,8 @@ def test_intervals_are_by_patient_where_patients_are_known(write: Write) -> None
     result = score_submission(write("s", "a,-1\nb,-1\nc,3 3\nd,-1\n"), truth, groups=groups, shape=SHAPE)
     assert result.images.groups == ("p", "p", "q", "q")
     dice = result.images.measure()["dice"]
-    assert (dice.value, dice.low, dice.high) == (0.75, 0.5, 1.0)  # q alone, p alone
+    assert (dice.value, dice.high) == (0.75, 1.0)  # p alone is right
+    assert dice.low == pytest.approx(EXACT)
     assert "resampled by patient" in printed(score_table(result))
 
 
@@ -229,7 +236,7 @@ def test_several_submissions_are_compared_with_the_first_on_the_same_images(writ
     assert cells(text, "predict nothing")[1] == "0.5000"
     assert cells(text, "│ nothing")[2:] == ["", ""]
     found = cells(text, "│ better")
-    assert found[1] == "0.7500, 0.5000 to 1.0000"
+    assert found[1] == f"0.7500, {EXACT:.4f} to 1.0000"
     assert found[2] == "+0.2500, 0.0000 to 0.5000"  # p alone: no difference; q alone: one of two
     assert found[3]
 
@@ -241,8 +248,8 @@ def test_numbers_are_whole_on_a_narrow_terminal(write: Write) -> None:
     assert isinstance(results[1], SubmissionScore)
     text = printed(comparison_table(["a/long/path/one.csv", "a/long/path/two.csv"], results), width=80)
     assert "+0.2500, 0.0000 to 0.5000" in text
-    assert "0.7500, 0.5000 to 1.0000" in text
-    assert "0.5000 to 1.0000" in printed(score_table(results[1]), width=80)
+    assert f"0.7500, {EXACT:.4f} to 1.0000" in text
+    assert f"{EXACT:.4f} to 1.0000" in printed(score_table(results[1]), width=80)
 
 
 def test_an_invalid_submission_of_several_keeps_no_other_from_its_score(write: Write) -> None:
