@@ -32,7 +32,7 @@ def test_one_decode_worker_serves_all_studies(
                 pixels, _ = draw_case(number, positive=True)
                 write_radiograph(tmp_path / f"{number}" / "a.dcm", pixels, SOPInstanceUID=f"1.2.{number}")
                 made = self.analyse(tmp_path / f"{number}", tmp_path / f"results{number}", ["seg"])
-                assert (list(made.results), made.statuses) == ([f"seg/1.2.{number}.dcm"], {"segmented": 1})
+                assert (list(made.results), made.statuses) == ([f"seg/1.2.{number}.dcm"], {"review": 1})
             return 15
 
     monkeypatch.setattr(readers, "WorkerProcess", CountedWorker)
