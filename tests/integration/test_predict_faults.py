@@ -81,7 +81,9 @@ def test_a_full_disk_is_told_and_nothing_half_written_has_a_final_name(
     collection: Collection, model_folder: Path, tmp_path: Path
 ) -> None:
     words = ("predict", model_folder, collection.images, "-d", "cpu", "-t", "png,seg", "-o")
-    assert run_command(*words, tmp_path / "whole").returncode == 3  # to be reviewed: the pictures are no chests
+    assert (
+        run_command(*words, tmp_path / "whole").returncode == 3
+    )  # to be reviewed: the pictures are no chests
     whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").rglob("*.*") if path.is_file()}
     largest = max(path.stat().st_size for path in (tmp_path / "whole" / "masks").iterdir())
     assert largest <= 1024 < min(path.stat().st_size for path in (tmp_path / "whole" / "seg").iterdir())
