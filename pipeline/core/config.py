@@ -199,21 +199,27 @@ class TrainConfig(_Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of all randomness of the run."""
 
+    @property
+    def uses_batch_statistics(self) -> bool:
+        """Whether a normalization is trained with the statistics of its batch, which micro-batches would change."""
+        with_encoder = self.network.encoder is not None and not self.optimization.freeze_norm
+        return self.network.normalization == "batch" or with_encoder
+
     @model_validator(mode="after")
     def _check_accumulation(self) -> Self:
         """Refuse batch statistics with accumulation: those of micro-batches would change the training."""
         accumulates = max(self.data.accumulate, *(stage.accumulate for stage in self.data.stages), 1) > 1
-        if accumulates and self.network.normalization == "batch":
+        if not (accumulates and self.uses_batch_statistics):
+            return self
+        if self.network.normalization == "batch":
             raise ValueError(
                 "data.accumulate above 1 with network.normalization batch: batch statistics would be those of a "
                 "micro-batch; group or instance normalization, or accumulate 1, would fit"
             )
-        if accumulates and self.network.encoder and not self.optimization.freeze_norm:
-            raise ValueError(
-                f"data.accumulate above 1 with network.encoder {self.network.encoder}: its batch statistics would be "
-                "those of a micro-batch; optimization.freeze_norm=true, or accumulate 1, would fit"
-            )
-        return self
+        raise ValueError(
+            f"data.accumulate above 1 with network.encoder {self.network.encoder}: its batch statistics would be "
+            "those of a micro-batch; optimization.freeze_norm=true, or accumulate 1, would fit"
+        )
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:

@@ -168,9 +168,8 @@ def _explain(error: Exception, run: TrainingRun, saved: str) -> Exception:
     if isinstance(error, JobError):
         return error
     if is_out_of_memory(error):
-        data, network = run.config.data, run.config.network
-        takes_parts = network.normalization != "batch" and network.encoder is None
-        fit = "a higher data.accumulate, a smaller" if takes_parts else "a smaller"
+        data = run.config.data
+        fit = "a smaller" if run.config.uses_batch_statistics else "a higher data.accumulate, a smaller"
         return JobError(
             f"{run.precision.device} has too little memory for {data.batch_size} images of {data.image_size} pixels at "
             f"once; {saved}; a resumed run keeps its settings: unless another program took the memory, a new one with "
