@@ -6,7 +6,7 @@
 # DOWNLOAD holds dicom-images-train/, dicom-images-test/ and train-rle.csv as Kaggle packs them. Add
 # sample_submission.csv and, if you have it, patients.csv (columns ImageId,PatientGroup): without it, images of one
 # patient may be in training and validation at once, and the scores are too high. Training options are those of
-# `pneumoseg train`, for example: --preset quick --epochs 5
+# `pneumoseg train`: --preset reference for the recipe of the reference model, --preset quick for a first look.
 set -eu
 download=$1 output=$2
 shift 2
@@ -18,7 +18,7 @@ groups=
 if [ -f "$download/patients.csv" ]; then groups="--groups=$download/patients.csv"; fi
 
 pneumoseg prepare "$download/dicom-images-train" --labels "$download/train-rle.csv" ${groups:+"$groups"} \
-    -o "$output/manifest.json"
+    -o "$output/manifest.json" || [ $? -eq 3 ] # 3: files or label rows were refused, and are listed
 
 pneumoseg train "$output/manifest.json" -o "$output/run" "$@"
 

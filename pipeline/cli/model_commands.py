@@ -43,7 +43,7 @@ def evaluate(
     overwrite: Overwrite = False,
     computation: Computation,
 ) -> None:
-    """Score a model on the fold that was held out, and compare it with empty predictions."""
+    """Score a model on the fold that was held out, beside predicting nothing."""
     from pneumoseg.pipeline.cli.summaries import print_evaluation
     from pneumoseg.pipeline.jobs.evaluate import evaluate_model
 

@@ -12,7 +12,12 @@ from pneumoseg.pipeline.core.errors import UsageError
 
 _MODEL, _FILES, _COMPUTATION = "Use of the model", "Accepted files", "Computation"  # headings of --help
 
-ModelFolder = Annotated[Path, typer.Argument(help="Model folder: the model/ folder of a training run.")]
+ModelFolder = Annotated[
+    Path,
+    typer.Argument(
+        help="Model folder, as model/ of a training run, or a name that `pneumoseg models` lists."
+    ),
+]
 ManifestFile = Annotated[Path, typer.Argument(help="Manifest written by `pneumoseg prepare`.")]
 ImageFolder = Annotated[Path, typer.Argument(help="Folder of DICOM and PNG files, with subfolders.")]
 ModelAndImages = Annotated[

@@ -86,7 +86,10 @@ def report(
 
 def describe(
     model: Annotated[
-        Path | None, typer.Argument(help="Model folder; default: the network of --preset and --set.")
+        Path | None,
+        typer.Argument(
+            help="Model folder, or a name that `pneumoseg models` lists; default: the network of --preset and --set."
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Path of the block diagram: .png, .svg or .pdf.")
@@ -106,6 +109,7 @@ def describe(
     from pneumoseg.pipeline.core.claims import claim_file
     from pneumoseg.pipeline.core.config_files import load_config
     from pneumoseg.pipeline.jobs.describe import describe_model
+    from pneumoseg.pipeline.model.catalogue import find_model
     from pneumoseg.pipeline.model.description import read_description
     from pneumoseg.pipeline.model.weights import make_network
 
@@ -113,8 +117,8 @@ def describe(
         raise UsageError("a model folder has its own network; leave out either it or --preset and --set")
     if output is not None:
         claim_file(output, overwrite=overwrite)
-    config = read_description(model).network if model else load_config(None, settings, preset=preset).network
-    network = make_network(config)
+    source = read_description(find_model(model)) if model else load_config(None, settings, preset=preset)
+    network = make_network(source.network)
     say(describe_model(network, image_size=image_size, output=output))
     if output is not None:
         say(f"wrote {output}")

@@ -66,7 +66,11 @@ def train(
         ),
     ] = False,
     initial: Annotated[
-        Path | None, typer.Option("--init", help="Model folder whose weights to start from.")
+        Path | None,
+        typer.Option(
+            "--init",
+            help="Model whose weights to start from: a folder, or a name that `pneumoseg models` lists.",
+        ),
     ] = None,
     allow_seen: Annotated[
         bool,

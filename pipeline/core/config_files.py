@@ -145,7 +145,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         content = _load_yaml(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as text ({error}); give a YAML file") from None
+        why = getattr(error, "strerror", None) or error  # the text of an OSError repeats the path
+        raise UsageError(f"{path}: cannot be read as text ({why}); give a YAML file") from None
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
     if content is None:
@@ -206,6 +207,8 @@ def _problem(error: ErrorDetails, layers: Sequence[_Layer]) -> tuple[tuple[int |
         return location, f"{_dotted(location)}{': ' if location else ''}{error['ctx']['error']}"
     if kind == "extra_forbidden":
         problem = f"unknown key {_dotted(location)}; known there: {', '.join(schema.keys(node))}"
+        if elsewhere := [key for key in flatten(TrainConfig()) if key.endswith(f".{location[-1]}")]:
+            problem += f"; did you mean {' or '.join(elsewhere)}?"
         return location, _source(location, layers) + problem
     if kind == "missing" and isinstance(location[-1], str):
         problem = f"{_dotted(known[:-1])} has no {location[-1]}; {schema.fitting(node)} would fit"

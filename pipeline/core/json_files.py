@@ -23,9 +23,10 @@ def read_validated_json(path: Path, schema: type[Content], *, advice: str) -> Co
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # the last for lists in lists in lists
-        why = getattr(error, "strerror", None) or error  # the text of an OSError repeats the path
-        raise JobError(f"{path}: cannot be read ({why}); {advice}") from None
+    except OSError as error:
+        raise JobError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
+    except (ValueError, RecursionError) as error:  # the latter for lists in lists in lists
+        raise JobError(f"{path}: is not JSON ({error}); {advice}") from None
     if (field := schema.model_fields.get("format_version")) is not None:
         version = content.get("format_version") if isinstance(content, dict) else None
         if version != field.default:

@@ -33,7 +33,7 @@ LOCAL: Final = "local"
 RAY: Final = "ray"
 ENGINES: Final = (LOCAL, RAY)
 _BATCHES_PER_BLOCK: Final = 4  # a killed actor loses a block; a small one costs an idle network at its ends
-_MOST_BLOCKS: Final = 10_000  # the driver keeps books of each
+_MOST_BLOCKS: Final = 10_000  # the driver keeps track of each in memory
 
 
 def check_engine(engine: str, part: Part | None) -> None:

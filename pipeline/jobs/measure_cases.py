@@ -93,8 +93,8 @@ def check_own_manifest(model: Model, manifest: Manifest) -> None:
     trained_on = model.description.trained_on
     if manifest_sha256(manifest) != trained_on.manifest_sha256:
         raise UsageError(
-            f"{manifest.name}: the model was trained on another manifest, {trained_on.manifest}, so that no held-out "
-            "images are known; give the manifest of its training"
+            f"{model.folder}: was trained on another manifest, {trained_on.manifest}, so that it is not known which "
+            f"images of {manifest.name} it has held out; give the manifest of its training"
         )
 
 

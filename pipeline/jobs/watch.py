@@ -80,7 +80,7 @@ def watch_folder(
     with readers, Interruption() as interruption:
         while not interruption.received:
             complete = arrivals.complete()
-            # what earlier results do not allow is told at once, and not when the first file arrives
+            # what earlier results do not allow is reported at once, and not when the first file arrives
             is_due = complete or (seen is None and has_receipts(output))
             if is_due and complete != seen:
                 unchanged = dict((seen or {}).items() & complete.items())

@@ -91,7 +91,10 @@ def parse_query(texts: Sequence[str]) -> Query:
     for text in texts or DEFAULT_QUERY:
         keyword, _, value = text.partition("=")
         if not keyword or not value or tag_for_keyword(keyword) is None:
-            raise UsageError(f"--query {text}: KEYWORD=VALUE would fit, such as StudyDate=20260101-20260131")
+            unknown = f"{keyword} is no DICOM keyword; " if keyword and value else ""
+            raise UsageError(
+                f"--query {text}: {unknown}KEYWORD=VALUE would fit, such as StudyDate=20260101-20260131"
+            )
         values.setdefault(keyword, []).append(value)
     of_studies = {keyword: found for keyword, found in values.items() if keyword not in _OF_SERIES}
     if "Modality" in values and "ModalitiesInStudy" not in values:

@@ -34,7 +34,6 @@ class PhantomSet:
     positive: int
     unlabelled: int
     test: int
-    test_positive: int
 
 
 def write_phantoms(
@@ -88,7 +87,6 @@ def write_phantoms(
         positive=sum(ill[case.id] for case in cases if case.labelled and not case.test),
         unlabelled=sum(not case.labelled for case in cases),
         test=test_count,
-        test_positive=sum(ill[case.id] for case in cases if case.test),
     )
     rows = [(case, rle) for case, rles in zip(cases, labels, strict=True) for rle in rles if case.labelled]
     # the header and values of the challenge's first label file have a space too many: readers must cope

@@ -69,9 +69,9 @@ def find_radiographs(
     if only is not None:
         images = [path for path in images if path in only]
     elif not images:
-        behind = f" ({links} links were not followed)" if links else ""
+        behind = f", {links} links were not followed" if links else ""
         raise JobError(
-            f"{folder}: holds no DICOM or PNG file among {others} files{behind}; is it the right folder?"
+            f"{folder}: holds no DICOM or PNG file (unrelated files: {others}{behind}); is it the right folder?"
         )
     return FoundFiles(tuple(images), others, links)
 

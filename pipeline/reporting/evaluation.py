@@ -193,7 +193,8 @@ def _summary(scores: Mapping[str, Any]) -> Section:
             beside = [in_sample[name]["value"]] if in_sample else []
             others = (Cell(number_cell(each, of=name), order=each) for each in (*beside, nothing.get(name)))
             rows.append([title, score_cell(Measured(**quoted[name]), of=name), *others])
-    meaning = f"{MEANINGS[kind].format(unit=_count(scores).unit)} Small print: 95 % interval."
+    unit = _count(scores).unit
+    meaning = f"{MEANINGS[kind].format(unit=unit)} Small print: 95 % interval. {why_no_interval(unit)}"
     return Section("Summary", [Text(meaning), Tiles(tiles), Table(columns, rows)])
 
 

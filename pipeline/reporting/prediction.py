@@ -37,7 +37,7 @@ _SHOWN_CASES: Final = 8  # of a kind
 _COLUMNS: Final = {
     "image": "image", "status": "status", "decision": "decision", "probability": "probability",
     "uncertainty": "uncertainty", "side": "side", "area px": "area_px", "area mm2": "area_mm2", "width mm": "width_mm",
-    "height mm": "height_mm", "components": "components", "remarks": "reason",
+    "height mm": "height_mm", "components": "components", "reasons": "reason",
 }  # fmt: skip
 
 
@@ -98,7 +98,7 @@ _HOW_CHOSEN: Final = (
 
 def _summary(segmented: Sequence[Row], others: Sequence[Row]) -> list[Any]:
     positive = sum(row["decision"] == "positive" for row in segmented)
-    remarks = Counter(reason for row in segmented for reason in row["reason"].split())
+    warnings = Counter(reason for row in segmented for reason in row["reason"].split())
     statuses = Counter(row["status"] for row in others)
     tiles = [
         Tile("images", str(len(segmented)), "segmented"),
@@ -112,7 +112,7 @@ def _summary(segmented: Sequence[Row], others: Sequence[Row]) -> list[Any]:
             str(sum(row["status"] == REVIEW for row in segmented)),
             "look unlike an upright chest",
         ),
-        Tile("with a remark", str(sum(bool(row["reason"]) for row in segmented)), "of the reader"),
+        Tile("with a warning", str(sum(bool(row["reason"]) for row in segmented)), "about file or picture"),
         *(Tile(status, str(count), "files without a result") for status, count in sorted(statuses.items())),
     ]
     blocks: list[Any] = [Tiles(tiles)]
@@ -129,9 +129,9 @@ def _summary(segmented: Sequence[Row], others: Sequence[Row]) -> list[Any]:
             limits=(0.0, 1.0),
         )
         blocks.append(Charts([made]))
-    if remarks:
-        blocks.append(Text("Remarks on images with a result:"))
-        blocks.append(Table(("images", "remark", "what it means"), _counted(remarks)))
+    if warnings:
+        blocks.append(Text("Warnings about images with a result:"))
+        blocks.append(Table(("images", "warning", "what it means"), _counted(warnings)))
     return blocks
 
 
@@ -187,7 +187,7 @@ def _image_table(rows: Sequence[Row]) -> Table:
             [row[name] if name == "image" else number_or_text(row[name]) for name in columns.values()]
             for row in rows[:_SHOWN_ROWS]
         ],
-        filters=[head for head in ("status", "decision", "side", "remarks") if head in columns],
+        filters=[head for head in ("status", "decision", "side", "reasons") if head in columns],
         left_out=max(0, len(rows) - _SHOWN_ROWS),
         file=TABLE,
     )

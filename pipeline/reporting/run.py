@@ -78,7 +78,7 @@ def _tiles(summary: Mapping[str, Any], rows: Sequence[Mapping[str, float | None]
     seconds = sum(row.get("seconds") or 0 for row in rows)
     return [
         Tile("best epoch", best, f"of {len(rows)}; {how}"),
-        Tile("steps an epoch", str(summary["steps"]), f"{summary['skipped_steps']} skipped"),
+        Tile("steps per epoch", str(summary["steps"]), f"{summary['skipped_steps']} skipped"),
         Tile(
             "time",
             f"{seconds / 60:.1f} min",

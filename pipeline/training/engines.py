@@ -112,7 +112,8 @@ def make_evaluator(
         predictor: Predictor to evaluate; `use_predictor` replaces it later.
         batches: Batches with `image`, `label`, `index` and, for padded images, `content`.
         postprocessing: Transform of each case; its ``pred`` is `Prediction.as_dict` for that case.
-        key_metric: Name and metric that decides which weights are best.
+        key_metric: Name and metric whose best value the evaluator remembers; `BestEpochs` decides which weights are
+            kept.
         metrics: Further metrics to report, by name.
     """
     evaluator = SupervisedEvaluator(

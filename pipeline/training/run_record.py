@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.core.files import write_json
 from pneumoseg.pipeline.core.json_files import read_validated_json
+from pneumoseg.pipeline.model.catalogue import find_model
 
 RECORD: Final = "run.json"
 CONFIG: Final = "config.yaml"
@@ -53,14 +54,15 @@ def make_record(
         manifest: Manifest file; a resumed run needs it only if the file has moved.
         fold: Held-out fold, or ``all``; None is fold 0.
         cache: Folder of the decoded images.
-        initial: Model folder of the initial weights.
+        initial: Model folder of the initial weights, or the name of a model of the package.
         allow_seen: Whether images that the initial weights have seen may be held out.
 
     Raises:
         UsageError: If there is no manifest, or fold or initial weights of a resumed run are to change.
         JobError: If the record of a resumed run cannot be read.
     """
-    paths = {"manifest": manifest, "cache": cache, "initial": initial}
+    found = None if initial is None else find_model(initial)
+    paths = {"manifest": manifest, "cache": cache, "initial": found}
     given: dict[str, Path | Fold] = {
         name: Path(path).resolve() for name, path in paths.items() if path is not None
     }

@@ -36,7 +36,7 @@ class Tracker(Protocol):
 class TrackerHandler:
     """Handler that sends each epoch's scores, and pictures of each new best epoch, to trackers.
 
-    A tracker that raises an error, such as one whose server is down, is given up with a warning: the run goes on.
+    A tracker that raises an error, such as one whose server is down, is given up with a warning: the run continues.
 
     Args:
         trackers: Trackers to send to.
@@ -71,7 +71,7 @@ class TrackerHandler:
             except Exception as error:  # noqa: BLE001  (of any library behind a tracker)
                 self.trackers.remove(tracker)
                 warn(
-                    f"{type(tracker).__name__} gets no more scores ({first_line(error)}); the run goes on, and "
+                    f"{type(tracker).__name__} gets no more scores ({first_line(error)}); the run continues, and "
                     "metrics.csv has them all"
                 )
 

@@ -207,3 +207,9 @@ def test_a_network_with_an_encoder_is_described_without_a_model(workshop: Worksh
     assert "encoder.level5.4" in described.stdout
     both = run_command("describe", workshop.model, "--preset", "reference")
     assert "a model folder has its own network" in the_error(both, 2)
+
+
+def test_a_model_of_the_package_is_described_by_its_name() -> None:
+    described = run_command("describe", "reference")
+    assert described.returncode == 0, described.stderr
+    assert "encoder.level5.4" in described.stdout

@@ -133,8 +133,11 @@ def _find_columns(cells: Sequence[str], id_column: str, path: str | Path) -> _Co
     for name, spelled in zip(wanted, (id_column, RLE_COLUMN), strict=True):
         if name not in names:
             found = ", ".join(repr(cell.strip()[:40]) for cell in cells[:8])
-            hint = "is --id-column right?" if name == wanted[0] else "is this a label file?"
-            raise LabelFileError("MISSING_COLUMN", f"{path} has no column {spelled}, only {found}; {hint}")
+            other = " `prepare --id-column` takes the ids from another column" if name == wanted[0] else ""
+            raise LabelFileError(
+                "MISSING_COLUMN",
+                f"{path} has no column {spelled}, only {found}; is this a label file?{other}",
+            )
         if names.count(name) > 1:
             raise LabelFileError(
                 "DUPLICATE_COLUMN", f"{path} has {names.count(name)} columns {spelled}; one would fit"

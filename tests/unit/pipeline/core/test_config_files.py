@@ -59,6 +59,23 @@ def test_an_unknown_key_names_those_that_are_known_beside_it() -> None:
     assert "learning_rate" not in message
 
 
+def test_a_key_of_another_section_is_named_with_it() -> None:
+    with pytest.raises(UsageError, match=r"unknown key epochs; .*; did you mean optimization\.epochs\?$"):
+        load_config(settings=["epochs=3"])
+    with pytest.raises(UsageError) as caught:
+        load_config(settings=["optimization.epoch=3"])
+    assert "did you mean" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "none.yaml"
+    with pytest.raises(UsageError) as caught:
+        load_config(path)
+    assert (
+        str(caught.value) == f"{path}: cannot be read as text (No such file or directory); give a YAML file"
+    )
+
+
 def test_an_unknown_section_names_the_sections() -> None:
     with pytest.raises(UsageError, match="network, data, augmentation, optimization, tta, precision"):
         load_config(settings=["optimiser.learning_rate=1"])

@@ -27,6 +27,13 @@ def the_error(path: Path, content: bytes, schema: type[BaseModel]) -> str:
     return message
 
 
+def test_a_file_that_is_not_there_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "content.json"
+    with pytest.raises(JobError) as caught:
+        read_validated_json(path, Plain, advice="write it anew")
+    assert str(caught.value) == f"{path}: cannot be read (No such file or directory); write it anew"
+
+
 def test_content_that_fits_is_returned(tmp_path: Path) -> None:
     path = tmp_path / "content.json"
     path.write_text('{"format_version": 3, "number": 7}')
@@ -35,7 +42,7 @@ def test_content_that_fits_is_returned(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[" * 10**5, b"\xff\xfe"])
 def test_what_is_not_json_is_an_error_of_one_line(tmp_path: Path, content: bytes) -> None:
-    assert "cannot be read (" in the_error(tmp_path / "content.json", content, Plain)
+    assert "is not JSON (" in the_error(tmp_path / "content.json", content, Plain)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -221,7 +222,7 @@ def test_half_precision_rounds_kernels_and_nothing_else(model: Path, collection:
 def test_cases_of_another_manifest_are_refused(
     collection: Collection, model_folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="trained on another manifest"):
+    with pytest.raises(UsageError, match=f"^{re.escape(str(model_folder))}: was trained on another manifest"):
         tune_model(model_folder, collection.manifest_path, tmp_path / "tuned")
 
 

@@ -57,8 +57,9 @@ def test_values_of_a_keyword_are_alternatives_and_keywords_are_combined() -> Non
 
 @pytest.mark.parametrize("text", ["Modality", "Modality=", "NoKeyword=1", "=1"])
 def test_a_condition_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="KEYWORD=VALUE"):
+    with pytest.raises(UsageError, match="KEYWORD=VALUE") as caught:
         parse_query([text])
+    assert ("NoKeyword is no DICOM keyword" in str(caught.value)) == (text == "NoKeyword=1")
 
 
 def test_a_transient_error_is_tried_again_with_growing_pauses() -> None:

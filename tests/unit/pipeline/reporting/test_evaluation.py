@@ -161,6 +161,7 @@ def test_cross_fitted_numbers_are_those_to_quote(tmp_path: Path) -> None:
     assert list(shown.columns[1:3]) == ["cross-fitted", "in-sample"]
     assert [row[1:3] for row in texts(shown)] == [["0.6250 no interval", "0.7500"]] * 2
     assert "quote these scores" in words(page, "Summary")
+    assert "No interval: fewer than 10" in words(page, "Summary")  # the tiles below say "no interval"
 
 
 def test_cases_are_shown_at_the_operating_point_whose_numbers_are_quoted(

@@ -74,21 +74,21 @@ def test_files_that_were_only_skipped_are_none(tmp_path: Path) -> None:
     assert len(page_of(tmp_path, image("a", 0.9), refused("b", status="skipped")).warnings) == 0
 
 
-def test_each_remark_is_counted_and_explained(tmp_path: Path) -> None:
+def test_each_warning_is_counted_and_explained(tmp_path: Path) -> None:
     page = page_of(
         tmp_path, image("a", 0.9, reason="BAD_UID NON_SQUARE"), image("b", 0.1, reason="NON_SQUARE")
     )
-    (remarks,) = tables(page, "Summary")
-    assert [list(row) for row in remarks.rows] == [
+    (warnings,) = tables(page, "Summary")
+    assert [list(row) for row in warnings.rows] == [
         [2, "NON_SQUARE", Reason.NON_SQUARE.sentence],
         [1, "BAD_UID", Reason.BAD_UID.sentence],
     ]
-    assert tiles(page)["with a remark"][0] == "2"
+    assert tiles(page)["with a warning"][0] == "2"
 
 
-def test_a_remark_of_another_release_is_counted_without_a_word(tmp_path: Path) -> None:
-    (remarks,) = tables(page_of(tmp_path, image("a", 0.9, reason="NEW_ONE")), "Summary")
-    assert [list(row) for row in remarks.rows] == [[1, "NEW_ONE", None]]
+def test_a_warning_of_another_release_is_counted_without_a_word(tmp_path: Path) -> None:
+    (warnings,) = tables(page_of(tmp_path, image("a", 0.9, reason="NEW_ONE")), "Summary")
+    assert [list(row) for row in warnings.rows] == [[1, "NEW_ONE", None]]
 
 
 def test_a_folder_of_refused_files_has_their_reasons_and_nothing_else(tmp_path: Path) -> None:
@@ -174,9 +174,9 @@ def test_columns_of_which_nothing_is_known_are_left_out(tmp_path: Path) -> None:
     ]
 
 
-def test_images_can_be_chosen_by_status_decision_side_and_remark(tmp_path: Path) -> None:
+def test_images_can_be_chosen_by_status_decision_side_and_reason(tmp_path: Path) -> None:
     page = page_of(tmp_path, image("a", 0.9, side="left", reason="BAD_UID"))
-    assert list(tables(page, "Images")[0].filters) == ["status", "decision", "side", "remarks"]
+    assert list(tables(page, "Images")[0].filters) == ["status", "decision", "side", "reasons"]
 
 
 @pytest.mark.parametrize("name", ["007", "1e5", "nan", "x" * 300])

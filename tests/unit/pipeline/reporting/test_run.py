@@ -55,7 +55,7 @@ def test_every_learning_curve_is_drawn(tmp_path: Path) -> None:
 def test_the_best_epoch_the_steps_and_the_time_are_told(tmp_path: Path) -> None:
     found = tiles(run_page(write_run(tmp_path)), "Learning")
     assert found["best epoch"] == ("2", "of 3; its weights were kept")
-    assert found["steps an epoch"] == ("30", "1 skipped")
+    assert found["steps per epoch"] == ("30", "1 skipped")
     assert found["time"][0] == "3.0 min"  # three epochs of 60 s
 
 

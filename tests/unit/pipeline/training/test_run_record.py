@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from pneumoseg.pipeline.core.errors import JobError, UsageError
+from pneumoseg.pipeline.model import catalogue
 from pneumoseg.pipeline.training.run_record import (
     RECORD,
     RunRecord,
@@ -46,6 +47,14 @@ def test_a_relative_path_is_found_from_any_folder(
     record = make_record(tmp_path / "new", resume=False, **{**NOTHING, "manifest": Path("manifest.json")})
     assert record.manifest == manifest
     assert record.fold == 0
+
+
+def test_initial_weights_may_be_those_of_a_model_of_the_package(
+    tmp_path: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "available_models", lambda: {"tiny": tmp_path / "package" / "tiny"})
+    start = {**NOTHING, "manifest": manifest, "initial": "tiny"}
+    assert make_record(tmp_path / "new", resume=False, **start).initial == tmp_path / "package" / "tiny"
 
 
 def test_a_new_run_needs_a_manifest(tmp_path: Path) -> None:

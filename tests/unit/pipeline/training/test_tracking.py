@@ -89,7 +89,7 @@ def test_a_tracker_that_fails_is_given_up_with_a_warning_and_the_others_go_on(
     assert [row["epoch"] for row in other.rows] == [1, 2, 3]
     said = " ".join(capsys.readouterr().err.split())
     assert said.count("warning:") == 1
-    assert "Failing gets no more scores (connection refused); the run goes on" in said
+    assert "Failing gets no more scores (connection refused); the run continues" in said
 
 
 def test_without_trackers_no_picture_is_drawn() -> None:

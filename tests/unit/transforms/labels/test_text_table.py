@@ -93,7 +93,9 @@ def test_a_missing_column_is_named_beside_those_that_are_there(path: Path) -> No
 
 def test_a_missing_id_column_points_at_the_option(path: Path) -> None:
     path.write_text(f"{HEADER}a,-1\n", encoding="utf-8")
-    with pytest.raises(LabelFileError, match=r"no column NIH_ID.*--id-column"):
+    with pytest.raises(
+        LabelFileError, match=r"no column NIH_ID.*is this a label file\? `prepare --id-column`"
+    ):
         read_labels(path, id_column="NIH_ID")
 
 
