@@ -62,7 +62,7 @@ def draw_rates(axes: Axes, rows: Rows) -> None:
 LEARNING_CURVES: Final[Mapping[str, Callable[[Axes, Rows], None]]] = {
     "Loss": draw_loss,
     "Dice": draw_dice,
-    "Images": draw_rates,
+    "Classification": draw_rates,
 }
 
 

@@ -98,7 +98,7 @@ def describe(model: Model, graph: InferenceGraph) -> dict[str, str]:
     image = (
         "greys in [0, 1]"
         if graph.standardizes
-        else "standardised by the mean and deviation of its own pixels"
+        else "standardised by the mean and standard deviation of its own pixels"
     )
     return {
         "pneumoseg": version("pneumoseg"),

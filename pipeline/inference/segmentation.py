@@ -148,7 +148,7 @@ def load_predictor(
     """Load a model for use from Python.
 
     Args:
-        model_folder: Model folder written by `train_model`.
+        model_folder: Model folder written by `train_model`, or the name of a model of the package: ``reference``.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         tta: Test-time augmentations, ``flip`` and ``scale``; None selects the model's own.
         operating_point: Operating point to use: ``challenge``, ``specificity``, ``screening``, or a bound such as

@@ -101,8 +101,8 @@ def train_model(
         resume: Resume the run in *run_dir* after its last saved step.
         overwrite: Delete the run that *run_dir* holds.
         cache: Folder of the decoded images; None puts it beside the manifest.
-        initial: Model folder whose weights the training starts from; of several members, the one that has seen fewest
-            held-out images.
+        initial: Model whose weights the training starts from: a folder, or the name of a model of the package. Of
+            several members, the one is taken that has seen fewest held-out images.
         allow_seen: Hold out images that the initial weights have seen, and mark every score.
         mlflow: Tracking store for MLflow.
         report: Evaluate the model on the held-out fold as `evaluate_model` does, and write the report of the run.

@@ -21,6 +21,8 @@ from pneumoseg.pipeline.model.catalogue import DEFAULT, find_model
 
 CREDENTIALS: Final = "PNEUMOSEG_DICOMWEB"
 """Prefix of the environment variables with the credentials of a DICOMweb server; see `dicomweb.credentials_of`."""
+_PROBLEMS: Final = {"extra_forbidden": "is no key that is known here", "missing": "is missing"}
+"""Errors of pydantic by their type, in words for somebody who has written YAML."""
 
 
 def _as_tuple(value: Any) -> Any:
@@ -277,10 +279,12 @@ def load_listen_config(path: str | Path) -> ListenConfig:
     try:
         config = ListenConfig.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        # a misspelt key comes first, since the right one is then missing
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         place = ".".join(str(part) for part in first["loc"]) or "the file"
+        what = _PROBLEMS.get(first["type"], first["msg"].removeprefix("Value error, "))
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise UsageError(f"{path}: {place}: {first['msg'].removeprefix('Value error, ')}{more}") from None
+        raise UsageError(f"{path}: {place}: {what}{more}") from None
     folder = Path(path).absolute().parent
     model = find_model(config.analysis.model.expanduser(), within=folder)
     located = config.model_copy(update=_located(config, folder))

@@ -86,13 +86,13 @@ class Readers(Generic[_Result]):
         results: dict[int, _Result | RadiographError] = {}
         self._fill()
         try:
-            for number in itertools.count():
-                while number not in results:
+            for index in itertools.count():
+                while index not in results:
                     self._hand_out(files, room=self.window - len(results))
                     if not any(worker.files for worker in self._workers):
                         return
                     self._receive(results)
-                yield results.pop(number)
+                yield results.pop(index)
         finally:  # closed early: results still being read are not needed
             for worker in [worker for worker in self._workers if worker.files]:
                 self._workers.remove(worker)
@@ -133,16 +133,16 @@ class Readers(Generic[_Result]):
             return
         if answer is END:
             self._replace(worker, results)
-        elif (number := worker.take(answer)) is not None:
-            results[number] = answer
+        elif (index := worker.take(answer)) is not None:
+            results[index] = answer
 
     def _replace(self, worker: WorkerProcess, results: dict[int, _Result | RadiographError]) -> None:
         """Replace a worker that has ended by a new one, with the files that remain to be read."""
         self._workers.remove(worker)
         worker.end()
         if (error := worker.blame()) is not None:
-            number, _ = worker.files.popleft()
-            results[number] = error
+            index, _ = worker.files.popleft()
+            results[index] = error
         fresh = self._start()
         self._workers.append(fresh)
         for file in worker.files:

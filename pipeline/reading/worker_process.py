@@ -62,14 +62,14 @@ class WorkerProcess:
         self._thread = Thread(target=self._receive, args=[answers], daemon=True)
         self._thread.start()
 
-    def ask(self, number: int, path: Path) -> None:
+    def ask(self, index: int, path: Path) -> None:
         """Send one more file.
 
         Args:
-            number: Index of the file.
+            index: Index of the file.
             path: Path of the file.
         """
-        self.files.append((number, path))
+        self.files.append((index, path))
         self._write(pickle.dumps(path))
         if self._is_ready and len(self.files) == 1:
             self.due = time.monotonic() + self.seconds
@@ -82,14 +82,14 @@ class WorkerProcess:
 
         Returns: Index of the file that the message is the result of; None for the first message, `READY`.
         """
-        number = None
+        index = None
         if self._is_ready:
-            number, _ = self.files.popleft()
+            index, _ = self.files.popleft()
             self._has_answered = True
         elif answer == READY:
             self._is_ready = True
         self.due = time.monotonic() + self.seconds if self.files else math.inf
-        return number
+        return index
 
     def interrupt(self) -> None:
         """Kill the process for exceeding its time limit; results that it has sent before are still received."""

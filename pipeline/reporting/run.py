@@ -15,7 +15,7 @@ from pneumoseg.pipeline.reporting.svg import to_svg
 _NOTES: Final = {
     "Loss": "The levels differ, since positives are rarer in the validation: compare the trends.",
     "Dice": "The held-out fold, at the in-sample operating point of each epoch.",
-    "Images": "AUC of the image probability; sensitivity and specificity at the same points.",
+    "Classification": "AUC of the image probability; sensitivity and specificity at the same points.",
 }
 
 

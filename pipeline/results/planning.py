@@ -34,23 +34,21 @@ class Part:
     """One of several runs that share the files of a folder.
 
     Attributes:
-        number: Index of the part, from 0.
+        index: Index of the part, from 0.
         count: Number of parts.
 
     Raises: UsageError: If there is no such part.
     """
 
-    number: int
+    index: int
     count: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.number < self.count:
-            raise UsageError(
-                f"--part-id {self.number} of --num-parts {self.count}: 0 to {self.count - 1} fit"
-            )
+        if not 0 <= self.index < self.count:
+            raise UsageError(f"--part-id {self.index} of --num-parts {self.count}: 0 to {self.count - 1} fit")
 
     def __str__(self) -> str:
-        return f"{self.number}-of-{self.count}"
+        return f"{self.index}-of-{self.count}"
 
     def of(self, files: Sequence[_File]) -> Sequence[_File]:
         """Select the files of this part.
@@ -58,7 +56,7 @@ class Part:
         Args:
             files: All files, or something for each of them, in order.
         """
-        return files[self.number :: self.count]
+        return files[self.index :: self.count]
 
 
 class Names:

@@ -300,7 +300,7 @@ def _unpack(segment: bytes, info: StreamInfo) -> NDArray[np.uint8]:
     except imagecodecs.PackbitsError as error:
         if "TOO_SMALL" in str(error):
             raise RadiographError(
-                Reason.CONFLICTING_SIZE, "an RLE segment has more rows than told"
+                Reason.CONFLICTING_SIZE, "an RLE segment has more rows than the header gives"
             ) from error
         raise RadiographError(Reason.DECODE_ERROR, "an RLE segment is damaged") from error
     if len(plane) < pixels:

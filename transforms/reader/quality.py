@@ -4,9 +4,9 @@ The checks use a few thousand pixels and cost little beside decoding.
 
 One template of 16 x 16 numbers determines rotation, polarity and similarity to a frontal chest. The image is rotated by
 each multiple of 90 degrees and inverted, and its likeness is the correlation with the template. The pose with the
-highest likeness is that of the image; where even that likeness is low, the image does not show a frontal chest, and
-where it has not the size of one, that is uncertain. The template was fitted so that an upright frontal chest is
-preferred to the same one in any other pose; an image and its mirror image have the same likeness.
+highest likeness is that of the image. Where even that likeness is low, the image does not show a frontal chest; where
+the image does not have the size of a chest, that is uncertain. The template was fitted so that an upright frontal chest
+is preferred to the same one in any other pose; an image and its mirror image have the same likeness.
 
 Source: fitted and measured by ``benchmarks/input_quality.py``; ``docs/quality.md`` lists the rates of false warnings.
 """
@@ -226,7 +226,7 @@ def _check_look(
         warnings.append((Reason.LOOKS_UNLIKE_CHEST, "; ".join(doubts)))
     if pose is None or pose.likeness < LEAST_LIKENESS or pose.gain < LEAST_GAIN:
         return
-    by = f"its likeness to a frontal chest is {pose.likeness_as_it_is:.2f} as it is, else {pose.likeness:.2f}"
+    by = f"its likeness to a frontal chest is {pose.likeness_as_it_is:.2f}, and {pose.likeness:.2f} once corrected"
     if pose.quarter_turns:
         warnings.append((Reason.LOOKS_TURNED, f"it looks {_TURNED[pose.quarter_turns]}: {by}"))
     if pose.inverted:
@@ -234,7 +234,7 @@ def _check_look(
 
 
 def _doubts_of_size(field: Picture, radiograph: Radiograph) -> list[str]:
-    """Say why an image of its size may not show a whole chest, or not so that one could tell."""
+    """List why an image of this size may not show a whole chest, or is too small to be checked."""
     doubts = []
     shorter, longer = sorted(field.shape)
     if shorter < TEMPLATE_SIDE:

@@ -60,7 +60,7 @@ def test_the_example_is_valid() -> None:
         ({"rules": [{"name": "../a", "send_to": "pacs"}]}, "rules.0.name"),
         ({"rules": [{"name": "a", "send_to": "pacs"} for _ in range(2)]}, "the name a occurs twice"),
         ({"rules": [{"name": "a", "outputs": ["png"], "send_to": "pacs"}]}, "rules.0.outputs.0.*'seg'"),
-        ({"limit": {}}, "limit: Extra inputs"),
+        ({"limit": {}}, "limit: is no key that is known here$"),
         ({"analysis": {"model": 5}}, "analysis.model: .*path"),
         ({"destinations": {"web": {"protocol": "dicomweb", "url": "http://u:p@host"}}}, "destinations.web"),
     ],
@@ -69,3 +69,12 @@ def test_an_invalid_value_is_named_in_one_line(tmp_path: Path, values: dict[str,
     with pytest.raises(UsageError, match=message) as raised:
         load_listen_config(write(tmp_path, **values))
     assert "\n" not in str(raised.value)
+
+
+def test_a_misspelt_key_is_named_before_the_key_that_is_missing_for_it(tmp_path: Path) -> None:
+    (tmp_path / "listen.yaml").write_text("spol: spool\n")
+    with pytest.raises(UsageError, match=r"listen\.yaml: spol: is no key that is known here \(and 4 more\)$"):
+        load_listen_config(tmp_path / "listen.yaml")
+    (tmp_path / "listen.yaml").write_text("")
+    with pytest.raises(UsageError, match=r"listen\.yaml: spool: is missing \(and 3 more\)$"):
+        load_listen_config(tmp_path / "listen.yaml")

@@ -49,7 +49,7 @@ def test_the_first_line_says_what_was_scored(tmp_path: Path) -> None:
 
 
 def test_every_learning_curve_is_drawn(tmp_path: Path) -> None:
-    assert list(charts(run_page(write_run(tmp_path)), "Learning")) == ["Loss", "Dice", "Images"]
+    assert list(charts(run_page(write_run(tmp_path)), "Learning")) == ["Loss", "Dice", "Classification"]
 
 
 def test_the_best_epoch_the_steps_and_the_time_are_told(tmp_path: Path) -> None:
