@@ -69,7 +69,8 @@ class NetworkConfig(_Section):
     def _check_encoder(self) -> Self:
         if self.encoder is None and self.encoder_weights is not None:
             raise ValueError(
-                f"encoder_weights = {self.encoder_weights}: there is no encoder to load them into; set encoder too"
+                f"encoder_weights = {self.encoder_weights}: there is no encoder to load them into; set encoder too, or "
+                "encoder_weights to null"
             )
         channels = Encoder.in_channels
         if self.encoder is not None and self.in_channels != channels:
