@@ -136,6 +136,7 @@ def test_four_commands_lead_from_the_challenges_download_to_the_upload(tmp_path:
             path.rename(nested / path.name)
     for table in (made.labels, made.groups, made.sample_submission):
         table.rename(download / table.name)
+    (download / "dicom-images-train" / "cut.dcm").write_bytes(b"")  # is refused, and costs nothing else
     assert (download / "train-rle.csv").read_text().startswith("ImageId, EncodedPixels\n")
     tools.mkdir()
     write_executable(tools / "pneumoseg", f'exec {shlex.quote(sys.executable)} -m pneumoseg.pipeline "$@"')
