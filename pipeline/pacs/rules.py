@@ -11,7 +11,7 @@ from pneumoseg.transforms.reader.dicom_file import read_dicom_file
 from pneumoseg.transforms.reader.elements import quiet_libraries
 
 _KEYWORDS: Final = frozenset({
-    *ACCEPTANCE_KEYWORDS, "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "StudyDescription",
+    *ACCEPTANCE_KEYWORDS, "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "StudyDescription",
 })  # fmt: skip
 
 
@@ -23,6 +23,7 @@ class ImageFacts:
         sop_class_uid: SOPClassUID; None where it is missing or invalid, as the other UIDs.
         sop_instance_uid: SOPInstanceUID.
         study_uid: StudyInstanceUID.
+        series_uid: SeriesInstanceUID.
         modality: Modality in capitals; empty where unknown, as the following.
         view: View in capitals.
         body_part: Body part in capitals.
@@ -32,6 +33,7 @@ class ImageFacts:
     sop_class_uid: str | None
     sop_instance_uid: str | None
     study_uid: str | None
+    series_uid: str | None
     modality: str
     view: str
     body_part: str
@@ -53,6 +55,7 @@ def read_image_facts(content: bytes, *, max_bytes: int) -> ImageFacts:
             sop_class_uid=elements.uid("SOPClassUID"),
             sop_instance_uid=elements.uid("SOPInstanceUID"),
             study_uid=elements.uid("StudyInstanceUID"),
+            series_uid=elements.uid("SeriesInstanceUID"),
             modality=elements.code("Modality"),
             view=read_view(elements),
             body_part=read_body_part(elements),

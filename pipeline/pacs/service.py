@@ -2,9 +2,10 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,11 +22,30 @@ from pneumoseg.pipeline.pacs.receiver import NO_SUCH_TRANSACTION, SUCCESS, Recei
 from pneumoseg.pipeline.pacs.sender import Sender
 from pneumoseg.pipeline.pacs.spool import Spool
 from pneumoseg.pipeline.pacs.study import IMAGES, Study
+from pneumoseg.transforms.reader.reasons import Reason
 
 _PAUSE_S: Final = 0.5  # between looks for a study that is due
 _CLEANING_S: Final = 60.0
 _MANY_FAILURES: Final = 3  # of one analysis, after which the listener is not healthy
+_OF_MACHINE: Final = frozenset(
+    {Reason.TIMED_OUT, Reason.DECODER_DIED}
+)  # or of the image: tried again some times
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+){3,}")  # names of files are UIDs
+
+
+@dataclass(frozen=True)
+class ImageOutcome:
+    """What has become of an image in the analysis.
+
+    Attributes:
+        status: Status of its row in the tables.
+        reason: Reasons of a refusal or a warning, separated by spaces.
+        left_out: DICOM results that could not be made, each with the reason.
+    """
+
+    status: str
+    reason: str = ""
+    left_out: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,11 +54,11 @@ class Analysed:
 
     Attributes:
         results: SHA-256 of each DICOM result, by its path within the folder of the results.
-        statuses: Number of images by status.
+        images: Outcome of each image, by its file name.
     """
 
     results: Mapping[str, str]
-    statuses: Mapping[str, int] = field(default_factory=dict)
+    images: Mapping[str, ImageOutcome]
 
 
 Analyse = Callable[[Path, Path, Sequence[str]], Analysed]
@@ -137,23 +157,46 @@ class Service:
         began = time.monotonic()
         try:
             made = self.analyse(study.folder / IMAGES, study.result_folder, study.state.outputs)
-            study.note_analysis(images, made.results)
+            settled = [name for name in images if self._is_settled(study, made.images.get(name))]
+            new = set(settled) - set(study.state.analysed)
+            study.note_analysis(settled, made.results)
         except InterruptedRunError:
             raise
         except Exception as error:  # noqa: BLE001  (one study must not end the listener; it is tried again)
-            why = _UID.sub("UID", str(error) if isinstance(error, JobError) else explain(error))
-            wait = round(study.backoff.fail(), 1)
-            self.metrics.failed.inc()
-            self.audit.write("analysis failed", study=study.uid, why=why, retry_in_s=wait)
+            self._fail(study, str(error) if isinstance(error, JobError) else explain(error))
             return True
-        seconds = time.monotonic() - began
-        self.metrics.seconds.observe(seconds)
-        for status, count in made.statuses.items():
-            self.metrics.analysed.labels(status).inc(count)
-        facts: dict[str, Any] = {"images": len(images), "results": len(made.results), **made.statuses}
-        self.audit.write("analysed", study=study.uid, seconds=round(seconds, 3), **facts)
+        self._note(study, made, new, seconds=time.monotonic() - began)
+        if unsettled := len(images) - len(settled):
+            self._fail(study, f"{unsettled} images could not be read")
         self.spool.notify()
         return True
+
+    @staticmethod
+    def _is_settled(study: Study, image: ImageOutcome | None) -> bool:
+        """Check whether the outcome of an image is final; one that was not read for want of time may be read later."""
+        if image is None or Reason.UNREADABLE in image.reason.split():  # the disk, and not the file
+            return False
+        return study.backoff.failures >= _MANY_FAILURES or _OF_MACHINE.isdisjoint(image.reason.split())
+
+    def _fail(self, study: Study, why: str) -> None:
+        wait = round(study.backoff.fail(), 1)
+        self.metrics.failed.inc()
+        self.audit.write("analysis failed", study=study.uid, why=_UID.sub("UID", why), retry_in_s=wait)
+
+    def _note(self, study: Study, made: Analysed, new: Collection[str], *, seconds: float) -> None:
+        """Count what was made, and log why images have no results, or not all, or have to be reviewed."""
+        self.metrics.seconds.observe(seconds)
+        for name in sorted(new):
+            image = made.images[name]
+            self.metrics.analysed.labels(image.status).inc()
+            if image.left_out:
+                self.metrics.incomplete.inc()
+            if image.reason or image.left_out:
+                instance = name.removesuffix(".dcm")
+                self.audit.write("image", study=study.uid, instance=instance, **asdict(image))
+        statuses = Counter(image.status for image in made.images.values())
+        facts: dict[str, Any] = {"images": len(made.images), "results": len(made.results), **statuses}
+        self.audit.write("analysed", study=study.uid, seconds=round(seconds, 3), **facts)
 
     def _clean(self) -> None:
         if time.monotonic() - self._cleaned >= _CLEANING_S:
