@@ -19,6 +19,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # typ
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.pacs.audit import Audit
 from pneumoseg.pipeline.pacs.config import ListenConfig, Rule, ServerTls
+from pneumoseg.pipeline.pacs.dicomweb import DUPLICATE
 from pneumoseg.pipeline.pacs.guard import PDU_BYTES, GuardedServer
 from pneumoseg.pipeline.pacs.metrics import Metrics
 from pneumoseg.pipeline.pacs.rules import ImageFacts, find_rule, read_image_facts
@@ -35,7 +36,6 @@ TRANSFER_SYNTAXES: Final = (
 """Transfer syntaxes that are accepted: those that the reader decodes."""
 
 SUCCESS: Final = 0x0000
-DUPLICATE: Final = 0x0111
 NO_SUCH_TRANSACTION: Final = 0x0112
 NO_ROOM: Final = 0xA700
 OTHER_CLASS: Final = 0xA900
