@@ -84,6 +84,7 @@ class Service:
         ]
         self.receiver = Receiver(config, self.spool, self.audit, self.metrics, self._take_report)
         self._cleaned = time.monotonic()
+        self._unusable = 0
 
     def run(self, ready: Callable[[], None]) -> int:
         """Run until SIGINT or SIGTERM; what has been acknowledged stays in the spool for the next start.
@@ -111,7 +112,9 @@ class Service:
         """Start all parts, and end them in the opposite order: first nothing more is received."""
         with ExitStack() as stack:
             stack.callback(self.audit.close)
-            for folder in stack.enter_context(self.spool.opened()):
+            unusable = stack.enter_context(self.spool.opened())
+            self._unusable = len(unusable)
+            for folder in unusable:
                 self.audit.write("unusable", study=folder.parent.name)
             self._add_gauges()
             stack.enter_context(served(self.config.monitor, self.metrics.registry, self.problems))
@@ -129,7 +132,9 @@ class Service:
         watch("studies", "Studies in the spool", lambda: len(self.spool.studies))
         watch("studies_waiting", "Studies that are not analysed", lambda: len(self._waiting()))
         watch(
-            "results_waiting", "Results that are not sent", lambda: sum(each.waiting for each in self.senders)
+            "results_waiting",
+            "Results that are not sent",
+            lambda: sum(each.waiting for each in self.senders) + self._without_destination(),
         )
         watch("spool_bytes", "Bytes of the images in the spool", lambda: self.spool.used_bytes)
         watch("free_bytes", "Free bytes of the disk", lambda: self.spool.free_bytes)
@@ -137,12 +142,27 @@ class Service:
     def _waiting(self) -> list[Study]:
         return [study for study in self.spool.studies if not study.is_analysed]
 
+    def _without_destination(self) -> int:
+        """Count the results for destinations that the configuration no longer names."""
+        return sum(
+            len(study.due_for(name))
+            for study in self.spool.studies
+            for name in study.state.send_to
+            if name not in self.config.destinations
+        )
+
     def problems(self) -> dict[str, str]:
         """List what is wrong, by part, without identifiers; empty if all is well."""
         found = {f"destination {each.name}": each.problem for each in self.senders if each.problem}
         failing = sum(study.backoff.failures >= _MANY_FAILURES for study in self._waiting())
         if failing:
             found["analysis"] = f"{failing} studies cannot be analysed; the audit log says why"
+        if lost := self._without_destination():
+            found["configuration"] = f"{lost} results wait for destinations that it does not name"
+        if self._unusable:
+            found["studies"] = (
+                f"{self._unusable} studies have a damaged state.json, and a rule that the configuration does not name"
+            )
         if self.spool.lacks_space():
             found["spool"] = "limits.free_gb is reached: images are refused"
         return found

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.archive import free_port
 from tests.unit.pipeline.pacs.listeners import make_config, make_facts
 
 from pneumoseg.pipeline.core.errors import JobError
@@ -158,3 +159,29 @@ def test_an_image_that_is_gone_is_not_taken_for_analysed(service: Service, analy
     assert service.analyse_next()
     assert service.spool.studies[0].state.analysed == ("1.2.1.dcm",)
     assert lines(service, "analysis failed")
+
+
+def test_results_for_a_destination_that_was_renamed_are_not_forgotten(
+    tmp_path: Path, service: Service, analyst: Analyst
+) -> None:
+    store(service, 1)
+    assert service.analyse_next()
+    assert service.problems() == {}
+    renamed = service.config.model_copy(
+        update={"destinations": {"archive": service.config.destinations["pacs"]}}
+    )
+    service.config = renamed
+    assert service.problems() == {"configuration": "1 results wait for destinations that it does not name"}
+    service._add_gauges()
+    service.senders.clear()
+    assert counted(service, "results_waiting") == 1
+
+
+def test_studies_that_cannot_be_used_are_a_problem(tmp_path: Path, analyst: Analyst) -> None:
+    """Their images were acknowledged."""
+    folder = tmp_path / "spool" / "studies" / "1.3.1" / "gone" / "images"
+    folder.mkdir(parents=True)
+    (folder / "1.2.1.dcm").write_bytes(b"image")
+    service = Service(make_config(tmp_path, host="127.0.0.1", port=free_port(), monitor=None), analyst)
+    with service._parts():
+        assert "damaged state.json" in service.problems()["studies"]
