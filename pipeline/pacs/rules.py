@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
+from pneumoseg.pipeline.core.names import MANUFACTURER
 from pneumoseg.pipeline.pacs.config import Rule
 from pneumoseg.transforms.reader.acceptance import ACCEPTANCE_KEYWORDS, read_body_part, read_view
 from pneumoseg.transforms.reader.dicom_file import read_dicom_file
@@ -12,6 +13,7 @@ from pneumoseg.transforms.reader.elements import quiet_libraries
 
 _KEYWORDS: Final = frozenset({
     *ACCEPTANCE_KEYWORDS, "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "StudyDescription",
+    "Manufacturer",
 })  # fmt: skip
 
 
@@ -28,6 +30,7 @@ class ImageFacts:
         view: View in capitals.
         body_part: Body part in capitals.
         study_description: Study Description.
+        manufacturer: Manufacturer.
     """
 
     sop_class_uid: str | None
@@ -38,6 +41,7 @@ class ImageFacts:
     view: str
     body_part: str
     study_description: str
+    manufacturer: str
 
 
 def read_image_facts(content: bytes, *, max_bytes: int) -> ImageFacts:
@@ -60,6 +64,7 @@ def read_image_facts(content: bytes, *, max_bytes: int) -> ImageFacts:
             view=read_view(elements),
             body_part=read_body_part(elements),
             study_description=" ".join(elements.text("StudyDescription").split()),
+            manufacturer=elements.text("Manufacturer").strip(),
         )
 
 
@@ -71,8 +76,10 @@ def find_rule(rules: Sequence[Rule], facts: ImageFacts, *, ae: str) -> Rule | No
         facts: Facts of the image.
         ae: AE title of the sender.
 
-    Returns: The rule; None if no rule matches.
+    Returns: The rule; None if no rule matches, or for a result of an earlier analysis, which an archive may forward.
     """
+    if facts.manufacturer == MANUFACTURER:
+        return None
     for rule in rules:
         conditions = (
             (rule.ae, ae),

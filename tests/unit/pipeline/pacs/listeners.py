@@ -31,6 +31,7 @@ def make_facts(number: int = 1, **values: Any) -> ImageFacts:
             "view": "PA",
             "body_part": "CHEST",
             "study_description": "Thorax of today",
+            "manufacturer": "Maker of detectors",
             **values,
         }
     )
