@@ -4,6 +4,8 @@ import hashlib
 import re
 from typing import Final
 
+MANUFACTURER: Final = "pneumoseg developers"
+"""Manufacturer in the DICOM objects that are written."""
 REPORT: Final = "report.html"
 """File name of the report in the folder of a run, an evaluation or a prediction."""
 SEGMENTED: Final = "segmented"

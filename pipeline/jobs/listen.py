@@ -1,6 +1,5 @@
 """Receive studies from an archive or a modality, run the same code as `predict` on them, and send the results back."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from pneumoseg.pipeline.inference.passes import parse_tta
 from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.pipeline.model.operating_points import expectation
 from pneumoseg.pipeline.pacs.config import ListenConfig, load_listen_config
-from pneumoseg.pipeline.pacs.service import Analysed, Service
+from pneumoseg.pipeline.pacs.service import Analysed, ImageOutcome, Service
 from pneumoseg.pipeline.reading.readers import Readers
 from pneumoseg.pipeline.results.receipts import FOLDER, read_receipt
 from pneumoseg.pipeline.results.settings import check_uid_root
@@ -74,12 +73,16 @@ def listen_to_archive(
 
 
 def _made_in(results: Path) -> Analysed:
-    """List the DICOM results of a study, of earlier analyses, too: what is complete there has been kept."""
+    """List results and images of a study, of earlier analyses, too: what is complete there has been kept."""
     made: dict[str, str] = {}
-    statuses: Counter[str] = Counter()
+    images: dict[str, ImageOutcome] = {}
     for path in sorted((results / FOLDER).glob("*.json")):
         receipt = read_receipt(results, path.stem)
         if receipt is not None:
             made |= {name: digest for name, digest in receipt.outputs.items() if name.endswith(".dcm")}
-            statuses[str(receipt.row["status"])] += 1
-    return Analysed(made, statuses)
+            images[receipt.image] = ImageOutcome(
+                status=str(receipt.row["status"]),
+                reason=str(receipt.row["reason"]),
+                left_out=str(receipt.row.get("left_out") or ""),
+            )
+    return Analysed(made, images)

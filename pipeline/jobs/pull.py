@@ -12,6 +12,7 @@ from pneumoseg.pipeline.core.claims import locked, remove_unfinished
 from pneumoseg.pipeline.core.console import Pace, say
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.interruption import InterruptedRunError, Interruption
+from pneumoseg.pipeline.core.names import shown
 from pneumoseg.pipeline.pacs.config import CREDENTIALS
 from pneumoseg.pipeline.pacs.dicomweb import ArchiveError, UnreachableError, make_client
 from pneumoseg.pipeline.pacs.pull import (
@@ -39,6 +40,10 @@ class PullReport:
     fetched: int = 0
     kept: int = 0
     failed: list[str] = field(default_factory=list)
+
+    def note_invalid(self, uid: str) -> None:
+        """Note a study, series or instance whose UID is none, so that it cannot be asked for."""
+        self.failed.append(f"{shown(uid) or 'an empty text'}: is no valid UID")
 
     @property
     def exit_code(self) -> int:
@@ -77,10 +82,11 @@ def pull_images(
         remove_unfinished(output)
         pace = Pace(0)
         try:
-            for study in islice(find_studies(client, conditions), limit):
+            for study in islice(find_studies(client, conditions, on_invalid=report.note_invalid), limit):
                 report.studies += 1
                 with _listed(report, study):
-                    for instance in find_instances(client, study, conditions):
+                    found = find_instances(client, study, conditions, on_invalid=report.note_invalid)
+                    for instance in found:
                         if interruption.received:
                             raise InterruptedRunError(
                                 f"interrupted; {report.fetched} images are fetched, the same command continues",
@@ -93,7 +99,7 @@ def pull_images(
             raise JobError(
                 f"{url}: {error}; {report.fetched} images are fetched, the same command continues"
             ) from None
-    if not report.studies:
+    if not report.studies and not report.failed:
         raise JobError(f"{url}: no study matches {' '.join(query or DEFAULT_QUERY)}; look at --query")
     return report
 

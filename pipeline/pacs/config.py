@@ -43,7 +43,7 @@ OutputKind = Literal["seg", "sr", "sc", "gsps"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class ServerTls(_Section):

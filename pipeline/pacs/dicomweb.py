@@ -4,12 +4,15 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import Message
+from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import requests
 from dicomweb_client import DICOMwebClient
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from pneumoseg.pipeline.core.errors import UsageError
@@ -18,6 +21,8 @@ from pneumoseg.transforms.reader.elements import quiet_libraries
 
 _TIMEOUT_S: Final = (10.0, 60.0)  # to connect, and between two bytes of an answer
 _CHUNK_BYTES: Final = 2**30  # one request is never split: some servers refuse chunked requests
+DUPLICATE: Final = 0x0111
+"""Status or reason of a refusal: the instance is there. UIDs follow from the content, so that it is the same."""
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -92,6 +97,7 @@ def make_client(
     session = requests.Session()
     session.auth = credentials_of(credentials)
     session.max_redirects = 0  # credentials go to the server that was named
+    session.hooks["response"] = [_prepare_answer]
     if authorities is not None:
         session.verify = str(authorities)
     try:
@@ -100,6 +106,22 @@ def make_client(
         raise UsageError(f"{url}: is not a URL; http://localhost:8042/dicom-web would fit") from None
     client.set_http_retry_params(retry=False)
     return client
+
+
+def _prepare_answer(response: requests.Response, **_: Any) -> None:
+    """Check that an answer in parts is whole, and give others the media types that dicomweb-client knows.
+
+    That takes a body that is cut for whole, and one with ``; charset=utf-8`` for none, with all failures in it.
+
+    Raises: ArchiveError: If the end is missing.
+    """
+    header = Message()
+    header["Content-Type"] = response.headers.get("Content-Type", "")
+    boundary = header.get_boundary()
+    if response.ok and boundary is not None and f"--{boundary}--".encode() not in response.content:
+        raise ArchiveError("the server's answer is cut")
+    if header.get_content_subtype() in {"dicom+json", "json", "dicom+xml", "xml"}:
+        response.headers["Content-Type"] = f"application/{header.get_content_subtype()}"
 
 
 @contextmanager
@@ -124,6 +146,8 @@ def archive_errors() -> Iterator[None]:
         ) from None
     except requests.exceptions.SSLError:
         raise UnreachableError("the server's certificate is not accepted", is_transient=False) from None
+    except requests.exceptions.JSONDecodeError:
+        raise ArchiveError("the server's answer is no JSON; is the URL right?") from None
     except requests.RequestException as error:
         raise UnreachableError(f"the server cannot be reached ({type(error).__name__})") from None
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
@@ -138,13 +162,26 @@ def store(client: DICOMwebClient, path: Path) -> None:
         path: Path of the file.
 
     Raises: ArchiveError: If the server does not acknowledge it.
+    Source: DICOM PS3.18 10.5.3 (status 409 comes with reasons, too) and table I.2.1-1.
     """
     with archive_errors():
         dataset = dcmread(path)
-        answer = client.store_instances([dataset])
+        try:
+            answer = client.store_instances([dataset])
+        except requests.HTTPError as error:
+            if error.response.status_code != HTTPStatus.CONFLICT:
+                raise
+            try:
+                answer = Dataset.from_json(error.response.json())
+            except ValueError:  # it comes without reasons
+                raise error from None
         failed = answer.get("FailedSOPSequence") or []
         reason = int(failed[0].get("FailureReason", 0)) if failed else 0
+        is_stored = not failed and bool(answer.get("ReferencedSOPSequence"))
+    if reason == DUPLICATE or is_stored:
+        return
     if failed:
         raise ArchiveError(
             f"the server refused the result (reason 0x{reason:04X})", is_transient=reason >> 8 == 0xA7
         )
+    raise ArchiveError("the server's answer does not say that the result is stored; is the URL right?")

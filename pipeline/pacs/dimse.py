@@ -19,8 +19,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from pneumoseg.pipeline.pacs.config import ClientTls, DicomDestination
-from pneumoseg.pipeline.pacs.dicomweb import ArchiveError, UnreachableError
-from pneumoseg.pipeline.pacs.receiver import CommitmentReport, silence_pynetdicom
+from pneumoseg.pipeline.pacs.dicomweb import DUPLICATE, ArchiveError, UnreachableError
+from pneumoseg.pipeline.pacs.receiver import SUCCESS, CommitmentReport, silence_pynetdicom
 from pneumoseg.transforms.reader.elements import quiet_libraries
 
 _TIMEOUT_S: Final = 30.0
@@ -93,7 +93,7 @@ def _send_one(association: Association, dataset: FileDataset) -> ArchiveError | 
     if "Status" not in status:
         return UnreachableError("the destination has not answered")
     code = int(status.Status)
-    if code == 0 or code >> 12 == 0xB:  # a warning: stored all the same
+    if code in {SUCCESS, DUPLICATE} or code >> 12 == 0xB:  # a warning: stored all the same
         return None
     return ArchiveError(
         f"the destination refused the result (status 0x{code:04X})",

@@ -5,7 +5,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-REFUSALS: Final = ("peer", "connection", "object", "content", "duplicate", "room")
+REFUSALS: Final = ("peer", "connection", "context", "object", "content", "duplicate", "room")
 """Kinds of refusals: what was refused or why, as the label ``kind`` names them."""
 
 
@@ -19,6 +19,7 @@ class Metrics:
         )
         self.refused = self._counter("refused", "Associations and instances that were refused", "kind")
         self.analysed = self._counter("images_analysed", "Images that were analysed", "status")
+        self.incomplete = self._counter("images_incomplete", "Images of which not all results could be made")
         self.failed = self._counter("analyses_failed", "Analyses that failed and are tried again")
         self.sent = self._counter(
             "results_sent", "Results that a destination has acknowledged", "destination"

@@ -29,6 +29,8 @@ _ATTEMPTS: Final = 6
 _FIRST_WAIT_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 30.0
 _Result = TypeVar("_Result")
+OnInvalid = Callable[[str], None]
+"""Take what an archive names in place of a UID: the study, series or instance cannot be asked for."""
 
 
 @dataclass(frozen=True)
@@ -109,43 +111,54 @@ def _combinations(values: Mapping[str, Sequence[str]]) -> tuple[Mapping[str, str
     return tuple(dict(zip(values, choice, strict=True)) for choice in product(*values.values()))
 
 
-def find_studies(client: DICOMwebClient, query: Query) -> Iterator[str]:
+def find_studies(
+    client: DICOMwebClient, query: Query, *, on_invalid: OnInvalid = lambda _: None
+) -> Iterator[str]:
     """Search for studies, page by page.
 
     Args:
         client: Client of the archive.
         query: Conditions.
+        on_invalid: Called with what stands in place of a UID.
 
     Yields: StudyInstanceUID of each.
     Raises: ArchiveError: If the archive cannot be searched.
     """
     known: set[str] = set()
     for filters in query.studies:
-        for uid in _pages(client.search_for_studies, "0020000D", filters):
+        for uid in _pages(client.search_for_studies, "0020000D", filters, on_invalid):
             if uid not in known:
                 known.add(uid)
                 yield uid
 
 
-def find_instances(client: DICOMwebClient, study: str, query: Query) -> Iterator[Instance]:
+def find_instances(
+    client: DICOMwebClient, study: str, query: Query, *, on_invalid: OnInvalid = lambda _: None
+) -> Iterator[Instance]:
     """Search for the instances of a study.
 
     Args:
         client: Client of the archive.
         study: StudyInstanceUID.
         query: Conditions on its series.
+        on_invalid: Called with what stands in place of a UID.
 
     Raises: ArchiveError: If the archive cannot be searched.
     """
     search_series = partial(client.search_for_series, study)
-    found = [uid for filters in query.series for uid in _pages(search_series, "0020000E", filters)]
+    found = [
+        uid for filters in query.series for uid in _pages(search_series, "0020000E", filters, on_invalid)
+    ]
     for series in dict.fromkeys(found):
-        for sop in _pages(partial(client.search_for_instances, study, series), "00080018", {}):
+        search = partial(client.search_for_instances, study, series)
+        for sop in _pages(search, "00080018", {}, on_invalid):
             yield Instance(study, series, sop)
 
 
-def _pages(search: Callable[..., Any], tag: str, filters: Mapping[str, str]) -> Iterator[str]:
-    """Yield the valid UIDs of all pages.
+def _pages(
+    search: Callable[..., Any], tag: str, filters: Mapping[str, str], on_invalid: OnInvalid
+) -> Iterator[str]:
+    """Yield the valid UIDs of all pages; any other one could be a path, and is reported.
 
     Some servers ignore the offset, or forget the rest of the results together with some conditions (Orthanc's DICOMweb
     1.7 with ModalitiesInStudy): where nothing new follows a full page, all results are requested at once.
@@ -159,19 +172,24 @@ def _pages(search: Callable[..., Any], tag: str, filters: Mapping[str, str]) -> 
             found = _search(search, tag, filters)
         new = [uid for uid in dict.fromkeys(found) if uid not in known]
         known.update(new)
-        yield from new
+        for uid in new:
+            if is_uid(uid):
+                yield uid
+            else:
+                on_invalid(uid)
         if is_last:
             return
         offset, is_full = offset + len(found), len(found) >= _PAGE
 
 
 def _search(search: Callable[..., Any], tag: str, filters: Mapping[str, str], **page: int) -> list[str]:
-    """Search once; returns the UIDs that are found."""
+    """Search once; returns the UIDs that are found, an empty one where an item has none."""
 
     def attempt() -> list[str]:
-        return [str(item[tag]["Value"][0]) for item in search(search_filters=dict(filters), **page)]
+        found = search(search_filters=dict(filters), **page)
+        return [str((item.get(tag, {}).get("Value") or [""])[0]) for item in found]
 
-    return [uid for uid in with_retries(attempt) if is_uid(uid)]
+    return with_retries(attempt)
 
 
 def fetch(client: DICOMwebClient, instance: Instance, path: Path) -> None:

@@ -19,6 +19,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # typ
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.pacs.audit import Audit
 from pneumoseg.pipeline.pacs.config import ListenConfig, Rule, ServerTls
+from pneumoseg.pipeline.pacs.dicomweb import DUPLICATE
 from pneumoseg.pipeline.pacs.guard import PDU_BYTES, GuardedServer
 from pneumoseg.pipeline.pacs.metrics import Metrics
 from pneumoseg.pipeline.pacs.rules import ImageFacts, find_rule, read_image_facts
@@ -35,7 +36,6 @@ TRANSFER_SYNTAXES: Final = (
 """Transfer syntaxes that are accepted: those that the reader decodes."""
 
 SUCCESS: Final = 0x0000
-DUPLICATE: Final = 0x0111
 NO_SUCH_TRANSACTION: Final = 0x0112
 NO_ROOM: Final = 0xA700
 OTHER_CLASS: Final = 0xA900
@@ -44,6 +44,7 @@ NOT_UNDERSTOOD: Final = 0xC000
 
 _MIB: Final = 2**20
 _COMMAND_BYTES: Final = 2**14  # of the command that comes with an object
+_NAMED: Final = 5  # SOP classes in a line of the log; some peers offer a hundred
 _POLL_S: Final = 0.1  # between looks whether to end
 _ENDING_S: Final = 5.0  # for associations to end by themselves when the listener ends
 _REJECTION: Final = (0x01, 0x01, 0x03)  # permanent, by the service user, calling AE title not recognised
@@ -119,6 +120,7 @@ class Receiver:
                 evt_handlers=[
                     (evt.EVT_REQUESTED, self._check_peer),
                     (evt.EVT_REJECTED, self._note_rejection),
+                    (evt.EVT_ACCEPTED, self._note_contexts),
                     (evt.EVT_C_ECHO, lambda _: SUCCESS),
                     (evt.EVT_C_STORE, self._store),
                     (evt.EVT_N_EVENT_REPORT, self._on_commitment),
@@ -182,6 +184,19 @@ class Receiver:
             address=requestor.address,
         )
 
+    def _note_contexts(self, event: evt.Event) -> None:
+        """Note the SOP classes that a peer cannot send on an association: it gets no other answer about them."""
+        contexts = event.assoc.accepted_contexts, event.assoc.rejected_contexts
+        accepted, rejected = ({str(context.abstract_syntax) for context in each} for each in contexts)
+        if lacking := sorted(rejected - accepted):
+            more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
+            self._refuse(
+                "context",
+                f"SOP class, or its transfer syntaxes, not accepted: {', '.join(lacking[:_NAMED])}{more}",
+                ae=event.assoc.requestor.ae_title,
+                address=event.assoc.requestor.address,
+            )
+
     def _refuse_connection(self, why: str, address: str) -> None:
         self._refuse("object" if "object" in why else "connection", why, address=address)
 
@@ -198,7 +213,8 @@ class Receiver:
             rule = find_rule(self.config.rules, facts, ae=ae)
             kept = self._keep(content, facts, rule, ae) if rule and rule.run else "not selected"
         except RefusedError as error:
-            self._refuse(error.kind, str(error), ae=ae)
+            instance = str(_request(event).AffectedSOPInstanceUID or "")
+            self._refuse(error.kind, str(error), ae=ae, instance=instance)
             return error.status
         self.metrics.received.labels(ae, kept).inc()
         self.audit.write(
@@ -217,10 +233,9 @@ class Receiver:
         except (RadiographError, ValueError, AttributeError, KeyError, RecursionError) as error:
             why = error.reason.value if isinstance(error, RadiographError) else type(error).__name__
             raise RefusedError(NOT_UNDERSTOOD, "content", f"the header cannot be read ({why})") from None
-        if not (facts.study_uid and facts.sop_instance_uid):
+        if not (facts.study_uid and facts.series_uid and facts.sop_instance_uid):  # no result could name it
             raise RefusedError(NOT_UNDERSTOOD, "content", "a UID is missing or invalid")
-        request = event.request
-        assert isinstance(request, C_STORE)  # noqa: S101  (the event is of no other request)
+        request = _request(event)
         if (facts.sop_class_uid, facts.sop_instance_uid) != (
             request.AffectedSOPClassUID,
             request.AffectedSOPInstanceUID,
@@ -243,6 +258,11 @@ class Receiver:
             cause = error.strerror if isinstance(error, OSError) else None
             why = f"the image cannot be written ({cause or type(error).__name__})"
             raise RefusedError(NO_ROOM, "room", why) from None
+
+
+def _request(event: evt.Event) -> C_STORE:
+    assert isinstance(event.request, C_STORE)  # noqa: S101  (the event is of no other request)
+    return event.request
 
 
 def _is_in(address: str, network: IPvAnyNetwork) -> bool:

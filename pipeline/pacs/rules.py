@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
+from pneumoseg.pipeline.core.names import MANUFACTURER
 from pneumoseg.pipeline.pacs.config import Rule
 from pneumoseg.transforms.reader.acceptance import ACCEPTANCE_KEYWORDS, read_body_part, read_view
 from pneumoseg.transforms.reader.dicom_file import read_dicom_file
 from pneumoseg.transforms.reader.elements import quiet_libraries
 
 _KEYWORDS: Final = frozenset({
-    *ACCEPTANCE_KEYWORDS, "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "StudyDescription",
+    *ACCEPTANCE_KEYWORDS, "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "StudyDescription",
+    "Manufacturer",
 })  # fmt: skip
 
 
@@ -23,19 +25,23 @@ class ImageFacts:
         sop_class_uid: SOPClassUID; None where it is missing or invalid, as the other UIDs.
         sop_instance_uid: SOPInstanceUID.
         study_uid: StudyInstanceUID.
+        series_uid: SeriesInstanceUID.
         modality: Modality in capitals; empty where unknown, as the following.
         view: View in capitals.
         body_part: Body part in capitals.
         study_description: Study Description.
+        manufacturer: Manufacturer.
     """
 
     sop_class_uid: str | None
     sop_instance_uid: str | None
     study_uid: str | None
+    series_uid: str | None
     modality: str
     view: str
     body_part: str
     study_description: str
+    manufacturer: str
 
 
 def read_image_facts(content: bytes, *, max_bytes: int) -> ImageFacts:
@@ -53,10 +59,12 @@ def read_image_facts(content: bytes, *, max_bytes: int) -> ImageFacts:
             sop_class_uid=elements.uid("SOPClassUID"),
             sop_instance_uid=elements.uid("SOPInstanceUID"),
             study_uid=elements.uid("StudyInstanceUID"),
+            series_uid=elements.uid("SeriesInstanceUID"),
             modality=elements.code("Modality"),
             view=read_view(elements),
             body_part=read_body_part(elements),
             study_description=" ".join(elements.text("StudyDescription").split()),
+            manufacturer=elements.text("Manufacturer").strip(),
         )
 
 
@@ -68,8 +76,10 @@ def find_rule(rules: Sequence[Rule], facts: ImageFacts, *, ae: str) -> Rule | No
         facts: Facts of the image.
         ae: AE title of the sender.
 
-    Returns: The rule; None if no rule matches.
+    Returns: The rule; None if no rule matches, or for a result of an earlier analysis, which an archive may forward.
     """
+    if facts.manufacturer == MANUFACTURER:
+        return None
     for rule in rules:
         conditions = (
             (rule.ae, ae),

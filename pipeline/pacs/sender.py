@@ -81,6 +81,9 @@ class Sender:
                 if (due := study.due_for(self.name)) and self._backoff_of(study).is_over:
                     self._try(study, due)
             self._commit()
+            self.backoff.succeed()
+            if not self._stuck:
+                self.problem = ""
         except Exception as error:  # noqa: BLE001  (the thread must not end)
             self._fail(self.backoff, _why(error))
 
@@ -128,11 +131,19 @@ class Sender:
         if refused is not None:
             self._fail(self._backoff_of(study), str(refused), study=study.uid)
         else:
+            self._recover(study)
+
+    @property
+    def _stuck(self) -> int:
+        """Number of studies whose results were refused or lost."""
+        return sum(backoff.failures > 0 for backoff in list(self._refused.values()))
+
+    def _recover(self, study: Study) -> None:
+        """End the waiting time of a study, but for one whose results the destination has lost before."""
+        if not study.delivery(self.name).requests:
             self._refused.pop(study, None)
-            stuck = sum(backoff.failures > 0 for backoff in self._refused.values())
-            self.problem = (
-                f"results of {stuck} studies cannot be sent; the audit log says why" if stuck else ""
-            )
+        stuck = self._stuck
+        self.problem = f"results of {stuck} studies cannot be sent; the audit log says why" if stuck else ""
 
     def _attempts(self, study: Study, due: Mapping[str, str]) -> Iterator[tuple[str, ArchiveError | None]]:
         paths = {path: study.result_folder / path for path in due}
@@ -161,6 +172,9 @@ class Sender:
             if not pending or study.due_for(self.name):
                 continue
             delivery = study.delivery(self.name)
+            if (delivery.requested_at or now) > now:  # the clock was set back
+                study.change_delivery(self.name, requested_at=now)
+                delivery = study.delivery(self.name)
             since = now - (delivery.requested_at or now)
             if not isinstance(self.destination, DicomDestination) or not self.destination.commitment:
                 self._settle(study, "not requested")
@@ -195,6 +209,7 @@ class Sender:
             requested_at=None,
             requests=0,
         )
+        self._recover(study)
         self.metrics.committed.labels(self.name, how).inc(len(pending))
         if how == "no report":
             self.audit.write("no commitment", study=study.uid, destination=self.name)
@@ -240,12 +255,17 @@ class Sender:
             committed={**delivery.committed, **kept},
             acknowledged={path: digest for path, digest in delivery.acknowledged.items() if path not in lost},
             transaction_uid=None,
-            requested_at=delivery.requested_at if lost else None,
+            requested_at=None,
             requests=delivery.requests if lost else 0,
         )
         self.metrics.committed.labels(self.name, "committed").inc(len(kept))
         self.metrics.committed.labels(self.name, "lost").inc(len(lost))
         self.audit.write("committed", study=study.uid, destination=self.name, kept=len(kept), lost=len(lost))
+        if not lost:
+            self._recover(study)
+        elif delivery.requests > 1:  # not for the first time
+            why = f"the destination has not kept {len(lost)} results"
+            self._fail(self._backoff_of(study), why, study=study.uid)
         self.spool.notify()
 
 

@@ -129,6 +129,9 @@ class Spool:
     def _study(self, uid: str, rule: Rule, ae: str) -> Study:
         with self.changed:
             study = self._studies.get((uid, rule.name))
+            if study is not None and not study.folder.exists():  # somebody has deleted it
+                self.used_bytes -= study.size
+                study = None
             if study is None:
                 folder = self.folder / STUDIES / uid / rule.name
                 study = Study.create(folder, _initial_state(rule, ae=ae), self.retry)
@@ -175,12 +178,17 @@ class Spool:
         removed = 0
         with self.changed:
             for key, study in list(self._studies.items()):
-                with study.lock:
+                # one that is in use stays: its thread may wait for `changed`, and neither would ever continue
+                if not study.lock.acquire(blocking=False):
+                    continue
+                try:
                     if study.finished_at is not None and study.finished_at <= bound:
                         del self._studies[key]
                         self.used_bytes -= study.size
                         self._delete(study.folder)
                         removed += 1
+                finally:
+                    study.lock.release()
         return removed
 
     @staticmethod

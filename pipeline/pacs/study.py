@@ -186,12 +186,13 @@ class Study:
         """Keep the results of an analysis, on disk before this returns.
 
         Args:
-            images: File names of the images that were analysed.
+            images: File names of the images that were analysed; the others are analysed again.
             results: SHA-256 of each result, by its path.
         """
         with self.lock:
-            self.backoff.succeed()
             self._save(analysed=tuple(sorted(images)), results=dict(results))
+            if self.is_analysed:
+                self.backoff.succeed()
 
     def due_for(self, destination: str) -> dict[str, str]:
         """List the results that a destination has not acknowledged, by path, with their SHA-256.

@@ -8,7 +8,8 @@ from uuid import NAMESPACE_OID, uuid5
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from pneumoseg.pipeline.results.dicom.origin import MANUFACTURER, MODEL_NAME, NOTICE, Origin
+from pneumoseg.pipeline.core.names import MANUFACTURER
+from pneumoseg.pipeline.results.dicom.origin import MODEL_NAME, NOTICE, Origin
 from pneumoseg.pipeline.results.dicom.remarks import presence_of, remarks
 from pneumoseg.pipeline.results.dicom.source import Source
 from pneumoseg.transforms.measurements import Component, Measurements

@@ -14,10 +14,10 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import UID, generate_uid
 
 from pneumoseg.pipeline.core.files import written_atomically
+from pneumoseg.pipeline.core.names import MANUFACTURER
 from pneumoseg.pipeline.results.dicom.source import CARRIED, Source
 from pneumoseg.transforms.reader.elements import quiet_libraries
 
-MANUFACTURER: Final = "pneumoseg developers"
 MODEL_NAME: Final = "pneumoseg"
 NOTICE: Final = "Research software, not for diagnosis"
 _SERIES: Final = 970_000_000  # far from the numbers that devices give

@@ -35,8 +35,9 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
+from pneumoseg.pipeline.core.names import MANUFACTURER
 from pneumoseg.pipeline.results.dicom.image_library import image_library
-from pneumoseg.pipeline.results.dicom.origin import MANUFACTURER, MODEL_NAME, Origin, finish
+from pneumoseg.pipeline.results.dicom.origin import MODEL_NAME, Origin, finish
 from pneumoseg.pipeline.results.dicom.remarks import needs_review, presence_of, remarks
 from pneumoseg.pipeline.results.dicom.seg import tracking
 from pneumoseg.pipeline.results.dicom.source import Source

@@ -26,10 +26,12 @@ def make_facts(number: int = 1, **values: Any) -> ImageFacts:
             "sop_class_uid": "1.2.840.10008.5.1.4.1.1.1.1",
             "sop_instance_uid": f"1.2.{number}",
             "study_uid": "1.3.1",
+            "series_uid": "1.3.1.1",
             "modality": "DX",
             "view": "PA",
             "body_part": "CHEST",
             "study_description": "Thorax of today",
+            "manufacturer": "Maker of detectors",
             **values,
         }
     )

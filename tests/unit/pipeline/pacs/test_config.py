@@ -61,6 +61,8 @@ def test_the_example_is_valid() -> None:
         ({"rules": [{"name": "a", "send_to": "pacs"} for _ in range(2)]}, "the name a occurs twice"),
         ({"rules": [{"name": "a", "outputs": ["png"], "send_to": "pacs"}]}, "rules.0.outputs.0.*'seg'"),
         ({"limit": {}}, "limit: is no key that is known here$"),
+        ({"quiet_s": float("inf")}, "quiet_s: .*finite"),
+        ({"limits": {"timeout_s": float("inf")}}, "limits.timeout_s: .*finite"),
         ({"analysis": {"model": 5}}, "analysis.model: .*path"),
         ({"destinations": {"web": {"protocol": "dicomweb", "url": "http://u:p@host"}}}, "destinations.web"),
     ],

@@ -80,9 +80,15 @@ def test_files_are_sent_on_one_association_and_each_is_answered(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("status", "is_stored", "is_transient"),
-    [(0xB000, True, None), (0xA700, False, True), (0xA900, False, False), (0xC000, False, False)],
+    [
+        (0xB000, True, None),
+        (0x0111, True, None),
+        (0xA700, False, True),
+        (0xA900, False, False),
+        (0xC000, False, False),
+    ],
 )
-def test_a_warning_is_a_success_and_only_lack_of_resources_is_transient(
+def test_a_warning_and_a_duplicate_are_successes_and_only_lack_of_resources_is_transient(
     tmp_path: Path, status: int, is_stored: bool, is_transient: bool | None
 ) -> None:
     with archive(lambda _: status) as to:

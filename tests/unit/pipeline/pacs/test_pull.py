@@ -7,6 +7,7 @@ import pytest
 import requests
 
 from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.jobs import pull as job
 from pneumoseg.pipeline.pacs import pull
 from pneumoseg.pipeline.pacs.dicomweb import ArchiveError, credentials_of, make_client
 from pneumoseg.pipeline.pacs.pull import Instance, fetch, find_studies, parse_query, with_retries
@@ -44,6 +45,26 @@ def test_an_answer_with_a_path_in_place_of_a_uid_is_left_out() -> None:
     assert list(find_studies(server(lambda *_: ["../../etc", "1.2"]), parse_query(["PatientID=a"]))) == [
         "1.2"
     ]
+
+
+def test_what_has_no_valid_uid_is_reported_and_never_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def searched(tag: str, *uids: str) -> Callable[..., list[Any]]:
+        return lambda *_, **options: [{tag: {"Value": [uid]} if uid else {"vr": "UI"}} for uid in uids]
+
+    client = SimpleNamespace(
+        search_for_studies=searched("0020000D", "1.2.03", "1.2"),
+        search_for_series=searched("0020000E", "../..", "1.3"),
+        search_for_instances=searched("00080018", "", "1.4"),
+    )
+    asked: list[Instance] = []
+    monkeypatch.setattr(job, "make_client", lambda *_, **options: client)
+    monkeypatch.setattr(job, "fetch", lambda _, instance, path: asked.append(instance))
+    report = job.pull_images("http://host", tmp_path / "in", query=["PatientID=a"])
+    assert asked == [Instance("1.2", "1.3", "1.4")]
+    assert [text.partition(":")[0] for text in report.failed] == ["1.2.03", "../..", "an empty text"]
+    assert report.exit_code == 3
 
 
 def test_values_of_a_keyword_are_alternatives_and_keywords_are_combined() -> None:

@@ -47,7 +47,8 @@ class Running:
             folder, host=HOST, port=values.pop("port", 0) or free_port(), peers=peers, **values
         )
         self.spool, self.metrics = Spool(self.config), Metrics()
-        self.audit = cast("Any", SimpleNamespace(write=lambda *_, **facts: None))
+        self.facts: list[dict[str, Any]] = []
+        self.audit = cast("Any", SimpleNamespace(write=lambda *_, **facts: self.facts.append(facts)))
         self.receiver = Receiver(
             self.config, self.spool, self.audit, self.metrics, lambda _: (NO_SUCH_TRANSACTION, None)
         )
@@ -111,6 +112,29 @@ def test_an_image_without_room_is_refused_as_out_of_resources(tmp_path: Path, im
     with running(tmp_path, limits={"free_gb": 1e9}) as to, associated(to, image) as association:
         assert association.send_c_store(dcmread(image)).Status == 0xA700
         assert to.refused("room") == 1
+        assert to.facts[-1]["instance"] == dcmread(image).SOPInstanceUID
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "syntax"),
+    [
+        ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"),  # CT
+        ("1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.1.2.4.102"),  # DX as video
+        ("1.3.6.1.4.1.9999.1", "1.2.840.10008.1.2"),  # a private one
+    ],
+)
+def test_what_cannot_be_sent_on_an_association_is_in_the_log(
+    tmp_path: Path, sop_class: str, syntax: str
+) -> None:
+    """No C-STORE ever comes, so that nothing else would tell why a peer sends nothing."""
+    entity = AE(ae_title="CR1")
+    entity.add_requested_context(ECHO)
+    entity.add_requested_context(sop_class, syntax)
+    with running(tmp_path) as to:
+        entity.associate(HOST, to.config.port, ae_title="PNEUMOSEG").release()
+        (facts,) = to.facts
+        assert (facts["kind"], facts["ae"], to.refused("context")) == ("context", "CR1", 1)
+        assert sop_class in facts["why"]
 
 
 def test_a_data_set_with_other_uids_than_the_command_is_refused(tmp_path: Path, image: Path) -> None:
@@ -121,6 +145,16 @@ def test_a_data_set_with_other_uids_than_the_command_is_refused(tmp_path: Path, 
     with pytest.raises(RefusedError, match="other UIDs than the command") as raised:
         found.receiver._read(event)
     assert raised.value.status == 0xA900
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
+def test_an_image_that_no_result_could_name_is_refused(tmp_path: Path, keyword: str) -> None:
+    """It would be analysed, and the archive would never get a result."""
+    path = write_radiograph(tmp_path / "a.dcm", np.zeros(SHAPE, np.uint8), **{keyword: None})
+    event: Any = SimpleNamespace(encoded_dataset=path.read_bytes, request=C_STORE())
+    with pytest.raises(RefusedError, match="a UID is missing or invalid") as raised:
+        Running(tmp_path).receiver._read(event)
+    assert raised.value.status == 0xC000
 
 
 def test_a_port_in_use_is_told_in_one_line(tmp_path: Path) -> None:

@@ -40,6 +40,16 @@ def test_a_condition_is_a_pattern_or_a_list_of_them(condition: dict[str, Any], f
     assert (find_rule([rule("a", **condition)], make_facts(), ae="CR1") is not None) is fits
 
 
+def test_results_that_an_archive_forwards_are_never_analysed(tmp_path: Path) -> None:
+    """Each analysis of a picture of the last one would make another, without end."""
+    path = write_radiograph(
+        tmp_path / "a.dcm", np.zeros(SHAPE, np.uint8), Manufacturer="pneumoseg developers"
+    )
+    facts = read_image_facts(path.read_bytes(), max_bytes=2**20)
+    assert find_rule([rule("all")], facts, ae="CR1") is None
+    assert find_rule([rule("all")], make_facts(), ae="CR1") is not None
+
+
 def test_the_facts_of_an_image_are_read(tmp_path: Path) -> None:
     path = write_radiograph(tmp_path / "a.dcm", np.zeros(SHAPE, np.uint8), StudyDescription="Thorax")
     facts = read_image_facts(path.read_bytes(), max_bytes=2**20)

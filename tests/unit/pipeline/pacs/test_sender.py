@@ -138,6 +138,53 @@ def test_results_are_complete_once_they_are_committed(sender: Sender, spool: Spo
     assert peer.got == ["1.2.1", "1.2.2", "1.2.2"]
 
 
+def test_a_destination_that_loses_results_again_and_again_is_given_time_and_is_not_healthy(
+    sender: Sender, spool: Spool, peer: Peer
+) -> None:
+    """Commitment that is refused is no delivery, however often: 30 times is more than a day at the longest waits."""
+    study = spool.studies[0]
+    waits = []
+    for _ in range(30):
+        sender.send_all()
+        sender.take_report(report(str(study.delivery("pacs").transaction_uid)))
+        waits.append(sender._backoff_of(study)._due)
+        sender._backoff_of(study)._due = 0.0
+    assert peer.got.count("1.2.1") == 30
+    assert peer.got.count("1.2.2") == 1
+    assert waits[0] == 0.0
+    assert all(waits[1:])
+    assert sender._backoff_of(study).failures == 29  # the wait doubles with each
+    assert "has not kept 1 results" in sender.problem
+    assert reread(study).finished_at is None
+    sender.send_all()
+    sender.take_report(report(str(study.delivery("pacs").transaction_uid), "1.9.1"))
+    assert (sender.problem, study.finished_at is None) == ("", False)
+
+
+def test_a_request_of_commitment_that_failed_is_forgotten_once_the_destination_answers(
+    sender: Sender, spool: Spool, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **options: Any) -> bool:
+        raise UnreachableError("down")
+
+    monkeypatch.setattr(dimse, "request_commitments", fail)
+    sender.send_all()
+    assert sender.problem == "down"
+    monkeypatch.setattr(dimse, "request_commitments", peer.request_commitments)
+    sender.send_all()
+    assert (sender.problem, sender.backoff.failures) == ("", 0)
+
+
+def test_commitment_is_requested_again_after_the_clock_was_set_back(
+    sender: Sender, spool: Spool, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender.send_all()
+    for now, requests in ((1e9, 2), (1e9 + 200, 2), (1e9 + 400, 4)):
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        sender.send_all()
+        assert len(peer.requests) == requests
+
+
 def test_a_report_of_another_transaction_changes_nothing(sender: Sender, spool: Spool, peer: Peer) -> None:
     sender.send_all()
     assert sender.take_report(report("1.2.3.4"))[0] == 0x0112

@@ -1,4 +1,7 @@
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -124,3 +127,45 @@ def test_complete_studies_are_removed_after_the_retention(tmp_path: Path) -> Non
         assert spool.remove_finished() == 0  # a day has not passed
         assert spool.remove_finished(older_than_s=0) == 1
         assert (spool.studies, spool.used_bytes) == ([], 0)
+
+
+def in_a_thread(what: Callable[[], object]) -> Thread:
+    thread = Thread(target=what, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_images_arrive_while_complete_studies_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image is being written when the cleaning begins: neither may wait for the other."""
+    spool = make_spool(tmp_path)
+    writing, cleaned = Event(), Event()
+
+    def write(folder: Path) -> None:
+        writing.set()
+        cleaned.wait(10)
+
+    with spool.opened():
+        store(spool)
+        monkeypatch.setattr(spool_module, "sync_folder", write)
+        storing = in_a_thread(lambda: store(spool, 2))
+        assert writing.wait(10)
+        cleaning = in_a_thread(lambda: spool.remove_finished(older_than_s=0))
+        cleaning.join(0.5)
+        cleaned.set()
+        storing.join(10)
+        cleaning.join(10)
+        assert (storing.is_alive(), cleaning.is_alive()) == (False, False)
+        assert len(spool.studies[0].images) == 2
+
+
+def test_a_study_that_somebody_has_deleted_is_received_anew(tmp_path: Path) -> None:
+    spool = make_spool(tmp_path)
+    with spool.opened():
+        store(spool)
+        shutil.rmtree(spool.studies[0].folder)
+        storing = in_a_thread(lambda: store(spool, 2))
+        storing.join(10)
+        assert not storing.is_alive()
+        assert (list(spool.studies[0].images), spool.used_bytes) == (["1.2.2.dcm"], 5)
