@@ -43,8 +43,9 @@ MEANINGS: Final[dict[OperatingPointKind, str]] = {
     "cross-fitted": "Each image is scored at the cross-fitted operating point, which was tuned without the {unit}: "
     "quote these scores. The in-sample scores beside them use the operating point of the model, which was tuned on all "
     "of these images, and are somewhat too high.",
-    "in-sample": "The operating point was tuned on these same images: these in-sample scores are somewhat too high.",
-    "fixed": "According to the manifest, the operating point of the model was not tuned on these images.",
+    "in-sample": "The operating point was tuned on these same images, or on some of them: these in-sample scores are "
+    "somewhat too high.",
+    "fixed": "According to manifest and model, the operating point was not tuned on these images.",
 }
 """Explanation of each kind of operating point; ``{unit}`` stands for what is never divided, patient or image."""
 TOO_HIGH: Final = frozenset({"image_calibration_error", "pixel_calibration_error"})
