@@ -111,7 +111,8 @@ class DataConfig(_Section):
     positive_rate: Fraction | None = 0.5
     """Share of images with a pneumothorax among those sampled; null samples each image once an epoch."""
     final_positive_rate: Fraction | Literal["prior"] | None = None
-    """Share at the end of the run, reached linearly; prior is that of the training set; null keeps positive_rate."""
+    """Share at the end of the run, reached linearly; prior is that of the training set; null keeps positive_rate.
+    Without effect where positive_rate is null."""
 
 
 class OptimizationConfig(_Section):
@@ -239,6 +240,26 @@ class TrainConfig(_Section):
                     f"{part.image_size}; give a smaller crop, or null for whole images"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _check_bottleneck(self) -> Self:
+        """Refuse the statistics of a single number, which normalize it to 0: that of a bottleneck of one pixel."""
+        stride = self.network.stride
+        parts: list[Stage | DataConfig] = [self.data, *self.data.stages]
+        sizes = [part.crop or part.image_size for part in parts]
+        of_each_image = self.network.encoder is None and self.network.normalization == "instance"
+        of_batch = self.uses_batch_statistics and self.data.batch_size == 1
+        if min(sizes) > stride or not (of_each_image or of_batch):
+            return self
+        what, fit = (
+            ("network.normalization instance", "")
+            if of_each_image
+            else ("data.batch_size = 1 with batch normalization", ", or a larger batch,")
+        )
+        raise ValueError(
+            f"{what}: at {stride} px the bottleneck has one pixel, and one number has no statistics; images and crops "
+            f"of {2 * stride} px{fit} would fit"
+        )
 
 
 def check_size(name: str, size: int, *, stride: int) -> None:

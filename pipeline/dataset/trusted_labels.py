@@ -1,5 +1,6 @@
-"""Label files for jobs: an invalid file ends the job before any work is done."""
+"""Label files for jobs: an invalid file ends the job before any work is done; and contradictions among labels."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from pneumoseg.pipeline.core.errors import JobError
@@ -28,3 +29,20 @@ def read_trusted_labels(
         if issue.kind == "LOOKS_ABSOLUTE":
             raise JobError(f"{path}, {issue}")
     return labels
+
+
+def find_opposite_twins(cases: Iterable[tuple[str, str, bool]]) -> list[str]:
+    """List the cases that have the pixels of an earlier case and the opposite label.
+
+    Args:
+        cases: Name, hash of the pixels, and whether there is a pneumothorax.
+
+    Returns: A line for each.
+    """
+    first: dict[str, tuple[str, bool]] = {}
+    lines = []
+    for name, pixels, is_positive in cases:
+        other, is_other_positive = first.setdefault(pixels, (name, is_positive))
+        if is_positive != is_other_positive:
+            lines.append(f"{name} has the pixels of {other}, but only one of them has a mask")
+    return lines

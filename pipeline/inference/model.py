@@ -150,6 +150,15 @@ class Model:
         """
         return image_digest(image_sha256) in self._digests
 
+    def was_tuned_on(self, image_sha256: str) -> bool:
+        """Check whether the operating point was searched on an image; unknown, and False, for an early `model.json`.
+
+        Args:
+            image_sha256: SHA-256 of the image file.
+        """
+        search = self.description.operating_point_search
+        return search is not None and image_digest(image_sha256) in search.image_digests
+
 
 def load_model(folder: str | Path, device: torch.device, options: ModelOptions = ModelOptions()) -> Model:
     """Read a model folder, to use it in the precision in which it was validated.

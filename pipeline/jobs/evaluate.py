@@ -194,14 +194,15 @@ def _plan(model: Model, manifest: Manifest, fold: int | None, *, all_folds: bool
     chosen = manifest.indices_in(folds)
     if not chosen:
         raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
-    in_sample = is_own and (all_folds or by_member or fold in model.held_out_folds)
+    held_out = is_own and (all_folds or by_member or fold in model.held_out_folds)
+    in_sample = held_out or any(model.was_tuned_on(manifest.training[index].sha256) for index in chosen)
     return _Plan(
         fold=fold,
         folds=folds,
         indices=chosen,
         by_member=by_member,
         in_sample=in_sample,
-        cross_fitted_point=_cross_fitted_point(model) if in_sample and not all_folds else lambda _: None,
+        cross_fitted_point=_cross_fitted_point(model) if held_out and not all_folds else lambda _: None,
     )
 
 

@@ -23,7 +23,7 @@ from pneumoseg.pipeline.dataset.manifest import (
     Unlabelled,
     write_manifest,
 )
-from pneumoseg.pipeline.dataset.trusted_labels import read_trusted_labels
+from pneumoseg.pipeline.dataset.trusted_labels import find_opposite_twins, read_trusted_labels
 from pneumoseg.pipeline.reading.duplicates import Duplicates
 from pneumoseg.pipeline.reading.facts import Facts, read_facts
 from pneumoseg.pipeline.reading.folders import find_radiographs
@@ -137,6 +137,8 @@ def prepare_manifest(
         groups_file,
     )
     grouping = keep_twins_together(grouping, [image.facts.pixel_sha256 for _, image, _ in labelled])
+    opposite = find_opposite_twins((i, each.facts.pixel_sha256, bool(rle.texts)) for i, each, rle in labelled)
+    warn_some(opposite, "images with the pixels of another and the opposite label")
     fold_of = assign_folds(
         [area_px(label.runs) for *_, label in labelled], grouping.names, folds=folds, seed=seed
     )

@@ -123,6 +123,8 @@ class OperatingPointSearch(_Part):
     """Cross-fitted operating points; null with too few patients."""
     calibration: Calibration | None = None
     """Calibration of the image probability, fitted to these cases; null where it could not be fitted."""
+    image_digests: tuple[Digest, ...] = ()
+    """Digest of the image of each case: see `image_digest`; empty where an earlier release wrote the file."""
 
 
 class Member(_Part):

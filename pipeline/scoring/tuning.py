@@ -9,6 +9,7 @@ from pneumoseg.pipeline.model.description import (
     ObjectivePoint,
     OperatingPointSearch,
     TunedPoint,
+    image_digest,
 )
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves, image_probabilities
 from pneumoseg.pipeline.scoring.cross_fitting import cross_fit
@@ -37,6 +38,7 @@ def tune(curves: Sequence[CaseCurves], cases: Sequence[Case]) -> OperatingPointS
         frontier=tuple(map(_curve_point, search.frontier(best.point))),
         cross_fitted=cross_fit(curves, [cases[each.index].group for each in curves]),
         calibration=fit_calibration(image_probabilities(curves), [each.label_area > 0 for each in curves]),
+        image_digests=tuple(sorted(image_digest(cases[each.index].sha256) for each in curves)),
     )
 
 

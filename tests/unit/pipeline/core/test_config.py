@@ -90,5 +90,39 @@ def test_a_crop_larger_than_its_image_is_refused_in_one_line(settings: list[str]
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "hint"),
+    [
+        (["network.normalization=instance"], "images and crops of 32 px would fit"),
+        (["network.normalization=batch", "data.batch_size=1"], "32 px, or a larger batch, would fit"),
+    ],
+)
+@pytest.mark.parametrize(
+    "small", ["data.image_size=16", "data.crop=16", "data.stages=[{image_size: 16, epochs: 1}]"]
+)
+def test_statistics_of_one_number_are_refused(settings: list[str], hint: str, small: str) -> None:
+    """torch refuses them: "Expected more than 1 value per channel when training"."""
+    load_config(settings=settings)
+    load_config(settings=["network.normalization=batch", "data.batch_size=2", small])
+    with pytest.raises(UsageError, match=hint) as caught:
+        load_config(settings=[*settings, small])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_encoder_has_a_bottleneck_of_one_pixel_at_32_px() -> None:
+    settings = [ENCODER, "data.batch_size=1", "network.normalization=instance", "data.image_size=32"]
+    with pytest.raises(UsageError, match="64 px, or a larger batch, would fit"):
+        load_config(settings=settings)
+    load_config(settings=[*settings, "optimization.freeze_norm=true"])
+
+
+@pytest.mark.parametrize(
+    "term", ["{name: bce, positive_weight: .inf}", "{name: focal, gamma: .nan}", "{name: dice, weight: .inf}"]
+)
+def test_non_finite_numbers_of_a_loss_are_refused(term: str) -> None:
+    with pytest.raises(UsageError, match=r"optimization\.loss"):
+        load_config(settings=[f"optimization.loss=[{term}]"])
+
+
 def test_a_crop_as_large_as_its_image_is_taken() -> None:
     assert load_config(settings=["data.image_size=128", "data.crop=128"]).data.crop == 128

@@ -352,6 +352,26 @@ def test_an_operating_point_is_not_cross_fitted_on_cases_that_it_was_not_tuned_o
     assert (every_fold.cross_fitted, every_fold.operating_point) == (None, "in-sample")
 
 
+def test_images_of_the_search_are_in_sample_in_another_manifest_too(
+    collection: Collection, tmp_path: Path
+) -> None:
+    model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
+    found = read_description(model)
+    assert found.operating_point_search is not None
+    held_out = [case for case in collection.manifest.training if case.fold == 1]
+    digests = tuple(image_digest(case.sha256) for case in held_out)
+    search = found.operating_point_search.model_copy(update={"image_digests": digests})
+    save_description(model, found.model_copy(update={"operating_point_search": search}))
+    again = replace(collection, manifest_path=tmp_path / "manifest.json")
+    options: dict[str, Any] = {"folds": 12, "label_shape": (48, 32), "workers": 0}
+    prepared = prepare_manifest(collection.images, [collection.labels], again.manifest_path, **options)
+    for case in prepared.manifest.training:
+        report, _ = evaluate(model, again, tmp_path, fold=case.fold, overwrite=True)
+        assert report.cross_fitted is None
+        expected = "in-sample" if case.id in {each.id for each in held_out} else "fixed"
+        assert (report.operating_point, report.trained_on) == (expected, 0)
+
+
 def test_another_operating_point_decides_otherwise(collection: Collection, tmp_path: Path) -> None:
     model = model_with_a_search(tmp_path / "model", collection, BLIND, SHARP)
     report, _ = evaluate(model, collection, tmp_path, operating_point="screening")

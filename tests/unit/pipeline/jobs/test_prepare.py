@@ -102,6 +102,17 @@ def test_one_image_under_two_names_is_in_one_fold(copy: Collection) -> None:
     assert "3 images have the pixels of another" in report.grouping.leakage
 
 
+def test_one_image_under_two_names_with_opposite_labels_is_warned_of(
+    copy: Collection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_radiograph(copy.images / "case07.dcm", draw_case(0, positive=True)[0], SOPInstanceUID="1.2.7")
+    write_radiograph(copy.images / "case02.dcm", draw_case(1, positive=True)[0], SOPInstanceUID="1.2.2")
+    prepare(copy)
+    said = capsys.readouterr().err
+    assert "images with the pixels of another and the opposite label: 1\n" in said
+    assert "case07 has the pixels of case00, but only one of them has a mask" in said
+
+
 def test_a_groups_file_is_said_to_prevent_leakage(copy: Collection) -> None:
     assert prepare(copy).grouping.leakage == "no patient in two folds: 6 groups by groups file"
 

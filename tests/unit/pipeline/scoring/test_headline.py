@@ -3,10 +3,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import jaccard_score, precision_score, recall_score
+from scipy import stats
+from scipy.special import expit
+from sklearn.metrics import jaccard_score, precision_score, recall_score, roc_auc_score
 
 from pneumoseg.pipeline.scoring.challenge import summarise
 from pneumoseg.pipeline.scoring.headline import TITLES, ScoredImages, as_numbers, compare
+from pneumoseg.pipeline.scoring.paired_test import p_values
+from pneumoseg.pipeline.scoring.statistics import calibration_error_of
 
 CORNERS: dict[str, Any] = {
     "groups": ["a", "b", "c", "d"],
@@ -159,6 +163,33 @@ def test_two_models_are_tested_by_swapping_all_images_of_a_patient() -> None:
     assert found.keys() == first.statistics.keys() - {"surface_dice"}
     assert (found["dice"].value, found["dice"].p_value) == (0.75, 2 / 8)
     assert (found["sensitivity"].value, found["sensitivity"].p_value) == pytest.approx((2 / 3, 4 / 8))
+
+
+def test_ranks_of_image_probabilities_are_swapped_since_models_may_differ_in_calibration() -> None:
+    """The expected value is that of SciPy, which swaps ranks of single images."""
+    random = np.random.default_rng(0)
+    first = replace(random_images(count=120), groups=[f"p{number}" for number in range(120)])
+    positive = first.true_px > 0
+    noise = random.normal(size=(2, 120))
+    first = replace(first, probabilities=expit(noise[0] + 2 * positive).round(1))
+    second = replace(first, probabilities=expit(noise[1] + 0.5 * positive))
+    shifted = replace(second, probabilities=expit(noise[1] + 0.5 * positive - 6))
+    expected = stats.permutation_test(
+        [stats.rankdata(images.probabilities) for images in (first, second)],
+        lambda one, other: roc_auc_score(positive, one) - roc_auc_score(positive, other),
+        permutation_type="samples",
+        n_resamples=1000,
+        vectorized=False,
+        rng=random,
+    ).pvalue
+    found, moved = compare(first, second), compare(first, shifted)
+    assert found["auc"].p_value == pytest.approx(expected, abs=0.025)
+    assert expected < 0.05
+    for name in ("auc", "average_precision"):
+        assert moved[name] == found[name]
+    both = np.r_[first.probabilities, shifted.probabilities]
+    raw = p_values(first.groups, {"error": calibration_error_of(both, np.r_[positive, positive])})
+    assert moved["image_calibration_error"].p_value == raw["error"]
 
 
 def test_numbers_are_given_as_json_takes_them() -> None:

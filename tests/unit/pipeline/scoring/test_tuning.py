@@ -46,7 +46,9 @@ def test_the_point_is_the_best_for_the_challenge_and_its_score_is_that_of_its_ma
 
 
 def test_all_that_was_found_goes_through_json() -> None:
-    search = tune(*learned())
+    found, cases = learned()
+    search = tune(found, cases)
+    assert search.image_digests == tuple(sorted(cases[each.index].sha256[:16] for each in found))
     assert OperatingPointSearch.model_validate_json(search.model_dump_json()) == search
     assert (search.cases, set(search.objectives)) == (14, {"challenge", "specificity", "screening"})
     assert search.cross_fitted is not None
