@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import torch
 
@@ -105,6 +105,10 @@ class Model:
             )
         except ValueError as error:
             raise UsageError(f"--dropout-passes: {error}") from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the predictor, since sessions of runtimes cannot be copied: each copy makes its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "predictor"}
 
     @property
     def held_out_folds(self) -> tuple[int, ...]:
