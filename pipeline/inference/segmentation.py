@@ -11,7 +11,6 @@ from torch import Tensor
 
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
-from pneumoseg.pipeline.inference.passes import check_tta
 from pneumoseg.pipeline.inference.predictor import Prediction
 from pneumoseg.pipeline.model.description import Calibration
 from pneumoseg.pipeline.scoring.calibration import calibrate
@@ -172,7 +171,7 @@ def load_predictor(
         resolve_device(device),
         ModelOptions(
             operating_point=operating_point,
-            tta=None if tta is None else check_tta(tta),
+            tta=tta,
             calibrated=calibrated,
             dropout_passes=dropout_passes,
             runtime=runtime,
