@@ -84,7 +84,7 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class ModelPredictor:
-    """Predictor of radiographs, made by `load_predictor`.
+    """Predictor of radiographs, made by `load_predictor`; threads can share it, and it can be copied and pickled.
 
     Attributes:
         model: Model folder in memory.

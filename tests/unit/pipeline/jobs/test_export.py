@@ -107,12 +107,14 @@ def test_bf16_for_openvino_is_refused(model_folder: Path, tmp_path: Path) -> Non
         export_model(model_folder, tmp_path, ["openvino"], precision="bf16")
 
 
+@pytest.mark.parametrize("brightest", [250, 120, 60_000])
 def test_forty_lines_without_torch_draw_the_same_mask(
-    exported: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    brightest: int, exported: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert len(EXAMPLE.read_text().splitlines()) <= 40
     source, target = tmp_path / "radiograph.png", tmp_path / "mask.png"
-    Image.fromarray(draw_case(1, positive=True)[0]).save(source)
+    pixels = draw_case(1, positive=True)[0] * (brightest / 250)  # in 8 or 16 bits
+    Image.fromarray(pixels.astype(np.min_scalar_type(brightest))).save(source)
     monkeypatch.setattr("sys.argv", [str(EXAMPLE), str(exported / "model.onnx"), str(source), str(target)])
     runpy.run_path(str(EXAMPLE))
     expected = load_predictor(model_folder, "cpu", tta=("flip",)).predict(source).mask
