@@ -14,7 +14,7 @@ from pneumoseg.pipeline import load_predictor
 model, file, picture, folder = map(Path, sys.argv[1:])
 predictor = load_predictor(model)  # device="auto": the first GPU, or else the processor
 
-pixels = np.asarray(Image.open(picture).convert("L"))  # (rows, columns), upright, 8 bits
+pixels = np.asarray(Image.open(picture))  # (rows, columns), upright, grey of 8 or 16 bits
 folder.mkdir(exist_ok=True)
 for name, source in (("file", file), ("array", pixels)):
     found = predictor.predict(source)

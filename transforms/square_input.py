@@ -19,6 +19,8 @@ class ToNetworkSized(MapTransform):
     Args:
         keys: Items of shape ``(channels, rows, columns)`` with values in [0, 1].
         size: Side of the square in pixels.
+
+    Raises: ValueError: If values do not lie in [0, 1], when the transform is called.
     """
 
     def __init__(self, keys: KeysCollection, *, size: int, allow_missing_keys: bool = False) -> None:
@@ -29,8 +31,13 @@ class ToNetworkSized(MapTransform):
         """Scale each of `keys` in a copy of *data*."""
         sample = dict(data)
         for key in self.key_iterator(sample):
-            square = to_network_size(torch.as_tensor(sample[key]).float(), self.size)
-            sample[key] = square.mul_(255).round_().clamp_(0, 255).div_(255)
+            levels = to_network_size(torch.as_tensor(sample[key]).float(), self.size).mul_(255).round_()
+            low, high = (float(level) / 255 for level in levels.aminmax())
+            if not 0 <= low <= high <= 1:  # nor with NaN
+                raise ValueError(
+                    f"{key}: values from {low:g} to {high:g}; greys or a mask in [0, 1] would fit"
+                )
+            sample[key] = levels.div_(255)
         return sample
 
 

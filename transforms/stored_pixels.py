@@ -76,7 +76,7 @@ class ToOriginalSized(_OnStoredPixels):
         sample = dict(data)
         for key in self.key_iterator(sample):
             shape, orientation = self._stored(sample)
-            sample[key] = to_original_size(sample[key], shape, orientation)
+            sample[key] = to_original_size(torch.as_tensor(sample[key]).float(), shape, orientation)
         return sample
 
 

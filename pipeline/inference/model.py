@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import torch
 
@@ -13,6 +13,7 @@ from pneumoseg.pipeline.core.config import RuntimeName
 from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.devices import Precision, precision_of_model
 from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.inference.passes import check_tta
 from pneumoseg.pipeline.inference.predictor import Predictor, images_at_once
 from pneumoseg.pipeline.model.catalogue import find_model
 from pneumoseg.pipeline.model.description import (
@@ -106,6 +107,10 @@ class Model:
         except ValueError as error:
             raise UsageError(f"--dropout-passes: {error}") from None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the predictor, since sessions of runtimes cannot be copied: each copy makes its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "predictor"}
+
     @property
     def held_out_folds(self) -> tuple[int, ...]:
         """Folds that some member was not trained on, in the order of the members."""
@@ -170,12 +175,14 @@ def load_model(folder: str | Path, device: torch.device, options: ModelOptions =
         options: How to use the model.
 
     Raises:
-        UsageError: If the model has no operating point of that name, no calibration, or no dropout to sample from.
+        UsageError: If a test-time augmentation is unknown, or the model has no operating point of that name, no
+            calibration, or no dropout to sample from.
         JobError: If the folder is not a model, or its weights are missing, altered or of another network.
     """
     folder = find_model(folder)
     description = read_description(folder)
     # an error comes before the weights are read
+    tta = None if options.tta is None else check_tta(options.tta)
     selected = select_point(description, options.operating_point)
     calibration = _calibration(description) if options.calibrated else None
     precision = precision_of_model(description.precision, device, requested=options.precision)
@@ -190,7 +197,7 @@ def load_model(folder: str | Path, device: torch.device, options: ModelOptions =
         precision,
         selected.point,
         objective=options.operating_point,
-        tta=description.tta if options.tta is None else tuple(options.tta),
+        tta=description.tta if tta is None else tta,
         calibration=calibration,
         dropout_passes=options.dropout_passes,
         requested_runtime=runtime,

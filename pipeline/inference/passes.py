@@ -81,8 +81,10 @@ def check_tta(words: Sequence[str]) -> tuple[str, ...]:
     Args:
         words: Names.
 
-    Raises: UsageError: If a name is unknown.
+    Raises: UsageError: If a name is unknown, or a text stands in the place of a sequence of names.
     """
+    if isinstance(words, str):  # a sequence of letters
+        raise UsageError(f"--tta {words!r}: in Python a sequence of names is wanted, as ['flip']")
     if unknown := [word for word in words if word not in CHOICES]:
         raise UsageError(f"--tta {unknown[0]}: {', '.join(CHOICES)}, both with a comma, or {NONE} would fit")
     return tuple(words)

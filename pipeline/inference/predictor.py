@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from threading import Lock
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -18,6 +19,8 @@ GATES: Final = 4
 TOP_SHARE: Final = 1000
 """One in so many pixels is averaged: the largest 0.1 %."""
 _PIXELS_AT_ONCE: Final = 2**16
+_DROPOUT: Final = Lock()
+"""Held while dropout is on: its layers and torch's random generator are shared by all threads."""
 
 
 class Prediction(NamedTuple):
@@ -171,8 +174,13 @@ class Predictor:
                 `Prediction.check`.
 
         Returns: Tensors on the device of the networks.
-        Raises: JobError: If logits are non-finite.
+
+        Raises:
+            ValueError: If *content* has another shape.
+            JobError: If logits are non-finite.
         """
+        if content is not None and content.shape != images[:, :1].shape:
+            raise ValueError(f"content of shape {tuple(content.shape)} for images of {tuple(images.shape)}")
         at_once = images_at_once(self.precision.device, max(images.shape[-2:])) or len(images)
         contents = [None] * len(images) if content is None else torch.split(content, at_once)
         parts = zip(torch.split(images, at_once), contents, strict=False)
@@ -200,10 +208,11 @@ class Predictor:
             return Prediction(
                 found.probabilities, _image_probability(found, own), attention=found.maps, finite=found.finite
             )
-        sampled = Prediction.joined(
-            [self._sample(*one) for one in zip(torch.split(images, 1), torch.split(own, 1), strict=True)]
-        )
-        maps = self._run(images, tta=(), attention=True).maps if attention else None
+        with _DROPOUT:
+            sampled = Prediction.joined(
+                [self._sample(*one) for one in zip(torch.split(images, 1), torch.split(own, 1), strict=True)]
+            )
+            maps = self._run(images, tta=(), attention=True).maps if attention else None
         return sampled._replace(attention=maps)
 
     def _sample(self, image: Tensor, own: Tensor) -> Prediction:

@@ -1,7 +1,7 @@
 """Segmentation of one radiograph, and the public predictor."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from pneumoseg.pipeline.core.devices import resolve_device
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
-from pneumoseg.pipeline.inference.passes import check_tta
 from pneumoseg.pipeline.inference.predictor import Prediction
 from pneumoseg.pipeline.model.description import Calibration
 from pneumoseg.pipeline.scoring.calibration import calibrate
@@ -19,6 +18,7 @@ from pneumoseg.transforms.masks import to_mask
 from pneumoseg.transforms.network_input import network_input, to_original_size
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.grey import GreyScale, Window, WindowFunction
+from pneumoseg.transforms.reader.quality import look_at
 from pneumoseg.transforms.reader.radiograph import Radiograph, read_radiograph
 from pneumoseg.transforms.reader.reasons import REVIEW_REASONS, Reason
 
@@ -84,7 +84,7 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class ModelPredictor:
-    """Predictor of radiographs, made by `load_predictor`.
+    """Predictor of radiographs, made by `load_predictor`; threads can share it, and it can be copied and pickled.
 
     Attributes:
         model: Model folder in memory.
@@ -171,7 +171,7 @@ def load_predictor(
         resolve_device(device),
         ModelOptions(
             operating_point=operating_point,
-            tta=None if tta is None else check_tta(tta),
+            tta=tta,
             calibrated=calibrated,
             dropout_passes=dropout_passes,
             runtime=runtime,
@@ -213,28 +213,25 @@ def postprocess(
 
 
 def radiograph_of(pixels: npt.NDArray[Any]) -> Radiograph:
-    """Make a radiograph from an array, without spacing and without identity.
+    """Make a radiograph from an array, without spacing and without identity; its quality is checked as a file's is.
 
     Args:
         pixels: Shape ``(rows, columns)``: uint8 or uint16 as in a PNG file, or floats with greys in [0, 1].
 
     Raises: ValueError: If shape, type or values differ.
     """
-    if pixels.ndim == 2 and pixels.size and pixels.dtype in (np.uint8, np.uint16):
-        bits = 8 * pixels.dtype.itemsize
-        return Radiograph(stored=pixels, grey=GreyScale(bits_stored=bits), bits_stored=bits)
-    if (
-        pixels.ndim == 2
-        and pixels.size
-        and pixels.dtype.kind == "f"
-        and pixels.min() >= 0
-        and pixels.max() <= 1
-    ):
+    wanted = "wanted are rows and columns of uint8, of uint16, or of floats from 0 to 1"
+    if not isinstance(pixels, np.ndarray):
+        raise ValueError(f"{type(pixels).__name__}: neither a path, a Radiograph nor an array; {wanted}")  # noqa: TRY004  (the error of all arguments)
+    stored, voi = pixels, None
+    if pixels.dtype.kind == "f" and pixels.size and pixels.min() >= 0 and pixels.max() <= 1:
         highest = 2**16 - 1
-        whole_range = Window(highest / 2, highest, WindowFunction.LINEAR_EXACT)
-        stored = (pixels * highest).round().astype(np.uint16)
-        return Radiograph(stored=stored, grey=GreyScale(bits_stored=16, voi=whole_range), bits_stored=16)
-    raise ValueError(
-        f"an array of shape {pixels.shape} and type {pixels.dtype}: wanted are rows and columns of uint8, of uint16, "
-        "or of floats from 0 to 1"
-    )
+        voi = Window(highest / 2, highest, WindowFunction.LINEAR_EXACT)  # the whole range
+        # in float16, `highest` is infinite
+        scaled = np.multiply(pixels, highest, dtype=np.result_type(pixels, np.float32))
+        stored = scaled.round().astype(np.uint16)
+    if pixels.ndim != 2 or not pixels.size or stored.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"an array of shape {pixels.shape} and type {pixels.dtype}: {wanted}")
+    bits = 8 * stored.dtype.itemsize
+    radiograph = Radiograph(stored=stored, grey=GreyScale(bits_stored=bits, voi=voi), bits_stored=bits)
+    return replace(radiograph, warnings=tuple(look_at(radiograph)))

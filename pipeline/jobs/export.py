@@ -13,7 +13,7 @@ from pneumoseg.pipeline.core.config import ComputedPrecision
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.formats.browser.libraries import read_libraries
 from pneumoseg.pipeline.formats.browser.writing import PAGE, write_page
-from pneumoseg.pipeline.formats.bundle.writing import METADATA, write_bundle
+from pneumoseg.pipeline.formats.bundle.writing import METADATA, WEIGHTS, write_bundle
 from pneumoseg.pipeline.formats.files import Run, describe, largest_difference, write_onnx, write_openvino
 from pneumoseg.pipeline.formats.graph import InferenceGraph
 from pneumoseg.pipeline.formats.keras import keras_files, write_keras
@@ -74,13 +74,15 @@ def export_model(
     Returns: What was written, with the differences from the model on test images.
 
     Raises:
-        UsageError: If a format is unknown, its extra is not installed, the TTA resizes images, or Keras weights are
-            wanted of another network than the article's.
+        UsageError: If a format or precision is unknown, a file exists, an extra is not installed, the TTA is unknown
+            or resizes images, or Keras weights are wanted of another network than the article's.
         JobError: If the folder is not a model, the page's libraries cannot be fetched, or a probability of a file
             differs by more than `TOLERANCES` has for its precision.
     """
     if unknown := sorted(set(formats) - set(FORMATS)):
         raise UsageError(f"-t {unknown[0]}: {', '.join(FORMATS)} would fit")
+    if precision not in TOLERANCES:
+        raise UsageError(f"--precision {precision}: {', '.join(TOLERANCES)} would fit")
     if precision == "bf16" and "openvino" in formats:
         raise UsageError(
             "--precision bf16: OpenVINO stores float32 or float16; its option INFERENCE_PRECISION_HINT computes in "
@@ -93,17 +95,21 @@ def export_model(
     for path in _files(output, formats, members=len(model.networks)):
         claim_file(path, overwrite=overwrite)
     exported: list[Exported] = []
+    # what may be refused comes before the graphs, which take minutes
+    library_files = {}
+    if "browser" in formats:
+        library_files = read_libraries(None if libraries is None else Path(libraries))
+    if "keras" in formats:
+        exported += map(Exported, write_keras(model, output))
     if "onnx" in formats or "openvino" in formats:
         exported += _write_graphs(model, output, formats, standardizes=standardizes, precision=precision)
     if "browser" in formats:
         page = output / BROWSER
-        write_page(model, page, read_libraries(None if libraries is None else Path(libraries)))
+        write_page(model, page, library_files)
         exported += _write_graphs(model, page, ["onnx"], standardizes=True, precision="float32")
     if "bundle" in formats:
         write_bundle(model, output / BUNDLE)
         exported.append(Exported(output / BUNDLE))
-    if "keras" in formats:
-        exported += map(Exported, write_keras(model, output))
     return exported
 
 
@@ -140,12 +146,12 @@ def _write_graphs(
 
 
 def _files(output: Path, formats: Collection[str], *, members: int) -> list[Path]:
-    """List a file of each format, which must not be there before."""
+    """List the main files of each format, which must not be there before."""
     files = {
         "onnx": [output / ONNX],
-        "openvino": [output / ONNX, output / OPENVINO],
-        "browser": [output / BROWSER / PAGE],
-        "bundle": [output / BUNDLE / METADATA],
+        "openvino": [output / ONNX, output / OPENVINO, (output / OPENVINO).with_suffix(".bin")],
+        "browser": [output / BROWSER / PAGE, output / BROWSER / ONNX],
+        "bundle": [output / BUNDLE / METADATA, output / BUNDLE / WEIGHTS],
         "keras": keras_files(output, members),
     }
     return [path for name in formats for path in files[name]]

@@ -176,5 +176,6 @@ class _OpenVINOForward:
                 model, precision=self._hint, cache_folder=cache_folder() / "openvino"
             )
         compiled = self._compiled[shape]
-        found = compiled({IMAGE: images.contiguous().numpy()})
+        # calling it would share one request, and thus its results, between threads
+        found = compiled.infer_new_request({IMAGE: images.contiguous().numpy()})
         return as_outputs({port.any_name: torch.from_numpy(found[port]) for port in compiled.outputs})

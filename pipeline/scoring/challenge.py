@@ -34,18 +34,28 @@ def challenge_dice(pred: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
     """Compute the challenge's Dice of masks: 1 if both are empty, 0 if exactly one is.
 
     Args:
-        pred: Predicted masks, zeros and ones or booleans, shape ``(..., rows, columns)``.
+        pred: Predicted masks, shape ``(..., rows, columns)``; True, or any number except 0, is inside. Floats must be 0
+            or one other value, so that probabilities are not mistaken for masks.
         truth: True masks of the same shape.
 
     Returns: One value in [0, 1] for each image, shape ``(...)``.
-    Raises: ValueError: If the shapes differ.
+    Raises: ValueError: If the shapes differ, or floats are not masks.
     Source: Evaluation page of the SIIM-ACR Pneumothorax Segmentation challenge, 2019.
     """
-    predicted, true = np.asarray(pred) != 0, np.asarray(truth) != 0
+    predicted, true = _inside(np.asarray(pred)), _inside(np.asarray(truth))
     if predicted.shape != true.shape:
         raise ValueError(f"masks of shapes {predicted.shape} and {true.shape}; both need one shape")
     counts = (np.count_nonzero(mask, axis=(-2, -1)) for mask in (predicted, true, predicted & true))
     return dice_from_counts(*counts)
+
+
+def _inside(masks: NDArray[Any]) -> NDArray[np.bool_]:
+    inside: NDArray[np.bool_] = masks != 0
+    values = masks[inside] if masks.dtype.kind == "f" else masks[:0]
+    if values.size and values.min() != values.max():  # or NaN
+        found = f"values from {values.min():g} to {values.max():g}"
+        raise ValueError(f"masks with {found}; probabilities need a threshold first")
+    return inside
 
 
 def iou_from_counts(pred_px: ArrayLike, true_px: ArrayLike, shared_px: ArrayLike) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from pneumoseg.pipeline.core.config import ComputedPrecision, NetworkConfig
 from pneumoseg.pipeline.core.devices import precision_of_model
 from pneumoseg.pipeline.inference.predictor import Predictor
 from pneumoseg.pipeline.model.weights import make_network, place
+from pneumoseg.pipeline.runtimes.forward import torch_forward
 
 
 class BundleNetwork(nn.Module):
@@ -58,7 +59,9 @@ class BundleNetwork(nn.Module):
         if self.training:
             return self._members[0](image[:, :1])  # type: ignore[no-any-return]
         precision = precision_of_model(self._precision, image.device)
-        predictor = Predictor(self._members, precision=precision, tta=self._tta)
+        # the forward passes of `predict`, to the bit, of the weights that the members have now
+        forwards = [torch_forward(member, precision) for member in self._members]
+        predictor = Predictor(self._members, precision=precision, tta=self._tta, forwards=forwards)
         found = predictor.predict_batch(image[:, :1], image[:, 1:] > 0.5)
         of_image = found.image_probability[:, None, None, None].expand_as(found.probabilities)
         return torch.cat([found.probabilities, of_image], dim=1)

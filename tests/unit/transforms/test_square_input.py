@@ -35,6 +35,13 @@ def test_bytes_of_a_mask_are_taken_as_well() -> None:
     assert (label.dtype, float(label.sum())) == (torch.float32, 16 * 32)
 
 
+@pytest.mark.parametrize("wrong", [255.0, -0.1, float("nan")])
+def test_values_outside_0_to_1_are_refused(wrong: float) -> None:
+    """As MONAI's readers return the bytes of a PNG file: they would all be white."""
+    with pytest.raises(ValueError, match=r"image: values from .* in \[0, 1\] would fit"):
+        ToNetworkSized("image", size=32)({"image": torch.full((1, 48, 32), wrong)})
+
+
 def test_a_missing_item_is_an_error_unless_allowed() -> None:
     with pytest.raises(KeyError):
         ToNetworkSized("image", size=32)({})

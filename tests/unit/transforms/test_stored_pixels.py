@@ -45,3 +45,12 @@ def test_it_stands_in_a_chain_with_monais_own_transforms() -> None:
 def test_the_original_size_is_read_from_the_sample() -> None:
     sample: dict[Any, Any] = {"pred": torch.ones(1, 32, 32), "size": (48, 20)}
     assert ToOriginalSized("pred", shape_key="size")(sample)["pred"].shape == (1, 48, 20)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float16, np.bool_])
+def test_a_prediction_is_an_array_of_any_kind_and_becomes_float32(kind: type) -> None:
+    half: Any = np.zeros((1, 2, 2), dtype=kind)
+    half[0, 1] = 1
+    found = ToOriginalSized("pred")({"pred": half, "shape": (4, 4)})["pred"]
+    assert found.dtype == torch.float32
+    assert found[0, :, 0].tolist() == [0, 0.25, 0.75, 1]  # bilinear, by hand

@@ -1,5 +1,6 @@
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -7,7 +8,8 @@ from tests.conftest import write_model
 from tests.unit.pipeline.model.folders import CPU, A, B, C, tiny_network, write_knowing, write_pair
 
 from pneumoseg.models import AttentionUNet
-from pneumoseg.pipeline.inference.model import load_model
+from pneumoseg.pipeline.core.errors import UsageError
+from pneumoseg.pipeline.inference.model import ModelOptions, load_model
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import (
     TunedPoint,
@@ -112,3 +114,11 @@ def test_a_model_is_used_in_the_precision_in_which_it_was_validated(
     warnings = capsys.readouterr().err.splitlines()
     assert len(warnings) == (0 if computes else 1)
     assert all("validated in bf16" in line and "float32" in line for line in warnings)
+
+
+@pytest.mark.parametrize(
+    ("tta", "error"), [(["rotate"], "--tta rotate: flip, scale"), ("flip", "sequence of names")]
+)
+def test_an_augmentation_that_would_be_left_out_is_an_error(model_folder: Path, tta: Any, error: str) -> None:
+    with pytest.raises(UsageError, match=error):
+        load_model(model_folder, torch.device("cpu"), ModelOptions(tta=tta))

@@ -67,6 +67,12 @@ def test_any_size_comes_back_as_it_was(rows: int, columns: int) -> None:
     assert {each.shape for each in (found.probabilities, *found.attention)} == {(1, 1, rows, columns)}
 
 
+def test_content_of_another_shape_is_refused(image: Tensor) -> None:
+    """With large images, the one without content would be lost."""
+    with pytest.raises(ValueError, match=r"content of shape \(1, 1, 32, 48\) for images of \(2, 1, 32, 48\)"):
+        predictor(member()).predict_batch(image, torch.ones(1, 1, 32, 48, dtype=torch.bool))
+
+
 @pytest.mark.parametrize("stride", [16, 32])
 def test_zeros_are_added_on_the_right_and_below_up_to_a_multiple_of_the_stride(stride: int) -> None:
     network = Copy()

@@ -1,3 +1,7 @@
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,7 @@ from pneumoseg.pipeline.model.description import TunedPoint
 from pneumoseg.transforms.masks import to_mask
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 from pneumoseg.transforms.reader.radiograph import read_radiograph
-from pneumoseg.transforms.reader.reasons import RadiographError
+from pneumoseg.transforms.reader.reasons import RadiographError, Reason
 from pneumoseg.transforms.reader.record import Orientation, read_directions
 
 
@@ -168,16 +172,59 @@ def test_the_image_threshold_is_one_of_the_probability_before_calibration(
         np.zeros((4, 4), np.int32),
         np.full((4, 4), 1.5),
         np.full((4, 4), np.nan),
+        torch.zeros(4, 4),
+        [[0, 255]],
+        None,
     ],
 )
-def test_an_array_of_another_kind_is_refused(array: npt.NDArray[Any]) -> None:
+def test_an_array_of_another_kind_is_refused(array: Any) -> None:
     with pytest.raises(ValueError, match="wanted are rows and columns"):
         radiograph_of(array)
 
 
-def test_floats_are_greys_from_0_to_1() -> None:
-    greys = np.linspace(0, 1, 48 * 32, dtype=np.float32).reshape(48, 32)
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, ">f4"])
+def test_floats_are_greys_from_0_to_1(kind: npt.DTypeLike) -> None:
+    greys = np.linspace(0, 1, 48 * 32, dtype=np.float32).reshape(48, 32).astype(kind)
     np.testing.assert_allclose(radiograph_of(greys).image, greys, atol=1e-5)
+
+
+def test_an_array_is_reviewed_for_what_the_same_pixels_in_a_file_are(
+    predictor: ModelPredictor, tmp_path: Path
+) -> None:
+    blank = np.full((128, 128), 7, np.uint8)
+    Image.fromarray(blank).save(tmp_path / "a.png")
+    of_file, of_array = predictor.predict(tmp_path / "a.png"), predictor.predict(blank)
+    assert of_array.review == of_file.review == (Reason.LOW_CONTRAST,)
+    assert of_array.decision == of_file.decision == "indeterminate"
+
+
+# copies and threads
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnx", "openvino"])
+def test_a_predictor_can_be_pickled_copied_and_called_by_several_threads(
+    model_folder: Path, runtime: str
+) -> None:
+    predictor = load_predictor(model_folder, "cpu", runtime=runtime)
+    images = [draw_case(number, positive=True)[0] for number in range(6)] * 4
+    expected = [predictor.predict(image).probabilities for image in images]
+    for each in (predictor, pickle.loads(pickle.dumps(predictor)), copy.deepcopy(predictor)):
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(each.predict, images))
+        for segmentation, probabilities in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(segmentation.probabilities, probabilities)
+
+
+def test_dropout_samples_are_the_same_in_several_threads(tmp_path: Path) -> None:
+    predictor = load_predictor(write_model(tmp_path / "model", member()), "cpu", dropout_passes=4)
+    images = [draw_case(number, positive=True)[0] for number in range(6)] * 2
+    expected = [predictor.predict(image, attention=True) for image in images]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(partial(predictor.predict, attention=True), images))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.probabilities, other.probabilities)
+        np.testing.assert_array_equal(one.attention, other.attention)
+    assert not any(module.training for module in predictor.model.networks[0].modules())
 
 
 def test_whole_numbers_are_what_a_png_holds(tmp_path: Path) -> None:

@@ -107,12 +107,14 @@ def test_bf16_for_openvino_is_refused(model_folder: Path, tmp_path: Path) -> Non
         export_model(model_folder, tmp_path, ["openvino"], precision="bf16")
 
 
+@pytest.mark.parametrize("brightest", [250, 120, 60_000])
 def test_forty_lines_without_torch_draw_the_same_mask(
-    exported: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    brightest: int, exported: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert len(EXAMPLE.read_text().splitlines()) <= 40
     source, target = tmp_path / "radiograph.png", tmp_path / "mask.png"
-    Image.fromarray(draw_case(1, positive=True)[0]).save(source)
+    pixels = draw_case(1, positive=True)[0] * (brightest / 250)  # in 8 or 16 bits
+    Image.fromarray(pixels.astype(np.min_scalar_type(brightest))).save(source)
     monkeypatch.setattr("sys.argv", [str(EXAMPLE), str(exported / "model.onnx"), str(source), str(target)])
     runpy.run_path(str(EXAMPLE))
     expected = load_predictor(model_folder, "cpu", tta=("flip",)).predict(source).mask
@@ -173,6 +175,32 @@ def test_an_earlier_file_and_an_unknown_format_are_refused(model_folder: Path, t
         export_model(model_folder, tmp_path)
     with pytest.raises(UsageError, match="onnx, openvino, browser, bundle, keras would fit"):
         export_model(model_folder, tmp_path / "new", ["tensorrt"])
+    wrong: Any = "int8"
+    with pytest.raises(UsageError, match="--precision int8: float32, fp16, bf16 would fit"):
+        export_model(model_folder, tmp_path / "new", precision=wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("model.bin", "openvino"), ("browser/model.onnx", "browser"), ("bundle/models/model.pt", "bundle")],
+)
+def test_an_earlier_file_of_weights_is_not_replaced(
+    name: str, kind: str, model_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=f"{name} exists"):
+        export_model(model_folder, tmp_path, [kind])
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_what_can_be_refused_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    config = TINY.model_copy(update={"image_head": True})
+    folder = write_model(tmp_path / "model", make_network(config), config=config)
+    for formats, error in ((["onnx", "keras"], "-t keras"), (["onnx", "browser"], "is missing")):
+        with pytest.raises(UsageError, match=error):
+            export_model(folder, tmp_path / "out", formats, libraries=tmp_path)
+    assert not any(path.is_file() for path in tmp_path.glob("out/**/*"))
 
 
 def test_keras_weights_of_each_member_are_written(tmp_path: Path) -> None:

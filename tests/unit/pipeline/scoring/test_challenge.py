@@ -90,3 +90,12 @@ def test_the_dice_of_masks_has_the_challenges_rule_for_empty_ones() -> None:
 def test_masks_of_different_shapes_have_no_dice() -> None:
     with pytest.raises(ValueError, match="need one shape"):
         challenge_dice(np.zeros((2, 2)), np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("wrong", [[[0.2, 0.9]], [[1.0, np.nan]]])
+def test_probabilities_are_not_mistaken_for_masks(wrong: list[list[float]]) -> None:
+    mask = np.ones((1, 2))
+    for pair in ((wrong, mask), (mask, wrong)):
+        with pytest.raises(ValueError, match="probabilities need a threshold first"):
+            challenge_dice(*pair)
+    assert challenge_dice(np.array([[0.0, 255.0]]), mask) == pytest.approx(2 / 3)  # 2 * 1 / (1 + 2)
