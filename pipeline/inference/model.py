@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, Literal, Self
 
 import torch
@@ -30,6 +31,8 @@ from pneumoseg.pipeline.runtimes.members import member_forward
 from pneumoseg.transforms.masks import OperatingPoint
 
 AUTO: Final = "auto"
+_EXPORTING: Final = Lock()
+"""Held while graphs are exported for a runtime, which PyTorch does not do in several threads at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +93,18 @@ class Model:
 
         Raises: UsageError: If dropout samples are requested of networks without dropout, or an extra is not installed.
         """
-        forwards = [
-            member_forward(
-                self.folder, self.description, member, network, runtime=self.runtime, precision=self.precision
-            )
-            for member, network in zip(self.description.members, self.networks, strict=True)
-        ]
+        with _EXPORTING:
+            forwards = [
+                member_forward(
+                    self.folder,
+                    self.description,
+                    member,
+                    network,
+                    runtime=self.runtime,
+                    precision=self.precision,
+                )
+                for member, network in zip(self.description.members, self.networks, strict=True)
+            ]
         try:
             return Predictor(
                 self.networks,

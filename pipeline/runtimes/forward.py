@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
 import torch
@@ -26,6 +27,9 @@ from pneumoseg.pipeline.runtimes.libraries import (
 
 Forward = Callable[[Tensor], NetworkOutputs]
 """Maps images, (B, 1, H, W), to all outputs; H and W are multiples of the network's stride."""
+
+_COMPILING: Final = Lock()
+"""Held while OpenVINO compiles: it changes the locale of the process for a moment, and two threads could leave it so."""
 
 _COMPUTES: Final[dict[RuntimeName, tuple[str, ...]]] = {
     "torch": ("float32", "bf16", "fp16"),
@@ -168,14 +172,17 @@ class _OpenVINOForward:
         self._compiled: dict[tuple[int, ...], Any] = {}
 
     def __call__(self, images: Tensor) -> NetworkOutputs:
-        shape = tuple(images.shape)
-        if shape not in self._compiled:
-            model = open_openvino(self._graph)
-            model.reshape({IMAGE: list(shape)})
-            self._compiled[shape] = compile_openvino(
-                model, precision=self._hint, cache_folder=cache_folder() / "openvino"
-            )
-        compiled = self._compiled[shape]
+        compiled = self._compile(tuple(images.shape))
         # calling it would share one request, and thus its results, between threads
         found = compiled.infer_new_request({IMAGE: images.contiguous().numpy()})
         return as_outputs({port.any_name: torch.from_numpy(found[port]) for port in compiled.outputs})
+
+    def _compile(self, shape: tuple[int, ...]) -> Any:
+        with _COMPILING:
+            if shape not in self._compiled:
+                model = open_openvino(self._graph)
+                model.reshape({IMAGE: list(shape)})
+                self._compiled[shape] = compile_openvino(
+                    model, precision=self._hint, cache_folder=cache_folder() / "openvino"
+                )
+            return self._compiled[shape]

@@ -1,4 +1,5 @@
 import copy
+import locale
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -205,6 +206,7 @@ def test_an_array_is_reviewed_for_what_the_same_pixels_in_a_file_are(
 def test_a_predictor_can_be_pickled_copied_and_called_by_several_threads(
     model_folder: Path, runtime: str
 ) -> None:
+    before = locale.setlocale(locale.LC_CTYPE)  # OpenVINO changes it for a moment
     predictor = load_predictor(model_folder, "cpu", runtime=runtime)
     images = [draw_case(number, positive=True)[0] for number in range(6)] * 4
     expected = [predictor.predict(image).probabilities for image in images]
@@ -213,6 +215,7 @@ def test_a_predictor_can_be_pickled_copied_and_called_by_several_threads(
             found = list(threads.map(each.predict, images))
         for segmentation, probabilities in zip(found, expected, strict=True):
             np.testing.assert_array_equal(segmentation.probabilities, probabilities)
+    assert locale.setlocale(locale.LC_CTYPE) == before
 
 
 def test_dropout_samples_are_the_same_in_several_threads(tmp_path: Path) -> None:
