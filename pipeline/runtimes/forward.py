@@ -29,7 +29,7 @@ Forward = Callable[[Tensor], NetworkOutputs]
 """Maps images, (B, 1, H, W), to all outputs; H and W are multiples of the network's stride."""
 
 _COMPILING: Final = Lock()
-"""Held while OpenVINO compiles: it changes the locale of the process for a moment, and two threads could leave it so."""
+"""Held while OpenVINO compiles: it changes the locale of the process, and two threads could leave it changed."""
 
 _COMPUTES: Final[dict[RuntimeName, tuple[str, ...]]] = {
     "torch": ("float32", "bf16", "fp16"),
