@@ -92,6 +92,8 @@ class Reason(StrEnum):
     # The batch and its workers
     DUPLICATE_UID = "DUPLICATE_UID", _REFUSED, (
         "An earlier file has the same SOPInstanceUID: refused with other pixels, skipped with the same; compare them.")
+    CHANGED = "CHANGED", _REFUSED, (
+        "Another image took the place of the file while the run was under way; run the same command again.")
     TIMED_OUT = "TIMED_OUT", _REFUSED, (
         "Decoding exceeded the time limit; the file is damaged or hostile: copy it again from its source.")
     DECODER_DIED = "DECODER_DIED", _REFUSED, (
