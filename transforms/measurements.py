@@ -36,6 +36,7 @@ LOOKS: Final = {
     Reason.LOOKS_TURNED: "looks turned",
     Reason.LOOKS_INVERTED: "looks inverted",
     Reason.LOOKS_UNLIKE_CHEST: "does not look like a whole frontal chest",
+    Reason.SMALL_FIELD: "is black or white border in more than half",
     Reason.SATURATED: "is plain white or black in a large part",
     Reason.LOW_CONTRAST: "is blank or nearly so",
     Reason.LOW_RESOLUTION: "is too coarse to show the edge of a lung",

@@ -183,6 +183,7 @@ class _Actor:
             lambda path, _uid, _sha256: files[path],
             readers=self.readers,
             refused={file.path: error for _, file, error in tasks if error is not None},
+            refuse=lambda path, read: files[path].check(read),
         ):
             pass
         return {"index": [index for index, _, _ in tasks]}

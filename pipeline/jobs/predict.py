@@ -237,7 +237,7 @@ def predict_folder(
                     workers=runtime.workers,
                     readers=readers,
                     refused=refused,
-                    refuse=None
+                    refuse=(lambda path, read: names.files[path].check(read))
                     if names.files
                     else lambda path, read: rule.check(os.path.relpath(path, within), read),
                 )

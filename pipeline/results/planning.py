@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.names import safe_name
-from pneumoseg.transforms.reader.radiograph import image_name
+from pneumoseg.transforms.reader.radiograph import Radiograph, image_name
+from pneumoseg.transforms.reader.reasons import RadiographError, Reason
 
 _File = TypeVar("_File")
 
@@ -22,11 +23,25 @@ class Planned:
         path: Path of the file.
         shown: Name of the file in the tables: its path within the folder or, for research, `name`.
         name: File name of all its results, without suffix.
+        identity: SOPInstanceUID or, for research, SHA-256 of the content that the name is made of; None for the path.
     """
 
     path: Path
     shown: str
     name: str
+    identity: str | None = None
+
+    def check(self, radiograph: Radiograph) -> RadiographError | None:
+        """Refuse another image that took the place of the file after it was named: the name is not that of this one.
+
+        Args:
+            radiograph: What was read from the path.
+        """
+        if self.identity in {None, radiograph.sop_instance_uid, radiograph.file_sha256}:
+            return None
+        error = RadiographError(Reason.CHANGED, "it is not the image that was there when the run began")
+        error.file_sha256, error.sop_instance_uid = radiograph.file_sha256, radiograph.sop_instance_uid
+        return error
 
 
 @dataclass(frozen=True)
@@ -92,12 +107,13 @@ class Names:
         if path in self.files:
             return self.files[path]
         where = Path(os.path.relpath(path, self.folder))
+        identity = uid
         if self.research:
-            digest = None if uid else sha256 or content_sha256(path, self.max_bytes)
-            name = self._free(uid or f"content-{(digest or 'unknown')[:32]}")
+            identity = uid or sha256 or content_sha256(path, self.max_bytes)
+            name = self._free(uid or f"content-{(identity or 'unknown')[:32]}")
         else:
             name = self._free(safe_name(uid or where.with_name(image_name(where)).as_posix()))
-        self.files[path] = Planned(path, name if self.research else str(where), name)
+        self.files[path] = Planned(path, name if self.research else str(where), name, identity)
         return self.files[path]
 
     def _free(self, base: str) -> str:

@@ -32,8 +32,12 @@ MOST_BLACK: Final = 0.35
 LEAST_CONTRAST: Final = 0.25
 BLANK_CONTRAST: Final = 0.05  # of images with a shorter side
 COARSEST_PIXEL_MM: Final = 1.5
+LARGEST_PIXEL_MM: Final = 2.5
+"""Largest width of a pixel of an image that can be negative: at 3.1 mm the reference model finds next to nothing."""
 LEAST_FIELD_MM: Final = 100.0
 """Least longer side of an image of a whole chest: that of a newborn needs as much."""
+MOST_EMPTY_END: Final = 0.3
+"""Share of the stored rows that hold only zeros at the end of an image that may be incomplete."""
 MOST_ELONGATED: Final = 3.0
 """Largest ratio of the longer side to the shorter one, without borders."""
 BLACK: Final = 0.02
@@ -41,7 +45,8 @@ WHITE: Final = 0.98
 LIT_SHARE: Final = 0.05
 """Least share of pixels between black and white in a row or column that is not a border."""
 
-_DETECTOR_MM = 400.0  # approximate longer side of a chest radiograph, for files without spacing
+DETECTOR_MM: Final = 400.0
+"""Approximate longer side of a chest radiograph, for files without spacing."""
 _TURNED = {1: "turned by a quarter, clockwise", 2: "upside down", 3: "turned by a quarter, counterclockwise"}
 
 TEMPLATE_SIDE: Final = 16
@@ -147,11 +152,13 @@ def look_at(radiograph: Radiograph, *, template: Template | None = None) -> Warn
         detail = f"98 of 100 pixels lie within {contrast:.0%} of the grey levels"
         warnings.append((Reason.LOW_CONTRAST, detail))
         return warnings  # the pose of a blank image is undefined
+    fill = field.size / picture.size
+    has_small_field = fill < LEAST_FILL and not is_small
     if not is_small:
         _check_exposure(field, warnings)
-    _check_look(field, radiograph, warnings, template)
-    fill = field.size / picture.size
-    if fill < LEAST_FILL and not is_small:
+    doubts = [] if has_small_field else _doubts_of_end(radiograph)
+    _check_look(field, doubts + _doubts_of_size(field, radiograph), warnings, template)
+    if has_small_field:
         warnings.append((Reason.SMALL_FIELD, f"all but {fill:.0%} of the image is a black or white border"))
     return warnings
 
@@ -185,14 +192,17 @@ def lit_field(picture: Picture) -> Picture:
 
 
 def _check_resolution(radiograph: Radiograph, warnings: Warnings) -> None:
-    if radiograph.spacing_mm is not None:
-        pixel_mm, basis = max(radiograph.spacing_mm), "pixels"
-    else:
-        pixel_mm, basis = _DETECTOR_MM / max(radiograph.shape), "if it shows a whole chest, pixels"
+    pixel_mm = _pixel_mm(radiograph)
+    basis = "if it shows a whole chest, pixels" if radiograph.spacing_mm is None else "pixels"
     if pixel_mm > COARSEST_PIXEL_MM:
         rows, columns = radiograph.shape
         detail = f"{rows} x {columns} pixels; {basis} are {pixel_mm:.1f} mm wide"
         warnings.append((Reason.LOW_RESOLUTION, detail))
+
+
+def _pixel_mm(radiograph: Radiograph) -> float:
+    """Give the width of a pixel; without a pixel spacing, that of an image of a whole detector."""
+    return max(radiograph.spacing_mm or [DETECTOR_MM / max(radiograph.shape)])
 
 
 def _contrast(field: Picture) -> float:
@@ -214,11 +224,8 @@ def _check_exposure(field: Picture, warnings: Warnings) -> None:
         warnings.append((Reason.SATURATED, f"{white:.0%} of the field is white, {black:.0%} black"))
 
 
-def _check_look(
-    field: Picture, radiograph: Radiograph, warnings: Warnings, template: Template | None
-) -> None:
-    """Check whether the image can be a whole chest by its size, looks like one, and is upright."""
-    doubts = _doubts_of_size(field, radiograph)
+def _check_look(field: Picture, doubts: list[str], warnings: Warnings, template: Template | None) -> None:
+    """Check whether the image looks like a whole chest, beside other *doubts* that it shows one, and is upright."""
     pose = find_pose(field, template=template) if min(field.shape) >= TEMPLATE_SIDE else None
     if pose is not None and pose.likeness < LEAST_LIKENESS:
         doubts.append(f"its likeness to a frontal chest is {pose.likeness:.2f}, not {LEAST_LIKENESS} or more")
@@ -233,6 +240,17 @@ def _check_look(
         warnings.append((Reason.LOOKS_INVERTED, f"black and white look exchanged: {by}"))
 
 
+def _doubts_of_end(radiograph: Radiograph) -> list[str]:
+    """Tell whether so many rows at the end of the file hold only zeros that a copy of it may be incomplete.
+
+    Programs that copy reserve the whole length of a file beforehand, so that uncompressed pixels do not look cut.
+    """
+    rows = radiograph.stored[-round(MOST_EMPTY_END * len(radiograph.stored)) :]
+    if rows[-1].any() or rows.any():  # the last row is enough for almost all images
+        return []
+    return [f"its last {len(rows)} rows or more hold only zeros, as where a copy of the file is incomplete"]
+
+
 def _doubts_of_size(field: Picture, radiograph: Radiograph) -> list[str]:
     """List why an image of this size may not show a whole chest, or is too small to be checked."""
     doubts = []
@@ -241,6 +259,8 @@ def _doubts_of_size(field: Picture, radiograph: Radiograph) -> list[str]:
         doubts.append(f"{shorter} pixels are too few to tell a chest, {TEMPLATE_SIDE} a side would do")
     if longer > MOST_ELONGATED * shorter:
         doubts.append(f"one side is {longer / shorter:.1f} times the other, more than {MOST_ELONGATED:.0f}")
+    if (pixel_mm := _pixel_mm(radiograph)) > LARGEST_PIXEL_MM:
+        doubts.append(f"pixels of {pixel_mm:.1f} mm are too coarse to show a pneumothorax")
     if radiograph.spacing_mm is not None:
         height, width = np.multiply(radiograph.shape, radiograph.spacing_mm)
         if max(height, width) < LEAST_FIELD_MM:

@@ -92,6 +92,8 @@ class Reason(StrEnum):
     # The batch and its workers
     DUPLICATE_UID = "DUPLICATE_UID", _REFUSED, (
         "An earlier file has the same SOPInstanceUID: refused with other pixels, skipped with the same; compare them.")
+    CHANGED = "CHANGED", _REFUSED, (
+        "Another image took the place of the file while the run was under way; run the same command again.")
     TIMED_OUT = "TIMED_OUT", _REFUSED, (
         "Decoding exceeded the time limit; the file is damaged or hostile: copy it again from its source.")
     DECODER_DIED = "DECODER_DIED", _REFUSED, (
@@ -135,11 +137,11 @@ class Reason(StrEnum):
     LOOKS_INVERTED = "LOOKS_INVERTED", _WARNED, (
         "Black and white look exchanged; check PhotometricInterpretation, and review its result.")
     LOOKS_UNLIKE_CHEST = "LOOKS_UNLIKE_CHEST", _WARNED, (
-        "The picture does not look like a whole frontal chest, or is too small or narrow for one; review its result.")
+        "The picture looks unlike a whole frontal chest, or is too small, narrow, coarse or cut; review its result.")
     SMALL_FIELD = "SMALL_FIELD", _WARNED, (
-        "More than half of the image is black or white border, which costs resolution; crop it where possible.")
+        "More than half of the image is black or white border, which hides findings; crop it, and review its result.")
     SATURATED = "SATURATED", _WARNED, (
-        "A large part of the picture is plain white or black, where nothing is visible; check the window.")
+        "A large part of the picture is plain white or black; check the window, and review its result.")
     LOW_CONTRAST = "LOW_CONTRAST", _WARNED, (
         "The picture is blank or nearly so; check the window and the source, and review its result.")
     LOW_RESOLUTION = "LOW_RESOLUTION", _WARNED, (
@@ -152,7 +154,10 @@ Warnings = list[tuple[Reason, str]]
 
 
 REVIEW_REASONS: Final = frozenset(
-    {Reason.LOOKS_TURNED, Reason.LOOKS_INVERTED, Reason.LOOKS_UNLIKE_CHEST, Reason.LOW_CONTRAST}
+    {
+        *(Reason.LOOKS_TURNED, Reason.LOOKS_INVERTED, Reason.LOOKS_UNLIKE_CHEST),
+        *(Reason.SMALL_FIELD, Reason.SATURATED, Reason.LOW_CONTRAST),
+    }
 )
 """Warnings with which a result has to be reviewed: the network was trained on upright images with a lung to see."""
 

@@ -15,6 +15,7 @@ REMARKS: Final[dict[Reason, tuple[str, Code | None]]] = {
     Reason.LOOKS_INVERTED: ("looks inverted", codes.DCM.InappropriateImageProcessing),
     Reason.LOOKS_UNLIKE_CHEST: ("looks unlike a chest", None),
     Reason.LOW_CONTRAST: ("has no contrast", None),
+    Reason.SMALL_FIELD: ("is mostly border", None),
     Reason.SATURATED: ("is saturated", None),
     Reason.LOW_RESOLUTION: ("is coarse", None),
 }

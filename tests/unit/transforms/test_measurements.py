@@ -148,9 +148,8 @@ def test_the_sentence_tells_what_puts_the_result_in_doubt() -> None:
         ).sentence
 
     plain, outlined = sentence(Reason.NO_SPACING), sentence(mask=LEFT_HALF)
-    assert sentence(Reason.SATURATED) == (
-        f"{plain} In doubt, since the image is plain white or black in a large part."
-    )
+    coarse = "since the image is too coarse to show the edge of a lung."
+    assert sentence(Reason.LOW_RESOLUTION) == f"{plain} In doubt, {coarse}"
     review = " To be reviewed by a person, since the image looks turned, looks inverted."
     turned = Reason.LOOKS_INVERTED, Reason.NO_SPACING, Reason.LOOKS_TURNED
     assert sentence(*turned) == (f"Indeterminate: no pneumothorax was outlined (probability 0.10).{review}")

@@ -9,19 +9,39 @@ export function reviewReasons({ rows, columns, levels, orientation, spacing }, l
   const contrast = percentile(field.data, 0.99) - percentile(field.data, 0.01);
   const isSmall = Math.min(rows, columns) < limits.least_side_px;
   if (contrast < (isSmall ? limits.blank_contrast : limits.least_contrast)) return ["LOW_CONTRAST"];
-  const unlike = ["LOOKS_UNLIKE_CHEST"];
+  const isSmallField = !isSmall && field.data.length / sampled.data.length < limits.least_fill;
+  const isSaturated =
+    !isSmall &&
+    (share(field.data, (grey) => grey >= 0.99) > limits.most_white ||
+      share(field.data, (grey) => grey <= 0.01) > limits.most_black);
   const [shorter, longer] = [field.rows, field.columns].sort((a, b) => a - b);
-  if (shorter < limits.template.length) return unlike;
-  const { quarterTurns, isInverted, likeness, gain } = findPose(field, limits.template);
-  if (likeness < limits.least_likeness) return unlike;
   const longestMm = spacing ? Math.max(rows * spacing[0], columns * spacing[1]) : Infinity;
-  const isOfOtherSize = longer > limits.most_elongated * shorter || longestMm < limits.least_field_mm;
-  const isOff = gain >= limits.least_gain;
+  const pixelMm = spacing ? Math.max(...spacing) : limits.detector_mm / Math.max(rows, columns);
+  const pose = shorter < limits.template.length ? null : findPose(field, limits.template);
+  const isLike = pose !== null && pose.likeness >= limits.least_likeness;
+  const isUnlike =
+    !isLike ||
+    longer > limits.most_elongated * shorter ||
+    longestMm < limits.least_field_mm ||
+    pixelMm > limits.largest_pixel_mm ||
+    (!isSmallField && endsInOneLevel(levels, Math.round(limits.most_empty_end * rows) * columns));
+  const isOff = isLike && pose.gain >= limits.least_gain;
   return [
-    ...(isOfOtherSize ? unlike : []),
-    ...(isOff && quarterTurns ? ["LOOKS_TURNED"] : []),
-    ...(isOff && isInverted ? ["LOOKS_INVERTED"] : []),
+    ...(isOff && pose.quarterTurns ? ["LOOKS_TURNED"] : []),
+    ...(isOff && pose.isInverted ? ["LOOKS_INVERTED"] : []),
+    ...(isUnlike ? ["LOOKS_UNLIKE_CHEST"] : []),
+    ...(isSmallField ? ["SMALL_FIELD"] : []),
+    ...(isSaturated ? ["SATURATED"] : []),
   ];
+}
+
+function share(values, isCounted) {
+  return values.reduce((count, value) => count + isCounted(value), 0) / values.length;
+}
+
+// Whether the last pixels of the file are all the same, as the zeros at the end of an incomplete copy.
+function endsInOneLevel(levels, length) {
+  return levels.subarray(levels.length - length).every((level) => level === levels.at(-1));
 }
 
 // Every n-th pixel, as greys in [0, 1].

@@ -88,13 +88,16 @@ def test_a_skipped_file_has_its_reason_and_is_no_failure(folder: Path) -> None:
 def test_a_file_with_several_warnings_names_them_all(folder: Path) -> None:
     write(folder / "a.dcm", PIXELS, PixelSpacing=None, BurnedInAnnotation="YES")
     report, (row,) = check(folder)
-    assert (row["status"], row["reason"]) == ("warned", "BURNED_IN NO_SPACING LOW_RESOLUTION")
+    assert (row["status"], row["reason"]) == (
+        "warned",
+        "BURNED_IN NO_SPACING LOW_RESOLUTION LOOKS_UNLIKE_CHEST",
+    )
     assert row["detail"].split("; ")[:2] == [
         "BurnedInAnnotation is YES",
         "there is neither PixelSpacing nor ImagerPixelSpacing",
     ]
     assert row["pixel_sha256"]
-    assert report.reasons == {"BURNED_IN": 1, "NO_SPACING": 1, "LOW_RESOLUTION": 1}
+    assert report.reasons == {"BURNED_IN": 1, "NO_SPACING": 1, "LOW_RESOLUTION": 1, "LOOKS_UNLIKE_CHEST": 1}
 
 
 def test_every_file_has_one_row_sorted_by_path(folder: Path) -> None:
@@ -118,7 +121,10 @@ def test_a_png_has_a_row_like_others(folder: Path) -> None:
     Image.fromarray(PIXELS).save(folder / "a.png")
     (row,) = check(folder)[1]
     assert (row["rows"], row["columns"], row["modality"]) == ("80", "96", "")
-    assert (row["status"], row["reason"]) == ("warned", "LOW_RESOLUTION")  # as a whole chest it would be
+    assert (row["status"], row["reason"]) == (
+        "warned",
+        "LOW_RESOLUTION LOOKS_UNLIKE_CHEST",
+    )  # as a whole chest it would be
 
 
 def test_the_same_uid_with_the_same_pixels_is_skipped_and_names_the_first(folder: Path) -> None:

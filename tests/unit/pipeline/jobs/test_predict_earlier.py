@@ -15,6 +15,7 @@ from pneumoseg.pipeline.cli.summaries import predict_summary
 from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.jobs.predict import PredictReport, predict_folder
 from pneumoseg.pipeline.results.planning import Part, content_sha256
+from pneumoseg.pipeline.results.processing import process_files
 from pneumoseg.transforms.reader.acceptance import AcceptanceFilters
 
 pytestmark = pytest.mark.usefixtures("plain_charts", "unjudged")
@@ -86,6 +87,33 @@ def test_a_file_that_becomes_a_duplicate_loses_its_result(model_folder: Path, tm
     del known[folder / "a.dcm"]
     _, rows = predict(model_folder, folder, tmp_path, kinds=["png"], known=known)
     assert decisions(rows) == {"a.dcm": "negative", "b.dcm": "DUPLICATE_UID"}
+
+
+@pytest.mark.parametrize("research", [False, True])
+def test_another_image_in_place_of_a_file_gets_no_result_under_its_name(
+    model_folder: Path, tmp_path: Path, research: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, options = tmp_path / "in", {"kinds": ["png"], "research": research}
+    put_dicom(folder / "a.dcm", positive=False, uid="1.2.76")
+    predict(model_folder, folder, tmp_path, **options)
+    put_dicom(folder / "b.dcm", positive=False, uid="1.2.77")
+
+    def process_later(*args: Any, **settings: Any) -> Any:
+        put_dicom(folder / "b.dcm", positive=True, uid="1.2.78")  # names are planned by now
+        return process_files(*args, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pneumoseg.pipeline.jobs.predict.process_files", process_later)
+        report, rows = predict(model_folder, folder, tmp_path, **options)
+    assert [row["decision"] or row["reason"] for row in rows] == ["negative", "CHANGED"]
+    assert report.exit_code == 3
+    assert not (tmp_path / "out" / "masks" / "1.2.77.png").exists()
+    report, rows = predict(model_folder, folder, tmp_path, **options)
+    assert [(row["name"], row["decision"]) for row in rows] == [
+        ("1.2.76", "negative"),
+        ("1.2.78", "positive"),
+    ]
+    assert report.exit_code == 0
 
 
 def part_of(model: Path, folder: Path, output: Path, number: int) -> PredictReport:

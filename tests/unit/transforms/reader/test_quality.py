@@ -140,6 +140,17 @@ def test_a_chest_on_a_large_black_canvas_is_a_small_field_and_otherwise_fine(che
     assert changed(chest, lambda stored: np.pad(stored, ((0, 512), (512, 0)))) == [Reason.SMALL_FIELD]
 
 
+@pytest.mark.parametrize(("empty_rows", "expected"), [(307, [Reason.LOOKS_UNLIKE_CHEST]), (306, [])])
+@pytest.mark.parametrize("zero", [0, 128])  # black in unsigned pixels, grey in signed ones
+def test_an_end_of_zeros_may_be_that_of_an_incomplete_copy(
+    chest: Radiograph, zero: int, empty_rows: int, expected: list[Reason]
+) -> None:
+    signed = np.maximum(chest.stored, 1).astype(np.int16) - zero
+    signed[-empty_rows:] = 0
+    window = Window(128 - zero, 256)
+    assert reasons(replace(chest, stored=signed, grey=GreyScale(bits_stored=16, voi=window))) == expected
+
+
 def test_a_window_that_makes_all_bright_saturates(chest: Radiograph) -> None:
     assert Reason.SATURATED in reasons(replace(chest, grey=GreyScale(voi=Window(40, 40))))
 
@@ -166,10 +177,11 @@ def test_a_turned_or_inverted_picture_is_warned_of_at_any_size(chest: Radiograph
     small = chest.stored[::step, ::step]
     assert min(small.shape) < 128
     coarse = replace(chest, spacing_mm=(0.4 * step, 0.4 * step))
-    assert reasons(replace(coarse, stored=small)) == [Reason.LOW_RESOLUTION]
+    always = [Reason.LOW_RESOLUTION, Reason.LOOKS_UNLIKE_CHEST]  # the latter by its pixels of 3.6 mm or more
+    assert reasons(replace(coarse, stored=small)) == always
     turned, inverted = small[::-1], small.max() - small
-    assert reasons(replace(coarse, stored=turned)) == [Reason.LOW_RESOLUTION, Reason.LOOKS_TURNED]
-    assert reasons(replace(coarse, stored=inverted)) == [Reason.LOW_RESOLUTION, Reason.LOOKS_INVERTED]
+    assert reasons(replace(coarse, stored=turned)) == [*always, Reason.LOOKS_TURNED]
+    assert reasons(replace(coarse, stored=inverted)) == [*always, Reason.LOOKS_INVERTED]
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (15, 2000), (100, 3000), (120, 120), (16, 16), (128, 96)])
@@ -189,15 +201,19 @@ def test_noise_is_reviewed_at_any_size(
         (1024, 344, 0.4, ""),
         (1024, 340, 0.4, "one side is 3.0 times the other, more than 3"),
         (340, 1024, 0.4, "one side is 3.0 times the other, more than 3"),
-        (15, 15, 20.0, "15 pixels are too few to tell a chest, 16 a side would do"),
-        (16, 16, 20.0, ""),
+        (15, 45, 2.5, "15 pixels are too few to tell a chest, 16 a side would do"),
+        (16, 41, 2.5, ""),
+        (160, 160, 2.5, ""),
+        (160, 160, 2.6, "pixels of 2.6 mm are too coarse to show a pneumothorax"),
+        (128, 128, None, "pixels of 3.1 mm are too coarse to show a pneumothorax"),
     ],
 )
 def test_a_chest_needs_a_size_at_which_it_can_be_told(
-    chest: Radiograph, rows: int, columns: int, spacing_mm: float, words: str
+    chest: Radiograph, rows: int, columns: int, spacing_mm: float | None, words: str
 ) -> None:
     places = (np.arange(side) * 1024 // side for side in (rows, columns))
-    scaled = replace(chest, stored=chest.stored[np.ix_(*places)], spacing_mm=(spacing_mm, spacing_mm))
+    spacing = None if spacing_mm is None else (spacing_mm, spacing_mm)
+    scaled = replace(chest, stored=chest.stored[np.ix_(*places)], spacing_mm=spacing)
     found = dict(look_at(scaled))
     assert found.get(Reason.LOOKS_UNLIKE_CHEST, "") == words
     assert Reason.LOOKS_UNLIKE_CHEST in REVIEW_REASONS
