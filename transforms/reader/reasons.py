@@ -153,12 +153,10 @@ Warnings = list[tuple[Reason, str]]
 """Reasons of the outcome WARNED with what was found, in the order found."""
 
 
-REVIEW_REASONS: Final = frozenset(
-    {
-        *(Reason.LOOKS_TURNED, Reason.LOOKS_INVERTED, Reason.LOOKS_UNLIKE_CHEST),
-        *(Reason.SMALL_FIELD, Reason.SATURATED, Reason.LOW_CONTRAST),
-    }
-)
+REVIEW_REASONS: Final = frozenset({
+    Reason.LOOKS_TURNED, Reason.LOOKS_INVERTED, Reason.LOOKS_UNLIKE_CHEST, Reason.SMALL_FIELD, Reason.SATURATED,
+    Reason.LOW_CONTRAST,
+})  # fmt: skip
 """Warnings with which a result has to be reviewed: the network was trained on upright images with a lung to see."""
 
 
