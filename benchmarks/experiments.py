@@ -234,8 +234,8 @@ def tables(rows: dict[str, Row]) -> str:
             "",
             "## Paired differences",
             "",
-            "Resampled by patient; p by exchanging the two models, of the AUC their ranks. Where the predictions of a run "
-            "are no longer there, that p is left out: it was of exchanged probabilities.",
+            "Resampled by patient; p by exchanging the two models, of the AUC their ranks. Where the predictions of a "
+            "run are no longer there, that p is left out: it was of exchanged probabilities.",
             "",
         ]
         lines += ["| run | against | " + " | ".join(SHOWN.values()) + " |", "| --- " * (len(SHOWN) + 2) + "|"]
