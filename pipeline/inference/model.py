@@ -156,6 +156,11 @@ class Model:
     def _digests(self) -> frozenset[str]:
         return self.description.seen_digests()
 
+    @cached_property
+    def _tuned_digests(self) -> frozenset[str]:
+        search = self.description.operating_point_search
+        return frozenset() if search is None else frozenset(search.image_digests)
+
     def has_seen(self, image_sha256: str) -> bool:
         """Check whether any member, or its initial weights, was trained on an image.
 
@@ -170,8 +175,7 @@ class Model:
         Args:
             image_sha256: SHA-256 of the image file.
         """
-        search = self.description.operating_point_search
-        return search is not None and image_digest(image_sha256) in search.image_digests
+        return image_digest(image_sha256) in self._tuned_digests
 
 
 def load_model(folder: str | Path, device: torch.device, options: ModelOptions = ModelOptions()) -> Model:
