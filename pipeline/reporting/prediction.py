@@ -110,7 +110,7 @@ def _summary(segmented: Sequence[Row], others: Sequence[Row]) -> list[Any]:
         Tile(
             "to be reviewed",
             str(sum(row["status"] == REVIEW for row in segmented)),
-            "look unlike an upright chest",
+            "do not look as the model needs them",
         ),
         Tile("with a warning", str(sum(bool(row["reason"]) for row in segmented)), "about file or picture"),
         *(Tile(status, str(count), "files without a result") for status, count in sorted(statuses.items())),
