@@ -31,7 +31,7 @@ def train(
     manifest: Annotated[
         Path | None,
         typer.Argument(
-            help="Manifest written by `pneumoseg prepare`; with --resume only needed if it has moved."
+            help="Manifest written by `pneumoseg prepare`; with --resume or --after only needed if it has moved."
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder.")] = None,
@@ -78,6 +78,13 @@ def train(
             "--allow-seen", help="Accept held-out images that the weights of --init were trained on."
         ),
     ] = False,
+    after: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run folder of a cross-validation with optimization.keep=last: train its configuration on the images "
+            "of all folds, with its operating points, calibration and scores.",
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -106,7 +113,7 @@ def train(
         bool, typer.Option("--report/--no-report", help="Evaluate at the end and write report.html.")
     ] = True,
 ) -> None:
-    """Train a network on all folds but one, or one network per fold, and write a model folder.
+    """Train a network on all folds but one, one network per fold, or one on all folds, and write a model folder.
 
     `pneumoseg train --resume -o RUN` resumes a run; --epochs may then be higher than before, and the schedule is
     recomputed for the new length.
@@ -124,8 +131,10 @@ def train(
     }
     resumed = output if resume else None
     if resumed and fold is None:
-        fold = str(read_record(resumed).fold)
-    loaded = load_config(config, settings, preset=preset, base=resumed and resumed / CONFIG, options=values)
+        before = read_record(resumed).fold
+        fold = None if before is None else str(before)
+    base = resumed or after
+    loaded = load_config(config, settings, preset=preset, base=base and base / CONFIG, options=values)
     if show_config:
         say(explain_config(loaded))
         return
@@ -147,6 +156,8 @@ def train(
         "mlflow": mlflow,
         "report": report,
     }
+    if fold == "all" and after is not None:
+        raise UsageError("--after trains on the images of all folds at once; leave out --fold")
     if fold == "all":
         from pneumoseg.pipeline.jobs.cross_validate import cross_validate
 
@@ -155,7 +166,7 @@ def train(
         return
     from pneumoseg.pipeline.jobs.train import train_model
 
-    trained = train_model(manifest, output, fold=None if fold is None else int(fold), **options)
+    trained = train_model(manifest, output, fold=None if fold is None else int(fold), after=after, **options)
     others = "" if trained.members == 1 else f" and {trained.members - 1} more"
     _print_scores(trained, title=f"fold {trained.fold}, weights of epoch {trained.best_epoch}{others}")
 
@@ -165,6 +176,11 @@ def _print_scores(report: "TrainReport | CrossValidateReport", *, title: str) ->
     from pneumoseg.pipeline.cli.summaries import operating_point_table, print_evaluation
     from pneumoseg.pipeline.model.description import read_description
 
+    if report.validation is None:
+        say(
+            f"wrote {report.model}, with operating points and scores of the cross-validation in its model card"
+        )
+        return
     if report.evaluation is not None:
         print_evaluation(report.evaluation, title=title)
         say(f"wrote {report.model} and {report.model.parent / 'report.html'}")
@@ -234,7 +250,10 @@ def tune(
         runtime=Runtime(device=device, batch_size=batch_size, workers=workers),
         overwrite=overwrite,
     )
-    console.print(operating_point_table(report.scores, title="Held-out cases, in-sample operating point"))
+    if report.scores is None:
+        say("no image was held out: operating points and scores stay those of the cross-validation")
+    else:
+        console.print(operating_point_table(report.scores, title="Held-out cases, in-sample operating point"))
     if report.cross_fitted is not None:
         say(f"at cross-fitted operating points, Dice is {report.cross_fitted:.4f}")
     say(f"wrote {report.model}; networks: {report.members}")

@@ -162,9 +162,12 @@ class OptimizationConfig(_Section):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of the exponential moving average of the weights, which is validated and kept instead of them; null for
     none."""
+    keep: Literal["best", "last"] = "best"
+    """Epochs that become the model: those that validate best, or the last ones, so that the scores of the held-out fold
+    are free of that choice. last validates nothing else either: it ignores patience, and keeps any average."""
     average: Literal["none", "top", "swa", "ensemble"] = "none"
-    """Average at the end of the run. top averages the weights of the best epochs, swa those of the last epochs; either
-    is kept if it validates better than the best epoch. ensemble averages the probabilities of the best epochs, which
+    """Average at the end of the run. top averages the weights of the kept epochs, swa those of the last epochs; either
+    is kept if it validates better than the best epoch. ensemble averages the probabilities of the kept epochs, which
     all become members of the model."""
     average_top: Annotated[int, Field(ge=2)] = 3
     """Number of epochs that top and ensemble average."""

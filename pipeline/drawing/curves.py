@@ -59,15 +59,24 @@ def draw_rates(axes: Axes, rows: Rows) -> None:
     _share(axes, "validation, per image, in-sample")
 
 
-LEARNING_CURVES: Final[Mapping[str, Callable[[Axes, Rows], None]]] = {
-    "Loss": draw_loss,
-    "Dice": draw_dice,
-    "Classification": draw_rates,
-}
+Draw: TypeAlias = Callable[[Axes, Rows], None]
+_OF_VALIDATION: Final[Mapping[str, Draw]] = {"Dice": draw_dice, "Classification": draw_rates}
+
+
+def learning_curves(rows: Rows) -> dict[str, Draw]:
+    """List the functions that draw the curves of a run, by title; those of scores only where there are some.
+
+    Args:
+        rows: Metrics of each epoch.
+    """
+    is_validated = any(row.get("dice") is not None for row in rows)
+    return {"Loss": draw_loss, **(_OF_VALIDATION if is_validated else {})}
 
 
 def _line(axes: Axes, rows: Rows, name: str, label: str, **style: Any) -> None:
     values = [math.nan if row.get(name) is None else row[name] for row in rows]
+    if all(map(math.isnan, values)):
+        return
     axes.plot(
         [row["epoch"] for row in rows], values, label=label, marker="." if len(rows) < 30 else None, **style
     )

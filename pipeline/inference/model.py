@@ -122,8 +122,8 @@ class Model:
 
     @property
     def held_out_folds(self) -> tuple[int, ...]:
-        """Folds that some member was not trained on, in the order of the members."""
-        return tuple(dict.fromkeys(member.held_out_fold for member in self.description.members))
+        """Folds that some member was not trained on; none after training on all images."""
+        return self.description.held_out_folds
 
     def without(self, fold: int) -> Self:
         """Select the members that were not trained on a fold.

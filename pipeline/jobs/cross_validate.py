@@ -21,17 +21,12 @@ from pneumoseg.pipeline.core.files import write_json, write_text, written_atomic
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
 from pneumoseg.pipeline.jobs.train import evaluate_run, train_model
+from pneumoseg.pipeline.jobs.trained_model import Tuned, tune_points
 from pneumoseg.pipeline.model.card import save_description
-from pneumoseg.pipeline.model.description import (
-    DESCRIPTION,
-    OperatingPointSearch,
-    TunedPoint,
-    read_description,
-)
+from pneumoseg.pipeline.model.description import DESCRIPTION, read_description
 from pneumoseg.pipeline.model.joining import join_models
-from pneumoseg.pipeline.scoring.case_curves import CaseCurves, OperatingPointScores, score_point
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, OperatingPointScores
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, load_out_of_fold, save_out_of_fold
-from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.pipeline.training.checkpoint import has_state
 from pneumoseg.pipeline.training.initial import refuse_seen
 from pneumoseg.pipeline.training.run_record import (
@@ -132,11 +127,10 @@ def cross_validate(
         del store
         idist.barrier()
         found = _all_folds(run_dir, manifest.folds)
-        search = tune(found, manifest.training)
-        scores = score_point(found, search.objectives["challenge"].point.as_point())
+        tuned, scores = tune_points(found, manifest.training)
         if rank == 0:
             save_out_of_fold(run_dir / OUT_OF_FOLD, found)
-            _write_ensemble(run_dir, manifest, scores, search)
+            _write_ensemble(run_dir, manifest, tuned)
         idist.barrier()
     evaluation = None
     if report and rank == 0:  # the process group has ended
@@ -191,9 +185,7 @@ def _all_folds(run_dir: Path, folds: int) -> list[CaseCurves]:
     return sorted((each for part in parts for each in part), key=lambda each: each.index)
 
 
-def _write_ensemble(
-    run_dir: Path, manifest: Manifest, found: OperatingPointScores, search: OperatingPointSearch
-) -> None:
+def _write_ensemble(run_dir: Path, manifest: Manifest, tuned: Tuned) -> None:
     folders = [run_dir / f"fold{fold}" / "model" for fold in range(manifest.folds)]
     descriptions = [read_description(folder) for folder in folders]
     ensemble = join_models(descriptions, manifest)
@@ -201,11 +193,14 @@ def _write_ensemble(
         for member in description.members:
             with written_atomically(run_dir / "model" / member.weights) as temporary:
                 shutil.copyfile(folder / member.weights, temporary)
-    point, scores = TunedPoint.of(found.point), found.as_dict()
     save_description(
         run_dir / "model",
         ensemble.model_copy(
-            update={"operating_point": point, "operating_point_search": search, "validation": scores}
+            update={
+                "operating_point": tuned.point,
+                "operating_point_search": tuned.search,
+                "validation": dict(tuned.validation),
+            }
         ),
     )
     write_json(
@@ -214,8 +209,8 @@ def _write_ensemble(
             "folds": manifest.folds,
             "manifest_sha256": manifest_sha256(manifest),
             "held_out_seen": ensemble.trained_on.held_out_seen,
-            "operating_point": point.model_dump(mode="json"),
-            "out_of_fold": scores,
+            "operating_point": tuned.point.model_dump(mode="json"),
+            "out_of_fold": dict(tuned.validation),
             "each_fold": [description.validation for description in descriptions],
         },
     )

@@ -10,6 +10,7 @@ import torch
 
 from pneumoseg.pipeline.core.claims import claim_folder
 from pneumoseg.pipeline.core.console import tracked
+from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.core.files import sha256_of, write_json
 from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, FileCases
@@ -88,6 +89,11 @@ def quantize_model(
     exact = load_model(model_folder, torch.device("cpu"), ModelOptions(runtime="torch", precision="float32"))
     manifest = read_manifest(manifest_path)
     check_own_manifest(exact, manifest)
+    if not exact.held_out_folds:
+        raise UsageError(
+            f"{exact.folder}: was trained on all images, so that none is left to measure what int8 costs; quantise a "
+            "model that holds a fold out, or convert with your runtime's own tools"
+        )
     fold = exact.held_out_folds[0]
     held_out = manifest.indices_in({fold})
     calibration = _choose_calibration(manifest, fold, images=images)

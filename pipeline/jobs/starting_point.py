@@ -12,6 +12,7 @@ from pneumoseg.pipeline.core.config_files import flatten, load_config
 from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
+from pneumoseg.pipeline.model.description import DESCRIPTION, ModelDescription, read_description
 from pneumoseg.pipeline.training.checkpoint import State, has_state, load_state
 from pneumoseg.pipeline.training.initial import (
     StartingWeights,
@@ -19,7 +20,7 @@ from pneumoseg.pipeline.training.initial import (
     read_starting_weights,
     refuse_seen,
 )
-from pneumoseg.pipeline.training.run_record import CONFIG, RunRecord, refuse_changes
+from pneumoseg.pipeline.training.run_record import CONFIG, RunRecord, differences, refuse_changes
 
 
 @dataclass(frozen=True)
@@ -28,22 +29,25 @@ class StartingPoint:
 
     Attributes:
         manifest: Manifest of the run.
-        fold: Held-out fold.
+        fold: Held-out fold; None where no image is held out.
         training: Indices of the cases to train on.
         validation: Indices of the cases of the held-out fold.
         origin: Identity of the run: hash of its manifest, fold, configuration and initial weights; saved in each
             checkpoint.
         weights: Initial weights.
         state: State of the checkpoint that the run is resumed from; None for a new run.
+        cross_validated: Model of the cross-validation before a run that holds no image out, whose operating points and
+            scores it takes; None otherwise.
     """
 
     manifest: Manifest
-    fold: int
+    fold: int | None
     training: list[int]
     validation: list[int]
     origin: State
     weights: StartingWeights
     state: State | None
+    cross_validated: ModelDescription | None
 
 
 def read_starting_point(
@@ -65,6 +69,7 @@ def read_starting_point(
     if record.fold == "all":
         raise UsageError(f"{run_dir} is a cross-validation; resume it with --fold all")
     manifest, fold = read_manifest(record.manifest), record.fold
+    cross_validated = _cross_validated(record.after, manifest, config) if record.after else None
     training, validation = _split(manifest, fold)
     if idist.get_rank() == 0:
         _warn_one_kind(manifest, {"train on": training, "validate": validation})
@@ -83,11 +88,36 @@ def read_starting_point(
     else:
         if resume:
             refuse_changes(run_dir, flatten(load_config(run_dir / CONFIG)), origin["config"])
-        if record.initial is not None and idist.get_rank() == 0:
+        if record.initial is not None and fold is not None and idist.get_rank() == 0:
             refuse_seen(record.initial, manifest, [fold], allowed=record.allow_seen)
         weights = read_starting_weights(record.initial, config.network, held_out_digests(manifest, fold))
     origin["initial"] = weights.origin
-    return StartingPoint(manifest, fold, training, validation, origin, weights, state)
+    return StartingPoint(manifest, fold, training, validation, origin, weights, state, cross_validated)
+
+
+def _cross_validated(run_dir: Path, manifest: Manifest, config: TrainConfig) -> ModelDescription:
+    """Read the model of a cross-validation, and check that a run without a held-out fold can do as its folds did."""
+    if not (run_dir / "model" / DESCRIPTION).is_file():
+        raise UsageError(
+            f"--after {run_dir}: the cross-validation has no model yet; `pneumoseg train --resume -o {run_dir}` ends it"
+        )
+    description = read_description(run_dir / "model")
+    before = load_config(run_dir / CONFIG)
+    changed = differences(run_dir, flatten(before), flatten(config))
+    if changed:
+        raise UsageError(
+            f"--after: {'; '.join(changed.values())}; operating points and scores are those of this configuration: "
+            "leave it out, or cross-validate another one"
+        )
+    if before.optimization.keep != "last" or before.optimization.schedule == "plateau":
+        raise UsageError(
+            f"--after {run_dir}: the cross-validation has chosen epochs or learning rates by validation, which a run "
+            "that holds no image out cannot do; cross-validate with optimization.keep=last and a schedule other than "
+            "plateau"
+        )
+    if description.trained_on.manifest_sha256 != manifest_sha256(manifest):
+        raise UsageError(f"--after {run_dir}: is a cross-validation of another manifest than {manifest.name}")
+    return description
 
 
 def _was_killed_before_its_start(run_dir: Path) -> bool:
@@ -110,7 +140,7 @@ def _warn_one_kind(manifest: Manifest, sets: Mapping[str, Sequence[int]]) -> Non
             "looks like; look at the labels"
         )
         return
-    for purpose, indices in sets.items():
+    for purpose, indices in ((purpose, indices) for purpose, indices in sets.items() if indices):
         positive = sum(manifest.training[index].is_positive for index in indices)
         if positive == 0:
             warn(
@@ -122,7 +152,9 @@ def _warn_one_kind(manifest: Manifest, sets: Mapping[str, Sequence[int]]) -> Non
             )
 
 
-def _split(manifest: Manifest, fold: int) -> tuple[list[int], list[int]]:
+def _split(manifest: Manifest, fold: int | None) -> tuple[list[int], list[int]]:
+    if fold is None:
+        return manifest.indices_in(range(manifest.folds)), []
     if not 0 <= fold < manifest.folds:
         raise UsageError(f"--fold {fold}: the manifest has the folds 0 to {manifest.folds - 1}")
     training = manifest.indices_in({*range(manifest.folds)} - {fold})

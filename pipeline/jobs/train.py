@@ -1,4 +1,4 @@
-"""Train a network on all folds of a manifest but one, and write its model folder."""
+"""Train a network on all folds of a manifest but one, or on all, and write its model folder."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,14 +22,16 @@ from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.dataset.cases import Bytes
 from pneumoseg.pipeline.dataset.loaders import loader_workers
 from pneumoseg.pipeline.dataset.manifest import Manifest
+from pneumoseg.pipeline.jobs.card_evaluation import read_card_evaluation
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport, evaluate_model
 from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.jobs.starting_point import read_starting_point
-from pneumoseg.pipeline.jobs.trained_model import KeptWeights, write_results
+from pneumoseg.pipeline.jobs.trained_model import KeptWeights, Tuned, tune_points, write_results
+from pneumoseg.pipeline.model.card import write_card
+from pneumoseg.pipeline.model.description import read_description
 from pneumoseg.pipeline.reporting.paired import EVALUATION
-from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores, score_point
+from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, save_out_of_fold
-from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
 from pneumoseg.pipeline.training.checkpoint import State
 from pneumoseg.pipeline.training.fitting import fit
@@ -47,18 +49,18 @@ class TrainReport:
 
     Attributes:
         model: Model folder.
-        fold: Held-out fold.
-        best_epoch: Epoch with the best validation.
-        validation: Scores on the held-out fold.
+        fold: Held-out fold; None where no image was held out.
+        best_epoch: Epoch with the best validation, or the last one: see ``optimization.keep``.
+        validation: Scores on the held-out fold; None without one.
         members: Number of networks of the model; those besides the best epoch's come from the next best epochs.
         evaluation: Evaluation on the held-out fold, at the original image size and with intervals; None without a
             report.
     """
 
     model: Path
-    fold: int
+    fold: int | None
     best_epoch: int
-    validation: OperatingPointScores
+    validation: OperatingPointScores | None
     members: int = 1
     evaluation: EvaluateReport | None = None
 
@@ -76,10 +78,14 @@ def train_model(
     cache: str | Path | None = None,
     initial: str | Path | None = None,
     allow_seen: bool = False,
+    after: str | Path | None = None,
     mlflow: str | None = None,
     report: bool = True,
 ) -> TrainReport:
     """Train on all folds but one, validate on that one, and write a model folder and a report.
+
+    With *after*, the images of all folds are trained on. Manifest, configuration and initial weights are then those of
+    the cross-validation, and so are operating points, calibration and scores of the model: no image is left for them.
 
     Started by ``torchrun``, the processes train one network together; all of them need the same file system.
 
@@ -104,6 +110,7 @@ def train_model(
         initial: Model whose weights the training starts from: a folder, or the name of a model of the package. Of
             several members, the one is taken that has seen fewest held-out images.
         allow_seen: Hold out images that the initial weights have seen, and mark every score.
+        after: Run folder of a finished cross-validation with ``optimization.keep=last``; None holds a fold out.
         mlflow: Tracking store for MLflow.
         report: Evaluate the model on the held-out fold as `evaluate_model` does, and write the report of the run.
 
@@ -123,8 +130,9 @@ def train_model(
         cache=cache,
         initial=initial,
         allow_seen=allow_seen,
+        after=after,
     )
-    config = config or (load_config(run_dir / CONFIG) if resume else TrainConfig())
+    config = config or _config_before(run_dir if resume else record.after)
     with ExitStack() as stack:
         place = stack.enter_context(process_group(device))
         stack.enter_context(training_algorithms(deterministic=config.deterministic))
@@ -138,8 +146,9 @@ def train_model(
             write_text(run_dir / CONFIG, dump_config(config))
             write_record(run_dir, record)
         caches = _open_caches(start.manifest, record, config, workers=max(1, workers or 0))
+        split = f"fold {start.fold}" if start.validation else "no fold"
         say(
-            f"fold {record.fold} held out: {len(start.training)} images to train on, {len(start.validation)} to "
+            f"{split} held out: {len(start.training)} images to train on, {len(start.validation)} to "
             f"validate; {precision.device}, {precision.name}, threads: {torch.get_num_threads()}"
             + (f", processes: {idist.get_world_size()}" if idist.get_world_size() > 1 else "")
         )
@@ -170,15 +179,21 @@ def train_model(
             run, history, run_dir / "checkpoints", origin=start.origin, state=start.state, reports=reports
         )
         kept = _keep_the_better(run, best)
-        out_of_fold = run.validate_model(config.tta)
-        search = tune(out_of_fold, cases)
-        scores = score_point(out_of_fold, search.objectives["challenge"].point.as_point())
+        scores = None
+        if start.cross_validated is None:
+            out_of_fold = run.validate_model(config.tta)
+            tuned, scores = tune_points(out_of_fold, cases)
+            if is_main_process:
+                save_out_of_fold(run_dir / OUT_OF_FOLD, out_of_fold)
+        else:
+            tuned = Tuned.of(start.cross_validated)
         if is_main_process:
-            save_out_of_fold(run_dir / OUT_OF_FOLD, out_of_fold)
-            write_results(run_dir, run, start, scores=scores, search=search, kept=kept)
+            write_results(run_dir, run, start, tuned=tuned, kept=kept)
         idist.barrier()  # other processes read the model only after it is written
     evaluation = None
-    if report and is_main_process:  # the process group has ended
+    if record.after is not None and is_main_process:
+        _report_without_fold(run_dir, record.after)
+    elif report and is_main_process:  # the process group has ended
         evaluation = evaluate_run(
             run_dir, record.manifest, device=str(precision.device), workers=workers or 0, config=config
         )
@@ -190,6 +205,11 @@ def train_model(
         members=len(run.predictor.networks),
         evaluation=evaluation,
     )
+
+
+def _config_before(run_dir: Path | None) -> TrainConfig:
+    """Read the configuration of an earlier run; without one, give the defaults."""
+    return TrainConfig() if run_dir is None else load_config(run_dir / CONFIG)
 
 
 def evaluate_run(
@@ -222,6 +242,15 @@ def evaluate_run(
         )
         write_report(run_dir)
     return evaluation
+
+
+def _report_without_fold(run_dir: Path, cross_validation: Path) -> None:
+    """Write the report of a run that held no image out, and the evaluation of the cross-validation into its card."""
+    with locked(run_dir):
+        if (cross_validation / EVALUATION / "scores.json").is_file():
+            model = run_dir / "model"
+            write_card(model, read_description(model), read_card_evaluation(cross_validation / EVALUATION))
+        write_report(run_dir)
 
 
 def _trackers(
@@ -257,6 +286,9 @@ def _keep_the_better(run: TrainingRun, best: BestEpochs) -> KeptWeights:
             "the run ended before two of the epochs that swa averages, and keeps the best epoch; a higher "
             "optimization.patience or optimization.average_share would fit"
         )
+    if average is not None and run.config.optimization.keep == "last":
+        run.evaluated.load_state_dict(average)
+        return KeptWeights(entry.epoch, averaged=True)
     averaged_dice = None if average is None else run.validate(average)
     if average is not None and averaged_dice is not None and averaged_dice > entry.rank.dice:
         return KeptWeights(entry.epoch, averaged=True, averaged_dice=averaged_dice)

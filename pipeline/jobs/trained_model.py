@@ -1,16 +1,16 @@
 """What a finished training run leaves: the model folder and ``summary.json``."""
 
 import platform
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Self, cast
 
 import torch
 
 from pneumoseg.pipeline.core.files import write_json
-from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256
+from pneumoseg.pipeline.dataset.manifest import Case, Manifest, manifest_sha256
 from pneumoseg.pipeline.jobs.starting_point import StartingPoint
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import (
@@ -22,7 +22,8 @@ from pneumoseg.pipeline.model.description import (
     image_digest,
 )
 from pneumoseg.pipeline.model.weights import save_weights
-from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores
+from pneumoseg.pipeline.scoring.case_curves import CaseCurves, OperatingPointScores, score_point
+from pneumoseg.pipeline.scoring.tuning import tune
 from pneumoseg.pipeline.training.training_run import TrainingRun
 
 if TYPE_CHECKING:
@@ -50,13 +51,55 @@ class KeptWeights:
     members: tuple[int, ...] = ()
 
 
-def describe_training(manifest: Manifest, training: Sequence[int], *, seen: Iterable[str] = ()) -> Training:
+@dataclass(frozen=True)
+class Tuned:
+    """What was found on held-out images.
+
+    Attributes:
+        point: Operating point of the model.
+        search: Record of its search.
+        validation: Scores at that point, by name.
+    """
+
+    point: TunedPoint
+    search: OperatingPointSearch | None
+    validation: Mapping[str, float | int | None]
+
+    @classmethod
+    def of(cls, model: ModelDescription) -> Self:
+        """Take what was found for another model.
+
+        Args:
+            model: Description of that model.
+        """
+        return cls(model.operating_point, model.operating_point_search, model.validation)
+
+
+def tune_points(curves: Sequence[CaseCurves], cases: Sequence[Case]) -> tuple[Tuned, OperatingPointScores]:
+    """Search operating points on held-out images, and score that of a model.
+
+    Args:
+        curves: Curves and image probabilities of the held-out images.
+        cases: All cases of the manifest.
+
+    Returns: What was found, and the scores image by image.
+    """
+    search = tune(curves, cases)
+    point = search.objectives["challenge"].point
+    scores = score_point(curves, point.as_point())
+    return Tuned(point, search, scores.as_dict()), scores
+
+
+def describe_training(
+    manifest: Manifest, training: Sequence[int], *, seen: Iterable[str] = (), epoch_chosen: bool = True
+) -> Training:
     """Describe the images that the weights of a run have seen.
 
     Args:
         manifest: Manifest of the run.
         training: Indices of the cases that the run trains on; all others are held out.
         seen: Digests of the images that its initial weights had seen.
+        epoch_chosen: Whether scores on the held-out images chose the epochs.
     """
     cases = [manifest.training[index] for index in training]
     digests = {image_digest(case.sha256) for case in cases}
@@ -69,6 +112,7 @@ def describe_training(manifest: Manifest, training: Sequence[int], *, seen: Iter
         image_digests=tuple(sorted(digests.union(seen))),
         initial_images=len(set(seen)),
         held_out_seen=len(held_out.intersection(seen)),
+        epoch_chosen=epoch_chosen,
         grouped_by=manifest.grouped_by,
         unknown_patients=manifest.unknown_patients,
     )
@@ -79,8 +123,7 @@ def write_results(
     run: TrainingRun,
     start: StartingPoint,
     *,
-    scores: OperatingPointScores,
-    search: OperatingPointSearch,
+    tuned: Tuned,
     kept: KeptWeights,
 ) -> None:
     """Write the model folder of a run and ``summary.json``: all that is needed to repeat the run, and its scores.
@@ -89,12 +132,16 @@ def write_results(
         run_dir: Run folder.
         run: The run after its end, with the kept weights in its networks.
         start: What the run has started from.
-        scores: Scores on the held-out fold, at the tuned operating point.
-        search: Operating points that were tuned on the held-out fold.
+        tuned: Operating point and scores, on the held-out fold or of the cross-validation before the run.
         kept: Which weights were kept.
     """
     config, initial = run.config, start.origin["initial"]
-    trained_on = describe_training(start.manifest, start.training, seen=initial["seen"])
+    trained_on = describe_training(
+        start.manifest,
+        start.training,
+        seen=initial["seen"],
+        epoch_chosen=config.optimization.keep == "best",
+    )
     versions = {name: version(name) for name in LIBRARIES}
     members = tuple(
         save_weights(run_dir / "model", network, fold=start.fold, epoch=epoch)
@@ -104,13 +151,13 @@ def write_results(
         network=config.network.model_copy(update={"encoder_weights": None}),  # no path goes with the model
         encoder_origin=initial["encoder_origin"],
         preprocessing=Preprocessing(image_size=config.data.image_size),
-        operating_point=TunedPoint.of(scores.point),
-        operating_point_search=search,
+        operating_point=tuned.point,
+        operating_point_search=tuned.search,
         members=members,
         tta=config.tta,
         precision=cast("ComputedPrecision", run.precision.name),  # nothing is trained in int8
         trained_on=trained_on,
-        validation=scores.as_dict(),
+        validation=dict(tuned.validation),
         versions=versions,
     )
     save_description(run_dir / "model", description)
@@ -138,8 +185,8 @@ def write_results(
             "held_out_seen": trained_on.held_out_seen,
             "seed": config.seed,
             "config": config.model_dump(mode="json"),
-            "operating_point": asdict(scores.point),
-            "validation": scores.as_dict(),
+            "operating_point": tuned.point.model_dump(),
+            "validation": dict(tuned.validation),
             "versions": versions,
         },
     )

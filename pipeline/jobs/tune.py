@@ -1,5 +1,6 @@
 """Tune the operating points of a model anew, after its members, augmentations or number format were chosen."""
 
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +16,11 @@ from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.manifest import Manifest, read_manifest
 from pneumoseg.pipeline.inference.model import Model, ModelOptions, load_model
 from pneumoseg.pipeline.jobs.measure_cases import check_own_manifest, held_out_parts, measure_curves
-from pneumoseg.pipeline.model.card import save_description
+from pneumoseg.pipeline.jobs.trained_model import Tuned, tune_points
+from pneumoseg.pipeline.model.card import CARD, save_description
 from pneumoseg.pipeline.model.joining import join_models
 from pneumoseg.pipeline.model.weights import round_to_half, save_weights
-from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores, score_point
-from pneumoseg.pipeline.scoring.tuning import tune
+from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores
 
 if TYPE_CHECKING:
     from pneumoseg.models import AttentionUNet
@@ -32,13 +33,14 @@ class TuneReport:
 
     Attributes:
         model: Model folder that was written.
-        scores: Scores of the held-out cases at the tuned operating point, which are in-sample.
+        scores: Scores of the held-out cases at the tuned operating point, which are in-sample; None where no image was
+            held out.
         cross_fitted: Challenge score at the cross-fitted operating points; None with too few patients.
         members: Number of networks of the model.
     """
 
     model: Path
-    scores: OperatingPointScores
+    scores: OperatingPointScores | None
     cross_fitted: float | None
     members: int
 
@@ -59,7 +61,8 @@ def tune_model(
     """Search the operating points of a model on the cases that its networks held out, and write the model with them.
 
     An operating point fits the probabilities that it was tuned on: after members are left out or the test-time
-    augmentation changes, it has to be tuned anew.
+    augmentation changes, it has to be tuned anew. A model that has held no image out keeps its operating points, which
+    are those of its cross-validation: only the storage of its weights can change.
 
     Args:
         model_folder: Model folder written by `train_model` or `cross_validate`.
@@ -79,8 +82,8 @@ def tune_model(
     Returns: The scores at the tuned operating point.
 
     Raises:
-        UsageError: If the manifest is not the model's own, models do not fit together, there is no such member, or
-            networks of several folds are to be averaged.
+        UsageError: If the manifest is not the model's own, models do not fit together, there is no such member,
+            networks of several folds are to be averaged, or a model that has held no image out is to change.
         JobError: If model, manifest or an image cannot be used.
     """
     model_folder, manifest_path, output = Path(model_folder), Path(manifest_path), Path(output)
@@ -90,19 +93,25 @@ def tune_model(
     models = [load_model(folder, device, ModelOptions(tta=tta)) for folder in folders]
     for each in models:
         check_own_manifest(each, manifest)
+    is_tuned = bool(models[0].held_out_folds)
+    if not is_tuned and (added or average or members is not None or tta is not None):
+        raise UsageError(
+            f"{model_folder}: was trained on all images, so that none is left to tune it on; only --half would fit: "
+            "the rest is the configuration of its cross-validation"
+        )
     models = models if members is None else _keep(models, members)
     model = _joined(list(map(_averaged, models)) if average else models, manifest)
     claim_folder(output, overwrite=overwrite, command="tune", inputs=[*folders, manifest_path])
     if half:
         for network in model.networks:
             round_to_half(network)
-    parts = held_out_parts(model, manifest)
-    curves = measure_curves(parts, manifest, manifest_path, runtime=runtime)
-    search = tune(curves, manifest.training)
-    point = search.objectives["challenge"].point
-    scores = score_point(curves, point.as_point())
+    scores, tuned = None, Tuned.of(model.description)
+    if is_tuned:
+        parts = held_out_parts(model, manifest)
+        curves = measure_curves(parts, manifest, manifest_path, runtime=runtime)
+        tuned, scores = tune_points(curves, manifest.training)
     saved: list[Member] = []
-    names = Counter[tuple[int, int | None]]()
+    names = Counter[tuple[int | None, int | None]]()
     for network, member in zip(model.networks, model.description.members, strict=True):
         fold, epoch = name = member.held_out_fold, _epoch_of(member.weights)
         own = save_weights(output, network, fold=fold, epoch=epoch, number=names[name], half=half)
@@ -113,13 +122,16 @@ def tune_model(
             "members": tuple(saved),
             "tta": model.tta,
             "precision": model.precision.name,
-            "operating_point": point,
-            "operating_point_search": search,
-            "validation": scores.as_dict(),
+            "operating_point": tuned.point,
+            "operating_point_search": tuned.search,
+            "validation": dict(tuned.validation),
         }
     )
     save_description(output, description)
-    cross_fitted = search.cross_fitted.dice if search.cross_fitted else None
+    card = model.folder / CARD
+    if not is_tuned and card.is_file():
+        shutil.copyfile(card, output / CARD)  # its scores are not of the weights that are stored anew
+    cross_fitted = tuned.search.cross_fitted.dice if tuned.search and tuned.search.cross_fitted else None
     return TuneReport(output, scores, cross_fitted, len(model.networks))
 
 

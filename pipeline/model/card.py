@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 from pneumoseg.pipeline.core.files import write_json, write_text
 from pneumoseg.pipeline.core.names import markdown
@@ -13,6 +14,7 @@ from pneumoseg.pipeline.model.card_metadata import (
 )
 from pneumoseg.pipeline.model.description import DESCRIPTION, ModelDescription, TunedPoint
 
+CARD: Final = "MODEL_CARD.md"
 _SUBGROUP_SCORES = {
     "dice": "Dice",
     "dice_positive": "Dice on positives",
@@ -42,7 +44,7 @@ def write_card(folder: Path, description: ModelDescription, evaluation: CardEval
         evaluation: Evaluation of the model, whose scores have intervals and subgroups; None where there is none.
     """
     write_text(folder / LICENCE_FILE, f"# Terms of the weights\n\n{_terms(description)}\n")
-    write_text(folder / "MODEL_CARD.md", model_card(description, evaluation))
+    write_text(folder / CARD, model_card(description, evaluation))
 
 
 def model_card(description: ModelDescription, evaluation: CardEvaluation | None = None) -> str:
@@ -57,15 +59,21 @@ def model_card(description: ModelDescription, evaluation: CardEvaluation | None 
         f"Leakage cannot be checked for {training.unknown_patients} images, whose patients are unknown: the scores may "
         "be too high."
         if training.unknown_patients
-        else f"No patient of the held-out fold was trained on (grouped by {training.grouped_by})."
+        else f"Folds are of whole patients (grouped by {training.grouped_by}): none that was held out was trained on."
     )
     members = len(description.members)
     together = "" if members == 1 else f"; the mean of the probabilities of {members} networks"
-    folds = sorted({member.held_out_fold for member in description.members})
+    folds = description.held_out_folds
     held_out = (
         f"fold {folds[0]} was held out"
         if len(folds) == 1
         else f"each of the folds {', '.join(map(str, folds))} was held out by one network or more"
+    )
+    scored = (
+        f"{held_out}; the scores below are of held-out images."
+        if folds
+        else "no image was held out. The operating points and the scores below are those of a cross-validation of the "
+        "same configuration: each image was predicted by a network that was trained without its fold."
     )
     seen = (
         f"\n**{training.held_out_seen} of the {description.validation.get('images')} held-out images were used to "
@@ -74,7 +82,7 @@ def model_card(description: ModelDescription, evaluation: CardEvaluation | None 
         else ""
     )
     features = ", ".join(map(str, description.network.features))
-    scores = _of_validation(description) if evaluation is None else _of_evaluation(evaluation)
+    scores = _of_validation(description) if evaluation is None else _of_evaluation(description, evaluation)
     return f"""{front_matter(description, evaluation)}
 # Pneumothorax segmentation model
 
@@ -90,7 +98,7 @@ Research software. **Not a medical device; not for diagnosis.**
 
 - **Trained on**: {markdown(training.manifest)}: {training.cases} images, {training.positive} with a \
 pneumothorax. {leak}
-- **Folds**: {held_out}; the scores below are of held-out images.
+- **Folds**: {scored}
 
 ## Terms
 
@@ -161,18 +169,22 @@ def _of_validation(description: ModelDescription) -> str:
         (name.replace("_", " "), "unknown" if value is None else f"{value:.4g}")
         for name, value in description.validation.items()
     )
+    chosen = (
+        "Epoch and operating point were" if description.trained_on.epoch_chosen else "The operating point was"
+    )
     return (
-        "Epoch and operating point were chosen on these same held-out images: these are in-sample scores, which are "
+        f"{chosen} chosen on these same held-out images: these are in-sample scores, which are "
         f"somewhat too high{honest}.\n\n{_table(('score', 'value'), rows)}"
     )
 
 
-def _of_evaluation(evaluation: CardEvaluation) -> str:
+def _of_evaluation(description: ModelDescription, evaluation: CardEvaluation) -> str:
     """Lay out scores and subgroups with their intervals."""
     how = {
         "cross-fitted": "each scored at an operating point that was tuned without the image and its patient",
         "in-sample": "at the operating point that was tuned on these same images, so that scores are somewhat too high",
     }.get(evaluation.operating_point, "at the operating point of the model")
+    epoch = " The epoch was chosen on them, too." if description.trained_on.epoch_chosen else ""
     rows = (
         (score.title, _number(score.value), _interval(score), _number(score.nothing))
         for score in evaluation.scores.values()
@@ -192,7 +204,7 @@ def _of_evaluation(evaluation: CardEvaluation) -> str:
     )
     columns = ("score", "value", "95 % interval", "predict nothing")
     return (
-        f"{evaluation.images}, {how}. The epoch was chosen on them, too. Intervals: 95 % of 2,000 bootstrap resamples, "
+        f"{evaluation.images}, {how}.{epoch} Intervals: 95 % of 2,000 bootstrap resamples, "
         f"{evaluation.resampled_by}. {evaluation.why_no_interval}\n\n{_table(columns, rows)}\n\n### Subgroups\n\n"
         + _table(("subgroup", "images", "positive", *_SUBGROUP_SCORES.values()), subgroups)
     )

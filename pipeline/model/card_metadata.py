@@ -109,7 +109,7 @@ def front_matter(description: ModelDescription, evaluation: CardEvaluation | Non
         if measured.low is not None and measured.high is not None:
             arguments["interval_95"] = [round(measured.low, 4), round(measured.high, 4)]
         metrics.append({**metric, "args": arguments})
-    folds = sorted({member.held_out_fold for member in description.members})
+    folds = description.held_out_folds
     split = f"held-out fold {folds[0]}" if len(folds) == 1 else "out-of-fold, all folds"
     content: dict[str, Any] = {
         "license": "other",

@@ -134,8 +134,9 @@ class Member(_Part):
     """Path of the weights file, relative to the model folder."""
     sha256: Digest
     """SHA-256 of the weights file."""
-    held_out_fold: Number
-    """Fold of the manifest that these weights were not trained on."""
+    held_out_fold: Number | None
+    """Fold of the manifest that these weights were not trained on; null where no image was held out, so that operating
+    points, calibration and validation are those of a cross-validation of the same configuration."""
     unseen_digests: tuple[Digest, ...] = ()
     """Digests among `trained_on.image_digests` that only other members of the model were trained on."""
 
@@ -158,6 +159,8 @@ class Training(_Part):
     held_out_seen: Number = 0
     """Number of held-out images that the initial weights were trained on; unless it is 0, the validation scores are not
     valid for new images."""
+    epoch_chosen: bool = True
+    """Whether the epochs were chosen by their scores on the held-out images."""
     grouped_by: Name
     """Source of the patients of the folds: a groups file, PatientID, or nothing."""
     unknown_patients: Number = 0
@@ -203,6 +206,11 @@ class ModelDescription(_Part):
     def _check_size(self) -> Self:
         check_size("preprocessing.image_size", self.preprocessing.image_size, stride=self.network.stride)
         return self
+
+    @property
+    def held_out_folds(self) -> tuple[int, ...]:
+        """Folds that some member was not trained on, in ascending order; none after training on all images."""
+        return tuple(sorted({each.held_out_fold for each in self.members if each.held_out_fold is not None}))
 
     def seen_digests(self, members: Sequence[Member] | None = None) -> frozenset[str]:
         """Collect the digests of all images that at least one member was trained on.

@@ -19,9 +19,13 @@ def join_models(descriptions: Sequence[ModelDescription], manifest: Manifest) ->
 
     Returns: Description with all members, each with the images that only others have seen.
 
-    Raises: UsageError: If networks, preprocessing or manifests differ.
+    Raises: UsageError: If networks, preprocessing or manifests differ, or one has held no image out.
     """
     first = descriptions[0]
+    if any(member.held_out_fold is None for each in descriptions for member in each.members):
+        raise UsageError(
+            "one of the models was trained on all images: none is left on which an ensemble with it could be tuned"
+        )
     for other in descriptions[1:]:
         for what, one, another in (
             ("networks", layers_of(first.network), layers_of(other.network)),
@@ -60,6 +64,7 @@ def join_models(descriptions: Sequence[ModelDescription], manifest: Manifest) ->
                     "image_digests": tuple(sorted(seen)),
                     "initial_images": max(each.trained_on.initial_images for each in descriptions),
                     "held_out_seen": len(held_out_seen),
+                    "epoch_chosen": any(each.trained_on.epoch_chosen for each in descriptions),
                 }
             ),
         }

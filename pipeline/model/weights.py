@@ -55,7 +55,7 @@ def save_weights(
     folder: Path,
     network: AttentionUNet,
     *,
-    fold: int,
+    fold: int | None,
     epoch: int | None = None,
     number: int = 0,
     half: bool = False,
@@ -65,12 +65,12 @@ def save_weights(
     Args:
         folder: Model folder.
         network: Network with the weights.
-        fold: Held-out fold, which the weights were not trained on.
+        fold: Held-out fold, which the weights were not trained on; None where no image was held out.
         epoch: Epoch of the weights, where the model has several members of a fold.
         number: Number of other members of this fold and epoch that the folder has already.
         half: Whether to store kernels in half precision (float16), which halves the file; see `round_to_half`.
     """
-    name = f"weights/fold{fold}"
+    name = "weights/all" if fold is None else f"weights/fold{fold}"
     name += "" if epoch is None else f"-epoch{epoch:04d}"
     name += f"-{number}.safetensors" if number else ".safetensors"
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from pneumoseg.pipeline.drawing.curves import LEARNING_CURVES
+from pneumoseg.pipeline.drawing.curves import learning_curves
 from pneumoseg.pipeline.reporting.charts import axes_of_chart
 from pneumoseg.pipeline.reporting.content import Chart, Charts, Folded, Page, Section, Tile, Tiles
 from pneumoseg.pipeline.reporting.evaluation import how_it_was_made, result_sections, subtitle, warnings
@@ -31,6 +31,17 @@ def run_page(run: Path) -> Page:
         learning = [section for folder in _folds(run) if (section := _learning(folder, run)) is not None]
         configuration = _configuration(run)
         evaluation = run / EVALUATION
+        summary_file = run / "summary.json"
+        if summary_file.is_file() and read_json(summary_file).get("fold", "all") is None:
+            return Page(
+                title="Training",
+                subtitle="on all images",
+                sections=[*learning, *configuration],
+                warnings=[
+                    "No image was held out: the scores of this model are those of the cross-validation before it, in "
+                    "its model card."
+                ],
+            )
         if not (evaluation / "scores.json").is_file():
             return Page(
                 title="Training",
@@ -77,7 +88,7 @@ def _tiles(summary: Mapping[str, Any], rows: Sequence[Mapping[str, float | None]
     how = "an average of weights was kept" if summary["averaged"] else "its weights were kept"
     seconds = sum(row.get("seconds") or 0 for row in rows)
     return [
-        Tile("best epoch", best, f"of {len(rows)}; {how}"),
+        Tile("kept epoch", best, f"of {len(rows)}; {how}"),
         Tile("steps per epoch", str(summary["steps"]), f"{summary['skipped_steps']} skipped"),
         Tile(
             "time",
@@ -89,7 +100,7 @@ def _tiles(summary: Mapping[str, Any], rows: Sequence[Mapping[str, float | None]
 
 def _charts(rows: Sequence[Mapping[str, float | None]], run: str) -> list[Chart]:
     made = []
-    for title, draw in LEARNING_CURVES.items():
+    for title, draw in learning_curves(rows).items():
         with axes_of_chart() as (figure, axes):
             draw(axes, rows)
         made.append(Chart(title, to_svg(figure, name=f"{run}-{title.lower()}"), _NOTES.get(title, "")))

@@ -56,16 +56,20 @@ class BestEpochs:
         count: Number of epochs that are kept.
         network: Network whose weights are kept.
         first_epoch: First epoch that may be kept, that of the final resolution.
+        by_scores: Whether scores rank the epochs; else the last ones are the best.
 
     Attributes:
         entries: Epochs that are kept, the best first.
     """
 
-    def __init__(self, folder: Path, count: int, network: nn.Module, *, first_epoch: int = 1) -> None:
+    def __init__(
+        self, folder: Path, count: int, network: nn.Module, *, first_epoch: int = 1, by_scores: bool = True
+    ) -> None:
         self.folder = folder
         self.count = count
         self.network = network
         self.first_epoch = first_epoch
+        self.by_scores = by_scores
         self.entries: list[Entry] = []
         self._in_last_state: set[str] = set()  # files that the newest state names
 
@@ -94,7 +98,10 @@ class BestEpochs:
         if epoch < self.first_epoch:
             return False
         try:
-            return self.offer(Rank.of(scores), epoch, self.network.state_dict())
+            rank = (
+                Rank.of(scores) if self.by_scores else Rank(0.0, 0.0, 0.0)
+            )  # of equals, the later one is better
+            return self.offer(rank, epoch, self.network.state_dict())
         except OSError as error:
             what = f"the weights of epoch {epoch} could not be saved ({error.strerror or error})"
             if not self.entries:

@@ -75,20 +75,24 @@ class TrainingDisplay:
         """Print the line of an epoch; its Dice stands beside that of predicting nothing.
 
         Args:
-            row: Metrics of the epoch.
+            row: Metrics of the epoch, without scores where no image is held out.
         """
-        self.progress.update(self.task, dice=f"{row['dice']:.4f}")
         done = self.progress.tasks[0].completed - self.first_step
         elapsed = time.monotonic() - self.started
         left = elapsed / max(done, 1) * (self.epochs - row["epoch"]) * self.steps
-        positive, auc, sensitivity, specificity = (
-            "-" if row[name] is None else f"{row[name]:.3f}"
-            for name in ("dice_positive", "auc", "sensitivity", "specificity")
-        )
+        scores = ""
+        if "dice" in row:
+            self.progress.update(self.task, dice=f"{row['dice']:.4f}")
+            positive, auc, sensitivity, specificity = (
+                "-" if row[name] is None else f"{row[name]:.3f}"
+                for name in ("dice_positive", "auc", "sensitivity", "specificity")
+            )
+            scores = (
+                f"Dice {row['dice']:.4f} (predict nothing {row['predict_nothing']:.4f})  positives {positive}  "
+                f"AUC {auc}  sensitivity {sensitivity}  specificity {specificity}  "
+            )
         self.progress.console.print(
-            f"epoch {row['epoch']:>3}/{self.epochs}  loss {row['loss']:.4f}  "
-            f"Dice {row['dice']:.4f} (predict nothing {row['predict_nothing']:.4f})  positives {positive}  "
-            f"AUC {auc}  sensitivity {sensitivity}  specificity {specificity}  "
+            f"epoch {row['epoch']:>3}/{self.epochs}  loss {row['loss']:.4f}  {scores}"
             f"{row['images_per_s']:.0f} images/s  {_duration(left)} left"
         )
 

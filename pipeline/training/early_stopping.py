@@ -13,7 +13,7 @@ class EarlyStopping:
     nothing for a long while: patience begins after that. It starts again in a run that is resumed for more epochs.
 
     Args:
-        patience: Number of epochs to wait for a higher rank; None never ends a run.
+        patience: Number of epochs to wait for a higher rank.
         first_epoch: First epoch that counts, that of the final resolution.
         last_epoch: Last epoch of the run.
 
@@ -21,7 +21,7 @@ class EarlyStopping:
         stopped: Whether the run has been ended.
     """
 
-    def __init__(self, patience: int | None, *, first_epoch: int, last_epoch: int) -> None:
+    def __init__(self, patience: int, *, first_epoch: int, last_epoch: int) -> None:
         self.patience = patience
         self.first_epoch = first_epoch
         self.last_epoch = last_epoch
@@ -44,7 +44,7 @@ class EarlyStopping:
             self.best, self.stale_epochs = rank, 0
         else:
             self.stale_epochs += 1
-        if self.patience and self.stale_epochs >= self.patience:
+        if self.stale_epochs >= self.patience:
             self.stopped = True
             engine.terminate()
 

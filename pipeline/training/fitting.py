@@ -36,7 +36,7 @@ def fit(
     state: State | None = None,
     reports: Sequence[Any] = (),
 ) -> BestEpochs:
-    """Train for all epochs; validate and save after each of them.
+    """Train for all epochs; save after each of them, and validate where images are held out.
 
     Args:
         run: Parts of the training.
@@ -54,9 +54,13 @@ def fit(
     """
     config, steps, final = run.config, run.plan.steps, run.phases[-1]
     count = config.optimization.average_top if config.optimization.average in {"top", "ensemble"} else 1
-    best = BestEpochs(checkpoints, count, run.evaluated, first_epoch=final.first_epoch)
-    early_stopping = EarlyStopping(
-        config.optimization.patience, first_epoch=final.first_epoch, last_epoch=run.epochs
+    by_scores = config.optimization.keep == "best"
+    best = BestEpochs(checkpoints, count, run.evaluated, first_epoch=final.first_epoch, by_scores=by_scores)
+    patience = config.optimization.patience if by_scores else None
+    early_stopping = (
+        None
+        if patience is None
+        else EarlyStopping(patience, first_epoch=final.first_epoch, last_epoch=run.epochs)
     )
     meter = EpochMeter(config.data.batch_size)
     run.step.on_loss = meter.add
@@ -94,7 +98,7 @@ def fit(
         PhaseHandler(run),
         run.running_average,
         meter,
-        ValidationScores(run.validator),
+        ValidationScores(run.validator) if run.validates else None,
         run.schedule,
         history,
         display,
@@ -131,7 +135,7 @@ def fit(
             with display:
                 if len(history.rows) < checkpoint.iteration // steps:  # interrupted in a validation
                     trainer.fire_event(Events.EPOCH_COMPLETED)
-                if checkpoint.iteration < last_step and not early_stopping.stopped:
+                if checkpoint.iteration < last_step and not (early_stopping and early_stopping.stopped):
                     trainer.run()
         except InterruptedRunError as error:
             saved = checkpoint.save_at_the_end(trainer, last_step)

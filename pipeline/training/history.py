@@ -7,7 +7,7 @@ from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 
 from pneumoseg.pipeline.core.files import write_csv, written_atomically
-from pneumoseg.pipeline.drawing.curves import LEARNING_CURVES
+from pneumoseg.pipeline.drawing.curves import learning_curves
 from pneumoseg.pipeline.training.checkpoint import State
 from pneumoseg.pipeline.training.tracking import Row
 
@@ -22,7 +22,7 @@ class History:
     """Handler that keeps the metrics of each epoch as a row.
 
     Attributes:
-        rows: One for each epoch, with at least the keys `COLUMNS`.
+        rows: One for each epoch, with the keys `COLUMNS`; without scores where no image is held out.
     """
 
     def __init__(self) -> None:
@@ -79,11 +79,12 @@ def draw_progress(rows: Sequence[Row], path: Path) -> None:
     """Draw the learning curves side by side: loss and learning rate, Dice with predict-nothing, image scores.
 
     Args:
-        rows: One for each epoch, with the keys `COLUMNS`.
+        rows: One for each epoch, with the keys `COLUMNS`; without scores, there is only the first curve.
         path: PNG file to write.
     """
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    for axes, draw in zip(figure.subplots(1, 3), LEARNING_CURVES.values(), strict=True):
+    curves = learning_curves(rows)
+    figure = Figure(figsize=(4 * len(curves), 3.6), layout="constrained")
+    for axes, draw in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.values(), strict=True):
         draw(axes, rows)
     with written_atomically(path) as temporary:
         figure.savefig(temporary, dpi=120)

@@ -89,12 +89,12 @@ def _origin(
     }
 
 
-def held_out_digests(manifest: Manifest, fold: int) -> frozenset[str]:
+def held_out_digests(manifest: Manifest, fold: int | None) -> frozenset[str]:
     """Collect the digests of all images of a fold.
 
     Args:
         manifest: Manifest of the run.
-        fold: Number of the fold.
+        fold: Number of the fold; None has no image.
     """
     return frozenset(image_digest(case.sha256) for case in manifest.training if case.fold == fold)
 

@@ -26,8 +26,10 @@ class RunRecord(BaseModel):
     format_version: Literal[1] = 1
     manifest: Path
     """Manifest file."""
-    fold: Fold = 0
-    """Held-out fold, or `all` for a cross-validation."""
+    fold: Fold | None = 0
+    """Held-out fold, `all` for a cross-validation, or null where no image is held out."""
+    after: Path | None = None
+    """Run folder of the cross-validation before a run that holds no image out."""
     cache: Path | None = None
     """Folder of the decoded images; null is the one beside the manifest."""
     initial: Path | None = None
@@ -45,6 +47,7 @@ def make_record(
     cache: str | Path | None,
     initial: str | Path | None,
     allow_seen: bool,
+    after: str | Path | None = None,
 ) -> RunRecord:
     """Collect what a run is started with; a resumed run takes from its record what is not given.
 
@@ -56,24 +59,28 @@ def make_record(
         cache: Folder of the decoded images.
         initial: Model folder of the initial weights, or the name of a model of the package.
         allow_seen: Whether images that the initial weights have seen may be held out.
+        after: Run folder of a cross-validation; the run then holds no image out, and takes from it what is not given.
 
     Raises:
-        UsageError: If there is no manifest, or fold or initial weights of a resumed run are to change.
+        UsageError: If there is no manifest, what is given does not go together, or the fold, the initial weights or the
+            cross-validation of a resumed run are to change.
         JobError: If the record of a resumed run cannot be read.
     """
     found = None if initial is None else find_model(initial)
-    paths = {"manifest": manifest, "cache": cache, "initial": found}
+    paths = {"manifest": manifest, "cache": cache, "initial": found, "after": after}
     given: dict[str, Path | Fold] = {
         name: Path(path).resolve() for name, path in paths.items() if path is not None
     }
     if fold is not None:
         given["fold"] = fold
     if not resume:
+        if after is not None:
+            return _record_after(Path(after).resolve(), given)
         if manifest is None:
             raise UsageError("the manifest is missing; give the file that `pneumoseg prepare` wrote")
         return RunRecord.model_validate({**given, "allow_seen": allow_seen})
     record = read_record(run_dir)
-    for name, option in (("fold", "--fold"), ("initial", "--init")):
+    for name, option in (("fold", "--fold"), ("initial", "--init"), ("after", "--after")):
         before = getattr(record, name)
         if given.get(name, before) != before:
             raise UsageError(
@@ -87,6 +94,22 @@ def make_record(
             f"pneumoseg train MANIFEST --resume -o {run_dir}"
         )
     return record
+
+
+def _record_after(cross_validation: Path, given: Mapping[str, Path | Fold]) -> RunRecord:
+    """Make the record of a run that holds no image out, from that of a cross-validation and what else is given."""
+    before = read_record(cross_validation)
+    if before.fold != "all":
+        raise UsageError(
+            f"--after {cross_validation}: is no cross-validation, as its fold is {before.fold}; give a run folder of "
+            "`pneumoseg train --fold all`"
+        )
+    if {"fold", "initial"} & given.keys():
+        raise UsageError(
+            "--after trains on the images of all folds, from the initial weights of the cross-validation; leave out "
+            "--fold and --init"
+        )
+    return before.model_copy(update={"fold": None, "allow_seen": False, **given})
 
 
 def read_record(run_dir: Path) -> RunRecord:
@@ -115,6 +138,21 @@ def write_record(run_dir: Path, record: RunRecord) -> None:
     write_json(run_dir / RECORD, record.model_dump(mode="json"))
 
 
+def differences(run_dir: Path, before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, str]:
+    """Describe each setting of a run that is requested to be another; both values are named.
+
+    Args:
+        run_dir: Run folder.
+        before: Settings that the run has, by dotted key: see `flatten`.
+        after: Settings that were requested.
+    """
+    return {
+        key: f"{key} is {before.get(key)} in {run_dir} and {after.get(key)} was requested"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    }
+
+
 def refuse_changes(run_dir: Path, before: Mapping[str, object], after: Mapping[str, object]) -> None:
     """Refuse to resume a run with other settings; only the number of epochs may grow.
 
@@ -125,11 +163,7 @@ def refuse_changes(run_dir: Path, before: Mapping[str, object], after: Mapping[s
 
     Raises: UsageError: If they differ in anything else; both values of each key are named.
     """
-    changed = [
-        f"{key} is {before.get(key)} in {run_dir} and {after.get(key)} was requested"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and key != EPOCHS
-    ]
+    changed = [text for key, text in differences(run_dir, before, after).items() if key != EPOCHS]
     if changed:
         raise UsageError(
             f"--resume: {'; '.join(changed)}; a resumed run keeps its settings, only {EPOCHS} may grow: leave them "

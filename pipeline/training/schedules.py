@@ -74,13 +74,14 @@ class Schedule:
             )
 
     def attach(self, engine: Engine) -> None:
-        """Follow the trainer *engine*; needs ``dice`` and ``predict_nothing`` of each epoch in its metrics."""
+        """Follow the trainer *engine*; a plateau needs ``dice`` and ``predict_nothing`` in its metrics."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.after_step)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
     def _report(self, engine: Engine) -> None:
         engine.state.metrics["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        self.after_epoch(engine.state.metrics["dice"], engine.state.metrics["predict_nothing"])
+        if self._plateau:
+            self.after_epoch(engine.state.metrics["dice"], engine.state.metrics["predict_nothing"])
 
     def after_step(self) -> None:
         """Set the rate of the next step."""

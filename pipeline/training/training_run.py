@@ -46,7 +46,7 @@ class TrainingRun:
         cases: All cases of the manifest.
         caches: Images and labels of the cases, (cases, 2, size, size) in uint8, for the image size of each phase.
         training: Indices of the cases to train on.
-        validation: Indices of the held-out cases.
+        validation: Indices of the held-out cases; without any, nothing is validated.
         config: Configuration of the run.
         precision: Number format and device of the network.
         workers: Number of loader processes; 0 loads in this one.
@@ -70,6 +70,7 @@ class TrainingRun:
         self.config = config
         self.precision = precision
         self.workers = workers
+        self.validates = bool(validation)
         self.rank, self.processes = idist.get_rank(), idist.get_world_size()
         _check_shares(config, self.processes, len(validation))
 
@@ -267,5 +268,5 @@ def _check_shares(config: TrainConfig, processes: int, validation: int) -> None:
                 f"a batch of {batch} images cannot be shared evenly by {processes} processes in {phase.accumulate} "
                 f"parts each; a multiple of {processes * phase.accumulate} as data.batch_size would fit"
             )
-    if validation < processes:
+    if 0 < validation < processes:
         raise UsageError(f"{validation} images to validate on cannot be shared by {processes} processes")

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pneumoseg.pipeline.drawing.curves import LEARNING_CURVES, draw_dice, draw_loss, draw_rates
+from pneumoseg.pipeline.drawing.curves import draw_dice, draw_loss, draw_rates, learning_curves
 
 
 @pytest.fixture
@@ -81,8 +81,16 @@ def test_many_epochs_are_a_line(axes: Axes) -> None:
     assert {line.get_marker() for line in axes.lines} == {"None"}
 
 
-@pytest.mark.parametrize("title", LEARNING_CURVES)
+def test_scores_are_drawn_only_where_there_are_some(axes: Axes) -> None:
+    assert list(learning_curves(rows())) == ["Loss", "Dice", "Classification"]
+    unscored = [{"epoch": 1, "loss": 1.0, "learning_rate": 0.001}]
+    assert list(learning_curves(unscored)) == ["Loss"]
+    draw_loss(axes, unscored)
+    assert list(lines(axes.figure.axes[0])) == ["training"]
+
+
+@pytest.mark.parametrize("title", learning_curves(rows()))
 def test_epochs_are_whole_numbers(axes: Axes, title: str) -> None:
-    LEARNING_CURVES[title](axes, rows(2))
+    learning_curves(rows())[title](axes, rows(2))
     assert axes.get_xlabel() == "epoch"
     assert all(mark == round(mark) for mark in axes.get_xticks())

@@ -42,6 +42,7 @@ def tune(model: Path, collection: Collection, **options: object) -> TuneReport:
 
 def test_the_held_out_cases_decide_the_operating_point(model: Path, collection: Collection) -> None:
     report = tune(model, collection)
+    assert report.scores is not None
     held_out = [case for case in collection.manifest.training if case.fold == 0]
     assert (report.scores.score.images, report.scores.score.dice) == (len(held_out), 1.0)
     description = read_description(report.model)
@@ -132,6 +133,7 @@ def test_models_of_two_folds_become_one_ensemble_and_each_scores_what_it_held_ou
     folds = [case.fold for case in training]
     models = [held_out(tmp_path / f"fold{fold}", collection, fold) for fold in (0, 1)]
     report = tune(models[0], collection, added=models[1:])
+    assert report.scores is not None
     description = read_description(report.model)
     assert report.members == 2
     assert report.scores.score.images == sum(fold in (0, 1) for fold in folds)

@@ -39,6 +39,15 @@ def test_among_equals_the_longer_trained_one_is_better(tmp_path: Path) -> None:
     assert epochs(offered(tmp_path, 0.7, 0.7, 0.7)) == [3, 2]
 
 
+def test_without_scores_the_last_ones_are_the_best(tmp_path: Path) -> None:
+    network = nn.Linear(1, 1)
+    best = BestEpochs(tmp_path, 2, network, first_epoch=2, by_scores=False)
+    for epoch, dice in enumerate((0.9, 0.9, 0.1), start=1):
+        best.keep({"dice": dice, "auc": dice, "dice_positive_fixed": dice}, epoch)
+    assert best.keep({}, 4)  # as after a training on all images
+    assert epochs(best) == [4, 3]
+
+
 @pytest.mark.parametrize(
     ("better", "worse"),
     [

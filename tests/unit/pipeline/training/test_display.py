@@ -42,6 +42,11 @@ def test_scores_that_do_not_exist_are_dashes(capsys: pytest.CaptureFixture[str])
     assert "positives -  AUC -" in line
 
 
+def test_a_run_that_validates_nothing_shows_its_loss_and_speed(capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = lines(capsys, {"epoch": 2, "loss": 0.5, "images_per_s": 12.4})
+    assert line.startswith("epoch   2/10  loss 0.5000  12 images/s  ")
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3599, "59:59"), (3661, "1:01:01")]
 )

@@ -133,3 +133,25 @@ def test_a_run_may_be_made_longer(tmp_path: Path, epochs: int) -> None:
 def test_another_setting_is_told_with_both_values(changes: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         refuse_changes(Path("RUN"), BEFORE, {**BEFORE, **changes})
+
+
+def test_a_run_on_all_images_takes_from_a_cross_validation_what_is_not_given(
+    tmp_path: Path, manifest: Path
+) -> None:
+    before = RunRecord(manifest=tmp_path / "gone", fold="all", initial=tmp_path / "model", allow_seen=True)
+    write_record(tmp_path / "crossed", before)
+    record = make_record(
+        tmp_path / "new", resume=False, **{**NOTHING, "manifest": manifest}, after=tmp_path / "crossed"
+    )
+    assert record == RunRecord(
+        manifest=manifest, fold=None, initial=before.initial, after=tmp_path / "crossed"
+    )
+
+
+def test_a_run_on_all_images_has_neither_a_fold_nor_weights_of_its_own(tmp_path: Path, run: Path) -> None:
+    with pytest.raises(UsageError, match=f"--after {run}: is no cross-validation, as its fold is 2"):
+        make_record(tmp_path / "new", resume=False, **NOTHING, after=run)
+    write_record(tmp_path / "crossed", RunRecord(manifest=tmp_path, fold="all"))
+    for given in ({"fold": 1}, {"initial": tmp_path / "model"}):
+        with pytest.raises(UsageError, match="leave out --fold and --init"):
+            make_record(tmp_path / "new", resume=False, **{**NOTHING, **given}, after=tmp_path / "crossed")
