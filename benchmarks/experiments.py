@@ -4,8 +4,8 @@
     python benchmarks/experiments.py RUN... --together NAME
 
 Each run folder adds or replaces a row of ``docs/experiments.json``, and the tables of ``docs/experiments.md``, below
-its marker, are rewritten from all rows. The scores are those of ``evaluate`` on the held-out images of the run, at the
-cross-fitted operating point, with intervals by patient. ``--against`` also compares each run with another one on the
+its marker, are rewritten from all rows. A run is one fold or a cross-validation. The scores are those of ``evaluate`` on
+its held-out images, at the cross-fitted operating point, with intervals by patient. ``--against`` also compares each run with another one on the
 same images, paired by patient. ``--together`` makes one row of runs that held out different images; each image is
 scored at the operating points of its own run.
 """
@@ -66,10 +66,10 @@ def read_runs(runs: Sequence[Path]) -> Row:
     """
     config = yaml.safe_load((runs[0] / "config.yaml").read_text(encoding="utf-8"))
     scores = [_read_json(run / "evaluation" / "scores.json") for run in runs]
-    summary = _read_json(runs[0] / "summary.json")
     folders = [
         path for run in runs for path in sorted(run.glob("fold*/metrics.csv")) or [run / "metrics.csv"]
     ]
+    summary = _read_json(folders[0].parent / "summary.json")
     epochs = [list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) for path in folders]
     images = scored_images(*runs)
     in_sample = [(each["in_sample"] or each["scores"])["dice"]["value"] for each in scores]
@@ -158,7 +158,8 @@ def describe(config: Row) -> str:
     if steps["ema"]:
         parts.append(f"EMA {steps['ema']}")
     if steps["average"] != "none":
-        parts.append(f"{steps['average']} of {steps['average_top']} epochs")
+        kept = " last" if steps.get("keep") == "last" else ""
+        parts.append(f"{steps['average']} of {steps['average_top']}{kept} epochs")
     if config["tta"]:
         parts.append(f"TTA {' and '.join(config['tta'])}")
     return ", ".join(parts)

@@ -181,7 +181,7 @@ def check_summary(report: "CheckReport") -> list[str | Table]:
 
 
 def models_table(models: Mapping[str, "ModelDescription"]) -> Table:
-    """Lay out models by name: what they are, and how they scored on the images that they held out.
+    """Lay out models by name: what they are, and how they scored on images that were held out of training.
 
     Args:
         models: Description of each model by its name.

@@ -133,6 +133,8 @@ def train(
     if resumed and fold is None:
         before = read_record(resumed).fold
         fold = None if before is None else str(before)
+    if after is not None:
+        read_record(after)  # says what is missing
     base = resumed or after
     loaded = load_config(config, settings, preset=preset, base=base and base / CONFIG, options=values)
     if show_config:

@@ -140,7 +140,9 @@ def _warn_one_kind(manifest: Manifest, sets: Mapping[str, Sequence[int]]) -> Non
             "looks like; look at the labels"
         )
         return
-    for purpose, indices in ((purpose, indices) for purpose, indices in sets.items() if indices):
+    for purpose, indices in sets.items():
+        if not indices:
+            continue  # a run on all images validates nothing
         positive = sum(manifest.training[index].is_positive for index in indices)
         if positive == 0:
             warn(

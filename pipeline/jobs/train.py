@@ -192,7 +192,7 @@ def train_model(
         idist.barrier()  # other processes read the model only after it is written
     evaluation = None
     if record.after is not None and is_main_process:
-        _report_without_fold(run_dir, record.after)
+        _finish_without_fold(run_dir, record.after, report=report)
     elif report and is_main_process:  # the process group has ended
         evaluation = evaluate_run(
             run_dir, record.manifest, device=str(precision.device), workers=workers or 0, config=config
@@ -244,13 +244,14 @@ def evaluate_run(
     return evaluation
 
 
-def _report_without_fold(run_dir: Path, cross_validation: Path) -> None:
-    """Write the report of a run that held no image out, and the evaluation of the cross-validation into its card."""
+def _finish_without_fold(run_dir: Path, cross_validation: Path, *, report: bool) -> None:
+    """Write the evaluation of the cross-validation into the card of a run that held no image out, and its report."""
     with locked(run_dir):
         if (cross_validation / EVALUATION / "scores.json").is_file():
             model = run_dir / "model"
             write_card(model, read_description(model), read_card_evaluation(cross_validation / EVALUATION))
-        write_report(run_dir)
+        if report:
+            write_report(run_dir)
 
 
 def _trackers(

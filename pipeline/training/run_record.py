@@ -123,7 +123,8 @@ def read_record(run_dir: Path) -> RunRecord:
     path = run_dir / RECORD
     if not path.is_file():
         raise JobError(
-            f"{run_dir}: holds no {RECORD}, so there is no run to resume; start it without --resume"
+            f"{run_dir}: holds no {RECORD}, so there is no run to go on from; give the folder of a run, or start one "
+            "without --resume"
         )
     return read_validated_json(path, RunRecord, advice="start the run anew with --overwrite")
 
