@@ -3,11 +3,11 @@
     python benchmarks/experiments.py RUN... [--against RUN] [--note TEXT]
     python benchmarks/experiments.py RUN... --together NAME
 
-Each run folder, of one fold or of a cross-validation, adds or replaces a row of ``docs/experiments.json``, and the tables
-of ``docs/experiments.md``, below its marker, are rewritten from all rows. The scores are those of ``evaluate`` on the
-held-out images, at the cross-fitted operating point, with intervals by patient. ``--against`` also compares each run with
-another one on the same images, paired by patient. ``--together`` makes one row of runs that held out different images;
-each image is scored at the operating points of its own run.
+Each run folder, of a fold or a cross-validation, adds or replaces a row of ``docs/experiments.json``, and the tables of
+``docs/experiments.md``, below its marker, are rewritten from all rows. The scores are those of ``evaluate`` on the
+held-out images, at the cross-fitted operating point, with intervals by patient. ``--against`` also compares each run
+with another one on the same images, paired by patient. ``--together`` makes one row of runs that held out different
+images; each image is scored at the operating points of its own run.
 """
 
 import argparse

@@ -333,10 +333,11 @@ def test_the_file_goes_over_the_preset_and_settings_over_both(tmp_path: Path) ->
 
 
 def test_a_list_takes_the_place_of_the_presets_as_a_whole(tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text("augmentation: [{name: clahe}]\n")
+    (tmp_path / "c.yaml").write_text("augmentation: [{name: clahe}]\ndata: {stages: []}\n")
     config = load_config(tmp_path / "c.yaml", preset="reference")
     assert [augmentation.name for augmentation in config.augmentation] == ["clahe"]
-    assert config.data.image_size == 256
+    assert config.data.stages == ()
+    assert config.data.image_size == 512
 
 
 def test_a_setting_reaches_into_a_preset_and_leaves_the_next_run_alone() -> None:
