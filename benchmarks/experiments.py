@@ -157,9 +157,11 @@ def describe(config: Row) -> str:
         parts.append(f"image head {steps['image_weight']:g}")
     if steps["ema"]:
         parts.append(f"EMA {steps['ema']}")
-    if steps["average"] != "none":
-        kept = " last" if steps.get("keep") == "last" else ""
-        parts.append(f"{steps['average']} of {steps['average_top']}{kept} epochs")
+    last = "the last " if steps.get("keep") == "last" else ""
+    if steps["average"] == "swa":
+        parts.append(f"swa of the last {steps['average_share']:.0%} of the epochs")
+    elif steps["average"] != "none":
+        parts.append(f"{steps['average']} of {last}{steps['average_top']} epochs")
     if config["tta"]:
         parts.append(f"TTA {' and '.join(config['tta'])}")
     return ", ".join(parts)

@@ -49,7 +49,7 @@ Copy = Callable[[Radiograph], Radiograph]
 ALL_OPEN: Final = AcceptanceFilters(any_modality=True, any_view=True, any_body_part=True)
 REASONS: Final = (
     *(Reason.LOOKS_TURNED, Reason.LOOKS_INVERTED, Reason.LOOKS_UNLIKE_CHEST, Reason.SMALL_FIELD),
-    *(Reason.SATURATED, Reason.LOW_CONTRAST, Reason.LOW_RESOLUTION),
+    *(Reason.SATURATED, Reason.LOW_CONTRAST, Reason.NOISY, Reason.LOW_RESOLUTION),
 )
 
 
@@ -103,6 +103,20 @@ def windowed(center: float, width: float) -> Copy:
     return lambda radiograph: replace(radiograph, grey=GreyScale(voi=Window(center, width)))
 
 
+def noise(std: float) -> Copy:
+    """Make a function that adds white noise to 8-bit values.
+
+    Args:
+        std: Standard deviation in grey levels.
+    """
+
+    def add(stored: Stored) -> Stored:
+        values = stored + np.random.default_rng(0).normal(0, std, stored.shape)
+        return values.clip(0, 255).astype(np.uint8)
+
+    return pixels(add)
+
+
 def scaled(side: int, change: Callable[[Stored], Stored]) -> Copy:
     """Make a function that scales to a square by means, and changes the pixels then.
 
@@ -149,6 +163,8 @@ COPIES: Final[dict[str, Copy]] = {
     "window too dark": windowed(192, 128),
     "window too narrow": windowed(128, 64),
     "blank": pixels(lambda stored: np.full_like(stored, 128)),
+    "noise of 10 of 255 grey levels": noise(10),
+    "noise of 20 of 255 grey levels": noise(20),
     "thumbnail of 128 px": pixels(lambda stored: stored[::8, ::8]),
     **{
         f"{side} px a side{what}": scaled(side, change)

@@ -39,6 +39,7 @@ LOOKS: Final = {
     Reason.SMALL_FIELD: "is black or white border in more than half",
     Reason.SATURATED: "is plain white or black in a large part",
     Reason.LOW_CONTRAST: "is blank or nearly so",
+    Reason.NOISY: "is so noisy that the edge of a lung is lost",
     Reason.LOW_RESOLUTION: "is too coarse to show the edge of a lung",
 }
 """Warnings that the sentence for a reader mentions."""

@@ -170,6 +170,9 @@ LOOKS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
     "small": lambda pixels: pixels[::3, ::3],
     "within a large border": lambda pixels: np.pad(pixels, 120),
     "saturated": lambda pixels: (2 * np.maximum(pixels, 64) - 128.0).clip(0, 255).astype(np.uint8),
+    "noisy": lambda pixels: (
+        (pixels + np.random.default_rng(0).normal(0, 20, pixels.shape)).clip(0, 255).astype(np.uint8)
+    ),
     "cut": lambda pixels: np.pad(pixels[: len(pixels) * 6 // 10], ((0, len(pixels) * 4 // 10), (0, 0))),
     "small and turned": lambda pixels: np.rot90(pixels[::3, ::3]),
     "small and blank": lambda pixels: np.full_like(pixels[::3, ::3], 100),

@@ -42,6 +42,10 @@ MOST_ELONGATED: Final = 3.0
 """Largest ratio of the longer side to the shorter one, without borders."""
 BLACK: Final = 0.02
 WHITE: Final = 0.98
+MOST_NOISE: Final = 0.03
+"""Largest standard deviation of the noise of an image that can be negative, of greys in [0, 1]."""
+NOISE_SIDE: Final = 512
+"""Longer side of the image at which noise is measured: about that of a network's input, as finer noise averages out."""
 LIT_SHARE: Final = 0.05
 """Least share of pixels between black and white in a row or column that is not a border."""
 
@@ -156,6 +160,10 @@ def look_at(radiograph: Radiograph, *, template: Template | None = None) -> Warn
     has_small_field = fill < LEAST_FILL and not is_small
     if not is_small:
         _check_exposure(field, warnings)
+        if (noise := noise_of(radiograph)) > MOST_NOISE:
+            warnings.append(
+                (Reason.NOISY, f"its noise has a standard deviation of {noise:.1%} of the grey levels")
+            )
     doubts = [] if has_small_field else _doubts_of_end(radiograph)
     _check_look(field, doubts + _doubts_of_size(field, radiograph), warnings, template)
     if has_small_field:
@@ -189,6 +197,36 @@ def lit_field(picture: Picture) -> Picture:
     if min(rows.size, columns.size) < TEMPLATE_SIDE:
         return picture
     return picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def noise_of(radiograph: Radiograph) -> float:
+    """Estimate the standard deviation of the noise in the middle of an image, from a few rows of it.
+
+    Mixed second differences of neighbouring pixels cancel what is smooth, and edges along rows or columns; their median
+    leaves out the rest of the picture.
+
+    Args:
+        radiograph: Radiograph of at least `LEAST_SIDE_PX` a side.
+
+    Returns: Standard deviation of greys in [0, 1], with a longer side of `NOISE_SIDE` pixels or up to twice as many; 0
+        where the middle is black or white.
+
+    Source: J. Immerkaer, Fast noise variance estimation, Computer Vision and Image Understanding 64 (1996), whose mean
+    is a median here.
+    """
+    rows, columns = radiograph.stored.shape
+    step = max(1, max(rows, columns) // NOISE_SIDE)
+    height, width = 3 * step, columns // 2 // step * step
+    tops = range(rows // 5, rows - height, rows // 5)
+    middle = slice(columns // 4, columns // 4 + width)
+    stored = np.concatenate([radiograph.stored[top : top + height, middle] for top in tops])
+    means = radiograph.grey.image(stored).reshape(len(tops), 3, step, -1, step).mean(axis=(2, 4))
+    down = means[:, 0] - 2 * means[:, 1] + means[:, 2]
+    mixed = down[:, :-2] - 2 * down[:, 1:-1] + down[:, 2:]
+    centre = means[:, 1, 1:-1]
+    lit = np.abs(mixed[(centre > BLACK) & (centre < WHITE)])
+    # the weights' squares sum to 36; .6745 is the median of the absolute values of a normal distribution
+    return float(np.median(lit)) / (6 * 0.6745) if lit.size else 0.0
 
 
 def _check_resolution(radiograph: Radiograph, warnings: Warnings) -> None:

@@ -144,6 +144,9 @@ class Reason(StrEnum):
         "A large part of the picture is plain white or black; check the window, and review its result.")
     LOW_CONTRAST = "LOW_CONTRAST", _WARNED, (
         "The picture is blank or nearly so; check the window and the source, and review its result.")
+    NOISY = "NOISY", _WARNED, (
+        "The picture is so noisy that the edge of a lung is lost; check the exposure and the source, and review its "
+        "result.")
     LOW_RESOLUTION = "LOW_RESOLUTION", _WARNED, (
         "The pixels are too coarse to show the edge of a lung; prefer the original to a thumbnail.")
     # fmt: on
@@ -155,7 +158,7 @@ Warnings = list[tuple[Reason, str]]
 
 REVIEW_REASONS: Final = frozenset({
     Reason.LOOKS_TURNED, Reason.LOOKS_INVERTED, Reason.LOOKS_UNLIKE_CHEST, Reason.SMALL_FIELD, Reason.SATURATED,
-    Reason.LOW_CONTRAST,
+    Reason.LOW_CONTRAST, Reason.NOISY,
 })  # fmt: skip
 """Warnings with which a result has to be reviewed: the network was trained on upright images with a lung to see."""
 

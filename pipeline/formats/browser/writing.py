@@ -43,6 +43,8 @@ def write_page(model: Model, folder: Path, libraries: Mapping[str, bytes]) -> No
             "most_white": quality.MOST_WHITE,
             "most_black": quality.MOST_BLACK,
             "most_empty_end": quality.MOST_EMPTY_END,
+            "most_noise": quality.MOST_NOISE,
+            "noise_side": quality.NOISE_SIDE,
             "largest_pixel_mm": quality.LARGEST_PIXEL_MM,
             "detector_mm": quality.DETECTOR_MM,
             "blank_contrast": quality.BLANK_CONTRAST,

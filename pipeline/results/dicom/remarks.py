@@ -17,6 +17,7 @@ REMARKS: Final[dict[Reason, tuple[str, Code | None]]] = {
     Reason.LOW_CONTRAST: ("has no contrast", None),
     Reason.SMALL_FIELD: ("is mostly border", None),
     Reason.SATURATED: ("is saturated", None),
+    Reason.NOISY: ("is noisy", None),
     Reason.LOW_RESOLUTION: ("is coarse", None),
 }
 """For each warning that makes a result doubtful, what to say of the image, and its code.

@@ -32,7 +32,31 @@ export function reviewReasons({ rows, columns, levels, orientation, spacing }, l
     ...(isUnlike ? ["LOOKS_UNLIKE_CHEST"] : []),
     ...(isSmallField ? ["SMALL_FIELD"] : []),
     ...(isSaturated ? ["SATURATED"] : []),
+    ...(!isSmall && noiseOf({ rows, columns, data: levels }, limits) > limits.most_noise ? ["NOISY"] : []),
   ];
+}
+
+// Standard deviation of the noise in the middle of an image, from the mixed second differences of neighbours in four rows.
+function noiseOf({ rows, columns, data }, { noise_side: side, black, white }) {
+  const step = Math.max(1, Math.floor(Math.max(rows, columns) / side));
+  const [left, width] = [Math.floor(columns / 4), Math.floor(Math.floor(columns / 2) / step)];
+  const gap = Math.floor(rows / 5);
+  const found = [];
+  for (let top = gap; top < rows - 3 * step; top += gap) {
+    const mean = (row, column) => {
+      let sum = 0;
+      for (let y = top + row * step; y < top + (row + 1) * step; y++) {
+        for (let x = left + column * step; x < left + (column + 1) * step; x++) sum += data[y * columns + x];
+      }
+      return sum / (255 * step * step);
+    };
+    const down = Array.from({ length: width }, (_, x) => mean(0, x) - 2 * mean(1, x) + mean(2, x));
+    for (let x = 1; x < width - 1; x++) {
+      const centre = mean(1, x);
+      if (centre > black && centre < white) found.push(Math.abs(down[x - 1] - 2 * down[x] + down[x + 1]));
+    }
+  }
+  return found.length ? percentile(found, 0.5) / (6 * 0.6745) : 0;
 }
 
 function share(values, isCounted) {

@@ -15,6 +15,7 @@ from pneumoseg.transforms.reader.quality import (
     find_pose,
     lit_field,
     look_at,
+    noise_of,
     read_template,
     sample,
     shrink,
@@ -129,7 +130,7 @@ def test_a_mirrored_chest_is_not_told_from_another(chest: Radiograph) -> None:
 
 def test_noise_looks_unlike_a_chest(chest: Radiograph) -> None:
     noise = np.random.default_rng(0).integers(0, 256, chest.shape, dtype=np.uint8)
-    assert changed(chest, lambda _: noise) == [Reason.LOOKS_UNLIKE_CHEST]
+    assert changed(chest, lambda _: noise) == [Reason.NOISY, Reason.LOOKS_UNLIKE_CHEST]
 
 
 def test_a_blank_image_has_no_contrast_and_no_pose(chest: Radiograph) -> None:
@@ -153,6 +154,40 @@ def test_an_end_of_zeros_may_be_that_of_an_incomplete_copy(
 
 def test_a_window_that_makes_all_bright_saturates(chest: Radiograph) -> None:
     assert Reason.SATURATED in reasons(replace(chest, grey=GreyScale(voi=Window(40, 40))))
+
+
+def noisy(shape: tuple[int, int], std: float) -> Radiograph:
+    """A ramp with an edge, as grey levels from 0 to 255 with noise of that standard deviation."""
+    rows, columns = np.indices(shape)
+    clean = 60 + 100 * columns / shape[1] + 50 * (rows > shape[0] // 2)
+    noise = np.random.default_rng(0).normal(0, std, shape)
+    return Radiograph(
+        stored=(clean + noise).round().astype(np.uint8), grey=GreyScale(voi=Window(128, 256)), spacing_mm=None
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "averaged"), [((511, 400), 1), ((1024, 800), 2), ((1300, 1536), 3), ((128, 3000), 5)]
+)
+def test_noise_is_measured_as_a_network_sees_it(shape: tuple[int, int], averaged: int) -> None:
+    """The standard deviation of a mean of n x n pixels is 1/n of theirs; rounding adds a little."""
+    for std in (0.0, 2.0, 10.0):
+        expected = np.hypot(std, 0.29) / averaged / 255
+        assert noise_of(noisy(shape, std)) == pytest.approx(expected, rel=0.15, abs=0.3 / 255)
+
+
+@pytest.mark.parametrize(("std", "is_noisy"), [(10, False), (20, True)])
+def test_noise_that_hides_the_edge_of_a_lung_is_to_be_reviewed(
+    chest: Radiograph, std: float, is_noisy: bool
+) -> None:
+    noise = np.random.default_rng(0).normal(0, std, chest.shape)
+    found = changed(chest, lambda pixels: (pixels + noise).clip(0, 255).astype(np.uint8))
+    assert (Reason.NOISY in found) is is_noisy
+    assert (REVIEW_REASONS & set(found) != set()) is is_noisy
+
+
+def test_a_black_middle_has_no_noise(chest: Radiograph) -> None:
+    assert noise_of(replace(chest, stored=np.zeros_like(chest.stored))) == 0
 
 
 @pytest.mark.parametrize(
