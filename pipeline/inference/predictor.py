@@ -176,9 +176,14 @@ class Predictor:
         Returns: Tensors on the device of the networks.
 
         Raises:
-            ValueError: If *content* has another shape.
+            ValueError: If *images* are no such floats, or *content* has another shape.
             JobError: If logits are non-finite.
         """
+        if images.ndim != 4 or images.shape[1] != 1 or not images.is_floating_point():
+            raise ValueError(
+                f"images are {images.dtype} of shape {tuple(images.shape)}; floats of shape (B, 1, H, W), as "
+                "`inference_chain` makes them, would fit"
+            )
         if content is not None and content.shape != images[:, :1].shape:
             raise ValueError(f"content of shape {tuple(content.shape)} for images of {tuple(images.shape)}")
         at_once = images_at_once(self.precision.device, max(images.shape[-2:])) or len(images)

@@ -67,6 +67,17 @@ def test_any_size_comes_back_as_it_was(rows: int, columns: int) -> None:
     assert {each.shape for each in (found.probabilities, *found.attention)} == {(1, 1, rows, columns)}
 
 
+@pytest.mark.parametrize("change", ["bytes", "three channels", "no channel"])
+def test_what_is_no_batch_of_images_is_refused(image: Tensor, change: str) -> None:
+    changed = {
+        "bytes": image.byte(),
+        "three channels": image.expand(-1, 3, -1, -1),
+        "no channel": image[:, 0],
+    }
+    with pytest.raises(ValueError, match=r"floats of shape \(B, 1, H, W\), as `inference_chain` makes them"):
+        predictor(member()).predict_batch(changed[change])
+
+
 def test_content_of_another_shape_is_refused(image: Tensor) -> None:
     """With large images, the one without content would be lost."""
     with pytest.raises(ValueError, match=r"content of shape \(1, 1, 32, 48\) for images of \(2, 1, 32, 48\)"):
