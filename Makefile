@@ -1,4 +1,4 @@
-# Two commands do all the set-up on a machine that has Python >= 3.11 and make:
+# Two commands do all the set-up on a machine that has Python 3.11 to 3.13 and make:
 #   make demo    the main job on built-in phantom radiographs
 #   make test    every check: format, lint, types, import contract, docstrings, tests
 # `make docs` builds the documentation into site/, and `make reference` writes those of its pages that follow from the code.
@@ -44,7 +44,7 @@ reference: $(VENV)/.installed
 	$(BIN)/python docs/generate.py
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python >= 3.11 is needed: make PYTHON=python3.12")'
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt

@@ -19,6 +19,7 @@ from .jobs.listen import listen_to_archive as listen_to_archive
 from .jobs.predict import predict_folder as predict_folder
 from .jobs.prepare import prepare_manifest as prepare_manifest
 from .jobs.pull import pull_images as pull_images
+from .jobs.quantize import quantize_model as quantize_model
 from .jobs.report import write_comparison as write_comparison
 from .jobs.report import write_report as write_report
 from .jobs.score import score_submission as score_submission

@@ -143,7 +143,10 @@ PrecisionChoice = Annotated[
 DropoutPasses = Annotated[
     int,
     typer.Option(
-        min=0, rich_help_panel=_MODEL, help="Monte-Carlo dropout samples for the uncertainty estimate."
+        min=0,
+        rich_help_panel=_MODEL,
+        help="Monte-Carlo dropout samples for the uncertainty estimate, 2 or more; their mean then gives probability "
+        "and mask. 0 leaves dropout off.",
     ),
 ]
 

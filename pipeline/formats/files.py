@@ -1,6 +1,6 @@
 """Files of a model for ONNX Runtime and OpenVINO, and their comparison with the model.
 
-The exporters are extras: ``pip install 'pneumoseg[onnx]'``, ``pip install 'pneumoseg[openvino]'``.
+The exporters are extras: ``pip install 'pneumoseg[onnx]'``, ``pip install 'pneumoseg[onnx,openvino]'``.
 """
 
 import json

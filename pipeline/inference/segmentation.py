@@ -154,7 +154,8 @@ def load_predictor(
         operating_point: Operating point to use: ``challenge``, ``specificity``, ``screening``, or a bound such as
             ``specificity=0.9`` or ``sensitivity=0.9``; None selects the model's own.
         calibrated: Whether to report calibrated image probabilities; masks do not change.
-        dropout_passes: Monte-Carlo dropout samples for the uncertainty estimate; 0 leaves dropout off.
+        dropout_passes: Monte-Carlo dropout samples, 2 or more, whose standard deviation is the uncertainty and whose
+            mean gives probabilities and mask; 0 leaves dropout off.
         runtime: ``torch``, ``torch.compile``, ``onnx`` or ``openvino``; ``auto`` is torch, since a number of images
             for which another runtime would pay is not known here.
         precision: ``float32``, ``bf16``, ``fp16`` on CUDA or ``int8``; ``auto`` is that of the model's validation.
