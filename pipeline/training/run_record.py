@@ -37,6 +37,11 @@ class RunRecord(BaseModel):
     allow_seen: bool = False
     """Whether images that the initial weights have seen may be held out."""
 
+    @property
+    def inputs(self) -> list[Path]:
+        """Paths that the run reads, which must not be deleted with earlier results."""
+        return [path for path in (self.manifest, self.initial, self.after) if path is not None]
+
 
 def make_record(
     run_dir: Path,
