@@ -23,6 +23,10 @@ def read_card_evaluation(folder: Path) -> CardEvaluation:
         quoted, nothing = scores["scores"], scores["predict_nothing"]
         count = PatientCount(scores["images"], scores["patients"] or 0, scores["unknown_patients"])
         return CardEvaluation(
+            collection=scores["manifest"],
+            manifest_sha256=scores["manifest_sha256"],
+            fold=scores["fold"],
+            weights_sha256=scores["model_weights_sha256"],
             images=f"{count}, {scores['positives']} with a pneumothorax",
             operating_point=scores["operating_point"],
             resampled_by=count.resampled_by.partition(":")[0],

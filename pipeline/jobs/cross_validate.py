@@ -130,7 +130,7 @@ def cross_validate(
         tuned, scores = tune_points(found, manifest.training)
         if rank == 0:
             save_out_of_fold(run_dir / OUT_OF_FOLD, found)
-            _write_ensemble(run_dir, manifest, tuned)
+            _write_ensemble(run_dir, manifest, config, tuned)
         idist.barrier()
     evaluation = None
     if report and rank == 0:  # the process group has ended
@@ -162,7 +162,7 @@ def _claim(
     if not resume:
         if record.initial is not None:
             refuse_seen(record.initial, manifest, range(manifest.folds), allowed=record.allow_seen)
-        claim_folder(run_dir, overwrite=overwrite, command="train", inputs=[record.manifest])
+        claim_folder(run_dir, overwrite=overwrite, command="train", inputs=record.inputs)
     with locked(run_dir):
         refuse_links(run_dir)
         remove_unfinished(run_dir)
@@ -185,7 +185,7 @@ def _all_folds(run_dir: Path, folds: int) -> list[CaseCurves]:
     return sorted((each for part in parts for each in part), key=lambda each: each.index)
 
 
-def _write_ensemble(run_dir: Path, manifest: Manifest, tuned: Tuned) -> None:
+def _write_ensemble(run_dir: Path, manifest: Manifest, config: TrainConfig, tuned: Tuned) -> None:
     folders = [run_dir / f"fold{fold}" / "model" for fold in range(manifest.folds)]
     descriptions = [read_description(folder) for folder in folders]
     ensemble = join_models(descriptions, manifest)
@@ -209,6 +209,7 @@ def _write_ensemble(run_dir: Path, manifest: Manifest, tuned: Tuned) -> None:
             "folds": manifest.folds,
             "manifest_sha256": manifest_sha256(manifest),
             "held_out_seen": ensemble.trained_on.held_out_seen,
+            "config": config.model_dump(mode="json"),
             "operating_point": tuned.point.model_dump(mode="json"),
             "out_of_fold": dict(tuned.validation),
             "each_fold": [description.validation for description in descriptions],

@@ -13,6 +13,7 @@ from pneumoseg.pipeline.core.console import warn
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.model.description import DESCRIPTION, ModelDescription, read_description
+from pneumoseg.pipeline.reporting.result_files import read_json
 from pneumoseg.pipeline.training.checkpoint import State, has_state, load_state
 from pneumoseg.pipeline.training.initial import (
     StartingWeights,
@@ -97,11 +98,6 @@ def read_starting_point(
 
 def _cross_validated(run_dir: Path, manifest: Manifest, config: TrainConfig) -> ModelDescription:
     """Read the model of a cross-validation, and check that a run without a held-out fold can do as its folds did."""
-    if not (run_dir / "model" / DESCRIPTION).is_file():
-        raise UsageError(
-            f"--after {run_dir}: the cross-validation has no model yet; `pneumoseg train --resume -o {run_dir}` ends it"
-        )
-    description = read_description(run_dir / "model")
     before = load_config(run_dir / CONFIG)
     changed = differences(run_dir, flatten(before), flatten(config))
     if changed:
@@ -115,6 +111,14 @@ def _cross_validated(run_dir: Path, manifest: Manifest, config: TrainConfig) -> 
             "that holds no image out cannot do; cross-validate with optimization.keep=last and a schedule other than "
             "plateau"
         )
+    needed = (run_dir / "model" / DESCRIPTION, run_dir / "summary.json")
+    # a run that is made longer has the model of the shorter one until it ends; an early summary has no configuration
+    wanted = before.model_dump(mode="json")
+    if not all(path.is_file() for path in needed) or read_json(needed[1]).get("config", wanted) != wanted:
+        raise UsageError(
+            f"--after {run_dir}: the cross-validation has no model yet; `pneumoseg train --resume -o {run_dir}` ends it"
+        )
+    description = read_description(run_dir / "model")
     if description.trained_on.manifest_sha256 != manifest_sha256(manifest):
         raise UsageError(f"--after {run_dir}: is a cross-validation of another manifest than {manifest.name}")
     return description

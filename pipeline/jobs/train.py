@@ -28,7 +28,7 @@ from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.jobs.starting_point import read_starting_point
 from pneumoseg.pipeline.jobs.trained_model import KeptWeights, Tuned, tune_points, write_results
 from pneumoseg.pipeline.model.card import write_card
-from pneumoseg.pipeline.model.description import read_description
+from pneumoseg.pipeline.model.description import ModelDescription, read_description
 from pneumoseg.pipeline.reporting.paired import EVALUATION
 from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, save_out_of_fold
@@ -191,8 +191,8 @@ def train_model(
             write_results(run_dir, run, start, tuned=tuned, kept=kept)
         idist.barrier()  # other processes read the model only after it is written
     evaluation = None
-    if record.after is not None and is_main_process:
-        _finish_without_fold(run_dir, record.after, report=report)
+    if record.after is not None and start.cross_validated is not None and is_main_process:
+        _finish_without_fold(run_dir, record.after, start.cross_validated, report=report)
     elif report and is_main_process:  # the process group has ended
         evaluation = evaluate_run(
             run_dir, record.manifest, device=str(precision.device), workers=workers or 0, config=config
@@ -244,12 +244,16 @@ def evaluate_run(
     return evaluation
 
 
-def _finish_without_fold(run_dir: Path, cross_validation: Path, *, report: bool) -> None:
+def _finish_without_fold(
+    run_dir: Path, cross_validation: Path, crossed: ModelDescription, *, report: bool
+) -> None:
     """Write the evaluation of the cross-validation into the card of a run that held no image out, and its report."""
     with locked(run_dir):
         if (cross_validation / EVALUATION / "scores.json").is_file():
-            model = run_dir / "model"
-            write_card(model, read_description(model), read_card_evaluation(cross_validation / EVALUATION))
+            evaluation = read_card_evaluation(cross_validation / EVALUATION)
+            # one that was made longer without a report has the evaluation of the shorter one
+            if evaluation.weights_sha256 == [member.sha256 for member in crossed.members]:
+                write_card(run_dir / "model", read_description(run_dir / "model"), evaluation)
         if report:
             write_report(run_dir)
 
@@ -304,8 +308,7 @@ def _claimed(run_dir: Path, record: RunRecord, *, resume: bool, overwrite: bool)
         with locked(run_dir):
             pass
     if not resume:
-        inputs = [path for path in (record.manifest, record.initial) if path is not None]
-        claim_folder(run_dir, overwrite=overwrite, command="train", inputs=inputs)
+        claim_folder(run_dir, overwrite=overwrite, command="train", inputs=record.inputs)
     with locked(run_dir):
         refuse_links(run_dir)
         remove_unfinished(run_dir)

@@ -142,6 +142,9 @@ def write_results(
         seen=initial["seen"],
         epoch_chosen=config.optimization.keep == "best",
     )
+    if start.cross_validated is not None:  # the scores are its own, with what makes them invalid
+        held_out_seen = start.cross_validated.trained_on.held_out_seen
+        trained_on = trained_on.model_copy(update={"held_out_seen": held_out_seen})
     versions = {name: version(name) for name in LIBRARIES}
     members = tuple(
         save_weights(run_dir / "model", network, fold=start.fold, epoch=epoch)

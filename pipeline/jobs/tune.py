@@ -121,7 +121,7 @@ def tune_model(
         update={
             "members": tuple(saved),
             "tta": model.tta,
-            "precision": model.precision.name,
+            "precision": model.precision.name if is_tuned else model.description.precision,
             "operating_point": tuned.point,
             "operating_point_search": tuned.search,
             "validation": dict(tuned.validation),

@@ -69,16 +69,19 @@ def model_card(description: ModelDescription, evaluation: CardEvaluation | None 
         if len(folds) == 1
         else f"each of the folds {', '.join(map(str, folds))} was held out by one network or more"
     )
+    of_others = evaluation is not None and evaluation.is_of_others(training)
+    scores_of = "" if of_others else "; the scores below are of held-out images"
     scored = (
-        f"{held_out}; the scores below are of held-out images."
+        f"{held_out}{scores_of}."
         if folds
-        else "no image was held out. The operating points and the scores below are those of a cross-validation of the "
-        "same configuration: each image was predicted by a network that was trained without its fold."
+        else f"no image was held out. The operating points{'' if of_others else ' and the scores below'} are those of "
+        "a cross-validation of the same configuration: each image was predicted by a network that was trained without "
+        "its fold."
     )
     seen = (
         f"\n**{training.held_out_seen} of the {description.validation.get('images')} held-out images were used to "
         "train the initial weights**: these scores are not valid for new images.\n"
-        if training.held_out_seen
+        if training.held_out_seen and not of_others
         else ""
     )
     features = ", ".join(map(str, description.network.features))
@@ -184,7 +187,14 @@ def _of_evaluation(description: ModelDescription, evaluation: CardEvaluation) ->
         "cross-fitted": "each scored at an operating point that was tuned without the image and its patient",
         "in-sample": "at the operating point that was tuned on these same images, so that scores are somewhat too high",
     }.get(evaluation.operating_point, "at the operating point of the model")
-    epoch = " The epoch was chosen on them, too." if description.trained_on.epoch_chosen else ""
+    training = description.trained_on
+    of_others = evaluation.is_of_others(training)
+    where = (
+        f" of {markdown(evaluation.collection)}, another collection than that of the training"
+        if of_others
+        else ""
+    )
+    epoch = " The epoch was chosen on them, too." if training.epoch_chosen and not of_others else ""
     rows = (
         (score.title, _number(score.value), _interval(score), _number(score.nothing))
         for score in evaluation.scores.values()
@@ -204,7 +214,7 @@ def _of_evaluation(description: ModelDescription, evaluation: CardEvaluation) ->
     )
     columns = ("score", "value", "95 % interval", "predict nothing")
     return (
-        f"{evaluation.images}, {how}.{epoch} Intervals: 95 % of 2,000 bootstrap resamples, "
+        f"{evaluation.images}{where}, {how}.{epoch} Intervals: 95 % of 2,000 bootstrap resamples, "
         f"{evaluation.resampled_by}. {evaluation.why_no_interval}\n\n{_table(columns, rows)}\n\n### Subgroups\n\n"
         + _table(("subgroup", "images", "positive", *_SUBGROUP_SCORES.values()), subgroups)
     )

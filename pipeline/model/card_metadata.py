@@ -11,7 +11,7 @@ from typing import Any, Final
 import yaml
 
 from pneumoseg.pipeline.core.names import shown
-from pneumoseg.pipeline.model.description import ModelDescription
+from pneumoseg.pipeline.model.description import ModelDescription, Training
 
 LICENCE_FILE: Final = "LICENSE.md"
 """Name of the file with the terms of the weights, as the metadata have it."""
@@ -73,6 +73,10 @@ class CardEvaluation:
     """Evaluation of a model on images that it was not trained on.
 
     Attributes:
+        collection: Name of the manifest.
+        manifest_sha256: SHA-256 of the manifest's content.
+        fold: Evaluated fold; None stands for all folds.
+        weights_sha256: SHA-256 of the weights of each network.
         images: Number of images, and of their patients, in words.
         operating_point: Kind of the operating point: cross-fitted, in-sample or fixed.
         resampled_by: What the resamples of an interval consist of.
@@ -81,12 +85,24 @@ class CardEvaluation:
         subgroups: Scores of subgroups.
     """
 
+    collection: str
+    manifest_sha256: str
+    fold: int | None
+    weights_sha256: Sequence[str]
     images: str
     operating_point: str
     resampled_by: str
     why_no_interval: str
     scores: Mapping[str, CardScore]
     subgroups: Sequence[CardSubgroup]
+
+    def is_of_others(self, training: Training) -> bool:
+        """Tell whether the images are of another collection than those of the training and its held-out folds.
+
+        Args:
+            training: What the model was trained on.
+        """
+        return self.manifest_sha256 != training.manifest_sha256
 
 
 def front_matter(description: ModelDescription, evaluation: CardEvaluation | None) -> str:
@@ -96,7 +112,8 @@ def front_matter(description: ModelDescription, evaluation: CardEvaluation | Non
         description: Description of the model.
         evaluation: Evaluation of the model; None takes the in-sample scores of the validation.
     """
-    dataset = re.sub(r"[^a-z0-9._-]+", "-", description.trained_on.manifest.lower()).strip("-.") or "unnamed"
+    training = description.trained_on
+    dataset = _identifier(training.manifest)
     name = f"pneumoseg-{dataset}"
     point = evaluation.operating_point if evaluation else "in-sample"
     metrics = []
@@ -110,7 +127,12 @@ def front_matter(description: ModelDescription, evaluation: CardEvaluation | Non
             arguments["interval_95"] = [round(measured.low, 4), round(measured.high, 4)]
         metrics.append({**metric, "args": arguments})
     folds = description.held_out_folds
-    split = f"held-out fold {folds[0]}" if len(folds) == 1 else "out-of-fold, all folds"
+    fold = folds[0] if len(folds) == 1 else evaluation and evaluation.fold
+    split = "out-of-fold, all folds" if fold is None else f"held-out fold {fold}"
+    scored = training.manifest
+    if evaluation and evaluation.is_of_others(training):
+        split = "all images" if evaluation.fold is None else f"fold {evaluation.fold}"
+        scored = evaluation.collection
     content: dict[str, Any] = {
         "license": "other",
         "license_name": "terms-of-the-training-data",
@@ -124,12 +146,16 @@ def front_matter(description: ModelDescription, evaluation: CardEvaluation | Non
     if metrics:  # a result without a metric is not valid
         result = {
             "task": {"type": "image-segmentation", "name": "Pneumothorax segmentation"},
-            "dataset": {"type": dataset, "name": shown(description.trained_on.manifest), "split": split},
+            "dataset": {"type": _identifier(scored), "name": shown(scored), "split": split},
             "metrics": metrics,
         }
         content["model-index"] = [{"name": name, "results": [result]}]
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
     return f"---\n{text}---\n"
+
+
+def _identifier(collection: str) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", collection.lower()).strip("-.") or "unnamed"
 
 
 def _of_validation(description: ModelDescription, name: str) -> CardScore | None:

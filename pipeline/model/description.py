@@ -157,8 +157,8 @@ class Training(_Part):
     initial_images: Number = 0
     """Number of these images that the initial weights were trained on."""
     held_out_seen: Number = 0
-    """Number of held-out images that the initial weights were trained on; unless it is 0, the validation scores are not
-    valid for new images."""
+    """Number of images that were held out, in this run or in the cross-validation before it, although the initial
+    weights were trained on them; unless it is 0, the validation scores are not valid for new images."""
     epoch_chosen: bool = True
     """Whether the epochs were chosen by their scores on the held-out images."""
     grouped_by: Name

@@ -37,6 +37,11 @@ class RunRecord(BaseModel):
     allow_seen: bool = False
     """Whether images that the initial weights have seen may be held out."""
 
+    @property
+    def inputs(self) -> list[Path]:
+        """Paths that the run reads, which must not be deleted with earlier results."""
+        return [path for path in (self.manifest, self.initial, self.after) if path is not None]
+
 
 def make_record(
     run_dir: Path,
@@ -60,6 +65,7 @@ def make_record(
         initial: Model folder of the initial weights, or the name of a model of the package.
         allow_seen: Whether images that the initial weights have seen may be held out.
         after: Run folder of a cross-validation; the run then holds no image out, and takes from it what is not given.
+            A resumed run needs it only if the folder has moved.
 
     Raises:
         UsageError: If there is no manifest, what is given does not go together, or the fold, the initial weights or the
@@ -80,7 +86,9 @@ def make_record(
             raise UsageError("the manifest is missing; give the file that `pneumoseg prepare` wrote")
         return RunRecord.model_validate({**given, "allow_seen": allow_seen})
     record = read_record(run_dir)
-    for name, option in (("fold", "--fold"), ("initial", "--init"), ("after", "--after")):
+    has_moved = record.after is not None and not record.after.is_dir()
+    fixed = {"fold": "--fold", "initial": "--init"} | ({} if has_moved else {"after": "--after"})
+    for name, option in fixed.items():
         before = getattr(record, name)
         if given.get(name, before) != before:
             raise UsageError(
@@ -92,6 +100,11 @@ def make_record(
         raise UsageError(
             f"{record.manifest}: the manifest of {run_dir} is not there; give the place where it is now: "
             f"pneumoseg train MANIFEST --resume -o {run_dir}"
+        )
+    if record.after is not None and not record.after.is_dir():
+        raise UsageError(
+            f"{record.after}: the cross-validation before {run_dir} is not there; give the place where it is now: "
+            f"pneumoseg train --resume -o {run_dir} --after RUN"
         )
     return record
 

@@ -56,6 +56,19 @@ def test_a_held_out_fold_that_the_initial_weights_have_seen_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_cross_validation_never_deletes_its_initial_weights(collection: Collection, first: Path) -> None:
+    with pytest.raises(UsageError, match=r"model lies in .*run, which would be emptied"):
+        cross_validate(
+            collection.manifest_path,
+            first.parent,
+            config=CONFIG,
+            overwrite=True,
+            initial=first,
+            allow_seen=True,
+        )
+    assert first.is_dir()
+
+
 def test_where_that_is_allowed_every_score_is_marked(
     collection: Collection, first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

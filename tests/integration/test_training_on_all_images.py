@@ -84,6 +84,45 @@ def epochs_of(run: Path, *epochs: int) -> list[str]:
     return [path.name for epoch in epochs for path in (run / "checkpoints").glob(f"epoch{epoch:04d}-*.pt")]
 
 
+def test_scores_that_are_not_valid_stay_marked(collection: Collection, final: Path, tmp_path: Path) -> None:
+    cross_validate(
+        collection.manifest_path,
+        tmp_path / "crossed",
+        config=CONFIG,
+        device="cpu",
+        initial=final / "model",
+        allow_seen=True,
+        report=False,
+    )
+    train_model(None, tmp_path / "run", after=tmp_path / "crossed", device="cpu")
+    assert described(tmp_path / "run").trained_on.held_out_seen == 12
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["held_out_seen"] == 12
+    card = (tmp_path / "run" / "model" / "MODEL_CARD.md").read_text()
+    assert "12 of the 12 held-out images were used to train the initial weights" in card
+
+
+def test_a_cross_validation_that_was_made_longer(crossed: Path, tmp_path: Path) -> None:
+    """Neither the model nor the evaluation of the shorter one is taken for those of the longer one."""
+    longer = tmp_path / "crossed"
+    shutil.copytree(crossed, longer)
+    config = (longer / "config.yaml").read_text()
+    (longer / "config.yaml").write_text(config.replace("epochs: 3", "epochs: 4"))  # as one that is under way
+    with pytest.raises(UsageError, match="has no model yet; `pneumoseg train --resume"):
+        train_model(None, tmp_path / "no", after=longer)
+    cross_validate(None, longer, resume=True, device="cpu", report=False)
+    train_model(None, tmp_path / "run", after=longer, device="cpu")
+    assert described(tmp_path / "run").operating_point == described(longer).operating_point
+    cards = [(run / "model" / "MODEL_CARD.md").read_text() for run in (longer, tmp_path / "run", crossed)]
+    assert [card.count("95 % interval") for card in cards] == [0, 0, 1]
+
+
+def test_a_run_never_deletes_the_cross_validation_that_it_comes_after(crossed: Path, tmp_path: Path) -> None:
+    shutil.copytree(crossed, tmp_path / "crossed")
+    with pytest.raises(UsageError, match=r"crossed lies in .*crossed, which would be emptied"):
+        train_model(None, tmp_path / "crossed", after=tmp_path / "crossed", overwrite=True)
+    assert (tmp_path / "crossed" / "model").is_dir()
+
+
 def test_its_card_has_the_scores_of_the_cross_validation_and_says_so(crossed: Path, final: Path) -> None:
     card, before = ((run / "model" / "MODEL_CARD.md").read_text() for run in (final, crossed))
     assert (

@@ -209,7 +209,7 @@ def noise_of(radiograph: Radiograph) -> float:
         radiograph: Radiograph of at least `LEAST_SIDE_PX` a side.
 
     Returns: Standard deviation of greys in [0, 1], with a longer side of `NOISE_SIDE` pixels or up to twice as many; 0
-        where the middle is black or white.
+        where the middle is black or white, or a strip is too narrow.
 
     Source: J. Immerkaer, Fast noise variance estimation, Computer Vision and Image Understanding 64 (1996), whose mean
     is a median here.
@@ -219,6 +219,8 @@ def noise_of(radiograph: Radiograph) -> float:
     height, width = 3 * step, columns // 2 // step * step
     tops = range(rows // 5, rows - height, rows // 5)
     middle = slice(columns // 4, columns // 4 + width)
+    if not tops or not width:  # a strip, which has too few rows or columns at that resolution
+        return 0.0
     stored = np.concatenate([radiograph.stored[top : top + height, middle] for top in tops])
     means = radiograph.grey.image(stored).reshape(len(tops), 3, step, -1, step).mean(axis=(2, 4))
     down = means[:, 0] - 2 * means[:, 1] + means[:, 2]

@@ -16,6 +16,8 @@ def test_a_card_has_the_scores_that_are_to_be_quoted(tmp_path: Path) -> None:
     assert found.scores == {"dice": CardScore(TITLES["dice"], 0.5, nothing=0.25)}
     assert found.images == "4 images of 3 patients, 2 with a pneumothorax"
     assert found.resampled_by == "resampled by patient"
+    assert (found.collection, found.manifest_sha256, found.fold) == ("made up", "0" * 64, 0)
+    assert found.weights_sha256 == ["1" * 64]
 
 
 def test_a_card_has_every_subgroup(tmp_path: Path) -> None:

@@ -174,8 +174,8 @@ def test_models_of_another_input_size_do_not_join(
         tune(model, collection, added=[other])
 
 
-def held_out(folder: Path, collection: Collection, fold: int, *, seen: Sequence[str] = ()) -> Path:
-    """A model that was trained on all folds but one, from weights that had seen some images."""
+def held_out(folder: Path, collection: Collection, fold: int | None, *, seen: Sequence[str] = ()) -> Path:
+    """A model that was trained on all folds but one, or on all, from weights that had seen some images."""
     model = write_model(
         folder / "model",
         bright_pixel_network(),
@@ -207,6 +207,16 @@ def test_members_that_are_not_there_are_refused(
 
 def test_another_augmentation_is_tuned_and_recorded(model: Path, collection: Collection) -> None:
     assert read_description(tune(model, collection, tta=("flip",)).model).tta == ("flip",)
+
+
+def test_a_model_that_held_nothing_out_keeps_the_precision_of_its_cross_validation(
+    collection: Collection, tmp_path: Path
+) -> None:
+    model = held_out(tmp_path, collection, None)
+    description = read_description(model).model_copy(update={"precision": "fp16"})
+    save_description(model, description)  # no CPU computes in it
+    report = tune(model, collection, half=True)
+    assert read_description(report.model).precision == "fp16"
 
 
 def test_half_precision_rounds_kernels_and_nothing_else(model: Path, collection: Collection) -> None:

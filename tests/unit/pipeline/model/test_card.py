@@ -1,6 +1,8 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from tests.conftest import write_model
 from tests.unit.pipeline.model.folders import WHOLE
@@ -13,6 +15,10 @@ from pneumoseg.pipeline.model.description import ModelDescription, read_descript
 SCORES = {"dice": CardScore("Dice", 0.75, 0.5, 0.875, nothing=0.5), "auc": CardScore("AUC", None)}
 SENSITIVITY = {"sensitivity": CardScore("sensitivity", 0.25, 0.125, 0.5), "dice": CardScore("Dice", 0.5)}
 EVALUATION = CardEvaluation(
+    collection="made up",
+    manifest_sha256="0" * 64,
+    fold=None,
+    weights_sha256=("0" * 64,),
     images="4 images of 3 patients, 2 with a pneumothorax",
     operating_point="cross-fitted",
     resampled_by="resampled by patient",
@@ -113,6 +119,43 @@ def test_an_evaluation_gives_scores_with_intervals_and_subgroups(folder: Path) -
     )
     (metric,) = metadata(card)["model-index"][0]["results"][0]["metrics"]
     assert metric["args"] == {"operating_point": "cross-fitted", "interval_95": [0.5, 0.875]}
+
+
+@pytest.mark.parametrize(("fold", "split"), [(None, "all images"), (2, "fold 2")])
+def test_scores_of_another_collection_are_not_taken_for_those_of_held_out_images(
+    folder: Path, fold: int | None, split: str
+) -> None:
+    description = read_description(folder)
+    seen = description.trained_on.model_copy(update={"held_out_seen": 3})
+    description = description.model_copy(update={"trained_on": seen})
+    own, other = (
+        model_card(
+            description, replace(EVALUATION, collection="Elsewhere", manifest_sha256=sha256, fold=fold)
+        )
+        for sha256 in ("0" * 64, "1" * 64)
+    )
+    for text in (
+        "; the scores below are of held-out images.",
+        "The epoch was chosen",
+        "held-out images were used",
+    ):
+        assert text in own
+        assert text not in other
+    assert "with a pneumothorax of Elsewhere, another collection than that of the training, each" in other
+    found = metadata(other)
+    assert found["model-index"][0]["results"][0]["dataset"] == {
+        "type": "elsewhere", "name": "Elsewhere", "split": split
+    }  # fmt: skip
+    assert found["datasets"] == metadata(own)["datasets"] != ["elsewhere"]
+
+
+def test_a_single_fold_of_a_cross_validation_is_not_taken_for_all(folder: Path) -> None:
+    description = read_description(folder)
+    members = [description.members[0].model_copy(update={"held_out_fold": fold}) for fold in (0, 1)]
+    ensemble = description.model_copy(update={"members": tuple(members)})
+    for fold, split in ((None, "out-of-fold, all folds"), (1, "held-out fold 1")):
+        card = metadata(model_card(ensemble, replace(EVALUATION, fold=fold)))
+        assert card["model-index"][0]["results"][0]["dataset"]["split"] == split
 
 
 def test_the_terms_name_the_data_and_the_encoder(folder: Path, tmp_path: Path) -> None:

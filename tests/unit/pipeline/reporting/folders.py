@@ -48,7 +48,8 @@ SURFACE: Mapping[str, Any] = {
     "specificity": [[0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 1.0, 1.0]],
 }
 SCORES: Mapping[str, Any] = {
-    "manifest": "made up", "grouped_by": "groups file", "fold": 0, "operating_point": "fixed", "trained_on": 0,
+    "manifest": "made up", "manifest_sha256": "0" * 64, "model_weights_sha256": ["1" * 64],
+    "grouped_by": "groups file", "fold": 0, "operating_point": "fixed", "trained_on": 0,
     "images": 4, "patients": 3, "unknown_patients": 0, "leakage_unchecked": 0,
     "positives": 2, "threshold": 0.5, "min_area_fraction": 0.001,
     "segmentation_threshold": None, "scores": {name: {"value": 0.75, "low": 0.5, "high": 0.875} for name in TITLES},

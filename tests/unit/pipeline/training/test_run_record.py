@@ -148,6 +148,17 @@ def test_a_run_on_all_images_takes_from_a_cross_validation_what_is_not_given(
     )
 
 
+def test_a_cross_validation_that_has_moved_is_named_where_it_is_now(tmp_path: Path, manifest: Path) -> None:
+    run, now = tmp_path / "new", tmp_path / "moved"
+    write_record(run, RunRecord(manifest=manifest, fold=None, after=tmp_path / "crossed"))
+    with pytest.raises(
+        UsageError, match=r"crossed: the cross-validation before .*new is not there; give the place"
+    ):
+        make_record(run, resume=True, **NOTHING)
+    now.mkdir()
+    assert make_record(run, resume=True, **NOTHING, after=now).after == now
+
+
 def test_a_run_on_all_images_has_neither_a_fold_nor_weights_of_its_own(tmp_path: Path, run: Path) -> None:
     with pytest.raises(UsageError, match=f"--after {run}: is no cross-validation, as its fold is 2"):
         make_record(tmp_path / "new", resume=False, **NOTHING, after=run)

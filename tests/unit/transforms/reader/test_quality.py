@@ -186,6 +186,11 @@ def test_noise_that_hides_the_edge_of_a_lung_is_to_be_reviewed(
     assert (REVIEW_REASONS & set(found) != set()) is is_noisy
 
 
+@pytest.mark.parametrize("shape", [(128, 20_000), (40_000, 128)])
+def test_a_strip_too_narrow_for_a_measurement_has_no_noise(shape: tuple[int, int]) -> None:
+    assert noise_of(noisy(shape, 20)) == 0
+
+
 def test_a_black_middle_has_no_noise(chest: Radiograph) -> None:
     assert noise_of(replace(chest, stored=np.zeros_like(chest.stored))) == 0
 
