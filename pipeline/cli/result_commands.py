@@ -101,8 +101,11 @@ def describe(
         list[str] | None, typer.Option("--set", help="network.key=value, which replaces the preset's value.")
     ] = None,
     image_size: Annotated[
-        tuple[int, int], typer.Option(help="Rows and columns of the input image in pixels.")
-    ] = (160, 160),
+        tuple[int, int] | None,
+        typer.Option(
+            help="Rows and columns of the input image in pixels; default: the model's own, else 160 160."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Print the table of layers of a network, and write its block diagram."""
@@ -117,8 +120,11 @@ def describe(
         raise UsageError("a model folder has its own network; leave out either it or --preset and --set")
     if output is not None:
         claim_file(output, overwrite=overwrite)
-    source = read_description(find_model(model)) if model else load_config(None, settings, preset=preset)
-    network = make_network(source.network)
-    say(describe_model(network, image_size=image_size, output=output))
+    if model is None:
+        network, side = load_config(None, settings, preset=preset).network, 160
+    else:
+        description = read_description(find_model(model))
+        network, side = description.network, description.preprocessing.image_size
+    say(describe_model(make_network(network), image_size=image_size or (side, side), output=output))
     if output is not None:
         say(f"wrote {output}")

@@ -213,3 +213,4 @@ def test_a_model_of_the_package_is_described_by_its_name() -> None:
     described = run_command("describe", "reference")
     assert described.returncode == 0, described.stderr
     assert "encoder.level5.4" in described.stdout
+    assert "3×512×512" in described.stdout  # at the size of its input
