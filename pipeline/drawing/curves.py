@@ -21,7 +21,8 @@ def draw_loss(axes: Axes, rows: Rows) -> None:
         rows: Metrics of each epoch.
     """
     _line(axes, rows, "loss", "training")
-    _line(axes, rows, "validation_loss", "validation")
+    if _is_validated(rows):
+        _line(axes, rows, "validation_loss", "validation")
     axes.set_ylabel("loss")
     axes.legend(loc="best")
     rate = axes.twinx()
@@ -69,14 +70,15 @@ def learning_curves(rows: Rows) -> dict[str, Draw]:
     Args:
         rows: Metrics of each epoch.
     """
-    is_validated = any(row.get("dice") is not None for row in rows)
-    return {"Loss": draw_loss, **(_OF_VALIDATION if is_validated else {})}
+    return {"Loss": draw_loss, **(_OF_VALIDATION if _is_validated(rows) else {})}
+
+
+def _is_validated(rows: Rows) -> bool:
+    return any(row.get("dice") is not None for row in rows)
 
 
 def _line(axes: Axes, rows: Rows, name: str, label: str, **style: Any) -> None:
     values = [math.nan if row.get(name) is None else row[name] for row in rows]
-    if all(map(math.isnan, values)):
-        return
     axes.plot(
         [row["epoch"] for row in rows], values, label=label, marker="." if len(rows) < 30 else None, **style
     )

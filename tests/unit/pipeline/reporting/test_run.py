@@ -52,9 +52,9 @@ def test_every_learning_curve_is_drawn(tmp_path: Path) -> None:
     assert list(charts(run_page(write_run(tmp_path)), "Learning")) == ["Loss", "Dice", "Classification"]
 
 
-def test_the_best_epoch_the_steps_and_the_time_are_told(tmp_path: Path) -> None:
+def test_the_kept_epoch_the_steps_and_the_time_are_told(tmp_path: Path) -> None:
     found = tiles(run_page(write_run(tmp_path)), "Learning")
-    assert found["best epoch"] == ("2", "of 3; its weights were kept")
+    assert found["kept epoch"] == ("2", "of 3; its weights were kept")
     assert found["steps per epoch"] == ("30", "1 skipped")
     assert found["time"][0] == "3.0 min"  # three epochs of 60 s
 
@@ -62,7 +62,7 @@ def test_the_best_epoch_the_steps_and_the_time_are_told(tmp_path: Path) -> None:
 def test_an_average_of_weights_is_said_to_be_one(tmp_path: Path) -> None:
     summary = json.loads((write_run(tmp_path) / "summary.json").read_text())
     (tmp_path / "summary.json").write_text(json.dumps({**summary, "averaged": True}))
-    assert "an average of weights" in tiles(run_page(tmp_path), "Learning")["best epoch"][1]
+    assert "an average of weights" in tiles(run_page(tmp_path), "Learning")["kept epoch"][1]
 
 
 def test_the_configuration_can_be_unfolded(tmp_path: Path) -> None:
@@ -77,6 +77,14 @@ def test_a_run_without_an_evaluation_shows_what_there_is(tmp_path: Path) -> None
     page = run_page(write_run(tmp_path, evaluated=False))
     assert titles(page) == ["Learning", "Configuration"]
     assert "no evaluation" in page.warnings[0]
+
+
+def test_a_run_on_all_images_says_where_its_scores_are(tmp_path: Path) -> None:
+    summary = json.loads((write_run(tmp_path, evaluated=False) / "summary.json").read_text())
+    (tmp_path / "summary.json").write_text(json.dumps({**summary, "fold": None}))
+    page = run_page(tmp_path)
+    assert (page.subtitle, titles(page)) == ("on all images", ["Learning", "Configuration"])
+    assert "those of the cross-validation before it" in page.warnings[0]
 
 
 def test_a_run_that_was_interrupted_has_curves_without_a_best_epoch(tmp_path: Path) -> None:
