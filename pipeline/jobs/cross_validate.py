@@ -193,16 +193,7 @@ def _write_ensemble(run_dir: Path, manifest: Manifest, config: TrainConfig, tune
         for member in description.members:
             with written_atomically(run_dir / "model" / member.weights) as temporary:
                 shutil.copyfile(folder / member.weights, temporary)
-    save_description(
-        run_dir / "model",
-        ensemble.model_copy(
-            update={
-                "operating_point": tuned.point,
-                "operating_point_search": tuned.search,
-                "validation": dict(tuned.validation),
-            }
-        ),
-    )
+    save_description(run_dir / "model", tuned.put_into(ensemble))
     write_json(
         run_dir / "summary.json",
         {

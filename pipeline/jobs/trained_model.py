@@ -74,6 +74,20 @@ class Tuned:
         """
         return cls(model.operating_point, model.operating_point_search, model.validation)
 
+    def put_into(self, model: ModelDescription) -> ModelDescription:
+        """Replace what was found for a model.
+
+        Args:
+            model: Description of the model.
+        """
+        return model.model_copy(
+            update={
+                "operating_point": self.point,
+                "operating_point_search": self.search,
+                "validation": dict(self.validation),
+            }
+        )
+
 
 def tune_points(curves: Sequence[CaseCurves], cases: Sequence[Case]) -> tuple[Tuned, OperatingPointScores]:
     """Search operating points on held-out images, and score that of a model.

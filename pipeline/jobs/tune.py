@@ -122,12 +122,9 @@ def tune_model(
             "members": tuple(saved),
             "tta": model.tta,
             "precision": model.precision.name if is_tuned else model.description.precision,
-            "operating_point": tuned.point,
-            "operating_point_search": tuned.search,
-            "validation": dict(tuned.validation),
         }
     )
-    save_description(output, description)
+    save_description(output, tuned.put_into(description))
     card = model.folder / CARD
     if not is_tuned and card.is_file():
         shutil.copyfile(card, output / CARD)  # its scores are not of the weights that are stored anew

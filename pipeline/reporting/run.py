@@ -31,25 +31,10 @@ def run_page(run: Path) -> Page:
         learning = [section for folder in _folds(run) if (section := _learning(folder, run)) is not None]
         configuration = _configuration(run)
         evaluation = run / EVALUATION
-        summary_file = run / "summary.json"
-        if summary_file.is_file() and read_json(summary_file).get("fold", "all") is None:
-            return Page(
-                title="Training",
-                subtitle="on all images",
-                sections=[*learning, *configuration],
-                warnings=[
-                    "No image was held out: the scores of this model are those of the cross-validation before it, in "
-                    "its model card."
-                ],
-            )
         if not (evaluation / "scores.json").is_file():
+            title, why = _without_evaluation(run)
             return Page(
-                title="Training",
-                subtitle="not evaluated",
-                sections=[*learning, *configuration],
-                warnings=[
-                    "There is no evaluation: the run has not ended, or was started without evaluation."
-                ],
+                title="Training", subtitle=title, sections=[*learning, *configuration], warnings=[why]
             )
         scores = read_json(evaluation / "scores.json")
         summary, *others = result_sections(evaluation)
@@ -59,6 +44,20 @@ def run_page(run: Path) -> Page:
             sections=[summary, *learning, *others, how_it_was_made(scores), *configuration],
             warnings=warnings(scores),
         )
+
+
+def _without_evaluation(run: Path) -> tuple[str, str]:
+    """Say in a few words what a run without an evaluation is, and in a sentence why there is none."""
+    summary = run / "summary.json"
+    if summary.is_file() and read_json(summary).get("fold", "all") is None:
+        return "on all images", (
+            "No image was held out: the scores of this model are those of the cross-validation before it, in its model "
+            "card."
+        )
+    return (
+        "not evaluated",
+        "There is no evaluation: the run has not ended, or was started without evaluation.",
+    )
 
 
 def _folds(run: Path) -> list[Path]:
