@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pneumoseg.pipeline.drawing.curves import learning_curves
+from pneumoseg.pipeline.model.description import DESCRIPTION
 from pneumoseg.pipeline.reporting.charts import axes_of_chart
 from pneumoseg.pipeline.reporting.content import Chart, Charts, Folded, Page, Section, Tile, Tiles
 from pneumoseg.pipeline.reporting.evaluation import how_it_was_made, result_sections, subtitle, warnings
@@ -31,7 +32,7 @@ def run_page(run: Path) -> Page:
         learning = [section for folder in _folds(run) if (section := _learning(folder, run)) is not None]
         configuration = _configuration(run)
         evaluation = run / EVALUATION
-        if not (evaluation / "scores.json").is_file():
+        if not _is_evaluated(run):
             title, why = _without_evaluation(run)
             return Page(
                 title="Training", subtitle=title, sections=[*learning, *configuration], warnings=[why]
@@ -46,6 +47,15 @@ def run_page(run: Path) -> Page:
         )
 
 
+def _is_evaluated(run: Path) -> bool:
+    """Tell whether the run has an evaluation, and not one from before its model was trained further."""
+    scores, description = run / EVALUATION / "scores.json", run / "model" / DESCRIPTION
+    if not scores.is_file() or not description.is_file():
+        return scores.is_file()
+    members = [member["sha256"] for member in read_json(description)["members"]]
+    return bool(read_json(scores)["model_weights_sha256"] == members)
+
+
 def _without_evaluation(run: Path) -> tuple[str, str]:
     """Say in a few words what a run without an evaluation is, and in a sentence why there is none."""
     summary = run / "summary.json"
@@ -56,7 +66,8 @@ def _without_evaluation(run: Path) -> tuple[str, str]:
         )
     return (
         "not evaluated",
-        "There is no evaluation: the run has not ended, or was started without evaluation.",
+        "There is no evaluation of this model: the run has not ended, or was started or made longer without one. "
+        "`pneumoseg evaluate` makes one.",
     )
 
 

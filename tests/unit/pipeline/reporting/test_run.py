@@ -79,6 +79,16 @@ def test_a_run_without_an_evaluation_shows_what_there_is(tmp_path: Path) -> None
     assert "no evaluation" in page.warnings[0]
 
 
+@pytest.mark.parametrize(("digest", "is_shown"), [("1" * 64, True), ("2" * 64, False)])
+def test_an_evaluation_from_before_a_run_was_made_longer_is_not_shown(
+    digest: str, *, is_shown: bool, tmp_path: Path
+) -> None:
+    model = write_run(tmp_path) / "model"
+    model.mkdir(exist_ok=True)
+    (model / "model.json").write_text(json.dumps({"members": [{"sha256": digest}]}))
+    assert ("Summary" in titles(run_page(tmp_path))) == is_shown
+
+
 def test_a_run_on_all_images_says_where_its_scores_are(tmp_path: Path) -> None:
     summary = json.loads((write_run(tmp_path, evaluated=False) / "summary.json").read_text())
     (tmp_path / "summary.json").write_text(json.dumps({**summary, "fold": None}))
