@@ -84,7 +84,7 @@ def measure(setting: Setting) -> list[Comparison]:
     sides: dict[str, Callable[[], object]] = {
         "step": steps[auto.name],
         "cache": batches_of(lambda: whole.make_batches().loader),
-        "augmented": batches_of(whole.make_batches),
+        "augmented": batches_of(whole.make_batches, auto.device),
     }
     turns = take_turns(sides, rounds=rounds)
     lines.append(relate(f"warm cache, {size} px, a step", turns["cache"], turns["step"], limit=CACHE_LIMIT))
@@ -94,11 +94,12 @@ def measure(setting: Setting) -> list[Comparison]:
     return lines
 
 
-def batches_of(make: Callable[[], Any]) -> Callable[[], object]:
+def batches_of(make: Callable[[], Any], device: torch.device | None = None) -> Callable[[], object]:
     """Make a function that fetches the next batch, from a new loader after the last one.
 
     Args:
         make: Makes the loader.
+        device: Device that has to complete the batch; None for a batch of the host.
     """
     batches: Iterator[Any] = iter(())
 
@@ -108,6 +109,8 @@ def batches_of(make: Callable[[], Any]) -> Callable[[], object]:
         if batch is None:
             batches = iter(make())
             batch = next(batches)
+        if device is not None:
+            synchronize(device)
         return batch
 
     return fetch

@@ -194,7 +194,8 @@ class TrainConfig(_Section):
     tensor cores, and float32 otherwise; fp16 needs CUDA. With float32, a GPU may compute convolutions in TF32, as is
     torch's default."""
     channels_last: bool = True
-    """Use the channels-last memory format; results are the same, and most devices are faster."""
+    """Use the channels-last memory format; results are the same. Most networks are
+    faster with it; on a GPU, those with group or instance normalization are not."""
     compile: bool = False
     """Compile the forward pass with torch.compile; needs a C++ compiler. Faster on many GPUs, not on a processor."""
     deterministic: bool = False

@@ -87,12 +87,20 @@ def process_group(device: str = "auto") -> Iterator[torch.device]:
         return
     import ignite.distributed as idist  # noqa: PLC0415  (takes seconds, and most commands have one process)
 
-    # the other processes may have to wait while the first one decodes a data set or trains a fold
-    idist.initialize("nccl" if own.type == "cuda" else "gloo", timeout=timedelta(days=7))
+    backend = "nccl" if own.type == "cuda" else "gloo"
+    # the other processes may have to wait while the first one decodes a data set or trains a fold;
+    # `idist.initialize` would take a GPU for each process, for gloo as well
+    torch.distributed.init_process_group(backend, timeout=timedelta(days=7))
+    idist.sync()
     try:
         yield own
-    finally:
-        idist.finalize()
+    except BaseException:
+        # NCCL ends a group together: a process that fails would wait for others that wait for it, and say nothing.
+        # When this process ends, torch aborts its group, and torchrun ends the other processes.
+        if backend == "gloo":
+            idist.finalize()
+        raise
+    idist.finalize()
 
 
 def synchronise_norm(network: Network, device: torch.device) -> Network:

@@ -6,7 +6,12 @@ from typing import Final
 
 from pneumoseg.pipeline.core.names import shown
 
-_NO_MEMORY: Final = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+_NO_MEMORY: Final = re.compile(
+    r"out of memory|can't allocate memory|not enough memory"
+    # as cuBLAS and cuDNN say it, and cuDNN where no algorithm is left that has enough
+    r"|ALLOC_FAILED|ALLOCATION_FAILED|unable to find an engine",
+    re.IGNORECASE,
+)
 
 
 class JobError(Exception):

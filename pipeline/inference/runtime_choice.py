@@ -107,7 +107,9 @@ def _measure(model: Model, known: Sequence[Measured], *, passes: int, at_once: i
     candidates = [
         name
         for name in RUNTIMES
-        if name not in names and is_installed(name) and supports(name, model.precision)
+        if name not in names
+        and is_installed(name, model.precision.device)
+        and supports(name, model.precision)
     ]
     if not candidates:
         return []

@@ -14,7 +14,13 @@ from pneumoseg.pipeline.core.claims import claim_folder, locked, refuse_links, r
 from pneumoseg.pipeline.core.config import TrainConfig
 from pneumoseg.pipeline.core.config_files import dump_config, flatten, load_config
 from pneumoseg.pipeline.core.console import console, say, tracked, warn
-from pneumoseg.pipeline.core.devices import gather, process_group, resolve_precision, training_algorithms
+from pneumoseg.pipeline.core.devices import (
+    gather,
+    process_count,
+    process_group,
+    resolve_precision,
+    training_algorithms,
+)
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import write_text
 from pneumoseg.pipeline.core.runtime import Runtime
@@ -195,7 +201,12 @@ def train_model(
         _finish_without_fold(run_dir, record.after, start.cross_validated, report=report)
     elif report and is_main_process:  # the process group has ended
         evaluation = evaluate_run(
-            run_dir, record.manifest, device=str(precision.device), workers=workers or 0, config=config
+            run_dir,
+            record.manifest,
+            device=str(precision.device),
+            workers=workers or 0,
+            config=config,
+            processes=process_count(),
         )
     return TrainReport(
         model=run_dir / "model",
@@ -213,7 +224,7 @@ def _config_before(run_dir: Path | None) -> TrainConfig:
 
 
 def evaluate_run(
-    run_dir: Path, manifest_path: Path, *, device: str, workers: int, config: TrainConfig
+    run_dir: Path, manifest_path: Path, *, device: str, workers: int, config: TrainConfig, processes: int = 1
 ) -> EvaluateReport:
     """Evaluate the model of a run on the cases that its networks held out, and write the report of the run.
 
@@ -223,6 +234,7 @@ def evaluate_run(
         device: ``auto``, ``cpu`` or ``cuda:N``.
         workers: Processes that decode; at least one is used.
         config: Configuration of the run.
+        processes: Number of processes that shared each batch; a device has memory for such a share.
 
     Returns: The evaluation.
     Raises: JobError: If another process uses the run folder, or an image cannot be used.
@@ -234,7 +246,7 @@ def evaluate_run(
             run_dir / EVALUATION,
             runtime=Runtime(
                 device=device,
-                batch_size=max(1, config.data.batch_size // config.data.accumulate),
+                batch_size=max(1, config.data.batch_size // (config.data.accumulate * processes)),
                 workers=max(1, workers),
             ),
             card=True,

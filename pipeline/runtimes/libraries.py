@@ -29,18 +29,24 @@ _MODULES: Final[dict[RuntimeName, tuple[str, ...]]] = {
 }
 
 
-def is_installed(runtime: RuntimeName) -> bool:
+def is_installed(runtime: RuntimeName, device: torch.device | None = None) -> bool:
     """Check whether the libraries of a runtime, or the compiler of ``torch.compile``, are installed.
 
-    Nothing is loaded.
+    Nothing is loaded, except for a GPU: ONNX Runtime has a package of the same name for it.
 
     Args:
         runtime: Name of the runtime.
+        device: Device that has to be supported by them; None is a processor.
     """
     if runtime == "torch.compile":
         compilers = {"win32": "cl", "darwin": "clang++"}  # as torch finds them
         return shutil.which(os.environ.get("CXX") or compilers.get(sys.platform, "g++")) is not None
-    return all(importlib.util.find_spec(module) for module in _MODULES.get(runtime, ()))
+    is_there = all(importlib.util.find_spec(module) for module in _MODULES.get(runtime, ()))
+    if is_there and runtime == "onnx" and device is not None and device.type == "cuda":
+        import onnxruntime  # noqa: PLC0415  (an extra)
+
+        return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    return is_there
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from monai.utils import CommonKeys as Keys
 from torch import Tensor
 
 from pneumoseg.pipeline.core.devices import gather
+from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.dataset.manifest import Case
 from pneumoseg.pipeline.model.weights import non_finite_outputs
 from pneumoseg.pipeline.scoring.case_curves import CaseCurves, count_levels, score_point
@@ -243,8 +244,20 @@ class ChallengeMetric(Metric):
         return self._read
 
     def everywhere(self) -> list[CaseCurves]:
-        """Return the curves of all processes in the order of the manifest."""
-        return sorted((case for shard in gather(self.items) for case in shard), key=lambda case: case.index)
+        """Return the curves of all processes in the order of the manifest.
+
+        Raises: JobError: In all processes, if logits of one were non-finite; the others would wait for it.
+        """
+        try:
+            own: list[CaseCurves] | JobError = self.items
+        except JobError as error:
+            own = error
+        cases: list[CaseCurves] = []
+        for shard in gather(own):
+            if isinstance(shard, JobError):
+                raise shard
+            cases += shard
+        return sorted(cases, key=lambda case: case.index)
 
     def compute(self) -> dict[str, float | None]:
         """Score the cases seen since the last reset.

@@ -153,11 +153,14 @@ def _forward_of(run: TrainingRun) -> nn.Module:
     """Return the forward pass of a run; several processes share their gradients in it."""
     forward = TrainingForward(run.network)
     if run.config.compile:
-        forward.compile()  # in place: names of weights stay as they are
+        # in place: names of weights stay as they are; a graph for each resolution is faster than one for all sizes
+        forward.compile(dynamic=False)
     if run.processes == 1:
         return forward
     device = run.precision.device
-    return DistributedDataParallel(forward, device_ids=[device] if device.type == "cuda" else None)
+    if device.type == "cuda":  # SyncBatchNorm keeps the buffers of all processes equal
+        return DistributedDataParallel(forward, device_ids=[device], broadcast_buffers=False)
+    return DistributedDataParallel(forward)
 
 
 def _lost_a_loader(error: Exception, run: TrainingRun) -> bool:

@@ -234,7 +234,7 @@ class CheckpointHandler:
         Returns: What there is on disk to resume from, for a message.
         """
         if idist.get_rank():
-            return "the main process saves it"
+            return "--resume continues from the last checkpoint of the main process"
         with suppress(JobError):  # the message says it
             self.save(engine)
         if self.saved_iteration is None:

@@ -142,7 +142,8 @@ class TrainingRun:
         self.validation_loaders = [
             make_validation_loader(
                 CachedCases(caches[phase.image_size], cases, mine),
-                batch_size=config.data.batch_size // parts,
+                batch_size=config.data.batch_size
+                // (parts * self.processes),  # as many as this process trains on
                 pin_memory=precision.device.type == "cuda",
             )
             for phase in self.phases

@@ -1,5 +1,7 @@
 import os
+from contextlib import nullcontext
 
+import ignite.distributed as idist
 import pytest
 import torch
 
@@ -231,6 +233,27 @@ def test_a_device_that_there_is_not_is_an_error_before_a_group_is_joined(
         monkeypatch.setenv("WORLD_SIZE", processes)
         with pytest.raises(UsageError, match="0 CUDA devices"), process_group("cuda"):
             raise AssertionError
+
+
+@pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda", "nccl")])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_process_that_fails_does_not_wait_for_a_group_of_gpus(
+    device: str, backend: str, *, fails: bool, two_gpus: list[torch.device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    waits = backend == "gloo" or not fails
+    calls: list[str] = []
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda name, timeout: calls.append(f"{name} {timeout.days}")
+    )
+    monkeypatch.setattr(idist, "sync", lambda: calls.append("sync"))
+    monkeypatch.setattr(idist, "finalize", lambda: calls.append("finalize"))
+    with pytest.raises(UsageError) if fails else nullcontext(), process_group(device):
+        if fails:
+            raise UsageError("")
+    assert calls == [f"{backend} 7", "sync", *(["finalize"] if waits else [])]
+    assert two_gpus == ([torch.device("cuda:1")] if device == "cuda" else [])  # on a processor none is taken
 
 
 def norm_network() -> torch.nn.Module:

@@ -39,6 +39,18 @@ def test_too_little_memory_of_the_computer_is_no_bug(what: str) -> None:
     assert len(text.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "text",  # of torch's own sources
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "Unable to find a valid cuDNN algorithm to run convolution: FIND was unable to find an engine to execute",
+    ],
+)
+def test_libraries_of_a_gpu_say_otherwise_that_its_memory_is_full(text: str) -> None:
+    assert is_out_of_memory(RuntimeError(text))
+
+
 def test_other_errors_of_torch_do_not_mean_memory() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.ones(2) @ torch.ones(3)

@@ -116,6 +116,14 @@ def test_a_machine_without_a_compiler_does_not_offer_torch_compile(monkeypatch: 
     assert is_installed("torch")
 
 
+def test_onnx_runtime_for_processors_is_not_one_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    for providers in (["CPUExecutionProvider"], ["CUDAExecutionProvider", "CPUExecutionProvider"]):
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda found=providers: found)
+        assert is_installed("onnx", torch.device("cpu"))
+        assert is_installed("onnx", torch.device("cuda")) == (len(providers) == 2)
+
+
 def test_eager_mode_takes_over_where_torch_compile_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -181,3 +183,21 @@ def test_an_upright_prediction_is_measured_against_the_label_of_the_stored_pixel
     pred = prediction(probabilities, 0.75)
     (found,) = read_curves([MeasureCurves([case])({"index": 0, "pred": pred})[CURVES]])
     assert score_point([found], OperatingPoint()).dices.tolist() == [1.0]
+
+
+def test_an_error_of_another_process_ends_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared: list[object] = []
+
+    def gather(own: object) -> list[object]:
+        shared.append(own)
+        return [[], pickle.loads(pickle.dumps(JobError("there")))]  # as it comes from there
+
+    monkeypatch.setattr("pneumoseg.pipeline.scoring.metrics.gather", gather)
+    metric = ChallengeMetric()
+    metric.update([curves(0, 0)])
+    with pytest.raises(JobError, match="there"):
+        metric.everywhere()
+    metric.update([curves(0, 0, index=1, finite=False)])
+    with pytest.raises(JobError):
+        metric.everywhere()
+    assert isinstance(shared[1], JobError)  # which the others wait for
