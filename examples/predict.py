@@ -17,7 +17,7 @@ predictor = load_predictor(model)  # device="auto": the first GPU, or else the p
 pixels = np.asarray(Image.open(picture))  # (rows, columns), upright, grey of 8 or 16 bits
 folder.mkdir(exist_ok=True)
 for name, source in (("file", file), ("array", pixels)):
-    found = predictor.predict(source)
-    area = f"{found.area_px} px" if found.area_mm2 is None else f"{found.area_mm2 / 100:.1f} cm2"
-    print(f"{name}: {found.decision}, probability {found.probability:.3f}, area {area}")
-    Image.fromarray(255 * found.mask).save(folder / f"{name}.png")
+    result = predictor.predict(source)
+    area = f"{result.area_px} px" if result.area_mm2 is None else f"{result.area_mm2 / 100:.1f} cm2"
+    print(f"{name}: {result.decision}, probability {result.probability:.3f}, area {area}")
+    Image.fromarray(255 * result.mask).save(folder / f"{name}.png")

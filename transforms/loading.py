@@ -26,8 +26,8 @@ class LoadRadiographd(MapTransform):
     Each image is accompanied by the items ``shape`` (rows, columns), ``spacing_mm`` (row, column) and ``pixel_aspect``
     of the upright image; ``orientation``, the PatientOrientation of the stored pixels with which
     `DecodeRLEd` brings a label upright and `ToOriginalSized` returns to the stored pixels; and ``sop_instance_uid``,
-    ``view`` and ``burned_in``. MONAI's `DataLoader` can collate them: an unknown spacing is NaN, and an unknown text is
-    empty.
+    ``view`` and ``burned_in``. MONAI's `DataLoader` can collate them: an unknown spacing is NaN, and an unknown string
+    is empty.
 
     Args:
         keys: Items that hold a path or a `Radiograph`.

@@ -22,7 +22,7 @@ SpacingBasis = Literal["calibrated", "at the detector", "unknown"]
 METHODS: Final = {
     "probability": "mean of the largest 0.1 % of the image's pixels; with an image head, the mean of that and of its "
     "output; calibrated, its logit is scaled and shifted by numbers that were fitted on held-out images",
-    "uncertainty": "standard deviation of the probability, uncalibrated, over passes with dropout on",
+    "uncertainty": "standard deviation of the uncalibrated probability over Monte-Carlo dropout samples",
     "components": "pixels of the mask that touch, also at corners, are one component",
     "area": "number of pixels, times row spacing times column spacing",
     "width": "longest run of pixels from the patient's left to right within one component, times their spacing",

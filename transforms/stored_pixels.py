@@ -63,6 +63,8 @@ class DecodeRLEd(_OnStoredPixels):
 class ToOriginalSized(_OnStoredPixels):
     """Resize predictions to the size of the original image, in the order of its stored pixels.
 
+    The result is a float32 tensor of shape ``(channels, rows, columns)``.
+
     Args:
         keys: Items of shape ``(channels, size, size)``.
         shape_key: Item that holds the size of the upright image as ``(rows, columns)`` in pixels.
@@ -82,6 +84,8 @@ class ToOriginalSized(_OnStoredPixels):
 
 class ApplyOperatingPointd(_OnStoredPixels):
     """Replace outputs of a model by masks of zeros and ones of the size of their images, and add ``probability``.
+
+    A mask is a uint8 tensor of shape ``(1, rows, columns)``.
 
     Args:
         keys: Items of shape ``(2, size, size)``: the probability of each pixel, and the image probability, which is

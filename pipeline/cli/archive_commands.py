@@ -44,7 +44,7 @@ def pull(
             "PREFIX_TOKEN."
         ),
     ] = "PNEUMOSEG_DICOMWEB",
-    limit: Annotated[int | None, typer.Option(min=1, help="Most studies to fetch.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Largest number of studies to fetch.")] = None,
 ) -> None:
     """Fetch radiographs from an archive by DICOMweb (QIDO-RS and WADO-RS).
 

@@ -174,7 +174,8 @@ def predict(
         bool, typer.Option("--watch", help="Keep running, and process files as soon as they are complete.")
     ] = False,
     settle: Annotated[
-        float, typer.Option(min=0.1, help="With --watch: seconds without a change that complete a file.")
+        float,
+        typer.Option(min=0.1, help="With --watch: seconds without a change until a file counts as complete."),
     ] = 5.0,
     overwrite: Overwrite = False,
     computation: Computation,

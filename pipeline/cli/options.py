@@ -25,7 +25,7 @@ ModelAndImages = Annotated[
     typer.Argument(
         metavar="[MODEL] IMAGES",
         help="Folder of DICOM and PNG files, with subfolders; before it, a model folder or a name that `pneumoseg "
-        "models` lists; default: reference, in a release that comes with it.",
+        "models` lists; default: `reference`, if this release contains it.",
     ),
 ]
 
@@ -84,7 +84,7 @@ AnyModality = Annotated[
     typer.Option(
         "--any-modality",
         rich_help_panel=_FILES,
-        help="Accept modalities other than CR and DX, with any view and body part.",
+        help="Accept modalities other than CR, DX, DR and RG, with any view and body part.",
     ),
 ]
 AnyBodyPart = Annotated[
@@ -104,8 +104,8 @@ OperatingPointName = Annotated[
     str | None,
     typer.Option(
         rich_help_panel=_MODEL,
-        help="Operating point to use: challenge, specificity, screening, or specificity=0.9; "
-        "default: the model's own setting.",
+        help="Operating point to use: challenge, specificity, screening, or a bound such as sensitivity=0.9 or "
+        "specificity=0.9; default: the model's own setting.",
     ),
 ]
 Tta = Annotated[
@@ -121,15 +121,16 @@ Calibrated = Annotated[
     typer.Option(
         "--calibrated",
         rich_help_panel=_MODEL,
-        help="Report image probabilities as calibrated on held-out images in training.",
+        help="Report calibrated image probabilities; the calibration was fitted on held-out images in training. Masks "
+        "do not change.",
     ),
 ]
 RuntimeChoice = Annotated[
     str,
     typer.Option(
         rich_help_panel=_COMPUTATION,
-        help="Runtime of the networks: torch, torch.compile, onnx, openvino, or auto, the fastest that is installed "
-        "for the number of images, checked against torch.",
+        help="Runtime of the networks: torch, torch.compile, onnx, openvino, or auto: the installed runtime that "
+        "finishes this number of images first, if its outputs agree with torch.",
     ),
 ]
 PrecisionChoice = Annotated[

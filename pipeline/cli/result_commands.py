@@ -64,7 +64,8 @@ def report(
         typer.Option(
             "-o",
             "--output",
-            help="Path of the page; default: report.html in the folder, or comparison.html of several folders.",
+            help="Path of the page; default: report.html in the folder; for several folders, comparison.html in the "
+            "current one.",
         ),
     ] = None,
     overwrite: Overwrite = False,

@@ -71,7 +71,10 @@ def export(
     ] = False,
     precision: Annotated[
         Literal["float32", "fp16", "bf16"],
-        typer.Option(help="Number format of ONNX and OpenVINO files; bf16 is that of stored weights only."),
+        typer.Option(
+            help="Number format of ONNX and OpenVINO files; bf16 (ONNX only) stores the weights in it and "
+            "computes in float32."
+        ),
     ] = "float32",
     libraries: Annotated[
         Path | None,

@@ -213,8 +213,8 @@ def tune(
     members: Annotated[
         str | None,
         typer.Option(
-            help="Networks to keep, by their indices in model.json with commas, those of added models last; "
-            "default: all."
+            help="Networks to keep, as comma-separated indices of model.json; those of --add follow in order. "
+            "Default: all."
         ),
     ] = None,
     tta: Tta = None,

@@ -38,10 +38,10 @@ def load_config(
 
     Args:
         path: YAML file; missing keys keep their values, and lists are replaced as a whole.
-        settings: ``section.key=value`` texts, the value in YAML.
-        preset: One of `presets`.
+        settings: Strings ``section.key=value``, the value in YAML.
+        preset: ``article``, ``quick`` or ``reference``.
         base: YAML file with the configuration of a run to resume.
-        options: Values by the names of `OPTION_KEYS`; None leaves a value as it is.
+        options: Values by the names of the options, such as ``epochs``; None leaves a value as it is.
 
     Returns: The checked configuration.
     Raises: UsageError: If a file, key or value is not valid.

@@ -114,7 +114,7 @@ class ConfigSchema:
             case {"type": "integer" | "number"} as number:
                 text = _number(number)
             case {"type": kind}:
-                text = {"boolean": "true or false", "string": "a text", "null": "null"}[kind]
+                text = {"boolean": "true or false", "string": "a string", "null": "null"}[kind]
         return text
 
     def documented(self, section: Schema) -> list[Key]:

@@ -77,7 +77,10 @@ class Segmentation:
 
     @property
     def area_mm2(self) -> float | None:
-        """Area of the mask in mm2 in the plane of the detector; None where the pixel spacing is unknown."""
+        """Area of the mask in mm2; None where the pixel spacing is unknown.
+
+        In the patient where `Radiograph.is_calibrated`, and otherwise in the plane of the detector, which is larger.
+        """
         spacing = self.radiograph.spacing_mm
         return None if spacing is None else self.area_px * spacing[0] * spacing[1]
 

@@ -32,7 +32,7 @@ class Library:
 
 @dataclass(frozen=True)
 class Decoder:
-    """The only library that decodes a transfer syntax."""
+    """Libraries that decode a transfer syntax."""
 
     transfer_syntax: str
     syntax_name: str
@@ -107,7 +107,7 @@ _SYNTAXES: Final = {
         "1.2.840.10008.1.2.2": "Explicit VR Big Endian",
     },
     "imagecodecs (PackBits)": {"1.2.840.10008.1.2.5": "RLE Lossless"},
-    "pillow": {"1.2.840.10008.1.2.4.50": "JPEG Baseline"},
+    "imagecodecs (libjpeg-turbo), pillow for colours": {"1.2.840.10008.1.2.4.50": "JPEG Baseline"},
     "imagecodecs (libjpeg-turbo)": {
         "1.2.840.10008.1.2.4.51": "JPEG Extended, 8 and 12 bits",
         "1.2.840.10008.1.2.4.57": "JPEG Lossless",
@@ -128,7 +128,10 @@ _SYNTAXES: Final = {
 _AVAILABLE: Final[dict[str, Callable[[], Any]]] = {
     "numpy": lambda: importlib.import_module("numpy"),
     "imagecodecs (PackBits)": lambda: importlib.import_module("imagecodecs").PACKBITS.available,
-    "pillow": lambda: importlib.import_module("PIL.features").check("jpg"),
+    "imagecodecs (libjpeg-turbo), pillow for colours": lambda: (
+        importlib.import_module("imagecodecs").JPEG8.available
+        and importlib.import_module("PIL.features").check("jpg")
+    ),
     "imagecodecs (libjpeg-turbo)": lambda: importlib.import_module("imagecodecs").JPEG8.available,
     "imagecodecs (CharLS)": lambda: importlib.import_module("imagecodecs").JPEGLS.available,
     "pylibjpeg-openjpeg": lambda: importlib.import_module("openjpeg.utils").get_openjpeg_version() >= (2, 5),

@@ -92,7 +92,7 @@ def evaluate_model(
     """Score a model on the cases of one fold, or of all folds.
 
     Args:
-        model_folder: Model folder written by `train_model`.
+        model_folder: Model folder written by `train_model`, or the name of a model of the package.
         manifest_path: Manifest written by `prepare_manifest`; not necessarily the one that the model was trained on.
         output: Folder for ``report.html``, ``scores.json``, ``cases.csv``, ``subgroups.csv``,
             ``score_surface.json`` and ``gallery/``.

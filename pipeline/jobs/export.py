@@ -57,11 +57,11 @@ def export_model(
     """Write a model with its ensemble and TTA for other programs.
 
     Args:
-        model_folder: Model folder written by `train_model`.
+        model_folder: Model folder written by `train_model`, or the name of a model of the package.
         output: Folder for ``model.onnx``; ``model.xml`` with ``model.bin``; ``browser/``, a page for a web server;
             ``bundle/``, a MONAI Bundle; and ``model.weights.h5``, or a numbered one for each member of an ensemble.
         formats: Formats to write, of `FORMATS`. OpenVINO's is converted from ONNX, which is written too. Both are one
-            graph in float32 for images of any size.
+            graph for batches of any size and images whose sides are multiples of the model's stride.
         tta: Test-time augmentations in the graph, ``flip`` or none; None selects the model's own.
         operating_point: Operating point to describe in the metadata; None selects the model's own.
         standardizes: Whether the graph standardises images, so that its input are greys in [0, 1]; that of the browser

@@ -24,7 +24,7 @@ from pneumoseg.transforms.reader.radiograph import read_radiograph
 def listen_to_archive(
     config: str | Path | ListenConfig, *, on_ready: Callable[[], None] = lambda: None
 ) -> int:
-    """Listen until SIGINT or SIGTERM.
+    """Receive studies by C-STORE, segment them and send the results, until SIGINT or SIGTERM.
 
     Args:
         config: Configuration, or the path of its YAML file.

@@ -135,7 +135,7 @@ def predict_folder(
     files with a valid receipt: those whose content, model and settings are the same, and whose results are complete.
 
     Args:
-        model_folder: Model folder written by `train_model`.
+        model_folder: Model folder written by `train_model`, or the name of a model of the package.
         folder: Folder to search, with its subfolders.
         output: Folder for ``predictions.csv``, ``report.html``, a folder for each kind, ``receipts/`` and ``run.log``.
         kinds: Kinds of results, of `pneumoseg.pipeline.results.settings.KINDS`; ``predictions.csv`` is always written.

@@ -98,7 +98,7 @@ def prepare_manifest(
         folds: Number of folds.
         seed: Seed of the assignment to folds.
         id_column: Column of the label files whose values are file names, with or without suffix, or SOP UIDs.
-        label_shape: Image size that the run lengths refer to, as ``(rows, columns)``.
+        label_shape: Size of the masks as ``(rows, columns)``; labelled images of another size are refused.
         name: Name of the collection, which goes into models and reports; None takes one from a hash of the images,
             since the name of a folder may identify a hospital or a person.
         acceptance: Which files are accepted as frontal chest radiographs.

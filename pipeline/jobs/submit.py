@@ -91,7 +91,7 @@ def write_submission(
     """Segment images and write one row for each, in the order of the sample submission.
 
     Args:
-        model_folder: Model folder written by `train_model`.
+        model_folder: Model folder written by `train_model`, or the name of a model of the package.
         images: Folder of DICOM and PNG files, with subfolders; the id of a file is its name without suffix. A sample
             submission may also use names with suffix, or SOPInstanceUIDs.
         output: Path of the submission, a CSV file.

@@ -50,7 +50,7 @@ def watch_folder(
     for each group of new files; the tables are written anew each time. Results of files that are moved away stay.
 
     Args:
-        model_folder: Model folder written by `train_model`.
+        model_folder: Model folder written by `train_model`, or the name of a model of the package.
         folder: Folder to watch, with its subfolders.
         output: Folder for the results.
         options: How to use the model.

@@ -57,7 +57,7 @@ def decode_rle(rle: str | Sequence[str], shape: tuple[int, int]) -> NDArray[np.u
         return draw_lengths(_read_lengths(texts[0], shape), shape)
     parts = [parse_runs(text, shape) for text in texts]
     if len({len(part) > 0 for part in parts}) == 2:
-        raise RLEError("CONFLICT", "one row says -1 and another draws a mask; which is right?")
+        raise RLEError("CONFLICT", "one row says -1 and another contains a mask; which is right?")
     return draw_runs(merge_runs(parts), shape)
 
 

@@ -52,7 +52,8 @@ class AcceptanceFilters:
     """Select the files to read. Frames, photometric interpretation and size have no flag to relax them.
 
     Attributes:
-        any_modality: Accept modalities other than projection radiography.
+        any_modality: Accept modalities other than CR, DX, DR and RG. View and body part are still checked: the option
+            ``--any-modality`` sets the next two as well.
         any_view: Accept views other than AP and PA.
         any_body_part: Accept body parts other than the chest.
         allow_burned_in: Assume that burned-in text contains no identifying text, and do not warn about it.

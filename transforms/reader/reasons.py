@@ -69,7 +69,7 @@ class Reason(StrEnum):
     NO_PIXELS = "NO_PIXELS", _SKIPPED, (
         "No image: a report or a document is skipped; a file that was cut before its image is refused, copy it again.")
     WRONG_MODALITY = "WRONG_MODALITY", _SKIPPED, (
-        "The modality is not projection radiography (CR, DX); `--any-modality` accepts it.")
+        "The modality is not projection radiography (CR, DX, DR, RG); `--any-modality` accepts it.")
     WRONG_VIEW = "WRONG_VIEW", _SKIPPED, (
         "The view is not frontal (AP, PA); `--any-view` accepts it.")
     WRONG_BODY_PART = "WRONG_BODY_PART", _SKIPPED, (
@@ -83,7 +83,8 @@ class Reason(StrEnum):
 
     # The pixels
     CONFLICTING_SIZE = "CONFLICTING_SIZE", _REFUSED, (
-        "Header and pixels disagree about size or depth; ask the sender for a valid file.")
+        "Header and pixels disagree about size or depth: ask the sender for a valid file. In `prepare`: the image has "
+        "another size than `--label-shape`.")
     DECODE_ERROR = "DECODE_ERROR", _REFUSED, (
         "The compressed pixels are damaged, truncated or of another kind than declared; copy the file again.")
     BAD_RESCALE = "BAD_RESCALE", _REFUSED, (
@@ -198,7 +199,8 @@ def reasons_page() -> str:
         "# Reasons",
         "",
         "Why a file was refused, skipped or accepted with a warning, and what to do. The list is closed; a file may "
-        "have several reasons.",
+        "have several reasons. What was found in a file stands beside its reasons: in the column `detail` of `check.csv` "
+        "and `predictions.csv`, under `refused` in a manifest, and in the `audit.log` of `listen`.",
     ]
     for outcome, title in titles.items():
         lines += ["", f"## {title}", "", "| reason | meaning, and what to do |", "| --- | --- |"]
