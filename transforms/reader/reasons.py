@@ -199,8 +199,8 @@ def reasons_page() -> str:
         "# Reasons",
         "",
         "Why a file was refused, skipped or accepted with a warning, and what to do. The list is closed; a file may "
-        "have several reasons. What was found in a file stands beside its reasons: in the column `detail` of `check.csv` "
-        "and `predictions.csv`, under `refused` in a manifest, and in the `audit.log` of `listen`.",
+        "have several reasons. What was found in a file stands beside its reasons: in the column `detail` of "
+        "`check.csv` and `predictions.csv`, under `refused` in a manifest, and in the `audit.log` of `listen`.",
     ]
     for outcome, title in titles.items():
         lines += ["", f"## {title}", "", "| reason | meaning, and what to do |", "| --- | --- |"]
