@@ -11,6 +11,7 @@ from pneumoseg.pipeline.scoring.cells import NO_INTERVAL, interval_cell, number_
 from pneumoseg.transforms.reader.reasons import Outcome, Reason
 
 if TYPE_CHECKING:  # the jobs load MONAI
+    from pneumoseg.pipeline.dataset.manifest import Manifest
     from pneumoseg.pipeline.jobs.check import CheckReport
     from pneumoseg.pipeline.jobs.doctor import DoctorReport
     from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
@@ -33,7 +34,10 @@ def prepare_summary(report: "PrepareReport") -> list[str | Table]:
         report.grouping.leakage,
     ]
     if report.labels_without_image:
-        lines.append(f"{len(report.labels_without_image)} labels have no image")
+        first = report.labels_without_image[0]
+        lines.append(
+            f"{len(report.labels_without_image)} labels have no image, such as {first}{_like(first, manifest)}"
+        )
     if manifest.refused:
         lines.append(reasons_table(refused + skipped))
     folds = number_table("fold", "images", "positive", "groups", title="Folds")
@@ -43,6 +47,16 @@ def prepare_summary(report: "PrepareReport") -> list[str | Table]:
         positive = sum(case.is_positive for case in cases)
         folds.add_row(str(fold), str(len(cases)), str(positive), str(len({case.group for case in cases})))
     return [*lines, folds]
+
+
+def _like(label: str, manifest: "Manifest") -> str:
+    """Name an unlabelled image whose name differs in its suffix, or in small and capital letters, only."""
+
+    def plain(name: str) -> str:
+        return name.casefold().removesuffix(".dcm").removesuffix(".png")
+
+    alike = [image.id for image in manifest.unlabelled if plain(image.id) == plain(label)]
+    return f"; an image without a label is called {alike[0]}, and names have to be equal" if alike else ""
 
 
 def operating_point_table(scores: "OperatingPointScores", *, title: str) -> Table:

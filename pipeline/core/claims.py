@@ -31,7 +31,7 @@ def claim_folder(
 
     Raises:
         UsageError: If the folder is not empty and may not, or must not, be emptied.
-        JobError: If earlier results that are continued contain a link.
+        JobError: If earlier results that are continued contain a link, or another process is writing those to delete.
     """
     marker = folder / f".pneumoseg-{command}"
     if folder.is_file():
@@ -48,6 +48,11 @@ def claim_folder(
         for path in inputs:
             if path.resolve().is_relative_to(folder):
                 raise UsageError(f"{path} lies in {folder}, which would be emptied; name another folder")
+        for place in (folder, *(lock.parent for lock in folder.glob(f"*/{LOCK}"))):  # as the folds of a run
+            if is_in_use(place):
+                raise JobError(
+                    f"{place} is in use by another process; wait until it ends, or give another folder"
+                )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     marker.touch()  # comes first, so that an interrupted run can be overwritten, too

@@ -110,6 +110,7 @@ class _Loader(yaml.SafeLoader):
     """Loader of plain values only, for which 1e-3 is a number, unlike in YAML 1.1.
 
     Aliases are refused: a few lines of them stand for more values than fit into memory, and no configuration needs any.
+    So are keys that are there twice.
     """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -120,6 +121,17 @@ class _Loader(yaml.SafeLoader):
                 None, None, "an alias (*name) is not accepted; write the value itself", mark
             )
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Construct a mapping whose keys differ; of two sections of one name the first would be lost."""
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value} is there twice; put both together", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(

@@ -49,12 +49,14 @@ def assign_folds(
             f"divided; {f'2 to {count} folds' if count > 1 else 'labelled images of more patients'} would fit"
         )
     sizes = size_classes(areas)
-    splits = (
-        _split(classes, groups, folds=folds, seed=seed)
+    splits = [
+        fold
         for classes in (sizes, np.minimum(sizes, 1), np.zeros_like(sizes))  # coarser where cases are few
         if np.bincount(classes).max() >= folds
-    )
-    return next(fold for fold in splits if len(set(fold.tolist())) == folds)
+        and len(set((fold := _split(classes, groups, folds=folds, seed=seed)).tolist())) == folds
+    ]
+    # a fold without a positive cannot be scored; where there are too few for all folds, the finest is as good as any
+    return max(splits, key=lambda fold: len(set(fold[sizes > 0].tolist())))
 
 
 def _split(

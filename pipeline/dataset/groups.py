@@ -203,24 +203,31 @@ def _endings(name: str) -> Iterator[str]:
 
 
 def group_cases(
-    ids: Sequence[Sequence[str]], patients: Sequence[str | None], groups: GroupsFile | None = None
+    ids: Sequence[Sequence[str]],
+    patients: Sequence[str | None],
+    groups: GroupsFile | None = None,
+    *,
+    pixels: Sequence[str] | None = None,
 ) -> Grouping:
     """Group cases by a groups file and, where it has no group, by PatientID.
 
     PatientID identifies a person and is not written to any file. It does not identify patients where every file has a
-    different one, as in the challenge, or all files have the same one.
+    different one, as in the challenge, or all files have the same one. A copy of an image, which has the PatientID of
+    the original, does not show that it does.
 
     Args:
         ids: Names of each case that the file may use, the id first.
         patients: PatientID of each case; None or empty where it is missing.
         groups: Groups file.
+        pixels: Hash of the pixels of each case; None if no image is there twice.
 
     Raises: JobError: If no case is in the groups file.
     """
     by_file = [None] * len(ids) if groups is None else groups.find(ids)
-    counts = Counter(patient for patient in patients if patient)
+    images = set(zip(patients, pixels or range(len(ids)), strict=True))
+    counts = Counter(patient for patient, _ in images if patient)
     usable = len(counts) > 1 and max(counts.values()) > 1
-    number = {patient: index for index, patient in enumerate(counts)}
+    number = {patient: index for index, patient in enumerate(dict.fromkeys(filter(None, patients)))}
     files_of: dict[str, set[str]] = {}
     for patient, group in zip(patients, by_file, strict=True):
         if patient and group:

@@ -20,7 +20,8 @@ from pneumoseg.pipeline.core.devices import own_device, process_count, process_g
 from pneumoseg.pipeline.core.files import write_json, write_text, written_atomically
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
-from pneumoseg.pipeline.jobs.train import evaluate_run, train_model
+from pneumoseg.pipeline.jobs.finished_run import evaluate_run
+from pneumoseg.pipeline.jobs.train import train_model
 from pneumoseg.pipeline.jobs.trained_model import Tuned, tune_points
 from pneumoseg.pipeline.model.card import save_description
 from pneumoseg.pipeline.model.description import DESCRIPTION, read_description

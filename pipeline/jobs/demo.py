@@ -16,11 +16,12 @@ from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.drawing.figures import make_case_figure, save_figure
 from pneumoseg.pipeline.inference.segmentation import load_predictor
 from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
+from pneumoseg.pipeline.jobs.finished_run import evaluate_run
 from pneumoseg.pipeline.jobs.predict import predict_folder
 from pneumoseg.pipeline.jobs.prepare import prepare_manifest
 from pneumoseg.pipeline.jobs.score import SubmissionScore, score_submission
 from pneumoseg.pipeline.jobs.submit import write_submission
-from pneumoseg.pipeline.jobs.train import evaluate_run, train_model
+from pneumoseg.pipeline.jobs.train import train_model
 from pneumoseg.pipeline.phantom import PhantomSet, write_phantoms
 from pneumoseg.pipeline.scoring.cells import number_cell
 from pneumoseg.pipeline.scoring.challenge import summarise

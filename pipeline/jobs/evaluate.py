@@ -22,6 +22,7 @@ from pneumoseg.pipeline.jobs.exhibits import make_exhibits
 from pneumoseg.pipeline.jobs.measure_cases import MeasuredCases, held_out_parts, measure_cases
 from pneumoseg.pipeline.jobs.report import write_report
 from pneumoseg.pipeline.model.card import write_card
+from pneumoseg.pipeline.model.catalogue import refuse_to_change
 from pneumoseg.pipeline.reporting.evaluation import SURFACE
 from pneumoseg.pipeline.reporting.gallery import save_gallery
 from pneumoseg.pipeline.scoring.calibration import image_reliability, pixel_reliability
@@ -105,7 +106,8 @@ def evaluate_model(
             ``uncertainty/`` shows the standard deviation of each pixel, from 0 as black to 0.5 as white.
         runtime: Device, batch size and workers.
         examples: Number of cases of each kind in the report: best, median, worst, missed, false alarm.
-        card: Whether to write the scores into the model card, too; not where the model has seen an image.
+        card: Whether to write the scores into the model card, too; not where the model has seen an image, or options
+            such as another operating point change it.
         overwrite: Delete an earlier result in *output*.
 
     Returns: The scores.
@@ -116,6 +118,8 @@ def evaluate_model(
     """
     model_folder, manifest_path, output = Path(model_folder), Path(manifest_path), Path(output)
     model = load_model(model_folder, resolve_device(runtime.device), options)
+    if card:
+        refuse_to_change(model.folder, option="--card")
     manifest = read_manifest(manifest_path)
     plan = _plan(model, manifest, fold, all_folds=all_folds)
     claim_folder(output, overwrite=overwrite, command="evaluate", inputs=[model_folder, manifest_path])
@@ -152,12 +156,29 @@ def evaluate_model(
         workers=runtime.workers,
     )
     save_gallery(output, exhibits)
-    if card and not report.trained_on:
-        write_card(model.folder, model.description, read_card_evaluation(output))
+    if card and (why := _not_for_the_card(model, report)):
+        warn(f"the model card stays as it is: {why}")
     elif card:
-        warn(f"the model card stays as it is: {report.trained_on} of the images were in the training set")
+        write_card(model.folder, model.description, read_card_evaluation(output))
     write_report(output)
     return report
+
+
+def _not_for_the_card(model: Model, report: EvaluateReport) -> str | None:
+    """Say why scores do not belong into the card; None if they are of new images and the model as it is stored."""
+    if report.trained_on:
+        return f"{report.trained_on} of the images were in the training set"
+    changed = {
+        "--operating-point": model.objective is not None,
+        "--tta": tuple(model.tta) != tuple(model.description.tta),
+        "--calibrated": model.calibration is not None,
+        "--dropout-passes": model.dropout_passes > 0,
+        "--precision int8": model.precision.name == "int8",
+    }
+    if not any(changed.values()):
+        return None
+    options = ", ".join(name for name, is_changed in changed.items() if is_changed)
+    return f"it is for the model as others use it, and these are scores with {options}"
 
 
 @dataclass(frozen=True)

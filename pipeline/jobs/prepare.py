@@ -131,12 +131,10 @@ def prepare_manifest(
         if names and not names & matched:
             warn(f"{path}: none of its {len(names)} ids is that of an image under {images}")
 
-    grouping = group_cases(
-        [(name, image.where, *image.names) for name, image, _ in labelled],
-        [image.facts.patient_id for _, image, _ in labelled],
-        groups_file,
-    )
-    grouping = keep_twins_together(grouping, [image.facts.pixel_sha256 for _, image, _ in labelled])
+    pixels = [image.facts.pixel_sha256 for _, image, _ in labelled]
+    known_as = [(name, image.where, *image.names) for name, image, _ in labelled]
+    patients = [image.facts.patient_id for _, image, _ in labelled]
+    grouping = keep_twins_together(group_cases(known_as, patients, groups_file, pixels=pixels), pixels)
     opposite = find_opposite_twins((i, each.facts.pixel_sha256, bool(rle.texts)) for i, each, rle in labelled)
     warn_some(opposite, "images with the pixels of another and the opposite label")
     fold_of = assign_folds(

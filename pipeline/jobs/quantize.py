@@ -17,6 +17,7 @@ from pneumoseg.pipeline.dataset.cases import ACCEPT_ALL_KINDS, FileCases
 from pneumoseg.pipeline.dataset.manifest import Manifest, manifest_sha256, read_manifest
 from pneumoseg.pipeline.inference.model import ModelOptions, load_model
 from pneumoseg.pipeline.jobs.measure_cases import check_own_manifest, measure_curves
+from pneumoseg.pipeline.model.catalogue import find_model, refuse_to_change
 from pneumoseg.pipeline.runtimes.members import QUANTIZED, RECORD, QuantizationRecord, QuantizedGraph
 from pneumoseg.pipeline.runtimes.quantization import quantize_network
 from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores, score_point
@@ -86,6 +87,7 @@ def quantize_model(
         JobError: If model, manifest or an image cannot be used.
     """
     manifest_path = Path(manifest_path)
+    refuse_to_change(find_model(model_folder), option="quantize")
     exact = load_model(model_folder, torch.device("cpu"), ModelOptions(runtime="torch", precision="float32"))
     manifest = read_manifest(manifest_path)
     check_own_manifest(exact, manifest)

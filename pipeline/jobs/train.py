@@ -23,19 +23,14 @@ from pneumoseg.pipeline.core.devices import (
 )
 from pneumoseg.pipeline.core.errors import JobError
 from pneumoseg.pipeline.core.files import write_text
-from pneumoseg.pipeline.core.runtime import Runtime
 from pneumoseg.pipeline.dataset.cache import cache_folder, open_cache
 from pneumoseg.pipeline.dataset.cases import Bytes
 from pneumoseg.pipeline.dataset.loaders import loader_workers
 from pneumoseg.pipeline.dataset.manifest import Manifest
-from pneumoseg.pipeline.jobs.card_evaluation import read_card_evaluation
-from pneumoseg.pipeline.jobs.evaluate import EvaluateReport, evaluate_model
-from pneumoseg.pipeline.jobs.report import write_report
+from pneumoseg.pipeline.jobs.evaluate import EvaluateReport
+from pneumoseg.pipeline.jobs.finished_run import evaluate_run, finish_without_fold
 from pneumoseg.pipeline.jobs.starting_point import read_starting_point
 from pneumoseg.pipeline.jobs.trained_model import KeptWeights, Tuned, tune_points, write_results
-from pneumoseg.pipeline.model.card import write_card
-from pneumoseg.pipeline.model.description import ModelDescription, read_description
-from pneumoseg.pipeline.reporting.paired import EVALUATION
 from pneumoseg.pipeline.scoring.case_curves import OperatingPointScores
 from pneumoseg.pipeline.scoring.out_of_fold import OUT_OF_FOLD, save_out_of_fold
 from pneumoseg.pipeline.training.best_epochs import BestEpochs
@@ -46,7 +41,7 @@ from pneumoseg.pipeline.training.history import History, HistoryFiles
 from pneumoseg.pipeline.training.phases import plan_phases
 from pneumoseg.pipeline.training.run_record import CONFIG, RunRecord, make_record, write_record
 from pneumoseg.pipeline.training.tracking import MLflow, TensorBoard, Tracker, TrackerHandler, import_mlflow
-from pneumoseg.pipeline.training.training_run import TrainingRun
+from pneumoseg.pipeline.training.training_run import TrainingRun, check_shares
 
 
 @dataclass(frozen=True)
@@ -147,6 +142,7 @@ def train_model(
         console.quiet = console.quiet or not is_main_process
 
         start = read_starting_point(run_dir, record, config, resume=resume)
+        check_shares(config, idist.get_world_size(), len(start.validation))
         if is_main_process:
             stack.enter_context(_claimed(run_dir, record, resume=resume, overwrite=overwrite))
             write_text(run_dir / CONFIG, dump_config(config))
@@ -198,7 +194,7 @@ def train_model(
         idist.barrier()  # other processes read the model only after it is written
     evaluation = None
     if record.after is not None and start.cross_validated is not None and is_main_process:
-        _finish_without_fold(run_dir, record.after, start.cross_validated, report=report)
+        finish_without_fold(run_dir, record.after, start.cross_validated, report=report)
     elif report and is_main_process:  # the process group has ended
         evaluation = evaluate_run(
             run_dir,
@@ -221,53 +217,6 @@ def train_model(
 def _config_before(run_dir: Path | None) -> TrainConfig:
     """Read the configuration of an earlier run; without one, give the defaults."""
     return TrainConfig() if run_dir is None else load_config(run_dir / CONFIG)
-
-
-def evaluate_run(
-    run_dir: Path, manifest_path: Path, *, device: str, workers: int, config: TrainConfig, processes: int = 1
-) -> EvaluateReport:
-    """Evaluate the model of a run on the cases that its networks held out, and write the report of the run.
-
-    Args:
-        run_dir: Run folder; gets ``evaluation/`` and ``report.html``, and the scores in the card of its model.
-        manifest_path: Manifest of the run.
-        device: ``auto``, ``cpu`` or ``cuda:N``.
-        workers: Processes that decode; at least one is used.
-        config: Configuration of the run.
-        processes: Number of processes that shared each batch; a device has memory for such a share.
-
-    Returns: The evaluation.
-    Raises: JobError: If another process uses the run folder, or an image cannot be used.
-    """
-    with locked(run_dir):
-        evaluation = evaluate_model(
-            run_dir / "model",
-            manifest_path,
-            run_dir / EVALUATION,
-            runtime=Runtime(
-                device=device,
-                batch_size=max(1, config.data.batch_size // (config.data.accumulate * processes)),
-                workers=max(1, workers),
-            ),
-            card=True,
-            overwrite=True,
-        )
-        write_report(run_dir)
-    return evaluation
-
-
-def _finish_without_fold(
-    run_dir: Path, cross_validation: Path, crossed: ModelDescription, *, report: bool
-) -> None:
-    """Write the evaluation of the cross-validation into the card of a run that held no image out, and its report."""
-    with locked(run_dir):
-        if (cross_validation / EVALUATION / "scores.json").is_file():
-            evaluation = read_card_evaluation(cross_validation / EVALUATION)
-            # one that was made longer without a report has the evaluation of the shorter one
-            if evaluation.weights_sha256 == [member.sha256 for member in crossed.members]:
-                write_card(run_dir / "model", read_description(run_dir / "model"), evaluation)
-        if report:
-            write_report(run_dir)
 
 
 def _trackers(

@@ -100,7 +100,8 @@ def tune_model(
             "the rest is the configuration of its cross-validation"
         )
     models = models if members is None else _keep(models, members)
-    model = _joined(list(map(_averaged, models)) if average else models, manifest)
+    chosen = list(map(_averaged, models)) if average else models
+    model = chosen[0] if len(chosen) == 1 and members is None else _joined(chosen, manifest)
     claim_folder(output, overwrite=overwrite, command="tune", inputs=[*folders, manifest_path])
     if half:
         for network in model.networks:
@@ -152,9 +153,7 @@ def _keep(models: Sequence[Model], members: Sequence[int]) -> list[Model]:
 
 
 def _joined(models: Sequence[Model], manifest: Manifest) -> Model:
-    """Make one ensemble of several models."""
-    if len(models) == 1:
-        return models[0]
+    """Make one ensemble of several models, or of some networks of one."""
     return replace(
         models[0],
         networks=tuple(network for model in models for network in model.networks),

@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from pneumoseg.pipeline.core.errors import UsageError
 from pneumoseg.pipeline.model.description import DESCRIPTION
 
 DEFAULT: Final = "reference"
@@ -18,6 +19,22 @@ def available_models() -> dict[str, Path]:
         path.parent for folder in folders or () for path in Path(folder).glob(f"pretrained/*/{DESCRIPTION}")
     ]
     return {path.name: path for path in sorted(found)}
+
+
+def refuse_to_change(folder: Path, *, option: str) -> None:
+    """Refuse to write into the folder of a model that comes with the package.
+
+    Args:
+        folder: Model folder.
+        option: What would write, for the message.
+
+    Raises: UsageError: If it is such a folder.
+    """
+    for name, own in available_models().items():
+        if folder.resolve() == own.resolve():
+            raise UsageError(
+                f"{option}: would change the model {name!r} of the installed package; copy {own} and name the copy"
+            )
 
 
 def find_model(model: str | Path, *, within: Path = Path()) -> Path:

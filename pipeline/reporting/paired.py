@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pneumoseg.pipeline.core.errors import JobError, UsageError
 from pneumoseg.pipeline.dataset.groups import PatientCount
+from pneumoseg.pipeline.model.description import DESCRIPTION
 from pneumoseg.pipeline.reporting.evaluation_tables import at_quoted_point
 from pneumoseg.pipeline.reporting.result_files import Row, number, read_json, read_rows, results_of
 from pneumoseg.pipeline.scoring.headline import ScoredImages
@@ -142,16 +143,31 @@ def read_paired(folders: Sequence[Path]) -> PairedEvaluations:
     return PairedEvaluations(models, ids, groups)
 
 
+def is_evaluation_of(folder: Path, model: Path) -> bool:
+    """Tell whether a folder holds an evaluation, and not one from before the model was trained further.
+
+    Args:
+        folder: Folder that may hold an evaluation.
+        model: Model folder; where there is none, the weights are not compared.
+    """
+    scores, description = folder / "scores.json", model / DESCRIPTION
+    if not scores.is_file() or not description.is_file():
+        return scores.is_file()
+    members = [member["sha256"] for member in read_json(description)["members"]]
+    return bool(read_json(scores)["model_weights_sha256"] == members)
+
+
 def _evaluation_in(folder: Path) -> Path:
     """Find the evaluation in a folder of results, of a run, or beside the model of a run."""
-    is_model = (folder / "model.json").is_file()
-    places = [folder, folder / EVALUATION, *([folder.parent / EVALUATION] if is_model else [])]
-    for place in places:
-        if (place / "scores.json").is_file():
-            return place
+    if (folder / "scores.json").is_file():
+        return folder
+    if is_evaluation_of(folder / EVALUATION, folder / "model"):
+        return folder / EVALUATION
+    if (folder / DESCRIPTION).is_file() and is_evaluation_of(folder.parent / EVALUATION, folder):
+        return folder.parent / EVALUATION
     raise UsageError(
-        f"{folder}: holds no evaluation; give a folder that evaluate made, or that of a run with a report: "
-        "pneumoseg evaluate MODEL MANIFEST -o DIR"
+        f"{folder}: holds no evaluation of this model; give a folder that evaluate made, or that of a run with a "
+        "report: pneumoseg evaluate MODEL MANIFEST -o DIR"
     )
 
 

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from pneumoseg.pipeline.drawing.curves import learning_curves
-from pneumoseg.pipeline.model.description import DESCRIPTION
 from pneumoseg.pipeline.reporting.charts import axes_of_chart
 from pneumoseg.pipeline.reporting.content import Chart, Charts, Folded, Page, Section, Tile, Tiles
 from pneumoseg.pipeline.reporting.evaluation import how_it_was_made, result_sections, subtitle, warnings
-from pneumoseg.pipeline.reporting.paired import EVALUATION
+from pneumoseg.pipeline.reporting.paired import EVALUATION, is_evaluation_of
 from pneumoseg.pipeline.reporting.result_files import number, read_json, read_rows, results_of
 from pneumoseg.pipeline.reporting.svg import to_svg
 
@@ -32,7 +31,7 @@ def run_page(run: Path) -> Page:
         learning = [section for folder in _folds(run) if (section := _learning(folder, run)) is not None]
         configuration = _configuration(run)
         evaluation = run / EVALUATION
-        if not _is_evaluated(run):
+        if not is_evaluation_of(evaluation, run / "model"):
             title, why = _without_evaluation(run)
             return Page(
                 title="Training", subtitle=title, sections=[*learning, *configuration], warnings=[why]
@@ -45,15 +44,6 @@ def run_page(run: Path) -> Page:
             sections=[summary, *learning, *others, how_it_was_made(scores), *configuration],
             warnings=warnings(scores),
         )
-
-
-def _is_evaluated(run: Path) -> bool:
-    """Tell whether the run has an evaluation, and not one from before its model was trained further."""
-    scores, description = run / EVALUATION / "scores.json", run / "model" / DESCRIPTION
-    if not scores.is_file() or not description.is_file():
-        return scores.is_file()
-    members = [member["sha256"] for member in read_json(description)["members"]]
-    return bool(read_json(scores)["model_weights_sha256"] == members)
 
 
 def _without_evaluation(run: Path) -> tuple[str, str]:

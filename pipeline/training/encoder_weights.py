@@ -15,7 +15,7 @@ from pneumoseg.models import ENCODERS, rename_reference_weights
 from pneumoseg.pipeline.core.config import IMAGENET, EncoderName, NetworkConfig
 from pneumoseg.pipeline.core.errors import UsageError, first_line
 from pneumoseg.pipeline.core.files import sha256_of
-from pneumoseg.pipeline.model.description import EncoderOrigin
+from pneumoseg.pipeline.model.description import DESCRIPTION, EncoderOrigin
 from pneumoseg.pipeline.model.weights import is_finite
 
 PACKAGES: Final[dict[EncoderName, str]] = {
@@ -37,7 +37,8 @@ def read_encoder_weights(config: NetworkConfig) -> tuple[Mapping[str, Tensor], E
 
     Returns: State dictionary of the encoder, and its origin; None if the configuration names no weights.
 
-    Raises: UsageError: If the package with the weights is not installed, or the file does not fit.
+    Raises: UsageError: If the package with the weights is not installed, or the file does not fit or is part of a model
+        of this project, whose training images would be forgotten.
     """
     if config.encoder is None or config.encoder_weights is None:
         return None
@@ -56,6 +57,7 @@ def read_encoder_weights(config: NetworkConfig) -> tuple[Mapping[str, Tensor], E
             )
         else:
             path = Path(source)
+            _refuse_trained_here(path)
             tensors = _without_prefix(load_file(path))
             origin = EncoderOrigin(weights=path.name, sha256=sha256_of(path), licence=None)
         encoder.load_state_dict(tensors)
@@ -68,6 +70,15 @@ def read_encoder_weights(config: NetworkConfig) -> tuple[Mapping[str, Tensor], E
             f"({first_line(error)}); {also}a safetensors file of this encoder, or null would fit"
         ) from None
     return encoder.state_dict(), origin
+
+
+def _refuse_trained_here(path: Path) -> None:
+    for folder in (path.parent, path.parent.parent):
+        if (folder / DESCRIPTION).is_file():
+            raise UsageError(
+                f"network.encoder_weights = {path}: is part of the model {folder}, which may have seen held-out "
+                "images; --init would fit, which knows them"
+            )
 
 
 def _installed_file(encoder: EncoderName) -> Path:

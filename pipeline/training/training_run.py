@@ -51,8 +51,6 @@ class TrainingRun:
         precision: Number format and device of the network.
         workers: Number of loader processes; 0 loads in this one.
         weights: Initial weights of the network or of its encoder; those that it has none of are initialised.
-
-    Raises: UsageError: If a batch or the held-out cases cannot be shared by the processes of the run.
     """
 
     def __init__(
@@ -72,7 +70,6 @@ class TrainingRun:
         self.workers = workers
         self.validates = bool(validation)
         self.rank, self.processes = idist.get_rank(), idist.get_world_size()
-        _check_shares(config, self.processes, len(validation))
 
         self.phases = plan_phases(config)
         self.epochs = self.phases[-1].last_epoch
@@ -261,7 +258,16 @@ class TrainingRun:
         return None
 
 
-def _check_shares(config: TrainConfig, processes: int, validation: int) -> None:
+def check_shares(config: TrainConfig, processes: int, validation: int) -> None:
+    """Check that the processes of a run can share its batches and its held-out cases.
+
+    Args:
+        config: Configuration of the run.
+        processes: Number of processes.
+        validation: Number of held-out cases.
+
+    Raises: UsageError: If they cannot be divided among them.
+    """
     batch = config.data.batch_size
     for phase in plan_phases(config):
         if batch % (processes * phase.accumulate):

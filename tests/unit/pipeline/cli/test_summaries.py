@@ -70,7 +70,15 @@ def test_prepare_counts_images_labels_and_files() -> None:
     text = printed(*prepare_summary(prepared()))
     assert "5 images: 4 labelled, 2 of them positive; 1 unlabelled" in text
     assert "2 files refused, 1 skipped, 7 unrelated files" in text
-    assert "2 labels have no image" in text
+    assert "2 labels have no image, such as n1" in text
+
+
+def test_prepare_names_an_image_whose_name_is_almost_that_of_a_label() -> None:
+    (image,) = prepared().manifest.unlabelled
+    text = printed(*prepare_summary(prepared(labels_without_image=(f"{image.id.upper()}.DCM",))))
+    assert f"an image without a label is called {image.id}, and names have to be equal" in " ".join(
+        text.split()
+    )
 
 
 def test_prepare_says_whether_patients_can_leak() -> None:

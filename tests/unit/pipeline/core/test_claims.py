@@ -308,3 +308,16 @@ def test_a_job_deletes_what_a_killed_one_left_of_its_file_and_nothing_of_other_f
     claim_file(tmp_path / "table.csv", overwrite=False)
 
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("place", [".", "fold1"])
+def test_results_that_a_process_is_writing_are_not_deleted(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "run"
+    claim_folder(folder, overwrite=False, command="train")
+    busy = folder / place
+    busy.mkdir(exist_ok=True)
+    with locked(busy), pytest.raises(JobError, match="is in use by another process"):
+        claim_folder(folder, overwrite=True, command="train")
+    assert busy.exists()
+    claim_folder(folder, overwrite=True, command="train")
+    assert list(folder.iterdir()) == [folder / ".pneumoseg-train"]

@@ -80,3 +80,16 @@ def test_no_fold_is_empty_even_with_few_patients() -> None:
 def test_a_number_of_folds_that_does_not_fit_names_how_many_groups_there_are(folds: int) -> None:
     with pytest.raises(UsageError, match="3 groups"):
         assign_folds([0, 1, 2, 3], ["a", "b", "c", "a"], folds=folds, seed=0)
+
+
+@pytest.mark.parametrize(("positives", "folds"), [(5, 5), (6, 5), (7, 5), (12, 10)])
+@pytest.mark.parametrize("seed", range(5))
+def test_every_fold_has_a_positive_where_there_are_enough_of_them(
+    positives: int, folds: int, seed: int
+) -> None:
+    areas = [100 * (number + 1) for number in range(positives)] + [0] * 8 * positives
+    groups = [f"p{number}" for number in range(positives)] + [
+        f"n{number // 2}" for number in range(8 * positives)
+    ]
+    fold = assign_folds(areas, groups, folds=folds, seed=seed)
+    assert set(fold[:positives].tolist()) == set(range(folds))

@@ -213,3 +213,10 @@ def test_groups_without_twins_stay_as_they_are() -> None:
 def test_a_group_that_may_be_of_another_column_is_refused(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(JobError, match=message):
         GroupsFile(groups_file(tmp_path, content))
+
+
+def test_a_copy_of_an_image_does_not_make_patient_ids_of_numbers() -> None:
+    """As in the challenge, where each file has another PatientID, after one file was copied."""
+    ids, patients = [("a",), ("b",), ("c",)], ["x", "y", "x"]
+    assert group_cases(ids, patients, pixels=["1", "2", "1"]).source == "nothing"
+    assert group_cases(ids, patients, pixels=["1", "2", "3"]).source == "PatientID"

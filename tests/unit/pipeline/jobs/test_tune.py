@@ -242,3 +242,18 @@ def test_the_model_itself_is_not_overwritten(model: Path, collection: Collection
     with pytest.raises(JobError):
         tune_model(model, collection.manifest_path, model, overwrite=True)
     assert read_description(model).operating_point == BAD_POINT
+
+
+def test_one_network_of_an_ensemble_was_trained_on_fewer_images_than_all_of_them(
+    collection: Collection, tmp_path: Path
+) -> None:
+    models = [held_out(tmp_path / f"fold{fold}", collection, fold) for fold in (0, 1, 2)]
+    ensemble = tune(models[0], collection, added=models[1:]).model
+    assert read_description(ensemble).trained_on.cases == len(collection.manifest.training)
+    single = tune_model(
+        ensemble, collection.manifest_path, tmp_path / "single", members=[1], runtime=job_options()["runtime"]
+    ).model
+    trained_on = read_description(single).trained_on
+    seen = [case for case in collection.manifest.training if case.fold != 1]
+    assert (trained_on.cases, trained_on.positive) == (len(seen), sum(case.is_positive for case in seen))
+    assert set(trained_on.image_digests) == {image_digest(case.sha256) for case in seen}

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,11 @@ def test_a_model_folder_stands_for_the_evaluation_of_its_run(tmp_path: Path) -> 
     (run / "model").mkdir()
     with pytest.raises(UsageError, match="holds no evaluation"):
         read_paired([run, run / "model"])
-    (run / "model" / "model.json").touch()
+    description = run / "model" / "model.json"
+    description.write_text(json.dumps({"members": [{"sha256": "2" * 64}]}))  # trained further since
+    with pytest.raises(UsageError, match="holds no evaluation of this model"):
+        read_paired([run / "model"])
+    description.write_text(json.dumps({"members": [{"sha256": "1" * 64}]}))
     assert read_paired([run, run / "model"]).models[1].folder == run / "evaluation"
 
 

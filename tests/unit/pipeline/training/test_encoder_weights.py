@@ -97,3 +97,15 @@ def test_files_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("config", [NetworkConfig(), configure(None)])
 def test_without_a_source_there_are_no_weights(config: NetworkConfig) -> None:
     assert read_encoder_weights(config) is None
+
+
+@pytest.mark.parametrize("place", ["weights/fold0.safetensors", "fold0.safetensors"])
+def test_weights_of_a_model_of_this_project_are_refused_since_they_may_have_seen_held_out_images(
+    tmp_path: Path, place: str
+) -> None:
+    path = tmp_path / place
+    path.parent.mkdir(exist_ok=True)
+    save_file(ENCODERS["efficientnet-lite0"]().state_dict(), path)
+    (tmp_path / "model.json").touch()
+    with pytest.raises(UsageError, match="--init would fit"):
+        read_encoder_weights(configure(path))
