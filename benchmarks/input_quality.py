@@ -81,6 +81,17 @@ def crop(top: float, bottom: float, left: float, right: float) -> Copy:
     return pixels(cut)
 
 
+def tilted(degrees: float) -> Copy:
+    """Make a function that turns by less than a quarter, with black corners.
+
+    Args:
+        degrees: Angle, clockwise.
+    """
+    return pixels(
+        lambda stored: np.asarray(Image.fromarray(stored).rotate(-degrees, Image.Resampling.BILINEAR))
+    )
+
+
 def on_black(stored: Stored) -> Stored:
     """Place an image on a black one of which it fills a third.
 
@@ -147,6 +158,7 @@ COPIES: Final[dict[str, Copy]] = {
     "turned by 90°, clockwise": pixels(lambda stored: np.rot90(stored, -1)),
     "turned by 180°": pixels(lambda stored: np.rot90(stored, 2)),
     "turned by 90°, counterclockwise": pixels(np.rot90),
+    **{f"tilted by {degrees}°": tilted(degrees) for degrees in (10, 20, 30, 45)},
     "flipped top to bottom": pixels(lambda stored: stored[::-1]),
     "inverted": pixels(lambda stored: 255 - stored),
     "inverted and turned by 180°": pixels(lambda stored: 255 - np.rot90(stored, 2)),

@@ -161,6 +161,11 @@ LOOKS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
     "turned by a quarter": np.rot90,
     "upside down": lambda pixels: np.rot90(pixels, 2),
     "turned the other way": lambda pixels: np.rot90(pixels, 3),
+    "tilted": lambda pixels: np.asarray(Image.fromarray(pixels).rotate(30, Image.Resampling.BILINEAR)),
+    "tilted the other way": lambda pixels: np.asarray(
+        Image.fromarray(pixels).rotate(-40, Image.Resampling.BILINEAR)
+    ),
+    "leaning": lambda pixels: np.asarray(Image.fromarray(pixels).rotate(7, Image.Resampling.BILINEAR)),
     "inverted": lambda pixels: 255 - pixels,
     "inverted and upside down": lambda pixels: 255 - np.rot90(pixels, 2),
     "within a border": lambda pixels: np.pad(np.rot90(pixels), 60),
@@ -187,7 +192,7 @@ def test_the_page_has_the_same_images_reviewed_as_the_command(
     Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / "image.png")
     page.open(tmp_path / "image.png")
     expected = page.predictor.predict(tmp_path / "image.png")
-    is_upright = look in {"upright", "mirrored"}
+    is_upright = look in {"upright", "mirrored", "leaning"}
     assert (expected.review == ()) == is_upright
     shown = page.browser.value("document.querySelector('#review').textContent")
     looks = ", ".join(words for reason, words in REVIEW_WORDS.items() if reason in expected.review)

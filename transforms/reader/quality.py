@@ -12,12 +12,13 @@ Source: fitted and measured by ``benchmarks/input_quality.py``; ``docs/quality.m
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from pneumoseg.transforms.reader.reasons import Reason, Warnings
 from pneumoseg.transforms.reader.record import Radiograph
@@ -26,6 +27,8 @@ LEAST_SIDE_PX: Final = 128
 """Images with a shorter side are not checked for exposure and borders, and for being blank instead of contrast."""
 LEAST_LIKENESS: Final = 0.38
 LEAST_GAIN: Final = 0.05
+LEAST_TILT_GAIN: Final = 0.15
+"""Least gain of a tilt: an upright chest may look a little more like the tilted template."""
 LEAST_FILL: Final = 0.5
 MOST_WHITE: Final = 0.15
 MOST_BLACK: Final = 0.35
@@ -57,6 +60,11 @@ TEMPLATE_SIDE: Final = 16
 TEMPLATE_FILE: Final = Path(__file__).with_name("chest_template.csv")
 _FIELDS: Final = np.arange(TEMPLATE_SIDE**2).reshape(TEMPLATE_SIDE, TEMPLATE_SIDE)
 _TURNS: Final = np.stack([np.rot90(_FIELDS, turns).ravel() for turns in range(4)])
+TILTS: Final = (-45, -30, -15, 15, 30, 45)
+"""Tilts that are told, in degrees clockwise; a network is trained with up to 12."""
+_OFF_CENTRE: Final = np.arange(TEMPLATE_SIDE) - (TEMPLATE_SIDE - 1) / 2
+DISK: Final = np.hypot(_OFF_CENTRE[:, np.newaxis], _OFF_CENTRE) < TEMPLATE_SIDE / 2 - 0.4
+"""Fields of the template that are still within it when it is tilted."""
 
 Picture = NDArray[np.float32]
 Template = NDArray[np.float64]
@@ -71,12 +79,16 @@ class Pose:
         inverted: Whether bright and dark are exchanged.
         likeness: Correlation with the template in the upright pose, at most 1.
         likeness_as_it_is: Correlation of the unchanged image, at most `likeness`.
+        tilt: Rotation from upright by less than a quarter, one of `TILTS`.
+        tilt_gain: Correlation with the template that is tilted by it minus that with the upright one, within `DISK`.
     """
 
     quarter_turns: int
     inverted: bool
     likeness: float
     likeness_as_it_is: float
+    tilt: int
+    tilt_gain: float
 
     @property
     def gain(self) -> float:
@@ -96,12 +108,31 @@ def find_pose(picture: Picture, *, template: Template | None = None) -> Pose:
     upright = small.ravel()[_TURNS] @ template.ravel()
     likeness = np.stack([upright, -upright])  # inversion only changes the sign
     inverted, turns = np.unravel_index(likeness.argmax(), likeness.shape)
+    tilted = tilted_templates(template.tobytes()) @ standardized(small[DISK])
+    tilt = int(tilted[1:].argmax())
     return Pose(
         quarter_turns=int(turns),  # rot90 turns counterclockwise
         inverted=bool(inverted),
         likeness=float(likeness.max()),
         likeness_as_it_is=float(upright[0]),
+        tilt=TILTS[tilt],
+        tilt_gain=float(tilted[1 + tilt] - tilted[0]),
     )
+
+
+@lru_cache(maxsize=8)
+def tilted_templates(template: bytes) -> Template:
+    """Tilt a template by 0 degrees and each of `TILTS`, and scale what is within `DISK` to mean 0 and norm 1.
+
+    Args:
+        template: Numbers of the template, shape ``(16, 16)``, as bytes.
+
+    Returns: Shape ``(7, fields of the disk)``.
+    """
+    upright = np.frombuffer(template).reshape(TEMPLATE_SIDE, TEMPLATE_SIDE)
+    picture = Image.fromarray(upright.astype(np.float32))
+    tilted = (picture.rotate(-tilt, Image.Resampling.BILINEAR) for tilt in (0, *TILTS))
+    return np.stack([standardized(np.asarray(each, dtype=np.float64)[DISK]) for each in tilted])
 
 
 def shrink(picture: Picture) -> Template:
@@ -123,7 +154,7 @@ def standardized(small: Template) -> Template:
     """Scale to mean 0 and norm 1, so that a dot product is a correlation; a constant image becomes zeros.
 
     Args:
-        small: Means, shape ``(16, 16)``.
+        small: Means, shape ``(16, 16)`` or ``(fields,)``.
     """
     centred = small - small.mean()
     norm = float(np.linalg.norm(centred))
@@ -271,7 +302,15 @@ def _check_look(field: Picture, doubts: list[str], warnings: Warnings, template:
         doubts.append(f"its likeness to a frontal chest is {pose.likeness:.2f}, not {LEAST_LIKENESS} or more")
     if doubts:
         warnings.append((Reason.LOOKS_UNLIKE_CHEST, "; ".join(doubts)))
-    if pose is None or pose.likeness < LEAST_LIKENESS or pose.gain < LEAST_GAIN:
+    if pose is None or pose.likeness < LEAST_LIKENESS:
+        return
+    if pose.gain < LEAST_GAIN:
+        if pose.tilt_gain > LEAST_TILT_GAIN:
+            way = "clockwise" if pose.tilt > 0 else "counterclockwise"
+            detail = f"it looks tilted by about {abs(pose.tilt)} degrees, {way}"
+            warnings.append(
+                (Reason.LOOKS_TURNED, f"{detail}: its likeness rises by {pose.tilt_gain:.2f} upright")
+            )
         return
     by = f"its likeness to a frontal chest is {pose.likeness_as_it_is:.2f}, and {pose.likeness:.2f} once corrected"
     if pose.quarter_turns:

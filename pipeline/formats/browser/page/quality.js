@@ -17,7 +17,7 @@ export function reviewReasons({ rows, columns, levels, orientation, spacing }, l
   const [shorter, longer] = [field.rows, field.columns].sort((a, b) => a - b);
   const longestMm = spacing ? Math.max(rows * spacing[0], columns * spacing[1]) : Infinity;
   const pixelMm = spacing ? Math.max(...spacing) : limits.detector_mm / Math.max(rows, columns);
-  const pose = shorter < limits.template.length ? null : findPose(field, limits.template);
+  const pose = shorter < limits.template.length ? null : findPose(field, limits);
   const isLike = pose !== null && pose.likeness >= limits.least_likeness;
   const isUnlike =
     !isLike ||
@@ -26,8 +26,9 @@ export function reviewReasons({ rows, columns, levels, orientation, spacing }, l
     pixelMm > limits.largest_pixel_mm ||
     (!isSmallField && endsInOneLevel(levels, Math.round(limits.most_empty_end * rows) * columns));
   const isOff = isLike && pose.gain >= limits.least_gain;
+  const isTilted = isLike && !isOff && pose.tiltGain > limits.least_tilt_gain;
   return [
-    ...(isOff && pose.quarterTurns ? ["LOOKS_TURNED"] : []),
+    ...(isTilted || (isOff && pose.quarterTurns) ? ["LOOKS_TURNED"] : []),
     ...(isOff && pose.isInverted ? ["LOOKS_INVERTED"] : []),
     ...(isUnlike ? ["LOOKS_UNLIKE_CHEST"] : []),
     ...(isSmallField ? ["SMALL_FIELD"] : []),
@@ -106,9 +107,13 @@ function percentile(values, share) {
   return sorted[low] + (place - low) * (sorted[Math.min(low + 1, sorted.length - 1)] - sorted[low]);
 }
 
-// The quarter turns and the polarity in which the image is most like a frontal chest.
-function findPose(field, template) {
+// The quarter turns and the polarity in which the image is most like a frontal chest, and what a tilt would gain.
+function findPose(field, { template, disk, tilted_templates: tiltedTemplates }) {
   let small = standardized(shrink(field, template.length));
+  const [inDisk] = standardized([small.flat().filter((_, index) => disk[index])]);
+  const [untilted, ...tilted] = tiltedTemplates.map((numbers) => {
+    return numbers.reduce((sum, value, index) => sum + value * inDisk[index], 0);
+  });
   const likenesses = [0, 1, 2, 3].map(() => {
     const likeness = small.flat().reduce((sum, value, index) => sum + value * template.flat()[index], 0);
     small = small.map((_, row) => small.map((line) => line[small.length - 1 - row])); // the next, counterclockwise
@@ -117,7 +122,8 @@ function findPose(field, template) {
   const poses = [...likenesses, ...likenesses.map((likeness) => -likeness)];
   const likeness = Math.max(...poses);
   const best = poses.indexOf(likeness);
-  return { quarterTurns: best % 4, isInverted: best >= 4, likeness, gain: likeness - likenesses[0] };
+  const tiltGain = Math.max(...tilted) - untilted;
+  return { quarterTurns: best % 4, isInverted: best >= 4, likeness, gain: likeness - likenesses[0], tiltGain };
 }
 
 function shrink({ rows, columns, data }, side) {

@@ -115,6 +115,23 @@ def test_a_turned_chest_is_warned_of_with_its_direction(chest: Radiograph, turns
     assert words in detail
 
 
+@pytest.mark.parametrize("degrees", [-45, -30, 30, 45])
+def test_a_tilted_chest_is_warned_of_with_its_direction(chest: Radiograph, degrees: int) -> None:
+    """Its network is trained with a tilt of up to 12 degrees, and finds less and less beyond."""
+    tilted = np.asarray(Image.fromarray(chest.stored).rotate(-degrees, Image.Resampling.BILINEAR))
+    found = look_at(replace(chest, stored=tilted))
+    assert {reason for reason, _ in found} & {Reason.LOOKS_TURNED, Reason.LOOKS_UNLIKE_CHEST}
+    for reason, detail in found:
+        if reason is Reason.LOOKS_TURNED:
+            assert f" {'counter' * (degrees < 0)}clockwise" in detail
+
+
+@pytest.mark.parametrize("degrees", [-7, -3, 3, 7])
+def test_a_chest_that_leans_a_little_is_fine(chest: Radiograph, degrees: int) -> None:
+    leaning = np.asarray(Image.fromarray(chest.stored).rotate(degrees, Image.Resampling.BILINEAR))
+    assert reasons(replace(chest, stored=leaning)) == []
+
+
 def test_polarity_against_the_header_is_warned_of(chest: Radiograph) -> None:
     assert changed(chest, lambda stored: 255 - stored) == [Reason.LOOKS_INVERTED]
 
