@@ -134,7 +134,7 @@ class Reason(StrEnum):
 
     # The look of the picture
     LOOKS_TURNED = "LOOKS_TURNED", _WARNED, (
-        "The picture looks rotated by quarter turns although PatientOrientation was followed; review its result.")
+        "The picture looks rotated or tilted although PatientOrientation was followed; review its result.")
     LOOKS_INVERTED = "LOOKS_INVERTED", _WARNED, (
         "Black and white look exchanged; check PhotometricInterpretation, and review its result.")
     LOOKS_UNLIKE_CHEST = "LOOKS_UNLIKE_CHEST", _WARNED, (
