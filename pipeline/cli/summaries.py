@@ -51,11 +51,13 @@ def prepare_summary(report: "PrepareReport") -> list[str | Table]:
 
 def _like(label: str, manifest: "Manifest") -> str:
     """Name an unlabelled image whose name differs in its suffix, or in small and capital letters, only."""
+    from pneumoseg.transforms.reader.radiograph import image_name
 
-    def plain(name: str) -> str:
-        return name.casefold().removesuffix(".dcm").removesuffix(".png")
-
-    alike = [image.id for image in manifest.unlabelled if plain(image.id) == plain(label)]
+    alike = [
+        image.id
+        for image in manifest.unlabelled
+        if image_name(image.id).casefold() == image_name(label).casefold()
+    ]
     return f"; an image without a label is called {alike[0]}, and names have to be equal" if alike else ""
 
 

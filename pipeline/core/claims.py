@@ -48,11 +48,9 @@ def claim_folder(
         for path in inputs:
             if path.resolve().is_relative_to(folder):
                 raise UsageError(f"{path} lies in {folder}, which would be emptied; name another folder")
-        for place in (folder, *(lock.parent for lock in folder.glob(f"*/{LOCK}"))):  # as the folds of a run
-            if is_in_use(place):
-                raise JobError(
-                    f"{place} is in use by another process; wait until it ends, or give another folder"
-                )
+        for lock in (*folder.glob(LOCK), *folder.glob(f"*/{LOCK}")):  # as of the folds of a run
+            with locked(lock.parent):
+                pass
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     marker.touch()  # comes first, so that an interrupted run can be overwritten, too

@@ -50,13 +50,13 @@ def assign_folds(
         )
     sizes = size_classes(areas)
     splits = [
-        fold
+        _split(classes, groups, folds=folds, seed=seed)
         for classes in (sizes, np.minimum(sizes, 1), np.zeros_like(sizes))  # coarser where cases are few
         if np.bincount(classes).max() >= folds
-        and len(set((fold := _split(classes, groups, folds=folds, seed=seed)).tolist())) == folds
     ]
+    whole = [fold for fold in splits if np.unique(fold).size == folds]
     # a fold without a positive cannot be scored; where there are too few for all folds, the finest is as good as any
-    return max(splits, key=lambda fold: len(set(fold[sizes > 0].tolist())))
+    return max(whole, key=lambda fold: np.unique(fold[sizes > 0]).size)
 
 
 def _split(

@@ -149,12 +149,15 @@ def is_evaluation_of(folder: Path, model: Path) -> bool:
     Args:
         folder: Folder that may hold an evaluation.
         model: Model folder; where there is none, the weights are not compared.
+
+    Raises: JobError: If one of them is damaged.
     """
     scores, description = folder / "scores.json", model / DESCRIPTION
     if not scores.is_file() or not description.is_file():
         return scores.is_file()
-    members = [member["sha256"] for member in read_json(description)["members"]]
-    return bool(read_json(scores)["model_weights_sha256"] == members)
+    with results_of(folder):
+        members = [member["sha256"] for member in read_json(description)["members"]]
+        return bool(read_json(scores)["model_weights_sha256"] == members)
 
 
 def _evaluation_in(folder: Path) -> Path:

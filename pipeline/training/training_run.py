@@ -135,12 +135,12 @@ class TrainingRun:
         )
 
         mine = validation[self.rank :: self.processes]
-        parts = max(phase.accumulate for phase in self.phases)  # as many batches in all phases
+        # as many images as this process trains on at once; as many batches in all phases
+        shares = self.processes * max(phase.accumulate for phase in self.phases)
         self.validation_loaders = [
             make_validation_loader(
                 CachedCases(caches[phase.image_size], cases, mine),
-                batch_size=config.data.batch_size
-                // (parts * self.processes),  # as many as this process trains on
+                batch_size=config.data.batch_size // shares,
                 pin_memory=precision.device.type == "cuda",
             )
             for phase in self.phases

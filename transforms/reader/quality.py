@@ -6,7 +6,8 @@ One template of 16 x 16 numbers determines rotation, polarity and similarity to 
 each multiple of 90 degrees and inverted, and its likeness is the correlation with the template. The pose with the
 highest likeness is that of the image. Where even that likeness is low, the image does not show a frontal chest; where
 the image does not have the size of a chest, that is uncertain. The template was fitted so that an upright frontal chest
-is preferred to the same one in any other pose; an image and its mirror image have the same likeness.
+is preferred to the same one in any other pose; an image and its mirror image have the same likeness. Tilts by less than
+a quarter turn are found by tilting the template.
 
 Source: fitted and measured by ``benchmarks/input_quality.py``; ``docs/quality.md`` lists the rates of false warnings.
 """

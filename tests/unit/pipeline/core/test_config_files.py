@@ -361,11 +361,12 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for 
         ("network: &n {dropout: 0.1}\ndata: {<<: *n}\n", "an alias (*name) is not accepted"),
         ("data: {batch_size: 2}\nseed: 1\ndata: {crop: 32}\n", "data is there twice"),
         ("data: {batch_size: 2, crop: 32, batch_size: 4}\n", "batch_size is there twice"),
+        ("? [data, seed]\n: 1\n", "unhashable key"),
         ("[" * 10**5, "recursion"),
         ("seed: " + "9" * 5000, "is not YAML"),
         ("seed: 2001-99-99", "is not YAML"),
     ],
-    ids=["bomb", "merge", "section twice", "key twice", "nested", "number", "date"],
+    ids=["bomb", "merge", "section twice", "key twice", "list as key", "nested", "number", "date"],
 )
 def test_yaml_that_takes_too_much_or_cannot_be_read_is_refused_in_one_line(
     tmp_path: Path, text: str, what: str

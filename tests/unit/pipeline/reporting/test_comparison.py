@@ -145,6 +145,9 @@ def test_a_model_folder_stands_for_the_evaluation_of_its_run(tmp_path: Path) -> 
     description.write_text(json.dumps({"members": [{"sha256": "2" * 64}]}))  # trained further since
     with pytest.raises(UsageError, match="holds no evaluation of this model"):
         read_paired([run / "model"])
+    description.write_text("{}")
+    with pytest.raises(JobError, match="holds results that this release cannot show"):
+        read_paired([run / "model"])
     description.write_text(json.dumps({"members": [{"sha256": "1" * 64}]}))
     assert read_paired([run, run / "model"]).models[1].folder == run / "evaluation"
 
